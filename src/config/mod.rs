@@ -1,0 +1,1 @@
+//! The service's configuration file, in Prometheus' format.

@@ -1,0 +1,219 @@
+//! The function registry: one row per PromQL function, one file per family. The parser
+//! reads signatures, `exec` runs kernels, the reference page and completion read the rest.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use crate::model::value::ValueType;
+use crate::model::{FloatHistogram, Sample};
+use crate::vector::Window;
+
+mod rows;
+
+/// One function.
+#[derive(Debug)]
+pub struct FunctionSpec {
+    /// Name, case-sensitive.
+    pub name: &'static str,
+    /// Types of the arguments; the last repeats when `arity` allows more.
+    pub args: &'static [ValueType],
+    pub arity: Arity,
+    pub returns: ValueType,
+    pub labels: LabelEffect,
+    pub histograms: HistogramPolicy,
+    pub stability: Stability,
+    pub kernel: Kernel,
+    /// One paragraph for the reference page.
+    pub doc: &'static str,
+    /// An expression that uses it.
+    pub example: &'static str,
+}
+
+impl PartialEq for FunctionSpec {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+/// How many arguments a function takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arity {
+    /// Exactly `args.len()`.
+    Exact,
+    /// The last `n` of `args` may be left out.
+    Optional(usize),
+    /// At least `min`; the last of `args` repeats, up to `max` arguments in all when given.
+    Variadic { min: usize, max: Option<usize> },
+}
+
+/// What happens to the metric name and other labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LabelEffect {
+    /// Labels pass unchanged.
+    Keep,
+    /// `__name__`, `__type__` and `__unit__` are dropped.
+    DropMetadata,
+    /// Only `__name__` is dropped.
+    DropName,
+    /// The function makes its own labels.
+    Own,
+}
+
+/// What happens to histogram samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HistogramPolicy {
+    /// Dropped without a word.
+    Drop,
+    /// Passed through or counted like floats.
+    Accept,
+    /// The function is about histograms; floats are dropped.
+    Only,
+    /// The kernel decides, per window.
+    Kernel,
+}
+
+/// Stable, or behind `promql-experimental-functions`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stability {
+    Stable,
+    Experimental,
+}
+
+/// What range kernels get beside the window.
+#[derive(Clone, Copy, Debug)]
+pub struct RangeArgs<'a> {
+    /// Scalar arguments at this step, in signature order without the range vector.
+    pub scalars: &'a [f64],
+    /// Length of the range in ms.
+    pub range_ms: i64,
+    pub mode: WindowMode,
+    /// `use-start-timestamps` is on and the storage knows them.
+    pub use_start_timestamps: bool,
+}
+
+/// How a window was cut.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WindowMode {
+    #[default]
+    Plain,
+    /// Also holds samples up to the lookback before its start.
+    Anchored,
+    /// Also holds samples up to the lookback on both sides.
+    Smoothed,
+}
+
+/// A range function at one step of one series; `None` is "no sample".
+pub type RangeKernel = fn(&Window<'_>, &RangeArgs<'_>, &mut Flags) -> Option<Sample>;
+
+/// Refuses scalar arguments a function cannot work with; the text is the query's error.
+pub type ScalarCheck = fn(&[f64]) -> Result<(), String>;
+
+/// The code behind a function. Kernels know neither labels nor steps.
+#[derive(Clone, Copy, Debug)]
+pub enum Kernel {
+    /// `f(x)` on every float.
+    Map(fn(f64) -> f64),
+    /// `f(x, scalars)` on every float; `None` drops the sample.
+    MapWith(fn(f64, &[f64]) -> Option<f64>),
+    /// Over a window; errors in scalar arguments are found by `check` once per step.
+    Range { kernel: RangeKernel, check: Option<ScalarCheck> },
+    /// A float from a native histogram.
+    FromHistogram(fn(&FloatHistogram) -> f64),
+    /// A calendar field of a time in seconds (UTC); `vector(time())` when no argument is given.
+    Calendar(fn(i64) -> f64),
+    /// Scalars to a scalar.
+    Scalar(fn(&[f64]) -> f64),
+    /// Needs labels, other series or the grid: an operator of its own, in `exec`.
+    Operator(Operator),
+}
+
+/// Functions that are operators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operator {
+    Absent,
+    AbsentOverTime,
+    HistogramQuantile,
+    HistogramQuantiles,
+    HistogramFraction,
+    Info,
+    LabelJoin,
+    LabelReplace,
+    Scalar,
+    Sort {
+        descending: bool,
+    },
+    SortByLabel {
+        descending: bool,
+    },
+    StartTimestamp,
+    Time,
+    Timestamp,
+    Vector,
+    /// `start()`, `end()`, `range()`, `step()`: folded into literals when the grid is known.
+    QueryStart,
+    QueryEnd,
+    QueryRange,
+    QueryStep,
+}
+
+/// What kernels report; operators turn set bits into annotations with span and series name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flags(pub u32);
+
+impl Flags {
+    /// Floats and histograms in one window.
+    pub const MIXED: Flags = Flags(1);
+    /// A native histogram with gauge hint met a counter function.
+    pub const NOT_COUNTER: Flags = Flags(1 << 1);
+    /// A native histogram without gauge hint met a gauge function.
+    pub const NOT_GAUGE: Flags = Flags(1 << 2);
+    /// Exponential and custom-bucket histograms in one window.
+    pub const MIXED_SCHEMAS: Flags = Flags(1 << 3);
+    /// Custom bounds differed and were intersected while adding.
+    pub const BOUNDS_RECONCILED_ADD: Flags = Flags(1 << 4);
+    /// The same while subtracting.
+    pub const BOUNDS_RECONCILED_SUB: Flags = Flags(1 << 5);
+    /// The same while aggregating.
+    pub const BOUNDS_RECONCILED_AGG: Flags = Flags(1 << 6);
+    /// Counter-reset hints contradicted each other while adding.
+    pub const RESET_COLLISION_ADD: Flags = Flags(1 << 7);
+    /// The same while subtracting.
+    pub const RESET_COLLISION_SUB: Flags = Flags(1 << 8);
+    /// The same while aggregating.
+    pub const RESET_COLLISION_AGG: Flags = Flags(1 << 9);
+    /// A float function ignored histograms of a mixed window.
+    pub const HISTOGRAMS_IGNORED: Flags = Flags(1 << 10);
+    /// A start timestamp lies before the previous sample.
+    pub const START_TIME_OVERLAP: Flags = Flags(1 << 11);
+    /// A quantile outside 0..=1, or NaN.
+    pub const QUANTILE_OUT_OF_RANGE: Flags = Flags(1 << 12);
+    /// Floats went through a counter function: the name check applies.
+    pub const COUNTER_FLOATS: Flags = Flags(1 << 13);
+    /// Histograms were ignored by an aggregation of floats.
+    pub const HISTOGRAMS_IGNORED_AGG: Flags = Flags(1 << 14);
+    /// Floats and histograms in one group of an aggregation.
+    pub const MIXED_AGG: Flags = Flags(1 << 15);
+
+    /// Sets the bits of `other`.
+    pub fn raise(&mut self, other: Flags) {
+        self.0 |= other.0;
+    }
+
+    /// True when a bit of `other` is set.
+    pub fn has(self, other: Flags) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+static BY_NAME: LazyLock<HashMap<&'static str, &'static FunctionSpec>> =
+    LazyLock::new(|| all().map(|spec| (spec.name, spec)).collect());
+
+/// The row of a function.
+pub fn find(name: &str) -> Option<&'static FunctionSpec> {
+    BY_NAME.get(name).copied()
+}
+
+/// Every row, family by family.
+pub fn all() -> impl Iterator<Item = &'static FunctionSpec> {
+    rows::FAMILIES.iter().flat_map(|family| family.iter())
+}

@@ -1,0 +1,22 @@
+//! Watchfire: a PromQL evaluator and rule engine. `src/ARCHITECTURE.md` is the map.
+
+pub mod aggregations;
+pub mod api;
+pub mod cli;
+pub mod config;
+pub mod discovery;
+pub mod exec;
+pub mod functions;
+pub mod http;
+pub mod model;
+pub mod notifier;
+pub mod parser;
+pub mod plan;
+pub mod promqltest;
+pub mod query;
+pub mod relabel;
+pub mod rules;
+pub mod scrape;
+pub mod storage;
+pub mod telemetry;
+pub mod vector;

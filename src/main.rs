@@ -1,0 +1,3 @@
+//! The `watchfire` binary; everything is in the library.
+
+fn main() {}

@@ -1,0 +1,95 @@
+//! Warnings and infos that accompany a result without failing it.
+
+use std::collections::BTreeMap;
+
+/// Byte range of the expression an annotation is about, in the submitted query.
+pub type Span = std::ops::Range<u32>;
+
+/// How grave an annotation is: decides whether it is rendered under `warnings` or `infos`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    Warning,
+    Info,
+}
+
+/// One annotation. Two with the same severity and text are the same; the later span wins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Annotation {
+    pub severity: Severity,
+    /// Full text without the position, e.g. `PromQL warning: ...`.
+    pub text: String,
+    /// Where in the query; `None` when it is about none of its parts (storage warnings).
+    pub span: Option<Span>,
+}
+
+/// The deduplicated annotations of one evaluation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Annotations {
+    entries: BTreeMap<(Severity, String), Option<Span>>,
+}
+
+/// Most annotations of one severity that are rendered, as in Prometheus' API.
+pub const RENDERED_MAX: usize = 10;
+
+impl Annotations {
+    /// Adds one; the same text again only moves its position.
+    pub fn add(&mut self, annotation: Annotation) {
+        self.entries.insert((annotation.severity, annotation.text), annotation.span);
+    }
+
+    /// Adds all of `other`.
+    pub fn merge(&mut self, other: Annotations) {
+        self.entries.extend(other.entries);
+    }
+
+    /// True when there is none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Every annotation, warnings first, by text.
+    pub fn iter(&self) -> impl Iterator<Item = Annotation> + '_ {
+        self.entries.iter().map(|((severity, text), span)| Annotation {
+            severity: *severity,
+            text: text.clone(),
+            span: span.clone(),
+        })
+    }
+
+    /// The texts of one severity with ` (line:col)` of `query` appended, not capped.
+    pub fn texts(&self, severity: Severity, query: &str) -> Vec<String> {
+        self.iter()
+            .filter(|a| a.severity == severity)
+            .map(|a| match a.span {
+                Some(span) => {
+                    let (line, column) = line_column(query, span.start as usize);
+                    format!("{} ({line}:{column})", a.text)
+                }
+                None => a.text,
+            })
+            .collect()
+    }
+
+    /// As `texts`, with at most ten and a line that says how many were left out.
+    pub fn rendered(&self, severity: Severity, query: &str) -> Vec<String> {
+        let mut texts = self.texts(severity, query);
+        if texts.len() > RENDERED_MAX {
+            let more = texts.len() - RENDERED_MAX;
+            let word = match severity {
+                Severity::Warning => "warning",
+                Severity::Info => "info",
+            };
+            texts.truncate(RENDERED_MAX);
+            texts.push(format!("{more} more {word} annotations omitted"));
+        }
+        texts
+    }
+}
+
+/// Line and column (from 1, in bytes) of a byte offset.
+pub fn line_column(text: &str, offset: usize) -> (usize, usize) {
+    let before = &text.as_bytes()[..offset.min(text.len())];
+    let line = before.iter().filter(|b| **b == b'\n').count() + 1;
+    let line_start = before.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
+    (line, before.len() - line_start + 1)
+}

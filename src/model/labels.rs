@@ -1,0 +1,387 @@
+//! Label sets: immutable, sorted by name, one allocation, cheap to clone.
+//!
+//! The bytes of a set are `(len, name)(len, value)` repeated in name order, where a
+//! length is one byte, or `0xFF` and three little-endian bytes from 255 on. Equality is
+//! a `memcmp`, and the hash (xxh64 of those bytes, seed 0) equals what Prometheus'
+//! default build computes, so group slots and `limit_ratio` choices agree with it.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+use std::fmt;
+use std::sync::{Arc, LazyLock};
+
+use xxhash_rust::xxh64::xxh64;
+
+use super::{METRIC_NAME, is_metadata_label};
+
+/// An immutable label set. Labels with an empty value do not exist, as in Prometheus.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Labels {
+    data: Arc<[u8]>,
+}
+
+static EMPTY: LazyLock<Labels> = LazyLock::new(|| Labels { data: Arc::from([]) });
+
+impl Default for Labels {
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
+impl Labels {
+    /// The set without labels.
+    pub fn empty() -> Self {
+        EMPTY.clone()
+    }
+
+    /// Builds a set from pairs in any order. Empty values are left out; of a repeated
+    /// name the last value wins.
+    pub fn from_pairs<N: AsRef<str>, V: AsRef<str>>(
+        pairs: impl IntoIterator<Item = (N, V)>,
+    ) -> Self {
+        let mut builder = LabelsBuilder::default();
+        for (name, value) in pairs {
+            builder.set(name.as_ref(), value.as_ref());
+        }
+        builder.build()
+    }
+
+    /// Builds a set from pairs that are already sorted by name, unique and non-empty in
+    /// value. This is the fast path of decoders that have checked the order.
+    pub fn from_sorted_pairs<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Self {
+        let size = pairs.clone().map(|(n, v)| encoded_len(n) + encoded_len(v)).sum();
+        let mut data = Vec::with_capacity(size);
+        for (name, value) in pairs {
+            push_str(&mut data, name);
+            push_str(&mut data, value);
+        }
+        Self { data: data.into() }
+    }
+
+    /// True when there is no label.
+    pub fn is_empty(&self) -> bool {
+        self.data.is_empty()
+    }
+
+    /// Number of labels; walks the set.
+    pub fn len(&self) -> usize {
+        self.iter().count()
+    }
+
+    /// Bytes of the encoded set: what it costs in memory beside the `Arc` header.
+    pub fn encoded_size(&self) -> usize {
+        self.data.len()
+    }
+
+    /// Names and values in name order.
+    pub fn iter(&self) -> LabelIter<'_> {
+        LabelIter { rest: &self.data }
+    }
+
+    /// The value of a label, or `None` when it is absent.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        for (n, v) in self.iter() {
+            match n.cmp(name) {
+                Ordering::Less => {}
+                Ordering::Equal => return Some(v),
+                Ordering::Greater => return None,
+            }
+        }
+        None
+    }
+
+    /// The value of a label, with absent and empty being the same, as matchers see it.
+    pub fn get_or_empty(&self, name: &str) -> &str {
+        self.get(name).unwrap_or("")
+    }
+
+    /// The metric name, or "" when the set has none.
+    pub fn metric_name(&self) -> &str {
+        self.get_or_empty(METRIC_NAME)
+    }
+
+    /// xxh64 over the encoded bytes: the hash of Prometheus' default build.
+    pub fn hash64(&self) -> u64 {
+        xxh64(&self.data, 0)
+    }
+
+    /// The set without `__name__`, `__type__` and `__unit__`.
+    pub fn without_metadata(&self) -> Self {
+        if self.iter().any(|(n, _)| is_metadata_label(n)) {
+            self.retain(|n| !is_metadata_label(n))
+        } else {
+            self.clone()
+        }
+    }
+
+    /// The set with only the labels whose name satisfies `keep`.
+    pub fn retain(&self, keep: impl Fn(&str) -> bool) -> Self {
+        let mut data = Vec::with_capacity(self.data.len());
+        for (name, value) in self.iter() {
+            if keep(name) {
+                push_str(&mut data, name);
+                push_str(&mut data, value);
+            }
+        }
+        Self { data: data.into() }
+    }
+
+    /// A builder that starts from this set.
+    pub fn builder(&self) -> LabelsBuilder {
+        LabelsBuilder { pairs: self.iter().map(|(n, v)| (n.into(), v.into())).collect() }
+    }
+
+    /// The encoded bytes, a unique key of the set.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.data
+    }
+}
+
+/// Orders as Prometheus' `labels.Compare`: pair by pair, name first, a shorter prefix first.
+impl Ord for Labels {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.iter().cmp(other.iter())
+    }
+}
+
+impl PartialOrd for Labels {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// `{__name__="up", job="x"}`: the brace-only form of error texts.
+impl fmt::Display for Labels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("{")?;
+        for (i, (name, value)) in self.iter().enumerate() {
+            if i > 0 {
+                f.write_str(", ")?;
+            }
+            write!(f, "{}={}", quote_label_name(name), quote(value))?;
+        }
+        f.write_str("}")
+    }
+}
+
+impl fmt::Debug for Labels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Iterator over `(name, value)` in name order.
+#[derive(Clone)]
+pub struct LabelIter<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> LabelIter<'a> {
+    fn take_str(&mut self) -> &'a str {
+        let (len, head) = match self.rest[0] {
+            255 => {
+                let b = &self.rest[1..4];
+                (usize::from(b[0]) | usize::from(b[1]) << 8 | usize::from(b[2]) << 16, 4)
+            }
+            n => (usize::from(n), 1),
+        };
+        let (text, rest) = self.rest[head..].split_at(len);
+        self.rest = rest;
+        std::str::from_utf8(text).expect("BUG: a label set holds only UTF-8")
+    }
+}
+
+impl<'a> Iterator for LabelIter<'a> {
+    type Item = (&'a str, &'a str);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        Some((self.take_str(), self.take_str()))
+    }
+}
+
+/// A mutable label set. Setting an empty value deletes the label.
+#[derive(Clone, Debug, Default)]
+pub struct LabelsBuilder {
+    pairs: Vec<(Box<str>, Box<str>)>,
+}
+
+impl LabelsBuilder {
+    /// Sets a label; an empty value deletes it.
+    pub fn set(&mut self, name: &str, value: &str) -> &mut Self {
+        match self.find(name) {
+            Ok(i) if value.is_empty() => {
+                self.pairs.remove(i);
+            }
+            Ok(i) => self.pairs[i].1 = value.into(),
+            Err(_) if value.is_empty() => {}
+            Err(i) => self.pairs.insert(i, (name.into(), value.into())),
+        }
+        self
+    }
+
+    /// Deletes a label if it is there.
+    pub fn del(&mut self, name: &str) -> &mut Self {
+        self.set(name, "")
+    }
+
+    /// The current value, "" when absent.
+    pub fn get(&self, name: &str) -> &str {
+        self.find(name).map_or("", |i| &self.pairs[i].1)
+    }
+
+    /// True when the label is set.
+    pub fn contains(&self, name: &str) -> bool {
+        self.find(name).is_ok()
+    }
+
+    /// Keeps only the labels for which `keep(name, value)` holds.
+    pub fn retain(&mut self, mut keep: impl FnMut(&str, &str) -> bool) -> &mut Self {
+        self.pairs.retain(|(n, v)| keep(n, v));
+        self
+    }
+
+    /// Names and values in name order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> + Clone {
+        self.pairs.iter().map(|(n, v)| (&**n, &**v))
+    }
+
+    /// True when no label is set.
+    pub fn is_empty(&self) -> bool {
+        self.pairs.is_empty()
+    }
+
+    /// The immutable set.
+    pub fn build(&self) -> Labels {
+        Labels::from_sorted_pairs(self.iter())
+    }
+
+    fn find(&self, name: &str) -> Result<usize, usize> {
+        self.pairs.binary_search_by(|(n, _)| (**n).cmp(name))
+    }
+}
+
+/// True for `[a-zA-Z_][a-zA-Z0-9_]*`: a label name that needs no quotes in PromQL.
+pub fn is_legacy_label_name(name: &str) -> bool {
+    !name.is_empty()
+        && name
+            .bytes()
+            .enumerate()
+            .all(|(i, b)| b.is_ascii_alphabetic() || b == b'_' || (i > 0 && b.is_ascii_digit()))
+}
+
+/// True for `[a-zA-Z_:][a-zA-Z0-9_:]*`: a metric name that needs no quotes in PromQL.
+pub fn is_legacy_metric_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.bytes().enumerate().all(|(i, b)| {
+            b.is_ascii_alphabetic() || b == b'_' || b == b':' || (i > 0 && b.is_ascii_digit())
+        })
+}
+
+/// A label name as it is printed: quoted unless it is a legacy name.
+pub fn quote_label_name(name: &str) -> Cow<'_, str> {
+    if is_legacy_label_name(name) { Cow::Borrowed(name) } else { Cow::Owned(quote(name)) }
+}
+
+/// Quotes as Go's `strconv.Quote`: the escaping Prometheus prints label values with.
+pub fn quote(text: &str) -> String {
+    use fmt::Write;
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\u{7}' => out.push_str("\\a"),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{c}' => out.push_str("\\f"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\u{b}' => out.push_str("\\v"),
+            c if (c as u32) < 0x20 || c == '\u{7f}' => {
+                write!(out, "\\x{:02x}", c as u32).expect("BUG: writing to a String cannot fail");
+            }
+            c if is_go_printable(c) => out.push(c),
+            c if (c as u32) < 0x10000 => {
+                write!(out, "\\u{:04x}", c as u32).expect("BUG: writing to a String cannot fail");
+            }
+            c => write!(out, "\\U{:08x}", c as u32).expect("BUG: writing to a String cannot fail"),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// Approximates Go's `unicode.IsPrint` with what the standard library knows: control,
+/// private-use, surrogate and non-ASCII space characters are escaped.
+fn is_go_printable(c: char) -> bool {
+    if c == ' ' {
+        return true;
+    }
+    !c.is_control()
+        && !c.is_whitespace()
+        && !matches!(c as u32,
+            0xAD | 0x600..=0x605 | 0x61C | 0x6DD | 0x70F | 0x180E | 0x200B..=0x200F
+            | 0x202A..=0x202E | 0x2060..=0x206F | 0xE000..=0xF8FF | 0xFEFF | 0xFFF0..=0xFFFB
+            | 0xFFFE | 0xFFFF | 0xE0000..=0xE0FFF | 0xF0000..=0x10FFFF)
+}
+
+fn encoded_len(text: &str) -> usize {
+    text.len() + if text.len() < 255 { 1 } else { 4 }
+}
+
+/// Longest label name or value that can be stored; ingestion limits lie far below.
+pub const LABEL_LEN_MAX: usize = (1 << 24) - 1;
+
+fn push_str(data: &mut Vec<u8>, text: &str) {
+    // A longer text cannot be encoded. Decoders refuse such labels; cutting at a character
+    // boundary keeps the set well-formed should one slip through.
+    let mut len = text.len().min(LABEL_LEN_MAX);
+    while !text.is_char_boundary(len) {
+        len -= 1;
+    }
+    if len < 255 {
+        data.push(len as u8);
+    } else {
+        data.extend_from_slice(&[255, len as u8, (len >> 8) as u8, (len >> 16) as u8]);
+    }
+    data.extend_from_slice(&text.as_bytes()[..len]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_is_sorted_without_empty_values_and_the_last_value_wins() {
+        let l = Labels::from_pairs([("b", "2"), ("a", "1"), ("c", ""), ("b", "3")]);
+        assert_eq!(l.to_string(), r#"{a="1", b="3"}"#);
+        assert_eq!((l.get("b"), l.get("c"), l.len()), (Some("3"), None, 2));
+    }
+
+    #[test]
+    fn long_values_round_trip() {
+        for len in [254, 255, 256, 70_000] {
+            let value = "x".repeat(len);
+            let l = Labels::from_pairs([("a", value.as_str()), ("b", "y")]);
+            assert_eq!((l.get("a"), l.get("b")), (Some(value.as_str()), Some("y")));
+        }
+    }
+
+    #[test]
+    fn order_is_by_pairs_then_length() {
+        let a = Labels::from_pairs([("a", "1")]);
+        let ab = Labels::from_pairs([("a", "1"), ("b", "1")]);
+        let b = Labels::from_pairs([("b", "1")]);
+        assert!(a < ab && ab < b && Labels::empty() < a);
+    }
+
+    #[test]
+    fn names_outside_the_legacy_alphabet_are_quoted() {
+        let l = Labels::from_pairs([("a.b", "x\n\"é\u{7f}")]);
+        assert_eq!(l.to_string(), r#"{"a.b"="x\n\"é\x7f"}"#);
+    }
+}

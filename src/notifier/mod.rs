@@ -1,0 +1,31 @@
+//! Delivery of alerts to Alertmanagers: a queue for each, so that a dead one delays
+//! neither the others nor evaluation.
+
+use crate::model::{Labels, TimestampMs};
+
+/// An alert as it is sent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OutgoingAlert {
+    pub labels: Labels,
+    /// Annotation names and expanded values; names may be any text.
+    pub annotations: Labels,
+    pub starts_at_ms: TimestampMs,
+    /// When it ended, or until when it is valid if no newer notification arrives.
+    pub ends_at_ms: TimestampMs,
+    pub generator_url: String,
+}
+
+/// Where rules put alerts. Never blocks and never fails: queues have limits, and what
+/// overflows is counted.
+pub trait Notifier: Send + Sync {
+    /// Hands over alerts; external labels and relabelling are the notifier's business.
+    fn send(&self, alerts: Vec<OutgoingAlert>);
+}
+
+/// Read access for `/api/v1/alertmanagers`.
+pub trait NotifierView: Send + Sync {
+    /// URLs alerts are sent to.
+    fn active_alertmanagers(&self) -> Vec<String>;
+    /// URLs that relabelling dropped.
+    fn dropped_alertmanagers(&self) -> Vec<String>;
+}

@@ -1,0 +1,1 @@
+//! Syntax tree to logical plan, and the passes that make it cheaper.

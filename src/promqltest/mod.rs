@@ -1,0 +1,1 @@
+//! `.test` scripts: the public language of PromQL semantics, run against an engine.

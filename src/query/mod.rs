@@ -1,0 +1,190 @@
+//! The facade over parser, plan and exec: prepare once, run as instant, range or rule.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+
+use crate::model::{Annotations, StepGrid, TimestampMs, Value};
+use crate::parser::{Expr, ParseErrors, ParserOptions};
+use crate::storage::{Source, StorageError};
+
+/// Settings of an engine; defaults are Prometheus' (`--query.*`).
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    pub lookback_ms: i64,
+    pub timeout: Duration,
+    /// Most samples one query may hold in memory.
+    pub max_samples: usize,
+    /// Queries evaluated at once; further ones wait.
+    pub max_concurrency: usize,
+    pub parser: ParserOptions,
+    /// `promql-delayed-name-removal`
+    pub delayed_name_removal: bool,
+    /// `use-start-timestamps`
+    pub use_start_timestamps: bool,
+    /// `type-and-unit-labels`
+    pub type_and_unit_labels: bool,
+    /// `promql-per-step-stats`
+    pub per_step_stats: bool,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self {
+            lookback_ms: 300_000,
+            timeout: Duration::from_secs(120),
+            max_samples: 50_000_000,
+            max_concurrency: 20,
+            parser: ParserOptions::default(),
+            delayed_name_removal: false,
+            use_start_timestamps: false,
+            type_and_unit_labels: false,
+            per_step_stats: false,
+        }
+    }
+}
+
+/// Prepares and runs queries within its limits. One per process; share it by `Arc`.
+#[derive(Debug)]
+pub struct Engine {
+    options: EngineOptions,
+    /// Step of `[5m:]`: `global.evaluation_interval`, changed by reload.
+    default_subquery_step_ms: AtomicI64,
+}
+
+impl Engine {
+    /// An engine with these settings.
+    pub fn new(options: EngineOptions) -> Arc<Self> {
+        Arc::new(Self { options, default_subquery_step_ms: AtomicI64::new(60_000) })
+    }
+
+    /// The settings.
+    pub fn options(&self) -> &EngineOptions {
+        &self.options
+    }
+
+    /// Changes the step of subqueries that name none; from the next evaluation on.
+    pub fn set_default_subquery_step_ms(&self, step_ms: i64) {
+        self.default_subquery_step_ms.store(step_ms, Ordering::Relaxed);
+    }
+
+    /// Parses, checks and plans. The result has no time and can run any number of times.
+    pub fn prepare(self: &Arc<Self>, _text: &str) -> Result<PreparedQuery, QueryError> {
+        todo!("evaluator")
+    }
+
+    /// As `prepare`, from an expression that has been parsed already (rules keep the tree).
+    pub fn prepare_expr(
+        self: &Arc<Self>,
+        _text: &str,
+        _expr: Expr,
+    ) -> Result<PreparedQuery, QueryError> {
+        todo!("evaluator")
+    }
+}
+
+/// What a run may be told beyond its time.
+#[derive(Clone, Debug, Default)]
+pub struct RunOptions {
+    /// Overrides the engine's lookback when positive.
+    pub lookback_ms: Option<i64>,
+    /// Shortens the engine's timeout.
+    pub timeout: Option<Duration>,
+    /// Cancelled when nobody waits for the answer any more; evaluation stops within 100 ms.
+    pub cancel: CancellationToken,
+    /// Collect per-step statistics (needs the engine's `per_step_stats`).
+    pub per_step_stats: bool,
+}
+
+/// A planned query. Cheap to share; rules keep theirs from load.
+pub struct PreparedQuery {
+    #[allow(dead_code)]
+    engine: Arc<Engine>,
+}
+
+impl PreparedQuery {
+    /// The checked expression.
+    pub fn expr(&self) -> &Expr {
+        todo!("evaluator")
+    }
+
+    /// The expression as submitted: spans of annotations index into it.
+    pub fn text(&self) -> &str {
+        todo!("evaluator")
+    }
+
+    /// Evaluates at one time. A range vector or string at the top is fine here.
+    pub async fn instant(
+        &self,
+        _source: &Arc<dyn Source>,
+        _at_ms: TimestampMs,
+        _options: &RunOptions,
+    ) -> Result<QueryResult, QueryError> {
+        todo!("evaluator")
+    }
+
+    /// Evaluates over a grid; the expression must be a scalar or an instant vector.
+    /// The matrix is sorted by labels.
+    pub async fn range(
+        &self,
+        _source: &Arc<dyn Source>,
+        _grid: StepGrid,
+        _options: &RunOptions,
+    ) -> Result<QueryResult, QueryError> {
+        todo!("evaluator")
+    }
+}
+
+/// A successful evaluation.
+#[derive(Clone, Debug)]
+pub struct QueryResult {
+    pub value: Value,
+    pub annotations: Annotations,
+    pub stats: QueryStats,
+}
+
+/// What a query cost; field meanings are those of the API's `stats` object.
+#[derive(Clone, Debug, Default)]
+pub struct QueryStats {
+    pub queue_seconds: f64,
+    pub prepare_seconds: f64,
+    pub inner_eval_seconds: f64,
+    pub result_sort_seconds: f64,
+    pub eval_total_seconds: f64,
+    pub exec_total_seconds: f64,
+    pub total_queryable_samples: u64,
+    pub samples_read: u64,
+    pub peak_samples: u64,
+    /// `(step time, samples)`; only when asked for.
+    pub total_queryable_samples_per_step: Option<Vec<(TimestampMs, u64)>>,
+    pub samples_read_per_step: Option<Vec<(TimestampMs, u64)>>,
+}
+
+/// Why a query failed. `Display` is the text Prometheus' API gives.
+#[derive(Clone, Debug, Error)]
+pub enum QueryError {
+    /// `bad_data`, 400.
+    #[error(transparent)]
+    Parse(#[from] ParseErrors),
+    /// `bad_data`, 400: the parsed query cannot run this way.
+    #[error("{0}")]
+    Invalid(String),
+    /// `execution`, 422.
+    #[error("{0}")]
+    Execution(String),
+    /// `execution`, 422.
+    #[error("query processing would load too many samples into memory in query execution")]
+    TooManySamples,
+    /// `timeout`, 503.
+    #[error("query timed out in {0}")]
+    Timeout(&'static str),
+    /// `canceled`, 499.
+    #[error("query was canceled in {0}")]
+    Canceled(&'static str),
+    /// `internal`, 500.
+    #[error("expanding series: {0}")]
+    Storage(#[from] StorageError),
+}

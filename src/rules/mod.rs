@@ -1,0 +1,4 @@
+//! Rule groups: loading, evaluating, alert state, templates.
+
+pub mod template;
+pub mod view;

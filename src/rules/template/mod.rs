@@ -1,0 +1,1 @@
+//! Alert templates: Go's text/template with Prometheus' functions.

@@ -1,0 +1,100 @@
+//! What the API shows of rules.
+
+use crate::model::{Labels, TimestampMs};
+
+/// Result of a rule's last evaluation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RuleHealth {
+    Unknown,
+    Ok,
+    Err,
+}
+
+impl RuleHealth {
+    /// `unknown`, `ok` or `err`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Ok => "ok",
+            Self::Err => "err",
+        }
+    }
+}
+
+/// State of an alert; of an alerting rule, the gravest of its alerts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AlertState {
+    /// The rule was never evaluated.
+    Unknown,
+    Inactive,
+    Pending,
+    Firing,
+}
+
+impl AlertState {
+    /// `unknown`, `inactive`, `pending` or `firing`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Inactive => "inactive",
+            Self::Pending => "pending",
+            Self::Firing => "firing",
+        }
+    }
+}
+
+/// One rule group.
+#[derive(Clone, Debug)]
+pub struct GroupView {
+    pub name: String,
+    pub file: String,
+    pub interval_ms: i64,
+    pub limit: usize,
+    pub evaluation_time_seconds: f64,
+    pub last_evaluation_ms: Option<TimestampMs>,
+    pub rules: Vec<RuleView>,
+}
+
+/// One rule.
+#[derive(Clone, Debug)]
+pub struct RuleView {
+    pub name: String,
+    /// The printed expression.
+    pub query: String,
+    pub labels: Labels,
+    pub health: RuleHealth,
+    /// "" when healthy.
+    pub last_error: String,
+    pub evaluation_time_seconds: f64,
+    pub last_evaluation_ms: Option<TimestampMs>,
+    /// `None` for a recording rule.
+    pub alerting: Option<AlertingView>,
+}
+
+/// The part of an alerting rule that a recording rule lacks.
+#[derive(Clone, Debug)]
+pub struct AlertingView {
+    pub state: AlertState,
+    pub for_ms: i64,
+    pub keep_firing_for_ms: i64,
+    pub annotations: Labels,
+    /// Unresolved alerts.
+    pub alerts: Vec<AlertView>,
+}
+
+/// One active alert.
+#[derive(Clone, Debug)]
+pub struct AlertView {
+    pub labels: Labels,
+    pub annotations: Labels,
+    pub state: AlertState,
+    pub active_at_ms: TimestampMs,
+    pub keep_firing_since_ms: Option<TimestampMs>,
+    pub value: f64,
+}
+
+/// Read access to the rule manager.
+pub trait RulesView: Send + Sync {
+    /// All groups, by file and then in file order.
+    fn groups(&self) -> Vec<GroupView>;
+}

@@ -1,0 +1,3 @@
+//! Scraping: targets, the scrape loop, exposition formats, staleness.
+
+pub mod view;

@@ -1,0 +1,198 @@
+//! Storage ports. Everything above asks a [`Source`] and feeds a [`Sink`]; what lies
+//! behind them (memory, the embedded database, a remote system, a fan-out) is named only
+//! by `cli` and by tests.
+//!
+//! Rules every implementation keeps:
+//! - times are closed intervals in ms: `from_ms <= ts <= to_ms`;
+//! - a series' samples come in time order, each time once;
+//! - staleness markers are returned as they were stored; `exec` interprets them;
+//! - a label with an empty value is the same as no label.
+
+pub mod fanout;
+pub mod memory;
+pub mod remote;
+pub mod tsdb;
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use thiserror::Error;
+
+use crate::model::metadata::Metadata;
+use crate::model::{FloatHistogram, Labels, Matcher, TimestampMs};
+use crate::vector::RawSamples;
+
+/// What a selector needs from storage.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SelectRequest {
+    /// All must hold.
+    pub matchers: Vec<Matcher>,
+    /// First time needed, inclusive.
+    pub from_ms: TimestampMs,
+    /// Last time needed, inclusive.
+    pub to_ms: TimestampMs,
+    /// What the engine will do with the samples; a source may ignore it.
+    pub hints: SelectHints,
+}
+
+/// Hints as Prometheus sends them to remote read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct SelectHints {
+    /// Step of the query in ms, 0 for an instant.
+    pub step_ms: i64,
+    /// Range of the selector in ms, 0 for an instant selector.
+    pub range_ms: i64,
+    /// Nearest enclosing function or aggregation, "" for none.
+    pub function: String,
+    /// Grouping labels of that aggregation.
+    pub grouping: Vec<String>,
+    /// Whether `grouping` is `by` (true) or `without`.
+    pub by: bool,
+    /// Most series wanted, 0 for all; set by API look-ups, never by evaluation.
+    pub limit: usize,
+}
+
+/// The series a request found, and what the source wants the user to know.
+#[derive(Default)]
+pub struct SeriesSet {
+    /// Sorted by labels, each label set once.
+    pub series: Vec<Arc<dyn RawSeries>>,
+    pub warnings: Vec<String>,
+}
+
+/// A handle on one series' stored samples. Cheap to hold: decoding happens in
+/// `read_into`, on the thread that evaluates.
+pub trait RawSeries: Send + Sync {
+    /// The label set, `__name__` included.
+    fn labels(&self) -> &Labels;
+
+    /// Appends the samples with `from_ms <= ts <= to_ms` to `out`, in time order. The
+    /// caller clears `out` first and owns it afterwards; after an error its content is
+    /// unspecified. May be called any number of times with any interval inside the
+    /// request's, from any thread.
+    fn read_into(
+        &self,
+        from_ms: TimestampMs,
+        to_ms: TimestampMs,
+        out: &mut RawSamples,
+    ) -> Result<(), StorageError>;
+}
+
+/// Reading side.
+pub trait Source: Send + Sync {
+    /// Finds the series with at least one sample in the interval. The result is a
+    /// consistent view: appends committed later may or may not be seen, never half of one.
+    fn select<'a>(
+        &'a self,
+        request: &'a SelectRequest,
+    ) -> BoxFuture<'a, Result<SeriesSet, StorageError>>;
+
+    /// Sorted, distinct label names of the series that satisfy any of the matcher sets
+    /// (all series when there is none) and overlap the interval.
+    fn label_names<'a>(
+        &'a self,
+        request: &'a LabelRequest,
+    ) -> BoxFuture<'a, Result<LabelAnswer, StorageError>>;
+
+    /// Sorted, distinct values of one label, restricted as `label_names` is.
+    fn label_values<'a>(
+        &'a self,
+        name: &'a str,
+        request: &'a LabelRequest,
+    ) -> BoxFuture<'a, Result<LabelAnswer, StorageError>>;
+}
+
+/// Which series a label look-up ranges over.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LabelRequest {
+    /// A series counts when it satisfies all matchers of at least one set; no set means all.
+    pub matcher_sets: Vec<Vec<Matcher>>,
+    pub from_ms: TimestampMs,
+    pub to_ms: TimestampMs,
+}
+
+/// Answer of a label look-up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LabelAnswer {
+    pub values: Vec<String>,
+    pub warnings: Vec<String>,
+}
+
+/// Identifies a series to the appender that gave it out, to skip the label look-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SeriesRef(pub u64);
+
+/// Writing side.
+pub trait Sink: Send + Sync {
+    /// Starts a batch. Batches may run in parallel.
+    fn appender(&self) -> Box<dyn Appender>;
+}
+
+/// One batch of samples: visible and durable after `commit`, forgotten when dropped.
+pub trait Appender: Send {
+    /// Adds a sample. `hint` is what an earlier append of the same label set returned,
+    /// from any appender of this sink; a wrong or outdated hint costs a look-up, never
+    /// correctness. On an error the sample is left out and the batch stays usable.
+    fn append(
+        &mut self,
+        hint: Option<SeriesRef>,
+        labels: &Labels,
+        ts: TimestampMs,
+        value: f64,
+    ) -> Result<SeriesRef, AppendError>;
+
+    /// As `append`, for a native histogram.
+    fn append_histogram(
+        &mut self,
+        hint: Option<SeriesRef>,
+        labels: &Labels,
+        ts: TimestampMs,
+        value: &Arc<FloatHistogram>,
+    ) -> Result<SeriesRef, AppendError>;
+
+    /// Notes the metadata of a metric family.
+    fn append_metadata(&mut self, family: &str, metadata: &Metadata);
+
+    /// Makes the batch visible to readers at once and writes it to the log. After an
+    /// error nothing of the batch is visible.
+    fn commit(self: Box<Self>) -> Result<(), StorageError>;
+}
+
+/// Why one sample was refused. Texts are those of Prometheus.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum AppendError {
+    #[error("out of order sample")]
+    OutOfOrder,
+    #[error("duplicate sample for timestamp")]
+    DuplicateForTimestamp,
+    #[error("out of bounds")]
+    OutOfBounds,
+    #[error("too old sample")]
+    TooOld,
+    #[error("invalid sample: {0}")]
+    Invalid(String),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// Why storage could not do what was asked.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum StorageError {
+    #[error("{what}: {cause}")]
+    Io { what: String, cause: String },
+    #[error("{what} is corrupt at byte {offset}: {why}")]
+    Corrupt { what: String, offset: u64, why: String },
+    #[error("{0}")]
+    Unsupported(String),
+    #[error("storage is closed")]
+    Closed,
+    #[error("{0}")]
+    Remote(String),
+}
+
+impl StorageError {
+    /// Wraps an I/O error with what was being done, e.g. `write segment wal/00000003`.
+    pub fn io(what: impl Into<String>, cause: &std::io::Error) -> Self {
+        Self::Io { what: what.into(), cause: cause.to_string() }
+    }
+}

@@ -1,0 +1,1 @@
+//! The program's own metrics and logs. Any room may count through it.

@@ -1,0 +1,64 @@
+//! Raw samples of one series, and the slice of them a range kernel sees at one step.
+
+use std::sync::Arc;
+
+use crate::model::{FloatHistogram, TimestampMs};
+
+/// Decoded samples of one series in time order, floats and histograms apart. Reused from
+/// series to series so that decoding does not allocate.
+#[derive(Clone, Debug, Default)]
+pub struct RawSamples {
+    pub ts: Vec<TimestampMs>,
+    pub vs: Vec<f64>,
+    pub hist: Vec<(TimestampMs, Arc<FloatHistogram>)>,
+    /// Start timestamps of the floats, parallel to `ts`; empty when the storage knows none.
+    pub start_ts: Vec<TimestampMs>,
+    /// Start timestamps of the histograms, parallel to `hist`; empty when none is known.
+    pub hist_start_ts: Vec<TimestampMs>,
+}
+
+impl RawSamples {
+    /// Forgets the samples and keeps the memory.
+    pub fn clear(&mut self) {
+        self.ts.clear();
+        self.vs.clear();
+        self.hist.clear();
+        self.start_ts.clear();
+        self.hist_start_ts.clear();
+    }
+
+    /// Appends a float.
+    pub fn push(&mut self, ts: TimestampMs, v: f64) {
+        self.ts.push(ts);
+        self.vs.push(v);
+    }
+
+    /// Samples held: floats and histograms.
+    pub fn len(&self) -> usize {
+        self.ts.len() + self.hist.len()
+    }
+
+    /// True when nothing is held.
+    pub fn is_empty(&self) -> bool {
+        self.ts.is_empty() && self.hist.is_empty()
+    }
+}
+
+/// What a range-vector kernel sees at one step: slices into `RawSamples`, stale markers
+/// already removed, `start_ms < ts <= end_ms` for plain windows.
+#[derive(Clone, Copy, Debug)]
+pub struct Window<'a> {
+    pub ts: &'a [TimestampMs],
+    pub vs: &'a [f64],
+    pub hist: &'a [(TimestampMs, Arc<FloatHistogram>)],
+    /// Parallel to `ts`, or empty.
+    pub start_ts: &'a [TimestampMs],
+    /// Parallel to `hist`, or empty.
+    pub hist_start_ts: &'a [TimestampMs],
+    /// Open lower end of the window.
+    pub start_ms: TimestampMs,
+    /// Closed upper end of the window (evaluation time less offset).
+    pub end_ms: TimestampMs,
+    /// Evaluation time of the step.
+    pub eval_ms: TimestampMs,
+}
