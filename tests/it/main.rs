@@ -1,0 +1,13 @@
+//! The one integration binary: each module is a boundary of the product.
+
+mod api;
+mod cli;
+mod config;
+mod notifier;
+mod parser;
+mod promql;
+mod rules;
+mod scrape;
+mod storage;
+mod support;
+mod templates;
