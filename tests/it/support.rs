@@ -1,6 +1,8 @@
 //! What several integration tests need: the conformance data, free ports, and the real
 //! programs the product talks to.
 
+#![allow(dead_code, reason = "each test module uses its own part")]
+
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
