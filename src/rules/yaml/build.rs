@@ -1,5 +1,6 @@
 //! Parser events to node trees.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -17,9 +18,38 @@ const AMPLIFICATION_MAX: u64 = 10;
 /// go-yaml's words for a tab in indentation, and what to do.
 const TAB: &str = "found character that cannot start any token (a tab indents; use spaces)";
 
+/// Most places where a tab follows a `:`; see [`parse`].
+const TAB_VALUES_MAX: usize = 1000;
+
 /// Reads every document of a stream.
+///
+/// `key:<tab>value` is YAML but the parser refuses it, so such a tab is read as a space;
+/// columns stay what they were.
 pub(crate) fn parse(source: &str) -> Result<Vec<Document>, SyntaxError> {
-    let source = source.strip_prefix('\u{feff}').unwrap_or(source);
+    let mut source = Cow::Borrowed(source.strip_prefix('\u{feff}').unwrap_or(source));
+    for _ in 0..TAB_VALUES_MAX {
+        let error = match parse_once(&source) {
+            Ok(documents) => return Ok(documents),
+            Err(e) => e,
+        };
+        let Some(tab) = tab_after_colon(&source, &error) else { return Err(error) };
+        let mut bytes = source.into_owned().into_bytes();
+        bytes[tab] = b' ';
+        source = Cow::Owned(String::from_utf8(bytes).expect("BUG: a tab is one byte"));
+    }
+    parse_once(&source)
+}
+
+fn tab_after_colon(source: &str, error: &SyntaxError) -> Option<usize> {
+    if !error.message.contains("valid YAML whitespace") {
+        return None;
+    }
+    let from = Layout::new(source).offset(error.at);
+    let line = source[from..].lines().next()?;
+    line.find(":\t").map(|i| from + i + 1).or_else(|| line.starts_with('\t').then_some(from))
+}
+
+fn parse_once(source: &str) -> Result<Vec<Document>, SyntaxError> {
     let mut builder = Builder::new(source);
     for event in Parser::new_from_str(source) {
         let (event, span) = event.map_err(|e| scan_error(&e))?;
