@@ -44,9 +44,10 @@ fn tab_after_colon(source: &str, error: &SyntaxError) -> Option<usize> {
     if !error.message.contains("valid YAML whitespace") {
         return None;
     }
-    let from = Layout::new(source).offset(error.at);
-    let line = source[from..].lines().next()?;
-    line.find(":\t").map(|i| from + i + 1).or_else(|| line.starts_with('\t').then_some(from))
+    let line_start = Position { line: error.at.line, column: 1 };
+    let from = Layout::new(source).offset(line_start);
+    // Earlier ones of the same line have been replaced.
+    source[from..].lines().next()?.find(":\t").map(|i| from + i + 1)
 }
 
 fn parse_once(source: &str) -> Result<Vec<Document>, SyntaxError> {
