@@ -16,12 +16,14 @@ mod nesting;
 pub mod pretty;
 mod print;
 mod scan;
+pub mod series;
 mod syntax;
 mod walk;
 
 pub use ast::Expr;
 pub use diagnostic::{ParseError, ParseErrors};
 pub use pretty::pretty;
+pub use series::{SeriesDescription, SeriesValue, parse_series_description, parse_series_values};
 
 use crate::model::{Labels, Matcher};
 use syntax::Rule;
