@@ -4,7 +4,7 @@ use super::*;
 use crate::model::value::ValueType::{InstantVector, RangeVector};
 
 /// Every family, in the order of the reference page.
-pub(super) static FAMILIES: &[&[FunctionSpec]] = &[counters::ROWS, rows::ALL];
+pub(super) static FAMILIES: &[&[FunctionSpec]] = &[counters::ROWS, over_time::ROWS, rows::ALL];
 
 /// `f(range vector)`; the kernel decides about histograms.
 pub(super) const RANGE: FunctionSpec = FunctionSpec {

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use crate::model::histogram::FoldOutcome;
 use crate::model::value::ValueType;
 use crate::model::{FloatHistogram, Sample, TimestampMs};
 use crate::vector::Window;
@@ -11,6 +12,7 @@ use crate::vector::Window;
 mod counters;
 mod families;
 pub mod histogram;
+pub(crate) mod over_time;
 mod rows;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -205,6 +207,21 @@ impl Flags {
     /// Sets the bits of `other`.
     pub fn raise(&mut self, other: Flags) {
         self.0 |= other.0;
+    }
+
+    /// What a fold of histograms has to tell.
+    pub fn of_fold(outcome: &FoldOutcome) -> Flags {
+        let mut flags = Flags::default();
+        if outcome.histogram.is_none() {
+            flags.raise(Flags::MIXED_SCHEMAS);
+        }
+        if outcome.bounds_reconciled {
+            flags.raise(Flags::BOUNDS_RECONCILED_AGG);
+        }
+        if outcome.reset_collision {
+            flags.raise(Flags::RESET_COLLISION_AGG);
+        }
+        flags
     }
 
     /// True when a bit of `other` is set.
