@@ -9,16 +9,22 @@ use crate::model::value::ValueType;
 use crate::model::{FloatHistogram, Sample, TimestampMs};
 use crate::vector::Window;
 
+mod calendar;
+mod convert;
 mod counters;
 mod families;
 pub mod histogram;
+mod labels;
+mod math;
 pub(crate) mod over_time;
-mod rows;
+mod regression;
 #[cfg(test)]
 pub(crate) mod testing;
+mod trig;
 mod window;
 
 pub use counters::smoothed_instant;
+pub use labels::natural_cmp;
 
 /// One function.
 #[derive(Debug)]
@@ -241,4 +247,20 @@ pub fn find(name: &str) -> Option<&'static FunctionSpec> {
 /// Every row, family by family.
 pub fn all() -> impl Iterator<Item = &'static FunctionSpec> {
     families::FAMILIES.iter().flat_map(|family| family.iter())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_73_stable_and_17_experimental_functions_all_documented() {
+        let stable = all().filter(|spec| spec.stability == Stability::Stable).count();
+        assert_eq!((stable, all().count()), (73, 90));
+        assert_eq!(BY_NAME.len(), 90, "names are unique");
+        for spec in all() {
+            assert!(spec.doc.len() > 12 && spec.doc.ends_with('.'), "{}", spec.name);
+            assert!(spec.example.contains(spec.name), "{}", spec.name);
+        }
+    }
 }
