@@ -128,7 +128,6 @@ pub(super) static ALL: &[AggregatorSpec] = &[
         doc: "k series of each group, the first ones in storage order, with all their labels: a \
               sample to look at without loading everything. Floats and histograms alike.",
         example: "limitk by (job) (2, up)",
-        ..STABLE
     },
     AggregatorSpec {
         name: "limit_ratio",
@@ -139,6 +138,5 @@ pub(super) static ALL: &[AggregatorSpec] = &[
               labels, so that the choice is stable. A negative ratio r chooses exactly the \
               series that 1 + r does not. Beyond -1 and 1 the ratio is capped with a warning.",
         example: "limit_ratio(0.1, http_requests_total)",
-        ..STABLE
     },
 ];
