@@ -10,6 +10,7 @@ pub mod labels;
 pub mod matcher;
 pub mod metadata;
 pub mod regex;
+pub mod sums;
 pub mod time;
 pub mod value;
 
