@@ -162,9 +162,6 @@ impl<'a> Collected<'a> {
         any
     }
 
-    pub(crate) fn blocks(&self) -> &[SeriesBlock] {
-        &self.blocks
-    }
 
     /// The blocks as an operator again, perhaps under other labels.
     pub(crate) fn into_ready(self, table: Arc<SeriesTable>) -> Ready<'a> {

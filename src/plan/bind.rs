@@ -78,14 +78,6 @@ pub(crate) struct BoundSubquery {
     pub range_ms: i64,
 }
 
-impl BoundSubquery {
-    /// End of the window at a step of the outer grid.
-    #[inline]
-    pub(crate) fn reference_ms(&self, step_ms: TimestampMs) -> TimestampMs {
-        self.at_ms.unwrap_or(step_ms).saturating_sub(self.offset_ms)
-    }
-}
-
 impl Plan {
     /// Binds to a grid; fails when a computed duration comes out senseless. The text is the
     /// query's error.

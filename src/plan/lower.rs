@@ -16,14 +16,24 @@ use crate::parser::ast::{self, BinaryOp, Call, Expr, ExprKind, Grouping, Span, U
 pub(super) fn lower(expr: &Expr, options: PlanOptions) -> Node {
     let lowering = Lowering { options };
     let root = lowering.expr(expr, &Hints::default());
-    let vector = expr.value_type() == ValueType::InstantVector;
-    let subquery = matches!(root, Node::RangeResult(RangeSource::Subquery(_)));
-    if options.delayed_name_removal && (vector || subquery) {
-        let input = Box::new(Node::DropName { input: Box::new(root), how: NameDrop::Marked });
-        Node::MergeDuplicates { input, overlap: Overlap::SameStep }
-    } else {
-        root
+    if !options.delayed_name_removal {
+        return root;
     }
+    match root {
+        // The names of a subquery's result go where its series are made.
+        Node::RangeResult(RangeSource::Subquery(mut sub)) => {
+            sub.input = drop_marked(sub.input);
+            Node::RangeResult(RangeSource::Subquery(sub))
+        }
+        root if expr.value_type() == ValueType::InstantVector => drop_marked(root),
+        root => root,
+    }
+}
+
+/// Delayed name removal: the names of marked series go, and what then coincides merges.
+fn drop_marked(root: Node) -> Node {
+    let input = Box::new(Node::DropName { input: Box::new(root), how: NameDrop::Marked });
+    Node::MergeDuplicates { input, overlap: Overlap::SameStep }
 }
 
 struct Lowering {
@@ -36,12 +46,12 @@ impl Lowering {
             ExprKind::Number(n) => Node::Number(n.value),
             ExprKind::String(text) => Node::Text(text.clone()),
             ExprKind::VectorSelector(selector) => {
-                Node::Select(vector_select(selector, expr.span.clone(), hints))
+                Node::Select(vector_select(selector, hints))
             }
             ExprKind::MatrixSelector(_) | ExprKind::Subquery(_) => {
                 Node::RangeResult(self.range_source(expr, hints))
             }
-            ExprKind::Call(call) => self.call(call, expr, hints),
+            ExprKind::Call(call) => self.call(call, hints),
             ExprKind::Aggregate(aggregate) => self.aggregate(aggregate, expr),
             ExprKind::Binary(binary) => self.binary(binary, expr.span.clone()),
             ExprKind::Unary { op: UnaryOp::Plus, expr } => self.expr(expr, hints),
@@ -81,7 +91,7 @@ impl Lowering {
     fn range_source(&self, expr: &Expr, hints: &Hints) -> RangeSource {
         match &expr.kind {
             ExprKind::MatrixSelector(matrix) => {
-                let mut select = vector_select(&matrix.selector, expr.span.clone(), hints);
+                let mut select = vector_select(&matrix.selector, hints);
                 select.range = Some(matrix.range.clone());
                 RangeSource::Select(select)
             }
@@ -98,7 +108,7 @@ impl Lowering {
         }
     }
 
-    fn call(&self, call: &Call, expr: &Expr, outer: &Hints) -> Node {
+    fn call(&self, call: &Call, outer: &Hints) -> Node {
         let function = call.function;
         let hints = Hints { function: function.name, ..Hints::default() };
         let arg = |i: usize| self.expr(&call.args[i], &hints);
@@ -107,7 +117,7 @@ impl Lowering {
             _ => Overlap::SameStep,
         };
         let node = match function.kernel {
-            Kernel::Operator(operator) => return self.operator(operator, call, expr, outer),
+            Kernel::Operator(operator) => return self.operator(operator, call, outer),
             Kernel::Scalar(_) => {
                 let args = (0..call.args.len()).map(arg).collect();
                 return Node::ScalarCall { function, args };
@@ -141,7 +151,7 @@ impl Lowering {
         self.names(node, function.labels, overlap)
     }
 
-    fn operator(&self, operator: Operator, call: &Call, expr: &Expr, outer: &Hints) -> Node {
+    fn operator(&self, operator: Operator, call: &Call, outer: &Hints) -> Node {
         let hints = Hints { function: call.function.name, ..Hints::default() };
         let arg = |i: usize| self.boxed(&call.args[i], &hints);
         let span = |i: usize| call.args[i].span.clone();
@@ -169,10 +179,10 @@ impl Lowering {
                     labels: absent_labels(&call.args[0]),
                 };
             }
-            Operator::HistogramQuantile => self.quantiles(quantiles(0..1), None, *arg(1), span(1)),
+            Operator::HistogramQuantile => Self::quantiles(quantiles(0..1), None, *arg(1), span(1)),
             Operator::HistogramQuantiles => {
                 let all = quantiles(2..call.args.len());
-                self.quantiles(all, Some(text(1)), *arg(0), span(0))
+                Self::quantiles(all, Some(text(1)), *arg(0), span(0))
             }
             Operator::HistogramFraction => Node::HistogramFraction {
                 lower: arg(0),
@@ -201,21 +211,18 @@ impl Lowering {
                 let labels = texts(1);
                 return Node::SortByLabel { input: arg(0), labels, descending, span: span(0) };
             }
-            Operator::Info => return self.info(call, expr, outer),
+            Operator::Info => return self.info(call, outer),
         };
         self.names(node, call.function.labels, Overlap::SameStep)
     }
 
     fn quantiles(
-        &self,
         quantiles: Vec<(Node, Span)>,
         label: Option<String>,
         input: Node,
         span: Span,
     ) -> Node {
-        let delayed_names = self.options.delayed_name_removal;
-        let all = HistogramQuantiles { quantiles, label, input, span, delayed_names };
-        Node::HistogramQuantiles(Box::new(all))
+        Node::HistogramQuantiles(Box::new(HistogramQuantiles { quantiles, label, input, span }))
     }
 
     fn aggregate(&self, aggregate: &ast::Aggregate, expr: &Expr) -> Node {
@@ -298,7 +305,7 @@ impl Lowering {
     }
 
     /// `info(v, {...})`: the info series are selected where the first selector of `v` looks.
-    fn info(&self, call: &Call, expr: &Expr, hints: &Hints) -> Node {
+    fn info(&self, call: &Call, hints: &Hints) -> Node {
         let input = self.expr(&call.args[0], hints);
         let written = match call.args.get(1).map(|e| &e.kind) {
             Some(ExprKind::VectorSelector(selector)) => selector.matchers.clone(),
@@ -320,7 +327,7 @@ impl Lowering {
             id: 0,
             matchers: name_matchers
                 .iter()
-                .chain(data_matchers.iter().filter(|m| !m.matches_empty()))
+                .chain(&data_matchers)
                 .cloned()
                 .collect(),
             offset: modifiers.offset,
@@ -328,14 +335,13 @@ impl Lowering {
             extension: None,
             range: None,
             emit: Emit::Value,
-            span: expr.span.clone(),
             hints: Hints { function: "info", ..Hints::default() },
         };
         Node::Info(Box::new(Info { input, select, data_matchers, name_matchers }))
     }
 }
 
-fn vector_select(selector: &ast::VectorSelector, span: Span, hints: &Hints) -> Select {
+fn vector_select(selector: &ast::VectorSelector, hints: &Hints) -> Select {
     Select {
         id: 0,
         matchers: selector.matchers.clone(),
@@ -344,7 +350,6 @@ fn vector_select(selector: &ast::VectorSelector, span: Span, hints: &Hints) -> S
         extension: selector.extension,
         range: None,
         emit: Emit::Value,
-        span,
         hints: hints.clone(),
     }
 }

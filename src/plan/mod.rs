@@ -5,7 +5,7 @@
 //! fetched. The plan itself never changes, so a rule keeps one and binds every tick.
 
 pub(crate) mod arithmetic;
-mod bind;
+pub(crate) mod bind;
 mod explain;
 mod lower;
 pub(crate) mod node;
@@ -45,6 +45,11 @@ impl Plan {
         let mut root = lower::lower(expr, options);
         let (selects, subqueries) = passes::number(&mut root);
         Self { root, selects, subqueries }
+    }
+
+    /// Number of subqueries: their steps are work that the query's grid does not show.
+    pub(crate) fn subqueries(&self) -> usize {
+        self.subqueries
     }
 
     /// The plan as an indented tree, one node a line.

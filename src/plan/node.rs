@@ -113,7 +113,6 @@ pub struct Select {
     pub extension: Option<RangeExtension>,
     pub range: Option<DurationExpr>,
     pub emit: Emit,
-    pub span: Span,
     pub hints: Hints,
 }
 
@@ -224,7 +223,6 @@ pub struct HistogramQuantiles {
     pub label: Option<String>,
     pub input: Node,
     pub span: Span,
-    pub delayed_names: bool,
 }
 
 /// `label_replace`

@@ -14,7 +14,7 @@ use crate::model::{Labels, Sample};
 use crate::vector::{Bitmap, SeriesBlock, SeriesId};
 
 pub(super) struct General<'m, 'a> {
-    matched: Match<'m>,
+    matched: Match<'m, 'a>,
     many: Collected<'a>,
     one: Collected<'a>,
     many_groups: Vec<u32>,
@@ -49,7 +49,7 @@ impl Output {
 
 impl<'m, 'a> General<'m, 'a> {
     pub(super) fn new(
-        matched: Match<'m>,
+        matched: Match<'m, 'a>,
         many: Collected<'a>,
         one: Collected<'a>,
         many_groups: Vec<u32>,

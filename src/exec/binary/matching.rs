@@ -21,16 +21,16 @@ use crate::plan::node::Join;
 /// How matched series become a result, with the sides ordered as "many" and "one": for
 /// `group_right` they are swapped, and for one-to-one the left is "many".
 #[derive(Clone, Copy)]
-pub(super) struct Match<'a> {
+pub(super) struct Match<'m, 'a> {
     pub elements: Elements<'a>,
     pub matching: &'a VectorMatching,
-    pub key: &'a KeyLabels,
+    pub key: &'m KeyLabels,
     /// "many" is the right side of the expression.
     pub swapped: bool,
     delayed_names: bool,
 }
 
-impl Match<'_> {
+impl Match<'_, '_> {
     pub(super) fn one_to_one(&self) -> bool {
         self.matching.card == Cardinality::OneToOne
     }
@@ -120,7 +120,7 @@ pub(crate) fn join<'a>(cx: &'a Cx, node: &'a Join, grid: StepGrid) -> Result<Box
 /// The output series when each series of "many" has its own and at most one partner, so
 /// that no step can hold a surprise; else `None`.
 fn streamed_table(
-    matched: &Match<'_>,
+    matched: &Match<'_, '_>,
     many: &SeriesTable,
     many_groups: &[u32],
     one: &SeriesTable,
