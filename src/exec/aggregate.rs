@@ -43,7 +43,11 @@ pub(crate) fn group(table: &SeriesTable, grouping: &Grouping) -> Grouped {
 }
 
 /// Opens an aggregation: evaluates the input and yields the groups.
-pub(crate) fn open_aggregate<'a>(cx: &'a Cx, node: &'a Aggregate, grid: StepGrid) -> Result<BoxOp<'a>> {
+pub(crate) fn open_aggregate<'a>(
+    cx: &'a Cx,
+    node: &'a Aggregate,
+    grid: StepGrid,
+) -> Result<BoxOp<'a>> {
     let AggregatorKernel::Fold(new) = node.op.kernel else {
         unreachable!("BUG: a folding aggregation has a folding kernel")
     };

@@ -30,7 +30,10 @@ impl RangeNotes<'_> {
         let name = || quote(labels.metric_name());
         if flags.has(Flags::MIXED) {
             let name = name();
-            cx.warn(span, format!("encountered a mix of histograms and floats for metric name {name}"));
+            cx.warn(
+                span,
+                format!("encountered a mix of histograms and floats for metric name {name}"),
+            );
         }
         if flags.has(Flags::NOT_COUNTER) {
             cx.warn(span, format!("this native histogram metric is not a counter: {}", name()));

@@ -71,9 +71,8 @@ fn limits(cx: &Cx, node: &Choose, params: &[f64]) -> Result<Limits> {
         if k.is_nan() {
             return Err(ExecError::query("Parameter value is NaN"));
         }
-        let wrong = |how: &str| {
-            Err(ExecError::query(format!("Scalar value {} {how} int64", format_g(*k))))
-        };
+        let wrong =
+            |how: &str| Err(ExecError::query(format!("Scalar value {} {how} int64", format_g(*k))));
         if *k <= i64::MIN as f64 {
             return wrong("underflows");
         }

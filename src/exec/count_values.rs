@@ -30,9 +30,7 @@ pub(crate) fn open_count_values<'a>(
         return Err(invalid_label_name(label));
     }
     let key = match grouping {
-        Grouping::By(labels) => {
-            KeyLabels::only(&[labels.as_slice(), &[label.to_owned()]].concat())
-        }
+        Grouping::By(labels) => KeyLabels::only(&[labels.as_slice(), &[label.to_owned()]].concat()),
         Grouping::Without(labels) => KeyLabels::all_but(labels),
     };
     let input = collect(cx, open(cx, input, grid)?, grid.len)?;

@@ -20,7 +20,8 @@ const PARTS_MAX: u64 = 64;
 /// Consecutive ranges that cover `0..rows`, of equal size but for rounding.
 fn partition(rows: u32, steps: u32, parts_max: u64) -> Vec<Range<u32>> {
     let work = u64::from(rows) * (u64::from(steps) + SERIES_WORK);
-    let parts = (work / PART_WORK).clamp(1, parts_max.clamp(1, PARTS_MAX)).min(u64::from(rows.max(1)));
+    let parts =
+        (work / PART_WORK).clamp(1, parts_max.clamp(1, PARTS_MAX)).min(u64::from(rows.max(1)));
     (0..parts)
         .map(|i| {
             let bound = |i: u64| (u64::from(rows) * i / parts) as u32;

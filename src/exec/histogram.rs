@@ -67,7 +67,8 @@ impl<'a> Histograms<'a> {
             let row = row as u32;
             let (block, block_row) = this.input.row(row);
             let floats = !block.present.row_is_empty(block_row);
-            let histograms = block.histograms.as_ref().is_some_and(|h| !h.present().row_is_empty(block_row));
+            let histograms =
+                block.histograms.as_ref().is_some_and(|h| !h.present().row_is_empty(block_row));
             if histograms {
                 let i = member(series, series.labels.clone(), &mut this.members);
                 this.members[i].natives.push(row);
@@ -120,9 +121,7 @@ impl<'a> Histograms<'a> {
                         let name = self.name(&member.meta.labels);
                         self.cx.warn(
                             self.span,
-                            format!(
-                                "vector contains a mix of classic and native histograms{name}"
-                            ),
+                            format!("vector contains a mix of classic and native histograms{name}"),
                         );
                     }
                     Some(h) => visit(i, step, Observed::Native(h)),

@@ -49,7 +49,9 @@ pub(crate) fn open<'a>(cx: &'a Cx, node: &'a Node, grid: StepGrid) -> Result<Box
         Node::LabelJoin { input, target, separator, sources } => {
             labels::join(cx, input, target, separator, sources, grid)
         }
-        Node::Sort { input, descending, span } => sort::by_value(cx, input, *descending, span, grid),
+        Node::Sort { input, descending, span } => {
+            sort::by_value(cx, input, *descending, span, grid)
+        }
         Node::SortByLabel { input, labels, descending, span } => {
             sort::by_label(cx, input, labels, *descending, span, grid)
         }

@@ -57,7 +57,10 @@ pub(crate) trait Operator<'a>: Send {
 
     /// Splits into operators that yield the given ranges of series, with the same ids.
     /// Gives itself back when it cannot.
-    fn split(self: Box<Self>, ranges: &[Range<u32>]) -> std::result::Result<Vec<BoxOp<'a>>, BoxOp<'a>>;
+    fn split(
+        self: Box<Self>,
+        ranges: &[Range<u32>],
+    ) -> std::result::Result<Vec<BoxOp<'a>>, BoxOp<'a>>;
 }
 
 pub(crate) type BoxOp<'a> = Box<dyn Operator<'a> + 'a>;
@@ -84,7 +87,11 @@ pub(crate) struct Ready<'a> {
 }
 
 impl<'a> Ready<'a> {
-    pub(crate) fn new(table: Arc<SeriesTable>, blocks: Vec<SeriesBlock>, hold: Option<Hold<'a>>) -> Self {
+    pub(crate) fn new(
+        table: Arc<SeriesTable>,
+        blocks: Vec<SeriesBlock>,
+        hold: Option<Hold<'a>>,
+    ) -> Self {
         Self { table, blocks: blocks.into(), _hold: hold }
     }
 
@@ -162,7 +169,6 @@ impl<'a> Collected<'a> {
         any
     }
 
-
     /// The blocks as an operator again, perhaps under other labels.
     pub(crate) fn into_ready(self, table: Arc<SeriesTable>) -> Ready<'a> {
         Ready::new(table, self.blocks, Some(self.hold))
@@ -202,7 +208,10 @@ impl<'a> Operator<'a> for Relabelled<'a> {
         self.input.next()
     }
 
-    fn split(self: Box<Self>, ranges: &[Range<u32>]) -> std::result::Result<Vec<BoxOp<'a>>, BoxOp<'a>> {
+    fn split(
+        self: Box<Self>,
+        ranges: &[Range<u32>],
+    ) -> std::result::Result<Vec<BoxOp<'a>>, BoxOp<'a>> {
         let table = self.table;
         match self.input.split(ranges) {
             Ok(parts) => Ok(parts
@@ -243,7 +252,10 @@ where
         Ok(Some(block))
     }
 
-    fn split(self: Box<Self>, ranges: &[Range<u32>]) -> std::result::Result<Vec<BoxOp<'a>>, BoxOp<'a>> {
+    fn split(
+        self: Box<Self>,
+        ranges: &[Range<u32>],
+    ) -> std::result::Result<Vec<BoxOp<'a>>, BoxOp<'a>> {
         let apply = self.apply;
         match self.input.split(ranges) {
             Ok(parts) => Ok(parts

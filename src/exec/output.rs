@@ -9,8 +9,8 @@ use super::scalar::values;
 use super::window::sweep;
 use crate::model::value::{Series, VectorSample};
 use crate::model::{Sample, Value};
-use crate::plan::node::RangeSource;
 use crate::plan::Node;
+use crate::plan::node::RangeSource;
 use crate::vector::{RawSamples, SeriesBlock};
 
 /// Evaluates at the one step of the binding's grid.
@@ -47,8 +47,11 @@ pub(crate) fn instant(cx: &Cx, root: &Node) -> Result<Value> {
 pub(crate) fn range(cx: &Cx, root: &Node) -> Result<Value> {
     let grid = cx.binding.grid;
     if root.is_scalar() {
-        let points: Vec<_> =
-            grid.iter().zip(values(cx, root, grid)?).map(|(ts, v)| (ts, Sample::Float(v))).collect();
+        let points: Vec<_> = grid
+            .iter()
+            .zip(values(cx, root, grid)?)
+            .map(|(ts, v)| (ts, Sample::Float(v)))
+            .collect();
         let labels = crate::model::Labels::empty();
         let series = if points.is_empty() { vec![] } else { vec![Series { labels, points }] };
         return Ok(Value::Matrix(series));
@@ -80,9 +83,8 @@ fn drain<'a>(cx: &'a Cx, input: BoxOp<'a>) -> Result<Vec<Series>> {
 fn points(block: &SeriesBlock, row: u32, at: impl Fn(u32) -> i64) -> Vec<(i64, Sample)> {
     let count = block.occupied(row).map(|w| w.count_ones() as usize).sum();
     let mut points = Vec::with_capacity(count);
-    points.extend(
-        block.occupied_steps(row).filter_map(|s| block.sample(row, s).map(|v| (at(s), v))),
-    );
+    points
+        .extend(block.occupied_steps(row).filter_map(|s| block.sample(row, s).map(|v| (at(s), v))));
     points
 }
 

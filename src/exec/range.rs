@@ -277,7 +277,10 @@ impl<'a> Operator<'a> for RangeOp<'a> {
         Ok(Some(block))
     }
 
-    fn split(self: Box<Self>, ranges: &[Range<u32>]) -> std::result::Result<Vec<BoxOp<'a>>, BoxOp<'a>> {
+    fn split(
+        self: Box<Self>,
+        ranges: &[Range<u32>],
+    ) -> std::result::Result<Vec<BoxOp<'a>>, BoxOp<'a>> {
         let this = *self;
         match this.samples.split(this.cx, ranges) {
             Ok(parts) => Ok(parts

@@ -58,7 +58,10 @@ impl<'a> Operator<'a> for Repeat<'a> {
         Ok(Some(out))
     }
 
-    fn split(self: Box<Self>, ranges: &[Range<u32>]) -> std::result::Result<Vec<BoxOp<'a>>, BoxOp<'a>> {
+    fn split(
+        self: Box<Self>,
+        ranges: &[Range<u32>],
+    ) -> std::result::Result<Vec<BoxOp<'a>>, BoxOp<'a>> {
         let (steps, current) = (self.steps, self.current);
         match self.input.split(ranges) {
             Ok(parts) => Ok(parts

@@ -62,7 +62,15 @@ impl<'a> InstantSelect<'a> {
     fn fill(&mut self, block: &mut SeriesBlock, row: u32, counts: &mut SampleCounts) {
         let (raw, grid, bound) = (&self.raw, self.grid, self.bound);
         if self.smoothed {
-            return fill_smoothed(raw, grid, bound, self.cx.binding.lookback_ms, block, row, counts);
+            return fill_smoothed(
+                raw,
+                grid,
+                bound,
+                self.cx.binding.lookback_ms,
+                block,
+                row,
+                counts,
+            );
         }
         let oldest = self.cx.binding.lookback_ms;
         let (mut float, mut hist) = (0, 0);
@@ -136,7 +144,10 @@ impl<'a> Operator<'a> for InstantSelect<'a> {
         Ok(Some(block))
     }
 
-    fn split(self: Box<Self>, ranges: &[Range<u32>]) -> std::result::Result<Vec<BoxOp<'a>>, BoxOp<'a>> {
+    fn split(
+        self: Box<Self>,
+        ranges: &[Range<u32>],
+    ) -> std::result::Result<Vec<BoxOp<'a>>, BoxOp<'a>> {
         let mut parts: Vec<BoxOp<'a>> = Vec::with_capacity(ranges.len());
         for rows in ranges {
             let Ok(hold) = self.cx.budget.hold(0) else { return Err(self) };
@@ -186,4 +197,3 @@ fn fill_smoothed(
         block.set_float(row, step, value);
     }
 }
-

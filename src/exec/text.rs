@@ -2,8 +2,8 @@
 
 use chrono::DateTime;
 
-pub(crate) use crate::model::histogram::format_g;
 use crate::model::TimestampMs;
+pub(crate) use crate::model::histogram::format_g;
 
 /// Go's `%.2g`: two significant digits.
 pub(crate) fn format_2g(v: f64) -> String {

@@ -108,11 +108,10 @@ mod tests {
         check(plain, &[&[20], &[30], &[40]]);
         check(WindowShape { range_ms: 0, ..plain }, &[&[], &[], &[]]);
         check(WindowShape { offset_ms: 10, range_ms: 20, ..plain }, &[&[10], &[10, 20], &[20, 30]]);
-        check(WindowShape { before_ms: 10, after_ms: 10, ..plain }, &[
-            &[10, 20, 30],
-            &[20, 30, 40],
-            &[30, 40, 50],
-        ]);
+        check(
+            WindowShape { before_ms: 10, after_ms: 10, ..plain },
+            &[&[10, 20, 30], &[20, 30, 40], &[30, 40, 50]],
+        );
         check(WindowShape { at_ms: Some(50), ..plain }, &[&[50], &[50], &[50]]);
     }
 }

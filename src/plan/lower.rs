@@ -45,9 +45,7 @@ impl Lowering {
         match &expr.kind {
             ExprKind::Number(n) => Node::Number(n.value),
             ExprKind::String(text) => Node::Text(text.clone()),
-            ExprKind::VectorSelector(selector) => {
-                Node::Select(vector_select(selector, hints))
-            }
+            ExprKind::VectorSelector(selector) => Node::Select(vector_select(selector, hints)),
             ExprKind::MatrixSelector(_) | ExprKind::Subquery(_) => {
                 Node::RangeResult(self.range_source(expr, hints))
             }
@@ -140,13 +138,14 @@ impl Lowering {
                 input: Box::new(Node::VectorOf(Box::new(Node::EvalTime))),
                 scalars: vec![],
             },
-            Kernel::Map(_) | Kernel::MapWith(_) | Kernel::FromHistogram(_) | Kernel::Calendar(_) => {
-                Node::Map {
-                    function,
-                    input: Box::new(arg(0)),
-                    scalars: (1..call.args.len()).map(arg).collect(),
-                }
-            }
+            Kernel::Map(_)
+            | Kernel::MapWith(_)
+            | Kernel::FromHistogram(_)
+            | Kernel::Calendar(_) => Node::Map {
+                function,
+                input: Box::new(arg(0)),
+                scalars: (1..call.args.len()).map(arg).collect(),
+            },
         };
         self.names(node, function.labels, overlap)
     }
@@ -284,8 +283,7 @@ impl Lowering {
                     return_bool,
                     span,
                 }));
-                let effect =
-                    if drops_name { LabelEffect::DropMetadata } else { LabelEffect::Keep };
+                let effect = if drops_name { LabelEffect::DropMetadata } else { LabelEffect::Keep };
                 self.names(node, effect, Overlap::SameStep)
             }
             _ => {
@@ -325,11 +323,7 @@ impl Lowering {
         let modifiers = first_modifiers(&call.args[0]).cloned().unwrap_or_default();
         let select = Select {
             id: 0,
-            matchers: name_matchers
-                .iter()
-                .chain(&data_matchers)
-                .cloned()
-                .collect(),
+            matchers: name_matchers.iter().chain(&data_matchers).cloned().collect(),
             offset: modifiers.offset,
             at: modifiers.at,
             extension: None,

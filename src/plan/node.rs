@@ -23,9 +23,16 @@ pub enum Node {
     /// `start()`, `end()`, `range()`, `step()`: known once the grid is.
     QueryTime(QueryTime),
     /// A function of scalars.
-    ScalarCall { function: &'static FunctionSpec, args: Vec<Node> },
+    ScalarCall {
+        function: &'static FunctionSpec,
+        args: Vec<Node>,
+    },
     /// Arithmetic or comparison of scalars.
-    ScalarBinary { op: BinaryOp, lhs: Box<Node>, rhs: Box<Node> },
+    ScalarBinary {
+        op: BinaryOp,
+        lhs: Box<Node>,
+        rhs: Box<Node>,
+    },
     ScalarNegate(Box<Node>),
     /// `scalar(v)`
     ScalarOf(Box<Node>),
@@ -35,7 +42,11 @@ pub enum Node {
     /// `vector(s)`
     VectorOf(Box<Node>),
     /// A function of each sample on its own.
-    Map { function: &'static FunctionSpec, input: Box<Node>, scalars: Vec<Node> },
+    Map {
+        function: &'static FunctionSpec,
+        input: Box<Node>,
+        scalars: Vec<Node>,
+    },
     /// `timestamp(v)` where `v` is not a selector: the time of the step.
     StepTime(Box<Node>),
     /// Nothing, whatever the input: `start_timestamp(v)` where `v` is not a selector.
@@ -47,26 +58,67 @@ pub enum Node {
     Negate(Box<Node>),
     VectorScalar(Box<VectorScalar>),
     Join(Box<Join>),
-    SetOp { op: BinaryOp, lhs: Box<Node>, rhs: Box<Node>, on: bool, labels: Vec<String> },
+    SetOp {
+        op: BinaryOp,
+        lhs: Box<Node>,
+        rhs: Box<Node>,
+        on: bool,
+        labels: Vec<String>,
+    },
     Aggregate(Box<Aggregate>),
     Choose(Box<Choose>),
-    CountValues { input: Box<Node>, label: String, grouping: Grouping },
+    CountValues {
+        input: Box<Node>,
+        label: String,
+        grouping: Grouping,
+    },
     /// `absent(v)`; the labels of the result come from the selector.
-    Absent { input: Box<Node>, labels: Vec<(String, String)> },
+    Absent {
+        input: Box<Node>,
+        labels: Vec<(String, String)>,
+    },
     /// `absent_over_time(r)`
-    AbsentOverTime { source: RangeSource, labels: Vec<(String, String)> },
+    AbsentOverTime {
+        source: RangeSource,
+        labels: Vec<(String, String)>,
+    },
     HistogramQuantiles(Box<HistogramQuantiles>),
-    HistogramFraction { lower: Box<Node>, upper: Box<Node>, input: Box<Node>, span: Span },
+    HistogramFraction {
+        lower: Box<Node>,
+        upper: Box<Node>,
+        input: Box<Node>,
+        span: Span,
+    },
     LabelReplace(Box<LabelReplace>),
-    LabelJoin { input: Box<Node>, target: String, separator: String, sources: Vec<String> },
-    Sort { input: Box<Node>, descending: bool, span: Span },
-    SortByLabel { input: Box<Node>, labels: Vec<String>, descending: bool, span: Span },
+    LabelJoin {
+        input: Box<Node>,
+        target: String,
+        separator: String,
+        sources: Vec<String>,
+    },
+    Sort {
+        input: Box<Node>,
+        descending: bool,
+        span: Span,
+    },
+    SortByLabel {
+        input: Box<Node>,
+        labels: Vec<String>,
+        descending: bool,
+        span: Span,
+    },
     Info(Box<Info>),
 
     /// Takes the metric name (and type and unit) away, or notes that it is to go.
-    DropName { input: Box<Node>, how: NameDrop },
+    DropName {
+        input: Box<Node>,
+        how: NameDrop,
+    },
     /// Joins series whose labels coincide; overlap is an error.
-    MergeDuplicates { input: Box<Node>, overlap: Overlap },
+    MergeDuplicates {
+        input: Box<Node>,
+        overlap: Overlap,
+    },
     /// The input is the same at every step: evaluated once and repeated.
     StepInvariant(Box<Node>),
 }

@@ -77,11 +77,14 @@ async fn evaluate(
         options.lookback_ms.filter(|ms| *ms > 0).unwrap_or(engine.options.lookback_ms);
     let binding = query
         .plan
-        .bind(grid, BindOptions {
-            lookback_ms,
-            default_step_ms: engine.default_subquery_step_ms(),
-            end_ms: options.end_ms.unwrap_or(grid.end_ms()).max(grid.end_ms()),
-        })
+        .bind(
+            grid,
+            BindOptions {
+                lookback_ms,
+                default_step_ms: engine.default_subquery_step_ms(),
+                end_ms: options.end_ms.unwrap_or(grid.end_ms()).max(grid.end_ms()),
+            },
+        )
         .map_err(QueryError::Invalid)?;
     let (series, warnings) = fetch(source, &binding).await?;
     let prepared = clock.seconds();

@@ -7,9 +7,7 @@ use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, join_all};
 
-use super::{
-    LabelAnswer, LabelRequest, RawSeries, SelectRequest, SeriesSet, Source, StorageError,
-};
+use super::{LabelAnswer, LabelRequest, RawSeries, SelectRequest, SeriesSet, Source, StorageError};
 use crate::model::{Labels, TimestampMs};
 use crate::vector::RawSamples;
 
@@ -31,7 +29,9 @@ impl Fanout {
 }
 
 /// The answers that came, and a warning for each secondary that failed.
-fn answered<T>(results: Vec<Result<T, StorageError>>) -> Result<(Vec<T>, Vec<String>), StorageError> {
+fn answered<T>(
+    results: Vec<Result<T, StorageError>>,
+) -> Result<(Vec<T>, Vec<String>), StorageError> {
     let mut answers = vec![];
     let mut warnings = vec![];
     for (i, result) in results.into_iter().enumerate() {
@@ -98,7 +98,9 @@ impl Source for Fanout {
         request: &'a LabelRequest,
     ) -> BoxFuture<'a, Result<LabelAnswer, StorageError>> {
         Box::pin(async move {
-            merge_labels(join_all(self.all().map(|source| source.label_values(name, request))).await)
+            merge_labels(
+                join_all(self.all().map(|source| source.label_values(name, request))).await,
+            )
         })
     }
 }

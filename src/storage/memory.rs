@@ -97,9 +97,7 @@ impl MemoryStorage {
         if let Some(series) = self.series.read().get(labels) {
             return series.clone();
         }
-        let new = || {
-            Arc::new(MemorySeries { labels: labels.clone(), samples: RwLock::default() })
-        };
+        let new = || Arc::new(MemorySeries { labels: labels.clone(), samples: RwLock::default() });
         self.series.write().entry(labels.clone()).or_insert_with(new).clone()
     }
 }

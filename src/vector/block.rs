@@ -91,9 +91,8 @@ impl SeriesBlock {
     pub fn set_histogram(&mut self, row: u32, step: u32, value: Arc<FloatHistogram>) {
         self.present.clear(row, step);
         let (rows, steps) = (self.rows, self.steps);
-        let side = self
-            .histograms
-            .get_or_insert_with(|| Box::new(HistogramSide::absent(rows, steps)));
+        let side =
+            self.histograms.get_or_insert_with(|| Box::new(HistogramSide::absent(rows, steps)));
         side.present.set(row, step);
         side.slots[row as usize * steps as usize + step as usize] = Some(value);
     }
@@ -167,7 +166,9 @@ impl SeriesBlock {
 
     /// The steps of a row that hold something, ascending.
     pub fn occupied_steps(&self, row: u32) -> impl Iterator<Item = u32> + '_ {
-        self.occupied(row).enumerate().flat_map(|(i, word)| ones(word).map(move |b| i as u32 * 64 + b))
+        self.occupied(row)
+            .enumerate()
+            .flat_map(|(i, word)| ones(word).map(move |b| i as u32 * 64 + b))
     }
 
     /// True when no slot of the row holds anything.

@@ -89,10 +89,7 @@ impl Elements<'_> {
             );
         }
         if combined.reset_collision {
-            self.cx.warn(
-                self.span,
-                format!("conflicting counter resets during histogram {word}"),
-            );
+            self.cx.warn(self.span, format!("conflicting counter resets during histogram {word}"));
             return None;
         }
         if self.op == BinaryOp::Sub {
@@ -115,7 +112,13 @@ impl Elements<'_> {
 
     /// A row of floats against a row of floats: `lhs` becomes the result. Slots outside of
     /// `mask` end absent. Only for operators between floats.
-    pub(super) fn floats(&self, lhs: &mut [f64], rhs: &[f64], value_is_rhs: bool, mask: &mut [u64]) {
+    pub(super) fn floats(
+        &self,
+        lhs: &mut [f64],
+        rhs: &[f64],
+        value_is_rhs: bool,
+        mask: &mut [u64],
+    ) {
         let op = self.op;
         if op.is_comparison() {
             for (w, word) in mask.iter_mut().enumerate() {

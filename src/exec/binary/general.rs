@@ -89,13 +89,10 @@ impl<'m, 'a> General<'m, 'a> {
             let mut seen: Vec<u64> = vec![0; active.len()];
             for (i, row) in rows.iter().enumerate() {
                 let (block, block_row) = self.one.row(*row);
-                let clash = block
-                    .occupied(block_row)
-                    .enumerate()
-                    .find_map(|(w, word)| {
-                        let bits = word & seen[w] & active[w];
-                        (bits != 0).then(|| w as u32 * 64 + bits.trailing_zeros())
-                    });
+                let clash = block.occupied(block_row).enumerate().find_map(|(w, word)| {
+                    let bits = word & seen[w] & active[w];
+                    (bits != 0).then(|| w as u32 * 64 + bits.trailing_zeros())
+                });
                 if let Some(step) = clash {
                     let other = rows[..i].iter().find(|r| self.one.has(**r, step));
                     let other = other.expect("BUG: the bit came from an earlier series");

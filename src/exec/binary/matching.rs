@@ -105,7 +105,8 @@ pub(crate) fn join<'a>(cx: &'a Cx, node: &'a Join, grid: StepGrid) -> Result<Box
         swapped,
         delayed_names: node.delayed_names,
     };
-    if let Some(table) = streamed_table(&matched, many.series(), &many_groups, one.series(), &ones) {
+    if let Some(table) = streamed_table(&matched, many.series(), &many_groups, one.series(), &ones)
+    {
         let partner = many_groups.iter().map(|g| ones[*g as usize].first().copied()).collect();
         let one = Arc::new(collect(cx, one, grid.len)?);
         let elements = matched.elements;

@@ -46,7 +46,12 @@ fn by_row(elements: Elements<'_>, block: &mut SeriesBlock, scalars: &[f64], scal
     }
 }
 
-fn by_sample(elements: Elements<'_>, block: &mut SeriesBlock, scalars: &[f64], scalar_on_left: bool) {
+fn by_sample(
+    elements: Elements<'_>,
+    block: &mut SeriesBlock,
+    scalars: &[f64],
+    scalar_on_left: bool,
+) {
     for row in 0..block.rows {
         let steps: Vec<u32> = block.occupied_steps(row).collect();
         for step in steps {

@@ -84,7 +84,10 @@ impl<'a> Operator<'a> for Streaming<'a> {
         Ok(Some(block))
     }
 
-    fn split(self: Box<Self>, ranges: &[Range<u32>]) -> std::result::Result<Vec<BoxOp<'a>>, BoxOp<'a>> {
+    fn split(
+        self: Box<Self>,
+        ranges: &[Range<u32>],
+    ) -> std::result::Result<Vec<BoxOp<'a>>, BoxOp<'a>> {
         let this = *self;
         match this.many.split(ranges) {
             Ok(parts) => Ok(parts

@@ -15,7 +15,9 @@ pub(super) fn unique(mut node: Node) -> Node {
     }
     match node {
         Node::MergeDuplicates { input, overlap } => match *input {
-            Node::DropName { input, how: NameDrop::Name } if distinct_without_name(&input) => *input,
+            Node::DropName { input, how: NameDrop::Name } if distinct_without_name(&input) => {
+                *input
+            }
             Node::DropName { input, how } if how != NameDrop::Mark && nameless(&input) => {
                 Node::DropName { input, how }
             }
