@@ -29,10 +29,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("scrape", &["model", "relabel", "http", "storage", "discovery"]),
     ("notifier", &["model", "relabel", "http", "discovery"]),
     ("rules", &["model", "functions", "parser", "query", "storage", "notifier"]),
-    (
-        "config",
-        &["model", "parser", "relabel", "http", "discovery", "scrape", "notifier", "rules"],
-    ),
+    ("config", &["model", "parser", "relabel", "http", "discovery", "scrape", "notifier", "rules"]),
     (
         "api",
         &[
@@ -49,10 +46,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "config",
         ],
     ),
-    (
-        "promqltest",
-        &["model", "vector", "functions", "aggregations", "parser", "query", "storage"],
-    ),
+    ("promqltest", &["model", "vector", "functions", "aggregations", "parser", "query", "storage"]),
 ];
 
 /// Text that may occur only under the given paths (below `src/`).
