@@ -86,7 +86,7 @@ struct State {
     /// Commits some reader must not see yet, with the time of their first sample here.
     recent: SmallVec<[(CommitId, TimestampMs); 1]>,
     /// Deleted intervals, closed.
-    tombstones: Option<Box<Vec<(TimestampMs, TimestampMs)>>>,
+    tombstones: Option<Arc<[(TimestampMs, TimestampMs)]>>,
     gone: bool,
 }
 
@@ -314,7 +314,9 @@ impl MemSeries {
 
     /// Hides an interval that was deleted.
     pub(crate) fn delete(&self, min_ms: TimestampMs, max_ms: TimestampMs) {
-        self.state.lock().tombstones.get_or_insert_default().push((min_ms, max_ms));
+        let mut state = self.state.lock();
+        let held = state.tombstones.as_deref().unwrap_or_default();
+        state.tombstones = Some(held.iter().copied().chain([(min_ms, max_ms)]).collect());
     }
 
     /// Drops chunks that end before `from_ms`. Returns how many, and whether the series is
@@ -327,8 +329,10 @@ impl MemSeries {
             state.open = None;
             dropped += 1;
         }
-        if let Some(intervals) = &mut state.tombstones {
-            intervals.retain(|(_, max)| *max >= from_ms);
+        if let Some(intervals) = state.tombstones.take() {
+            let kept: Arc<[_]> =
+                intervals.iter().copied().filter(|(_, max)| *max >= from_ms).collect();
+            state.tombstones = (!kept.is_empty()).then_some(kept);
         }
         state.chunks.shrink_to_fit();
         state.gone = state.chunks.is_empty() && state.open.is_none();
