@@ -149,11 +149,20 @@ pub fn until<T>(patience: Duration, mut look: impl FnMut() -> Option<T>) -> Opti
 
 /// Status and body of a GET.
 pub fn http_get(url: &str) -> Result<(u16, String), String> {
+    http(reqwest::Method::GET, url)
+}
+
+/// Status and body of a POST without a body.
+pub fn http_post(url: &str) -> Result<(u16, String), String> {
+    http(reqwest::Method::POST, url)
+}
+
+fn http(method: reqwest::Method, url: &str) -> Result<(u16, String), String> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let fetch = async {
         let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build()?;
-        let response = client.get(url).send().await?;
+        let response = client.request(method, url).send().await?;
         let status = response.status().as_u16();
         Ok::<_, reqwest::Error>((status, response.text().await?))
     };
