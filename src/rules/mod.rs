@@ -2,3 +2,4 @@
 
 pub mod template;
 pub mod view;
+mod yaml;

@@ -1,0 +1,351 @@
+//! Parser events to node trees.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, Tag};
+
+use super::{Content, Document, Node, Position, Style, SyntaxError};
+
+/// Deepest nesting; walks over the tree and its `Drop` may recurse safely below it.
+const DEPTH_MAX: usize = 200;
+/// Documents with fewer nodes than this, aliases counted in full, are always accepted.
+const WEIGHT_FREE: u64 = 400_000;
+/// Beyond that, aliases may multiply the nodes written by this much.
+const AMPLIFICATION_MAX: u64 = 10;
+
+/// go-yaml's words for a tab in indentation, and what to do.
+const TAB: &str = "found character that cannot start any token (a tab indents; use spaces)";
+
+/// Most places where a tab follows a `:`; see [`parse`].
+const TAB_VALUES_MAX: usize = 1000;
+
+/// Reads every document of a stream.
+///
+/// `key:<tab>value` is YAML but the parser refuses it, so such a tab is read as a space;
+/// columns stay what they were.
+pub(crate) fn parse(source: &str) -> Result<Vec<Document>, SyntaxError> {
+    let mut source = Cow::Borrowed(source.strip_prefix('\u{feff}').unwrap_or(source));
+    for _ in 0..TAB_VALUES_MAX {
+        let error = match parse_once(&source) {
+            Ok(documents) => return Ok(documents),
+            Err(e) => e,
+        };
+        let Some(tab) = tab_after_colon(&source, &error) else { return Err(error) };
+        let mut bytes = source.into_owned().into_bytes();
+        bytes[tab] = b' ';
+        source = Cow::Owned(String::from_utf8(bytes).expect("BUG: a tab is one byte"));
+    }
+    parse_once(&source)
+}
+
+fn tab_after_colon(source: &str, error: &SyntaxError) -> Option<usize> {
+    if !error.message.contains("valid YAML whitespace") {
+        return None;
+    }
+    let line_start = Position { line: error.at.line, column: 1 };
+    let from = Layout::new(source).offset(line_start);
+    // Earlier ones of the same line have been replaced.
+    source[from..].lines().next()?.find(":\t").map(|i| from + i + 1)
+}
+
+fn parse_once(source: &str) -> Result<Vec<Document>, SyntaxError> {
+    let mut builder = Builder::new(source);
+    for event in Parser::new_from_str(source) {
+        let (event, span) = event.map_err(|e| scan_error(&e))?;
+        builder.accept(event, span)?;
+    }
+    builder.layout.check_tabs(source)?;
+    Ok(builder.documents)
+}
+
+fn scan_error(e: &ScanError) -> SyntaxError {
+    let message = match e.info() {
+        info if info.contains("unknown anchor") => "unknown anchor referenced".to_owned(),
+        info if info.contains("tab") => TAB.to_owned(),
+        info => info.to_owned(),
+    };
+    SyntaxError {
+        at: Position { line: e.marker().line().max(1), column: e.marker().col() + 1 },
+        message,
+    }
+}
+
+/// A collection whose end has not been reached.
+struct Open {
+    at: Position,
+    offset: usize,
+    anchor: usize,
+    weight: u64,
+    items: Items,
+    /// Written with brackets or braces; such lines may be indented by tabs.
+    flow: bool,
+}
+
+enum Items {
+    Sequence(Vec<Arc<Node>>),
+    Mapping(Vec<(Arc<Node>, Arc<Node>)>, Option<Arc<Node>>),
+}
+
+struct Builder<'a> {
+    layout: Layout<'a>,
+    documents: Vec<Document>,
+    open: Vec<Open>,
+    anchors: HashMap<usize, Arc<Node>>,
+    /// Nodes written, without what aliases stand for.
+    written: u64,
+    /// Where the event before this one ended.
+    previous_end: Position,
+}
+
+impl<'a> Builder<'a> {
+    fn new(source: &'a str) -> Self {
+        Self {
+            layout: Layout::new(source),
+            documents: Vec::new(),
+            open: Vec::new(),
+            anchors: HashMap::new(),
+            written: 0,
+            previous_end: Position { line: 1, column: 1 },
+        }
+    }
+
+    fn accept(&mut self, event: Event<'_>, span: Span) -> Result<(), SyntaxError> {
+        let mut at = Position { line: span.start.line(), column: span.start.col() + 1 };
+        let previous_end = std::mem::replace(
+            &mut self.previous_end,
+            Position { line: span.end.line(), column: span.end.col() + 1 },
+        );
+        match event {
+            Event::DocumentStart(_) => {
+                self.anchors.clear();
+                self.written = 0;
+                self.documents.push(Document { root: None });
+            }
+            Event::Scalar(text, style, anchor, tag) => {
+                self.layout.note_scalar(style, span);
+                if style_of(style) == Style::Block {
+                    at = self.layout.block_header(previous_end).unwrap_or(at);
+                } else if text.is_empty() && span.is_empty() {
+                    // An absent value stands after its indicator, as go-yaml has it.
+                    let indicator = self.layout.byte(self.layout.offset(at));
+                    at.column += usize::from(matches!(indicator, Some(b':' | b'-' | b'?')));
+                }
+                let node = Node {
+                    at,
+                    offset: self.layout.offset(at),
+                    content: Content::Scalar {
+                        text: text.into_owned(),
+                        style: style_of(style),
+                        tag: tag.and_then(|t| short_tag(&t)),
+                    },
+                    weight: 1,
+                };
+                self.written += 1;
+                self.place(Arc::new(node), anchor)?;
+            }
+            Event::Alias(id) => {
+                let node = self.anchors.get(&id).cloned().ok_or_else(|| SyntaxError {
+                    at,
+                    message: "anchor value contains itself".to_owned(),
+                })?;
+                self.place(node, 0)?;
+            }
+            Event::SequenceStart(anchor, _) => {
+                self.open(at, span, anchor, Items::Sequence(Vec::new()))?;
+            }
+            Event::MappingStart(anchor, _) => {
+                self.open(at, span, anchor, Items::Mapping(Vec::new(), None))?;
+            }
+            Event::SequenceEnd | Event::MappingEnd => self.close(span)?,
+            Event::DocumentEnd | Event::StreamStart | Event::StreamEnd | Event::Nothing => {}
+        }
+        Ok(())
+    }
+
+    fn open(
+        &mut self,
+        at: Position,
+        span: Span,
+        anchor: usize,
+        items: Items,
+    ) -> Result<(), SyntaxError> {
+        if self.open.len() >= DEPTH_MAX {
+            let message = format!("exceeded max depth of {DEPTH_MAX}");
+            return Err(SyntaxError { at, message });
+        }
+        self.written += 1;
+        let offset = self.layout.offset(at);
+        let flow = !span.is_empty() && self.layout.byte(offset).is_some_and(|b| b"[{".contains(&b));
+        self.open.push(Open { at, offset, anchor, weight: 1, items, flow });
+        Ok(())
+    }
+
+    fn close(&mut self, span: Span) -> Result<(), SyntaxError> {
+        let Some(open) = self.open.pop() else { return Ok(()) };
+        if open.flow {
+            self.layout.allow_tabs(open.at.line, span.end.line());
+        }
+        let content = match open.items {
+            Items::Sequence(items) => Content::Sequence(items),
+            Items::Mapping(entries, _) => Content::Mapping(entries),
+        };
+        let node = Node { at: open.at, offset: open.offset, content, weight: open.weight };
+        self.place(Arc::new(node), open.anchor)
+    }
+
+    /// Puts a finished node where it belongs.
+    fn place(&mut self, node: Arc<Node>, anchor: usize) -> Result<(), SyntaxError> {
+        if anchor > 0 {
+            self.anchors.insert(anchor, node.clone());
+        }
+        if node.weight > WEIGHT_FREE && node.weight / AMPLIFICATION_MAX > self.written {
+            let message = "document contains excessive aliasing".to_owned();
+            return Err(SyntaxError { at: node.at, message });
+        }
+        let Some(parent) = self.open.last_mut() else {
+            if let Some(document) = self.documents.last_mut() {
+                document.root = Some(node);
+            }
+            return Ok(());
+        };
+        parent.weight = parent.weight.saturating_add(node.weight);
+        match &mut parent.items {
+            Items::Sequence(items) => items.push(node),
+            Items::Mapping(entries, key) => match key.take() {
+                None => *key = Some(node),
+                Some(key) => entries.push((key, node)),
+            },
+        }
+        Ok(())
+    }
+}
+
+fn style_of(style: ScalarStyle) -> Style {
+    match style {
+        ScalarStyle::Plain => Style::Plain,
+        ScalarStyle::SingleQuoted => Style::Quoted,
+        ScalarStyle::DoubleQuoted => Style::DoubleQuoted,
+        ScalarStyle::Literal | ScalarStyle::Folded => Style::Block,
+    }
+}
+
+/// `!!str` for a tag of the core schema; a bare `!` says "string".
+fn short_tag(tag: &Tag) -> Option<String> {
+    if tag.is_yaml_core_schema() {
+        Some(format!("!!{}", tag.suffix))
+    } else if tag.handle == "!" && tag.suffix.is_empty() {
+        Some("!!str".to_owned())
+    } else {
+        None
+    }
+}
+
+/// Where lines start, and on which of them a tab may indent.
+struct Layout<'a> {
+    source: &'a str,
+    line_starts: Vec<usize>,
+    /// By line index: continuation lines of scalars and lines inside flow collections.
+    tabs_allowed: Vec<bool>,
+}
+
+impl<'a> Layout<'a> {
+    fn new(source: &'a str) -> Self {
+        let bytes = source.as_bytes();
+        let mut line_starts = vec![0];
+        for (i, b) in bytes.iter().enumerate() {
+            if *b == b'\n' || (*b == b'\r' && bytes.get(i + 1) != Some(&b'\n')) {
+                line_starts.push(i + 1);
+            }
+        }
+        let tabs_allowed = vec![false; line_starts.len()];
+        Self { source, line_starts, tabs_allowed }
+    }
+
+    fn byte(&self, offset: usize) -> Option<u8> {
+        self.source.as_bytes().get(offset).copied()
+    }
+
+    fn offset(&self, at: Position) -> usize {
+        let start = self.line_starts.get(at.line.saturating_sub(1)).copied();
+        let start = start.unwrap_or(self.source.len());
+        let rest = &self.source[start..];
+        rest.char_indices().nth(at.column - 1).map_or(self.source.len(), |(i, _)| start + i)
+    }
+
+    /// Where the `|` or `>` of a block scalar stands: the parser reports where its content
+    /// starts. What may come before it are indicators, an anchor, a tag and comments.
+    fn block_header(&self, from: Position) -> Option<Position> {
+        let mut at = from;
+        let mut rest = self.source[self.offset(from)..].chars();
+        let mut skip = None;
+        loop {
+            let c = rest.next()?;
+            match (skip, c) {
+                (_, '\n') => {
+                    skip = None;
+                    at = Position { line: at.line + 1, column: 1 };
+                    continue;
+                }
+                (Some('#'), _) => {}
+                (_, ' ' | '\t' | '\r') => skip = None,
+                (Some(_), _) | (None, ':' | '-' | '?') => {}
+                (None, '#' | '&' | '!') => skip = Some(c),
+                (None, '|' | '>') => return Some(at),
+                (None, _) => return None,
+            }
+            at.column += 1;
+        }
+    }
+
+    fn note_scalar(&mut self, style: ScalarStyle, span: Span) {
+        let (first, last) = (span.start.line(), span.end.line());
+        // A block scalar's end is the start of what follows it.
+        let block = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
+        let last = if block && span.end.col() == 0 { last.saturating_sub(1) } else { last };
+        if last > first {
+            self.allow_tabs(first + 1, last);
+        }
+    }
+
+    fn allow_tabs(&mut self, first_line: usize, last_line: usize) {
+        let last_line = last_line.min(self.tabs_allowed.len());
+        if let Some(lines) = self.tabs_allowed.get_mut(first_line.saturating_sub(1)..last_line) {
+            lines.fill(true);
+        }
+    }
+
+    /// YAML forbids tabs in indentation; the parser lets them pass.
+    fn check_tabs(&self, source: &str) -> Result<(), SyntaxError> {
+        for (i, start) in self.line_starts.iter().enumerate() {
+            if self.tabs_allowed[i] {
+                continue;
+            }
+            let end = self.line_starts.get(i + 1).copied().unwrap_or(source.len());
+            let line = source[*start..end].trim_end();
+            let mut tab = None;
+            for (column, b) in line.bytes().enumerate() {
+                match b {
+                    b'\t' => {
+                        tab.get_or_insert(column);
+                    }
+                    b' ' => {}
+                    b'-' if matches!(line.as_bytes().get(column + 1), Some(b' ' | b'\t')) => {}
+                    b'#' => {
+                        tab = None;
+                        break;
+                    }
+                    _ => break,
+                }
+            }
+            if let (Some(column), false) = (tab, line.is_empty()) {
+                return Err(SyntaxError {
+                    at: Position { line: i + 1, column: column + 1 },
+                    message: TAB.to_owned(),
+                });
+            }
+        }
+        Ok(())
+    }
+}

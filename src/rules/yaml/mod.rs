@@ -1,0 +1,164 @@
+//! YAML with positions: every node knows the line and column it stands at, so that what
+//! is wrong in a rule file can be shown where the user wrote it.
+//!
+//! Built on the events of `saphyr-parser`. Where YAML libraries differ, this follows
+//! go-yaml v3, which reads Prometheus' rule files: duplicate keys are errors, merge keys
+//! (`<<`) work, plain scalars keep their text (`yes`, `1.10`), tabs may not indent, and
+//! texts of errors are go-yaml's. This module knows nothing about rules.
+
+mod build;
+mod decode;
+mod locate;
+
+use std::sync::Arc;
+
+use thiserror::Error;
+
+pub(crate) use build::parse;
+pub(crate) use decode::{Decoder, Fields};
+pub(crate) use locate::locate;
+
+/// Line and column, both from 1, the column in characters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position {
+    pub line: usize,
+    pub column: usize,
+}
+
+impl std::fmt::Display for Position {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.line, self.column)
+    }
+}
+
+/// The text is not YAML, or one of its limits is exceeded. `Display` is go-yaml's form.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("yaml: line {}: {message}", .at.line)]
+pub(crate) struct SyntaxError {
+    pub at: Position,
+    pub message: String,
+}
+
+/// How a scalar was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Style {
+    Plain,
+    Quoted,
+    DoubleQuoted,
+    /// `|` or `>`.
+    Block,
+}
+
+/// A node of the document tree. Aliases are resolved: they share their anchor's node, and
+/// with it the position where the text really stands.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub at: Position,
+    /// Byte offset of the node's start in the source.
+    offset: usize,
+    pub content: Content,
+    /// Nodes in this subtree with aliases counted in full, saturating.
+    weight: u64,
+}
+
+#[derive(Debug)]
+pub(crate) enum Content {
+    Scalar { text: String, style: Style, tag: Option<String> },
+    Sequence(Vec<Arc<Node>>),
+    Mapping(Vec<(Arc<Node>, Arc<Node>)>),
+}
+
+/// One document of a stream. `root` is `None` when it is empty.
+#[derive(Debug)]
+pub(crate) struct Document {
+    pub root: Option<Arc<Node>>,
+}
+
+impl Node {
+    /// The text of a scalar.
+    pub(crate) fn scalar(&self) -> Option<&str> {
+        match &self.content {
+            Content::Scalar { text, .. } => Some(text),
+            _ => None,
+        }
+    }
+
+    /// True for an absent value: `key:`, `~`, `null`.
+    pub(crate) fn is_null(&self) -> bool {
+        match &self.content {
+            Content::Scalar { text, style: Style::Plain, tag: None } => {
+                matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL")
+            }
+            Content::Scalar { tag: Some(tag), .. } => tag == "!!null",
+            _ => false,
+        }
+    }
+
+    /// The value under a plain key, without merge keys: enough to tell what a document is.
+    pub(crate) fn get(&self, key: &str) -> Option<&Arc<Node>> {
+        match &self.content {
+            Content::Mapping(entries) => {
+                entries.iter().find(|(k, _)| k.scalar() == Some(key)).map(|(_, v)| v)
+            }
+            _ => None,
+        }
+    }
+
+    /// Go's short name of the node's type, as its error texts have it: `!!seq`, `!!int`.
+    pub(crate) fn tag(&self) -> &str {
+        match &self.content {
+            Content::Scalar { tag: Some(tag), .. } => tag,
+            Content::Scalar { text, style: Style::Plain, .. } => plain_tag(text),
+            Content::Scalar { .. } => "!!str",
+            Content::Sequence(_) => "!!seq",
+            Content::Mapping(_) => "!!map",
+        }
+    }
+}
+
+fn plain_tag(text: &str) -> &'static str {
+    match text {
+        "" | "~" | "null" | "Null" | "NULL" => "!!null",
+        "true" | "True" | "TRUE" | "false" | "False" | "FALSE" => "!!bool",
+        "<<" => "!!merge",
+        _ if integer(text).is_some() => "!!int",
+        _ if text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '-' | '+' | '.'))
+            && text.parse::<f64>().is_ok() =>
+        {
+            "!!float"
+        }
+        ".inf" | ".Inf" | ".INF" | "-.inf" | "-.Inf" | "-.INF" | ".nan" | ".NaN" | ".NAN" => {
+            "!!float"
+        }
+        _ => "!!str",
+    }
+}
+
+/// An integer as YAML 1.1 and Go write it: `1_000`, `0x1f`, `0o17`, `0b1`.
+pub(crate) fn integer(text: &str) -> Option<i64> {
+    let plain = text.replace('_', "");
+    let (negative, digits) = match plain.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, plain.strip_prefix('+').unwrap_or(&plain)),
+    };
+    if !digits.starts_with(|c: char| c.is_ascii_digit()) {
+        return None;
+    }
+    let value = match digits.get(..2) {
+        Some("0x" | "0X") => i64::from_str_radix(&digits[2..], 16),
+        Some("0o") => i64::from_str_radix(&digits[2..], 8),
+        Some("0b") => i64::from_str_radix(&digits[2..], 2),
+        _ if digits.len() > 1
+            && digits.starts_with('0')
+            && digits.bytes().all(|b| b.is_ascii_digit()) =>
+        {
+            i64::from_str_radix(digits, 8)
+        }
+        _ => digits.parse(),
+    }
+    .ok()?;
+    Some(if negative { -value } else { value })
+}
+
+#[cfg(test)]
+mod tests;
