@@ -1,6 +1,7 @@
 //! Scraping: targets, the scrape loop, exposition formats, staleness.
 
 pub mod config;
+pub mod parse;
 pub mod view;
 
 pub use config::ScrapeConfig;
