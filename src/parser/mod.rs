@@ -2,13 +2,27 @@
 //!
 //! `syntax` is the only file that names pest; `build` turns its pairs into the tree,
 //! `check` finds type errors, `print` and `pretty` write the tree, `diagnostic` renders
-//! errors. The parser collects several errors; Prometheus' API shows the first.
+//! errors. Where the grammar fails, `diagnose` reads the text again, token by token
+//! (`scan`), to say what Prometheus would say. `series` reads the notation of series in
+//! tests. The parser collects several errors; Prometheus' API shows the first.
 
 pub mod ast;
+mod build;
+mod check;
 pub mod diagnostic;
+mod literal;
+mod nesting;
+pub mod pretty;
+mod print;
+mod syntax;
+mod walk;
 
 pub use ast::Expr;
 pub use diagnostic::{ParseError, ParseErrors};
+pub use pretty::pretty;
+
+use crate::model::{Labels, Matcher};
+use syntax::Rule;
 
 /// Deepest nesting of an expression. Beyond it parsing fails with an error of its own
 /// rather than exhausting the stack of whoever walks the tree.
@@ -34,4 +48,48 @@ impl ParserOptions {
             binop_fill_modifiers: true,
         }
     }
+}
+
+/// Parses and type-checks an expression. Errors are those of Prometheus, in its words and
+/// at its positions; too deep nesting is an error of our own.
+pub fn parse(text: &str, options: &ParserOptions) -> Result<Expr, ParseErrors> {
+    nesting::check(text)?;
+    let built = syntax::parse(Rule::query, text)
+        .and_then(|pair| build::query(pair, text, options).ok())
+        .ok_or_else(|| refused(text))?;
+    let errors = if built.syntax.is_empty() { built.types } else { built.syntax };
+    if !errors.is_empty() {
+        return Err(ParseErrors { input: text.to_owned(), errors });
+    }
+    match built.too_deep {
+        Some(span) => Err(nesting::error(text, span)),
+        None => Ok(built.expr),
+    }
+}
+
+/// Parses a selector without range or modifiers, as `match[]` parameters hold. Whether it
+/// may match everything is for the caller to decide.
+pub fn parse_metric_selector(text: &str) -> Result<Vec<Matcher>, ParseErrors> {
+    nesting::check(text)?;
+    let (matchers, errors) = syntax::parse(Rule::selector_query, text)
+        .and_then(|pair| build::selector_query(pair, text).ok())
+        .ok_or_else(|| refused(text))?;
+    if errors.is_empty() {
+        Ok(matchers)
+    } else {
+        Err(ParseErrors { input: text.to_owned(), errors })
+    }
+}
+
+/// Parses a metric with its labels, `name{a="b"}`, into a label set.
+pub fn parse_metric(text: &str) -> Result<Labels, ParseErrors> {
+    nesting::check(text)?;
+    syntax::parse(Rule::metric_query, text)
+        .and_then(|pair| build::metric_query(pair).ok())
+        .ok_or_else(|| refused(text))
+}
+
+fn refused(text: &str) -> ParseErrors {
+    let errors = vec![ParseError { span: 0..0, message: "unexpected input".into() }];
+    ParseErrors { input: text.to_owned(), errors }
 }

@@ -1,1 +1,131 @@
-//! Integration tests: parser.
+//! Integration tests: parser. The conformance data of `conformance/parser`, and properties.
+
+use std::fmt::Write;
+
+use serde_json::Value;
+use watchfire::parser::{self, ParserOptions, ast::ExprKind};
+
+use crate::support;
+
+/// The cases of one file, or nothing when the data is absent.
+fn cases(file: &str) -> Vec<Value> {
+    let Some(dir) = support::shared("conformance/parser") else { return Vec::new() };
+    let text = std::fs::read_to_string(dir.join(file)).expect("readable");
+    let mut data: Value = serde_json::from_str(&text).expect("JSON");
+    match data["cases"].take() {
+        Value::Array(cases) => cases,
+        _ => panic!("{file} has no cases"),
+    }
+}
+
+/// The input of a case; broken UTF-8 becomes U+FFFD, as it does at the product's rim.
+fn input(case: &Value) -> String {
+    if let Some(text) = case["input"].as_str() {
+        return text.to_owned();
+    }
+    let hex = case["input_hex"].as_str().expect("input or input_hex");
+    let bytes: Vec<u8> = (0..hex.len())
+        .step_by(2)
+        .map(|i| u8::from_str_radix(&hex[i..i + 2], 16).expect("hex"))
+        .collect();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn text<'a>(case: &'a Value, key: &str) -> &'a str {
+    case[key].as_str().unwrap_or_else(|| panic!("{key} in {case}"))
+}
+
+fn node_name(kind: &ExprKind) -> &'static str {
+    match kind {
+        ExprKind::Number(_) => "NumberLiteral",
+        ExprKind::String(_) => "StringLiteral",
+        ExprKind::VectorSelector(_) => "VectorSelector",
+        ExprKind::MatrixSelector(_) => "MatrixSelector",
+        ExprKind::Subquery(_) => "SubqueryExpr",
+        ExprKind::Call(_) => "Call",
+        ExprKind::Aggregate(_) => "AggregateExpr",
+        ExprKind::Binary(_) => "BinaryExpr",
+        ExprKind::Unary { .. } => "UnaryExpr",
+        ExprKind::Paren(_) => "ParenExpr",
+    }
+}
+
+/// Differences found in a file: all are shown together.
+#[derive(Default)]
+struct Differences(String);
+
+impl Differences {
+    fn add(&mut self, input: &str, expected: &str, got: &str) {
+        let input: String = input.chars().take(120).collect();
+        writeln!(self.0, "{input:?}\n  expected {expected}\n  got      {got}").expect("String");
+    }
+
+    fn none(self) {
+        assert!(self.0.is_empty(), "\n{}", self.0);
+    }
+}
+
+#[test]
+fn expressions_are_accepted_and_refused_as_by_prometheus() {
+    let mut differences = Differences::default();
+    for case in cases("expressions.json") {
+        let input = input(&case);
+        let got = parser::parse(&input, &ParserOptions::all());
+        let (expected, got) = match (case["valid"] == true, &got) {
+            (true, Ok(expr)) => (text(&case, "node").to_owned(), node_name(&expr.kind).to_owned()),
+            (true, Err(errors)) => ("success".to_owned(), errors.to_string()),
+            (false, Ok(_)) => (text(&case, "error_text").to_owned(), "success".to_owned()),
+            (false, Err(errors)) => (text(&case, "error_text").to_owned(), errors.to_string()),
+        };
+        if expected != got {
+            differences.add(&input, &expected, &got);
+        }
+    }
+    differences.none();
+}
+
+/// Parses what must parse.
+fn expr(input: &str) -> parser::Expr {
+    parser::parse(input, &ParserOptions::all()).unwrap_or_else(|e| panic!("{input}: {e}"))
+}
+
+#[test]
+fn expressions_print_as_prometheus_prints_them() {
+    let mut differences = Differences::default();
+    for case in cases("print.json") {
+        let got = expr(text(&case, "input")).to_string();
+        if got != text(&case, "expected") {
+            differences.add(text(&case, "input"), text(&case, "expected"), &got);
+        }
+    }
+    for case in cases("pretty.json") {
+        let line_max = case["max_line"].as_u64().expect("max_line") as usize;
+        let got = parser::pretty::pretty_within(&expr(text(&case, "input")), line_max);
+        if got != text(&case, "expected") {
+            differences.add(text(&case, "input"), text(&case, "expected"), &got);
+        }
+    }
+    differences.none();
+}
+
+#[test]
+fn selectors_are_extracted_in_order() {
+    for case in cases("selectors.json") {
+        let expr = expr(text(&case, "input"));
+        let got: Vec<String> = expr
+            .selectors()
+            .iter()
+            .map(|matchers| {
+                let matchers: Vec<String> = matchers.iter().map(ToString::to_string).collect();
+                format!("{{{}}}", matchers.join(", "))
+            })
+            .collect();
+        let expected: Vec<&str> = case["selectors"]
+            .as_array()
+            .expect("selectors")
+            .iter()
+            .filter_map(Value::as_str)
+            .collect();
+        assert_eq!(got, expected);
+    }
+}

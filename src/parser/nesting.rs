@@ -1,0 +1,64 @@
+//! The limit on nesting, checked before anything recursive sees the text.
+
+use super::ast::Span;
+use super::{NESTING_MAX, ParseError, ParseErrors};
+
+/// Longest text accepted: spans are 32 bits wide.
+const TEXT_MAX: usize = u32::MAX as usize - 1;
+
+/// Refuses a text whose brackets nest deeper than [`NESTING_MAX`], or one too long.
+/// Strings and comments are skipped; what else is wrong is left to the parser.
+pub(super) fn check(text: &str) -> Result<(), ParseErrors> {
+    if text.len() > TEXT_MAX {
+        let message = format!("expression is longer than {TEXT_MAX} bytes");
+        let errors = vec![ParseError { span: 0..0, message }];
+        return Err(ParseErrors { input: String::new(), errors });
+    }
+    let bytes = text.as_bytes();
+    let mut depth = 0usize;
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        match byte {
+            b'(' | b'[' | b'{' => {
+                depth += 1;
+                if depth > NESTING_MAX {
+                    return Err(error(text, at as u32..at as u32 + 1));
+                }
+            }
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            b'"' | b'\'' | b'`' => at = string_end(bytes, at),
+            b'#' => {
+                while bytes.get(at + 1).is_some_and(|b| !matches!(b, b'\n' | b'\r')) {
+                    at += 1;
+                }
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    Ok(())
+}
+
+/// The error for nesting that is too deep.
+pub(super) fn error(text: &str, span: Span) -> ParseErrors {
+    let message = format!(
+        "expression is nested too deeply: at most {NESTING_MAX} levels are allowed; split it into recording rules"
+    );
+    ParseErrors { input: text.to_owned(), errors: vec![ParseError { span, message }] }
+}
+
+/// Index of the closing quote of the string that opens at `at`, or of the last byte.
+fn string_end(bytes: &[u8], at: usize) -> usize {
+    let open = bytes[at];
+    let mut end = at + 1;
+    while let Some(&byte) = bytes.get(end) {
+        match byte {
+            b'\\' if open != b'`' => end += 1,
+            b'\n' if open != b'`' => return end,
+            b if b == open => return end,
+            _ => {}
+        }
+        end += 1;
+    }
+    bytes.len()
+}

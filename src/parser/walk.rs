@@ -1,0 +1,55 @@
+//! Walking a tree.
+
+use super::ast::*;
+use crate::model::Matcher;
+
+impl Expr {
+    /// The direct children, in text order (an aggregation's parameter before its input).
+    pub fn children(&self) -> impl Iterator<Item = &Expr> {
+        let (first, second, rest): (Option<&Expr>, Option<&Expr>, &[Expr]) = match &self.kind {
+            ExprKind::Number(_)
+            | ExprKind::String(_)
+            | ExprKind::VectorSelector(_)
+            | ExprKind::MatrixSelector(_) => (None, None, &[]),
+            ExprKind::Subquery(subquery) => (Some(&subquery.expr), None, &[]),
+            ExprKind::Call(call) => (None, None, &call.args),
+            ExprKind::Aggregate(aggregate) => {
+                (aggregate.param.as_ref(), Some(&aggregate.expr), &[])
+            }
+            ExprKind::Binary(binary) => (Some(&binary.lhs), Some(&binary.rhs), &[]),
+            ExprKind::Unary { expr, .. } | ExprKind::Paren(expr) => (Some(&**expr), None, &[]),
+        };
+        first.into_iter().chain(second).chain(rest)
+    }
+
+    /// Calls `visit` on this node and all below it, parents before children, in text order.
+    pub fn walk<'a>(&'a self, visit: &mut impl FnMut(&'a Expr)) {
+        let mut pending = vec![self];
+        while let Some(expr) = pending.pop() {
+            visit(expr);
+            let mark = pending.len();
+            pending.extend(expr.children());
+            pending[mark..].reverse();
+        }
+    }
+
+    /// The matchers of every selector, in text order.
+    pub fn selectors(&self) -> Vec<&[Matcher]> {
+        let mut found = Vec::new();
+        self.walk(&mut |expr| match &expr.kind {
+            ExprKind::VectorSelector(selector) => found.push(selector.matchers.as_slice()),
+            ExprKind::MatrixSelector(matrix) => found.push(matrix.selector.matchers.as_slice()),
+            _ => {}
+        });
+        found
+    }
+
+    /// The expression without parentheses around it.
+    pub fn unparenthesised(&self) -> &Expr {
+        let mut expr = self;
+        while let ExprKind::Paren(inner) = &expr.kind {
+            expr = inner;
+        }
+        expr
+    }
+}
