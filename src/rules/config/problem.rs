@@ -61,7 +61,7 @@ impl fmt::Display for Problem {
 
 /// The lines Prometheus prints for a list of errors: those about fields come first, under
 /// one heading.
-pub(super) fn render(errors: &[Problem]) -> Vec<String> {
+pub(in crate::rules) fn render(errors: &[Problem]) -> Vec<String> {
     let mut lines = Vec::new();
     let mut fields = errors.iter().filter(|p| p.kind == ProblemKind::Field).peekable();
     if let Some(first) = fields.peek() {

@@ -152,7 +152,7 @@ impl<'a> Reader<'a> {
         self.check_labels(&labels, "");
 
         let mut group = GroupSpec {
-            file: self.identity(&name, dialect),
+            file: self.identity(&name, at, dialect),
             name,
             interval_ms: interval_ms.filter(|ms| *ms > 0),
             query_offset_ms,
@@ -169,12 +169,16 @@ impl<'a> Reader<'a> {
     }
 
     /// The `file` of a group: objects of one file may share group names.
-    fn identity(&mut self, name: &str, dialect: &Dialect) -> String {
+    fn identity(&mut self, name: &str, at: Position, dialect: &Dialect) -> String {
         let mut file = self.file.to_owned();
         if let Dialect::Kubernetes { object } = dialect
             && self.identities.contains(&(file.clone(), name.to_owned()))
         {
             file = format!("{file}#{object}");
+            if self.identities.contains(&(file.clone(), name.to_owned())) {
+                let name = quote(name);
+                self.error(at, format!("{at}: group {name} of {object} is repeated in this file"));
+            }
         }
         self.identities.insert((file.clone(), name.to_owned()));
         file
