@@ -5,10 +5,18 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use crate::model::value::ValueType;
-use crate::model::{FloatHistogram, Sample};
+use crate::model::{FloatHistogram, Sample, TimestampMs};
 use crate::vector::Window;
 
+mod counters;
+mod families;
+pub mod histogram;
 mod rows;
+#[cfg(test)]
+pub(crate) mod testing;
+mod window;
+
+pub use counters::smoothed_instant;
 
 /// One function.
 #[derive(Debug)]
@@ -215,5 +223,5 @@ pub fn find(name: &str) -> Option<&'static FunctionSpec> {
 
 /// Every row, family by family.
 pub fn all() -> impl Iterator<Item = &'static FunctionSpec> {
-    rows::FAMILIES.iter().flat_map(|family| family.iter())
+    families::FAMILIES.iter().flat_map(|family| family.iter())
 }

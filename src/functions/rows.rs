@@ -3,9 +3,6 @@
 use super::*;
 use crate::model::value::ValueType::{InstantVector, RangeVector, Scalar, String};
 
-/// Every family.
-pub(super) static FAMILIES: &[&[FunctionSpec]] = &[ALL];
-
 fn pending_map(v: f64, _: &[f64]) -> Option<f64> {
     Some(v)
 }
@@ -22,7 +19,7 @@ fn pending_histogram(_: &FloatHistogram) -> f64 {
     0.0
 }
 
-static ALL: &[FunctionSpec] = &[
+pub(super) static ALL: &[FunctionSpec] = &[
     FunctionSpec {
         name: "abs",
         args: &[InstantVector],
@@ -620,91 +617,7 @@ static ALL: &[FunctionSpec] = &[
         example: "",
     },
     FunctionSpec {
-        name: "rate",
-        args: &[RangeVector],
-        arity: Arity::Exact,
-        returns: InstantVector,
-        labels: LabelEffect::DropMetadata,
-        histograms: HistogramPolicy::Kernel,
-        stability: Stability::Stable,
-        kernel: Kernel::Range { kernel: pending_range, check: None },
-        doc: "",
-        example: "",
-    },
-    FunctionSpec {
-        name: "increase",
-        args: &[RangeVector],
-        arity: Arity::Exact,
-        returns: InstantVector,
-        labels: LabelEffect::DropMetadata,
-        histograms: HistogramPolicy::Kernel,
-        stability: Stability::Stable,
-        kernel: Kernel::Range { kernel: pending_range, check: None },
-        doc: "",
-        example: "",
-    },
-    FunctionSpec {
-        name: "delta",
-        args: &[RangeVector],
-        arity: Arity::Exact,
-        returns: InstantVector,
-        labels: LabelEffect::DropMetadata,
-        histograms: HistogramPolicy::Kernel,
-        stability: Stability::Stable,
-        kernel: Kernel::Range { kernel: pending_range, check: None },
-        doc: "",
-        example: "",
-    },
-    FunctionSpec {
-        name: "irate",
-        args: &[RangeVector],
-        arity: Arity::Exact,
-        returns: InstantVector,
-        labels: LabelEffect::DropMetadata,
-        histograms: HistogramPolicy::Kernel,
-        stability: Stability::Stable,
-        kernel: Kernel::Range { kernel: pending_range, check: None },
-        doc: "",
-        example: "",
-    },
-    FunctionSpec {
-        name: "idelta",
-        args: &[RangeVector],
-        arity: Arity::Exact,
-        returns: InstantVector,
-        labels: LabelEffect::DropMetadata,
-        histograms: HistogramPolicy::Kernel,
-        stability: Stability::Stable,
-        kernel: Kernel::Range { kernel: pending_range, check: None },
-        doc: "",
-        example: "",
-    },
-    FunctionSpec {
         name: "deriv",
-        args: &[RangeVector],
-        arity: Arity::Exact,
-        returns: InstantVector,
-        labels: LabelEffect::DropMetadata,
-        histograms: HistogramPolicy::Kernel,
-        stability: Stability::Stable,
-        kernel: Kernel::Range { kernel: pending_range, check: None },
-        doc: "",
-        example: "",
-    },
-    FunctionSpec {
-        name: "resets",
-        args: &[RangeVector],
-        arity: Arity::Exact,
-        returns: InstantVector,
-        labels: LabelEffect::DropMetadata,
-        histograms: HistogramPolicy::Kernel,
-        stability: Stability::Stable,
-        kernel: Kernel::Range { kernel: pending_range, check: None },
-        doc: "",
-        example: "",
-    },
-    FunctionSpec {
-        name: "changes",
         args: &[RangeVector],
         arity: Arity::Exact,
         returns: InstantVector,

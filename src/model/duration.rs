@@ -91,6 +91,22 @@ pub fn format_duration(ms: i64) -> String {
     out
 }
 
+/// Durations in configuration files: written as text, held in milliseconds. For
+/// `#[serde(with = "...")]`.
+pub mod as_text {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    /// Reads `1m30s`; absent and empty are refused as Prometheus refuses them.
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<i64, D::Error> {
+        super::parse_duration(&String::deserialize(d)?).map_err(D::Error::custom)
+    }
+
+    /// Prints as Prometheus prints durations.
+    pub fn serialize<S: Serializer>(ms: &i64, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&super::format_duration(*ms))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

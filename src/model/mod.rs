@@ -5,11 +5,13 @@
 pub mod annotation;
 pub mod clock;
 pub mod duration;
+pub mod float;
 pub mod histogram;
 pub mod labels;
 pub mod matcher;
 pub mod metadata;
 pub mod regex;
+pub mod sums;
 pub mod time;
 pub mod value;
 

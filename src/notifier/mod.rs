@@ -1,7 +1,11 @@
 //! Delivery of alerts to Alertmanagers: a queue for each, so that a dead one delays
 //! neither the others nor evaluation.
 
+pub mod config;
+
 use crate::model::{Labels, TimestampMs};
+
+pub use config::{AlertingConfig, AlertmanagerConfig};
 
 /// An alert as it is sent.
 #[derive(Clone, Debug, PartialEq)]

@@ -9,11 +9,13 @@
 pub mod ast;
 mod build;
 mod check;
+mod diagnose;
 pub mod diagnostic;
 mod literal;
 mod nesting;
 pub mod pretty;
 mod print;
+mod scan;
 mod syntax;
 mod walk;
 
@@ -56,7 +58,7 @@ pub fn parse(text: &str, options: &ParserOptions) -> Result<Expr, ParseErrors> {
     nesting::check(text)?;
     let built = syntax::parse(Rule::query, text)
         .and_then(|pair| build::query(pair, text, options).ok())
-        .ok_or_else(|| refused(text))?;
+        .ok_or_else(|| diagnose::query(text))?;
     let errors = if built.syntax.is_empty() { built.types } else { built.syntax };
     if !errors.is_empty() {
         return Err(ParseErrors { input: text.to_owned(), errors });
@@ -73,7 +75,7 @@ pub fn parse_metric_selector(text: &str) -> Result<Vec<Matcher>, ParseErrors> {
     nesting::check(text)?;
     let (matchers, errors) = syntax::parse(Rule::selector_query, text)
         .and_then(|pair| build::selector_query(pair, text).ok())
-        .ok_or_else(|| refused(text))?;
+        .ok_or_else(|| diagnose::selector(text))?;
     if errors.is_empty() {
         Ok(matchers)
     } else {
@@ -86,10 +88,5 @@ pub fn parse_metric(text: &str) -> Result<Labels, ParseErrors> {
     nesting::check(text)?;
     syntax::parse(Rule::metric_query, text)
         .and_then(|pair| build::metric_query(pair).ok())
-        .ok_or_else(|| refused(text))
-}
-
-fn refused(text: &str) -> ParseErrors {
-    let errors = vec![ParseError { span: 0..0, message: "unexpected input".into() }];
-    ParseErrors { input: text.to_owned(), errors }
+        .ok_or_else(|| diagnose::metric(text))
 }

@@ -8,6 +8,7 @@ mod parser;
 mod promql;
 mod rules;
 mod scrape;
+mod serve;
 mod storage;
 mod support;
 mod templates;

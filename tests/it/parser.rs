@@ -129,3 +129,34 @@ fn selectors_are_extracted_in_order() {
         assert_eq!(got, expected);
     }
 }
+
+/// All messages with positions, not only the first.
+#[test]
+fn every_error_of_an_expression_is_reported() {
+    let mut differences = Differences::default();
+    for case in cases("expressions.json") {
+        // Positions shift where broken bytes have become U+FFFD.
+        if case["valid"] == true || case["input_hex"].is_string() {
+            continue;
+        }
+        let input = input(&case);
+        let Err(got) = parser::parse(&input, &ParserOptions::all()) else { continue };
+        let total = case["errors_total"].as_u64().unwrap_or(got.errors.len() as u64);
+        let expected: Vec<String> = case["errors"]
+            .as_array()
+            .expect("errors")
+            .iter()
+            .map(|e| format!("{}..{} {}", e["start"], e["end"], text(e, "message")))
+            .collect();
+        let got: Vec<String> = got
+            .errors
+            .iter()
+            .map(|e| format!("{}..{} {}", e.span.start, e.span.end, e.message))
+            .collect();
+        if got.iter().take(10).ne(expected.iter()) || got.len() as u64 != total {
+            let got = got[..got.len().min(10)].join("; ");
+            differences.add(&input, &format!("{total}: {}", expected.join("; ")), &got);
+        }
+    }
+    differences.none();
+}

@@ -1,10 +1,17 @@
-//! What several integration tests need.
+//! What several integration tests need: the conformance data, free ports, and the real
+//! programs the product talks to.
 
+#![allow(dead_code, reason = "each test module uses its own part")]
+
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 /// A folder of the conformance data or the corpus (`conformance/parser`, `corpus/rules`),
 /// which lie beside the project. `None` where they are absent, after saying so loudly.
-#[allow(dead_code, reason = "not every module needs the data")]
 pub fn shared(path: &str) -> Option<PathBuf> {
     let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared").join(path);
     if dir.exists() {
@@ -12,4 +19,152 @@ pub fn shared(path: &str) -> Option<PathBuf> {
     }
     eprintln!("SKIPPED: ../shared/{path} is not there; its cases did not run");
     None
+}
+
+/// A loopback address nobody listens on at this moment.
+pub fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free loopback port");
+    listener.local_addr().expect("a bound address")
+}
+
+/// A program that a test started; killed when dropped.
+pub struct Program {
+    name: String,
+    child: Child,
+    /// The last lines it wrote to standard error.
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Program {
+    /// Starts a program found in `PATH`. `None` when it is not installed, after saying so;
+    /// with WATCHFIRE_REQUIRE_PROGRAMS set (as tests/run.sh does) that is a failure.
+    pub fn start(name: &str, args: &[String]) -> Option<Self> {
+        if !installed(name) {
+            let text = format!("{name} is not installed; run tests/run.sh, which fetches it");
+            assert!(std::env::var_os("WATCHFIRE_REQUIRE_PROGRAMS").is_none(), "{text}");
+            eprintln!("SKIPPED: {text}");
+            return None;
+        }
+        Some(Self::spawn(name, Command::new(name).args(args)))
+    }
+
+    /// Starts the `watchfire` binary under test.
+    pub fn watchfire(args: &[String], dir: &std::path::Path) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_watchfire"));
+        Self::spawn("watchfire", command.args(args).current_dir(dir))
+    }
+
+    fn spawn(name: &str, command: &mut Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|e| panic!("start {name}: {e}"));
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let stderr = child.stderr.take().expect("a piped standard error");
+        let sink = Arc::clone(&log);
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                sink.lock().expect("the log").push(line);
+            }
+        });
+        Self { name: name.to_owned(), child, log }
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        self.log.lock().expect("the log").join("\n")
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// SIGKILL, at once.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// SIGTERM, then waits for the end; `None` if it does not end within the time.
+    pub fn terminate(&mut self, patience: Duration) -> Option<std::process::ExitStatus> {
+        let _ = Command::new("kill").arg(self.pid().to_string()).status();
+        self.wait(patience)
+    }
+
+    /// Waits for the end; `None` if it does not end within the time.
+    pub fn wait(&mut self, patience: Duration) -> Option<std::process::ExitStatus> {
+        let end = Instant::now() + patience;
+        loop {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Some(status);
+            }
+            if Instant::now() >= end {
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until `url` answers 200; fails the test with the program's log otherwise.
+    pub fn wait_ready(&mut self, url: &str) {
+        let ready = until(Duration::from_secs(60), || {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                panic!("{} ended early with {status}:\n{}", self.name, self.log());
+            }
+            http_get(url).ok().filter(|(status, _)| *status == 200)
+        });
+        assert!(ready.is_some(), "{} did not get ready at {url}:\n{}", self.name, self.log());
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// True when `PATH` has the program.
+pub fn installed(name: &str) -> bool {
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(name).is_file()))
+}
+
+/// Looks again and again until there is an answer, at most for `patience`: how tests wait
+/// for other programs. Never an assertion about speed.
+pub fn until<T>(patience: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let end = Instant::now() + patience;
+    loop {
+        if let Some(found) = look() {
+            return Some(found);
+        }
+        if Instant::now() >= end {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Status and body of a GET.
+pub fn http_get(url: &str) -> Result<(u16, String), String> {
+    http(reqwest::Method::GET, url)
+}
+
+/// Status and body of a POST without a body.
+pub fn http_post(url: &str) -> Result<(u16, String), String> {
+    http(reqwest::Method::POST, url)
+}
+
+fn http(method: reqwest::Method, url: &str) -> Result<(u16, String), String> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let fetch = async {
+        let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build()?;
+        let response = client.request(method, url).send().await?;
+        let status = response.status().as_u16();
+        Ok::<_, reqwest::Error>((status, response.text().await?))
+    };
+    runtime.map_err(|e| e.to_string())?.block_on(fetch).map_err(|e| e.to_string())
 }

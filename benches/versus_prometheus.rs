@@ -1,0 +1,281 @@
+//! Watchfire beside a real Prometheus in one run: the same samples are remote-written
+//! into both, the same queries asked of both, the same rules evaluated by both. Prints
+//! figures of each and their ratio; asserts nothing about speed.
+//!
+//! `cargo bench --bench versus_prometheus` (needs `prometheus` in PATH; tests/run.sh
+//! fetches it into target/tools/usr/bin).
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde_json::Value as Json;
+
+const SERIES: usize = 20_000;
+const STEP_MS: i64 = 15_000;
+const SAMPLES: i64 = 240;
+const RUNS: usize = 15;
+
+const QUERIES: &[(&str, &str, bool)] = &[
+    ("instant selector, 20k series", "demo_total", false),
+    ("instant sum by (job)(rate[5m])", "sum by (job) (rate(demo_total[5m]))", false),
+    ("instant one series of 20k", "demo_total{instance=\"i7\",path=\"p3\"}", false),
+    ("instant regex, 1 job", "count(demo_total{job=~\"job-(3|4)\",instance=~\"i1.*\"})", false),
+    ("instant join", "demo_total / on (job, instance, path) group_left () (demo_total + 1)", false),
+    ("range 1h/15s sum(rate[5m])", "sum(rate(demo_total[5m]))", true),
+    ("range 1h/15s quantile by (job)", "quantile by (job) (0.9, demo_total)", true),
+    ("range 1h/15s max_over_time[10m]", "sum(max_over_time(demo_total[10m]))", true),
+];
+
+struct Server {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Server {
+    fn start(name: &'static str, program: &str, dir: &Path) -> Option<Self> {
+        let address = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).ok()?;
+        let home = dir.join(name);
+        fs::create_dir_all(&home).ok()?;
+        let config = home.join("prometheus.yml");
+        fs::write(&config, "global: {evaluation_interval: 2s}\nrule_files: [rules.yml]\n").ok()?;
+        fs::write(home.join("rules.yml"), rules()).ok()?;
+        let mut command = Command::new(program);
+        if name == "watchfire" {
+            command.arg("serve");
+        }
+        command
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!("--storage.tsdb.path={}", home.join("data").display()))
+            .arg(format!("--web.listen-address={address}"))
+            .arg("--web.enable-remote-write-receiver")
+            .arg("--log.level=error")
+            .stdout(Stdio::null())
+            .stderr(Stdio::inherit());
+        let child = command.spawn().ok()?;
+        let server = Self { child, address };
+        let ready = format!("http://{address}/-/ready");
+        for _ in 0..300 {
+            if http(&ready, None).is_some() {
+                return Some(server);
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        eprintln!("{name} did not get ready");
+        None
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    fn resident_mib(&self) -> f64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.unwrap_or_default();
+        let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap_or_default();
+        let kib: f64 = line.split_whitespace().nth(1).and_then(|v| v.parse().ok()).unwrap_or(0.0);
+        kib / 1024.0
+    }
+
+    fn cpu_seconds(&self) -> f64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
+        let stat = stat.unwrap_or_default();
+        let after = stat.rsplit(')').next().unwrap_or_default();
+        let field = |i: usize| -> f64 {
+            after.split_whitespace().nth(i).and_then(|v| v.parse().ok()).unwrap_or(0.0)
+        };
+        (field(11) + field(12)) / 100.0
+    }
+}
+
+/// 200 recording and 100 alerting rules over the demo series, in ten groups.
+fn rules() -> String {
+    let mut text = "groups:\n".to_owned();
+    for group in 0..10 {
+        let _ = writeln!(text, "  - name: g{group}\n    rules:");
+        for rule in 0..20 {
+            let _ = writeln!(
+                text,
+                "      - record: job:demo{group}_{rule}:rate5m\n        expr: sum by (job, path) (rate(demo_total{{job=\"job-{group}\", path=~\"p{rule}.*\"}}[5m]))"
+            );
+        }
+        for rule in 0..10 {
+            let _ = writeln!(
+                text,
+                "      - alert: Demo{group}x{rule}\n        expr: rate(demo_total{{job=\"job-{group}\", path=\"p{rule}\"}}[5m]) > 1e9\n        for: 5m\n        annotations: {{summary: 'at {{{{ $value }}}}'}}"
+            );
+        }
+    }
+    text
+}
+
+/// One request with `curl`'s semantics kept in-process: GET, or POST of a remote-write body.
+fn http(url: &str, write: Option<Vec<u8>>) -> Option<String> {
+    thread_local! {
+        static CLIENT: (tokio::runtime::Runtime, reqwest::Client) = {
+            let _ = rustls::crypto::ring::default_provider().install_default();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
+            (runtime, reqwest::Client::new())
+        };
+    }
+    CLIENT.with(|(runtime, client)| {
+        runtime.block_on(async {
+            let request = match write {
+                Some(body) => client
+                    .post(url)
+                    .header("Content-Encoding", "snappy")
+                    .header("Content-Type", "application/x-protobuf")
+                    .header("X-Prometheus-Remote-Write-Version", "0.1.0")
+                    .body(body),
+                None => client.get(url),
+            };
+            let response = request.send().await.ok()?;
+            let ok = response.status().is_success();
+            let status = response.status();
+            let text = response.text().await.ok()?;
+            if !ok {
+                eprintln!("{url}: {status}: {text}");
+            }
+            ok.then_some(text)
+        })
+    })
+}
+
+fn varint(out: &mut Vec<u8>, mut v: u64) {
+    while v >= 0x80 {
+        out.push(v as u8 | 0x80);
+        v >>= 7;
+    }
+    out.push(v as u8);
+}
+
+fn bytes_field(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
+    out.push(tag);
+    varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+/// A remote-write 1.0 request with `count` samples of every series in `range`.
+fn write_request(range: std::ops::Range<usize>, first_ms: i64, from: i64, count: i64) -> Vec<u8> {
+    let mut request = Vec::new();
+    for series in range {
+        let mut message = Vec::new();
+        for (name, value) in [
+            ("__name__", "demo_total".to_owned()),
+            ("instance", format!("i{}", series / 200)),
+            ("job", format!("job-{}", series % 10)),
+            ("path", format!("p{}", series / 10 % 20)),
+        ] {
+            let mut label = Vec::new();
+            bytes_field(&mut label, 0x0a, name.as_bytes());
+            bytes_field(&mut label, 0x12, value.as_bytes());
+            bytes_field(&mut message, 0x0a, &label);
+        }
+        for i in from..from + count {
+            let mut sample = vec![0x09];
+            let value =
+                (i * (3 + series as i64 % 7)) as f64 + (i * series as i64 % 5) as f64 * 0.25;
+            sample.extend_from_slice(&value.to_le_bytes());
+            sample.push(0x10);
+            varint(&mut sample, (first_ms + i * STEP_MS) as u64);
+            bytes_field(&mut message, 0x12, &sample);
+        }
+        bytes_field(&mut request, 0x0a, &message);
+    }
+    snap::raw::Encoder::new().compress_vec(&request).expect("compressible")
+}
+
+fn load(server: &Server, first_ms: i64) -> f64 {
+    const BATCH: i64 = 20;
+    let start = Instant::now();
+    for from in (0..SAMPLES).step_by(BATCH as usize) {
+        for first in (0..SERIES).step_by(500) {
+            let body = write_request(first..first + 500, first_ms, from, BATCH);
+            http(&server.url("/api/v1/write"), Some(body)).expect("remote write is accepted");
+        }
+    }
+    (SERIES as f64 * SAMPLES as f64) / start.elapsed().as_secs_f64()
+}
+
+/// Median milliseconds of a query, and what it returned.
+fn ask(server: &Server, query: &str, range: bool, end_ms: i64) -> (f64, usize) {
+    let escaped: String = url::form_urlencoded::byte_serialize(query.as_bytes()).collect();
+    let end = end_ms as f64 / 1000.0;
+    let path = if range {
+        format!("/api/v1/query_range?query={escaped}&start={}&end={end}&step=15", end - 3600.0)
+    } else {
+        format!("/api/v1/query?query={escaped}&time={end}")
+    };
+    let url = server.url(&path);
+    let mut times = Vec::new();
+    let mut rows = 0;
+    for _ in 0..RUNS {
+        let start = Instant::now();
+        let text = http(&url, None).expect("an answer");
+        times.push(start.elapsed().as_secs_f64() * 1000.0);
+        if rows == 0 {
+            let json: Json = serde_json::from_str(&text).expect("JSON");
+            rows = json["data"]["result"].as_array().map_or(0, Vec::len);
+        }
+    }
+    times.sort_by(f64::total_cmp);
+    (times[times.len() / 2], rows)
+}
+
+/// Seconds of evaluation per tick over all rule groups, from the API.
+fn rule_seconds(server: &Server) -> f64 {
+    let text = http(&server.url("/api/v1/rules"), None).expect("an answer");
+    let json: Json = serde_json::from_str(&text).expect("JSON");
+    let groups = json["data"]["groups"].as_array().cloned().unwrap_or_default();
+    groups.iter().filter_map(|g| g["evaluationTime"].as_f64()).sum()
+}
+
+fn main() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as i64;
+    let first_ms = (now - SAMPLES * STEP_MS) / STEP_MS * STEP_MS;
+    let end_ms = first_ms + (SAMPLES - 1) * STEP_MS;
+    let started = [("prometheus", "prometheus"), ("watchfire", env!("CARGO_BIN_EXE_watchfire"))]
+        .map(|(name, program)| Server::start(name, program, dir.path()));
+    let [Some(prometheus), Some(watchfire)] = started else {
+        println!("skipped: `prometheus` is not in PATH or a server did not start");
+        return;
+    };
+    let print = |what: &str, unit: &str, p: f64, w: f64, higher_is_better: bool| {
+        let ratio = if higher_is_better { w / p } else { p / w };
+        println!("| {what} | {p:.2} {unit} | {w:.2} {unit} | {ratio:.2}x |");
+    };
+    println!(
+        "{SERIES} series x {SAMPLES} samples; medians of {RUNS}; ratio > 1: Watchfire is better\n"
+    );
+    println!("| measure | Prometheus | Watchfire | ratio |\n| --- | --- | --- | --- |");
+    let loaded = [&prometheus, &watchfire].map(|s| load(s, first_ms) / 1000.0);
+    print("remote write", "k samples/s", loaded[0], loaded[1], true);
+    for (what, query, range) in QUERIES {
+        let (p, p_rows) = ask(&prometheus, query, *range, end_ms);
+        let (w, w_rows) = ask(&watchfire, query, *range, end_ms);
+        assert_eq!(p_rows, w_rows, "{what}: both return the same number of series");
+        print(what, "ms", p, w, false);
+    }
+    // Both have evaluated their rules over the loaded data by now; let a few ticks pass.
+    std::thread::sleep(Duration::from_secs(10));
+    let (p, w) = (rule_seconds(&prometheus) * 1000.0, rule_seconds(&watchfire) * 1000.0);
+    print("300 rules, one tick", "ms", p, w, false);
+    let cpu = [&prometheus, &watchfire].map(Server::cpu_seconds);
+    print("CPU of the whole run", "s", cpu[0], cpu[1], false);
+    let memory = [&prometheus, &watchfire].map(Server::resident_mib);
+    print("resident memory at the end", "MiB", memory[0], memory[1], false);
+}

@@ -1,0 +1,185 @@
+//! The flags of `watchfire serve`: Prometheus' own names and defaults. Where Watchfire
+//! departs (it listens on loopback, and keeps data in `./watchfire-data`), the help says so.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Args, Command};
+
+use super::FeatureFlags;
+use crate::model::duration::parse_duration;
+
+/// Flags of `watchfire serve`.
+#[derive(Debug, Args)]
+pub(crate) struct ServeFlags {
+    /// Configuration file in Prometheus' format. Without it Watchfire watches itself.
+    #[arg(long = "config.file", value_name = "FILE")]
+    pub config_file: Option<PathBuf>,
+
+    /// Address to listen on for HTTP; repeatable. Loopback only unless you say otherwise.
+    #[arg(long = "web.listen-address", value_name = "ADDR", default_value = "127.0.0.1:9090")]
+    pub listen_addresses: Vec<String>,
+    /// Maximum duration before timing out read of the request, and closing idle connections.
+    #[arg(long = "web.read-timeout", value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    pub read_timeout: Duration,
+    /// Maximum number of simultaneous connections across all listeners.
+    #[arg(long = "web.max-connections", value_name = "N", default_value_t = 512)]
+    pub max_connections: usize,
+    /// URL under which Watchfire is reachable from outside, used in links back to it.
+    #[arg(long = "web.external-url", value_name = "URL", default_value = "")]
+    pub external_url: String,
+    /// Prefix of the internal routes; defaults to the path of --web.external-url.
+    #[arg(long = "web.route-prefix", value_name = "PATH")]
+    pub route_prefix: Option<String>,
+    /// Enable shutdown and reload via HTTP (POST /-/quit, POST /-/reload).
+    #[arg(long = "web.enable-lifecycle")]
+    pub enable_lifecycle: bool,
+    /// Enable API endpoints for admin control actions.
+    #[arg(long = "web.enable-admin-api")]
+    pub enable_admin_api: bool,
+    /// Accept remote write requests on /api/v1/write.
+    #[arg(long = "web.enable-remote-write-receiver")]
+    pub enable_remote_write_receiver: bool,
+    /// Title of the web page.
+    #[arg(long = "web.page-title", value_name = "TEXT", default_value = "Watchfire: PromQL and rules")]
+    pub page_title: String,
+    /// Regex of origins that may read answers from another site; anchored.
+    #[arg(long = "web.cors.origin", value_name = "REGEX", default_value = ".*")]
+    pub cors_origin: String,
+
+    /// Directory of the data. (Prometheus' default is data/.)
+    #[arg(long = "storage.tsdb.path", value_name = "DIR", default_value = "watchfire-data")]
+    pub storage_path: PathBuf,
+    /// How long to keep samples.
+    #[arg(long = "storage.tsdb.retention.time", value_name = "DURATION", default_value = "15d", value_parser = duration)]
+    pub retention_time: Duration,
+    /// Compress the write-ahead log.
+    #[arg(long = "storage.tsdb.wal-compression", default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub wal_compression: bool,
+    /// Compression of the write-ahead log.
+    #[arg(long = "storage.tsdb.wal-compression-type", value_name = "TYPE", default_value = "snappy", value_parser = ["snappy", "zstd"])]
+    pub wal_compression_type: String,
+
+    /// Minimum age of an alert that was active before a restart to be restored: alerts
+    /// with a shorter `for` start anew.
+    #[arg(long = "rules.alert.for-grace-period", value_name = "DURATION", default_value = "10m", value_parser = duration)]
+    pub for_grace_period: Duration,
+    /// Longest outage after which the `for` state of alerts is restored.
+    #[arg(long = "rules.alert.for-outage-tolerance", value_name = "DURATION", default_value = "1h", value_parser = duration)]
+    pub for_outage_tolerance: Duration,
+    /// Minimum time to wait before an alert is sent to Alertmanager again.
+    #[arg(long = "rules.alert.resend-delay", value_name = "DURATION", default_value = "1m", value_parser = duration)]
+    pub resend_delay: Duration,
+    /// Rules of one group evaluated at once, with --enable-feature=concurrent-rule-eval.
+    #[arg(long = "rules.max-concurrent-evals", value_name = "N", default_value_t = 4)]
+    pub max_concurrent_evals: usize,
+
+    /// Alerts waiting for one Alertmanager; beyond it the oldest are dropped.
+    #[arg(long = "alertmanager.notification-queue-capacity", value_name = "N", default_value_t = 10_000)]
+    pub notification_queue_capacity: usize,
+    /// Most alerts sent to an Alertmanager in one request.
+    #[arg(long = "alertmanager.notification-batch-size", value_name = "N", default_value_t = 256)]
+    pub notification_batch_size: usize,
+    /// Send the alerts still queued before shutting down.
+    #[arg(long = "alertmanager.drain-notification-queue-on-shutdown", default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub drain_notification_queue: bool,
+
+    /// How far back an instant selector looks for a sample.
+    #[arg(long = "query.lookback-delta", value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    pub lookback_delta: Duration,
+    /// Maximum time a query may take before being aborted.
+    #[arg(long = "query.timeout", value_name = "DURATION", default_value = "2m", value_parser = duration)]
+    pub query_timeout: Duration,
+    /// Maximum number of queries executed concurrently.
+    #[arg(long = "query.max-concurrency", value_name = "N", default_value_t = 20)]
+    pub query_max_concurrency: usize,
+    /// Maximum number of samples a single query can load into memory.
+    #[arg(long = "query.max-samples", value_name = "N", default_value_t = 50_000_000)]
+    pub query_max_samples: usize,
+
+    #[command(flatten)]
+    pub features: FeatureFlags,
+
+    /// Only log messages with the given severity or above.
+    #[arg(long = "log.level", value_name = "LEVEL", default_value = "info", value_parser = ["debug", "info", "warn", "error"])]
+    pub log_level: String,
+    /// Output format of log messages.
+    #[arg(long = "log.format", value_name = "FORMAT", default_value = "logfmt", value_parser = ["logfmt", "json"])]
+    pub log_format: String,
+}
+
+/// Flags of Prometheus that Watchfire accepts, so that a command line need not change,
+/// but does not act upon (yet): name, and whether it takes a value. Each one given is
+/// named in a warning at start.
+const UNSERVED: &[(&str, bool)] = &[
+    ("config.auto-reload", false),
+    ("config.auto-reload-interval", true),
+    ("web.config.file", true),
+    ("web.max-notifications-subscribers", true),
+    ("web.console.templates", true),
+    ("web.console.libraries", true),
+    ("web.user-assets", true),
+    ("web.enable-otlp-receiver", false),
+    ("web.remote-write-receiver.accepted-protobuf-messages", true),
+    ("web.search.max-limit", true),
+    ("storage.tsdb.retention", true),
+    ("storage.tsdb.retention.size", true),
+    ("storage.tsdb.retention.percentage", true),
+    ("storage.tsdb.no-lockfile", false),
+    ("storage.tsdb.min-block-duration", true),
+    ("storage.tsdb.max-block-duration", true),
+    ("storage.tsdb.head-chunks-write-queue-size", true),
+    ("storage.tsdb.wal-segment-size", true),
+    ("storage.tsdb.allow-overlapping-blocks", false),
+    ("storage.tsdb.delay-compact-file.path", true),
+    ("storage.remote.flush-deadline", true),
+    ("storage.remote.read-sample-limit", true),
+    ("storage.remote.read-concurrent-limit", true),
+    ("storage.remote.read-max-bytes-in-frame", true),
+    ("storage.agent.path", true),
+    ("agent", false),
+    ("auto-gomaxprocs", false),
+    ("auto-gomemlimit", false),
+    ("auto-gomemlimit.ratio", true),
+    ("scrape.adjust-timestamps", false),
+    ("scrape.timestamp-tolerance", true),
+    ("scrape.discovery-reload-interval", true),
+    ("alertmanager.timeout", true),
+];
+
+/// The unserved flags as arguments of `serve`; they do not show in its help.
+pub(crate) fn unserved_args() -> impl Iterator<Item = Arg> {
+    UNSERVED.iter().map(|(name, takes_value)| {
+        let arg = Arg::new(*name).long(*name).hide(true);
+        arg.action(if *takes_value { ArgAction::Append } else { ArgAction::SetTrue })
+    })
+}
+
+/// Unserved flags that were given.
+pub(crate) fn unserved_given(matches: &ArgMatches) -> Vec<&'static str> {
+    let given = |name: &str| matches.value_source(name) == Some(ValueSource::CommandLine);
+    UNSERVED.iter().map(|(name, _)| *name).filter(|name| given(name)).collect()
+}
+
+/// A Prometheus duration as a flag.
+fn duration(text: &str) -> Result<Duration, String> {
+    let ms = parse_duration(text).map_err(|e| format!("{e} (want e.g. 30s, 5m, 1h30m)"))?;
+    Ok(Duration::from_millis(ms.unsigned_abs()))
+}
+
+/// The value every flag of `serve` has in effect, by its name on the command line: what
+/// `/api/v1/status/flags` shows.
+pub(crate) fn effective(serve: &Command, matches: &ArgMatches) -> BTreeMap<String, String> {
+    let mut flags = BTreeMap::new();
+    for arg in serve.get_arguments() {
+        let Some(name) = arg.get_long() else { continue };
+        let values: Vec<String> = match matches.try_get_raw(arg.get_id().as_str()) {
+            Ok(Some(values)) => values.map(|v| v.to_string_lossy().into_owned()).collect(),
+            _ => Vec::new(),
+        };
+        flags.insert(name.to_owned(), values.join(","));
+    }
+    flags
+}

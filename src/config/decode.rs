@@ -1,0 +1,459 @@
+//! From a YAML tree to typed values, with Go's rules: an absent value leaves the default,
+//! a text field takes any scalar as it is written, `yes` and `on` are booleans.
+
+use std::fmt;
+
+use serde::de::value::StrDeserializer;
+use serde::de::{
+    self, DeserializeSeed, Deserializer, EnumAccess, Error as _, MapAccess, SeqAccess,
+    VariantAccess, Visitor,
+};
+
+use super::yaml::{Key, Kind, Node, YamlError};
+
+/// Reads a value of type `T` from a node.
+pub(crate) fn from_node<T: de::DeserializeOwned>(node: &Node) -> Result<T, YamlError> {
+    T::deserialize(node).map_err(|e| located(e, node.line))
+}
+
+fn located(mut error: YamlError, line: usize) -> YamlError {
+    if error.line == 0 {
+        error.line = line;
+    }
+    error
+}
+
+impl de::Error for YamlError {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Self::at(0, message.to_string())
+    }
+
+    fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
+        Self::custom(unknown_field(field, expected))
+    }
+}
+
+/// What to say about a key nothing knows.
+pub(crate) fn unknown_field(field: &str, known: &[&str]) -> String {
+    let close = known.iter().filter(|k| distance(field, k) <= 2).min_by_key(|k| distance(field, k));
+    match close {
+        Some(close) => format!("unknown field {field:?}: did you mean {close:?}?"),
+        None => format!("unknown field {field:?}: known here are {}", known.join(", ")),
+    }
+}
+
+/// Edits between two short texts, for suggestions.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let replaced = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+fn as_bool(text: &str) -> Option<bool> {
+    match text {
+        "true" | "True" | "TRUE" | "y" | "Y" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => {
+            Some(true)
+        }
+        "false" | "False" | "FALSE" | "n" | "N" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => {
+            Some(false)
+        }
+        _ => None,
+    }
+}
+
+fn as_int(text: &str) -> Option<i128> {
+    let digits = text.replace('_', "");
+    let (sign, digits) = match digits.strip_prefix('-') {
+        Some(rest) => (-1, rest.to_owned()),
+        None => (1, digits.strip_prefix('+').unwrap_or(&digits).to_owned()),
+    };
+    let parse = |radix, text: &str| i128::from_str_radix(text, radix).ok();
+    let value = match digits.get(..2) {
+        Some("0x") => parse(16, &digits[2..]),
+        Some("0o") => parse(8, &digits[2..]),
+        Some("0b") => parse(2, &digits[2..]),
+        _ if digits.len() > 1 && digits.starts_with('0') => parse(8, &digits[1..]),
+        _ => parse(10, &digits),
+    };
+    value.map(|v| sign * v)
+}
+
+fn as_float(text: &str) -> Option<f64> {
+    match text {
+        ".inf" | ".Inf" | "+.inf" => Some(f64::INFINITY),
+        "-.inf" | "-.Inf" => Some(f64::NEG_INFINITY),
+        ".nan" | ".NaN" => Some(f64::NAN),
+        _ if text.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c)) => {
+            text.replace('_', "").parse().ok()
+        }
+        _ => None,
+    }
+}
+
+impl Node {
+    fn text(&self) -> Option<(&str, bool)> {
+        match &*self.kind {
+            Kind::Scalar { text, plain } => Some((text, *plain)),
+            _ => None,
+        }
+    }
+
+    fn cannot(&self, wanted: &str) -> YamlError {
+        self.expected("this value", wanted)
+    }
+
+    fn integer(&self) -> Result<i128, YamlError> {
+        if self.is_null() {
+            return Ok(0);
+        }
+        match self.text() {
+            Some((text, true)) => as_int(text).ok_or_else(|| self.cannot("a whole number")),
+            _ => Err(self.cannot("a whole number")),
+        }
+    }
+}
+
+macro_rules! integers {
+    ($($method:ident $visit:ident $type:ty),*) => {$(
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, YamlError> {
+            let number = <$type>::try_from(self.integer()?)
+                .map_err(|_| self.cannot(concat!("a number that fits ", stringify!($type))))?;
+            visitor.$visit(number).map_err(|e| located(e, self.line))
+        }
+    )*};
+}
+
+impl<'de> Deserializer<'de> for &Node {
+    type Error = YamlError;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, YamlError> {
+        let result = match &*self.kind {
+            Kind::Sequence(_) => return self.deserialize_seq(visitor),
+            Kind::Mapping(_) => return self.deserialize_map(visitor),
+            Kind::Scalar { .. } if self.is_null() => visitor.visit_unit(),
+            Kind::Scalar { text, plain: false } => visitor.visit_str(text),
+            Kind::Scalar { text, .. } => match (as_int(text), as_float(text)) {
+                _ if matches!(text.as_str(), "true" | "True" | "TRUE") => visitor.visit_bool(true),
+                _ if matches!(text.as_str(), "false" | "False" | "FALSE") => {
+                    visitor.visit_bool(false)
+                }
+                (Some(n), _) if i64::try_from(n).is_ok() => visitor.visit_i64(n as i64),
+                (_, Some(f)) => visitor.visit_f64(f),
+                _ => visitor.visit_str(text),
+            },
+        };
+        result.map_err(|e: YamlError| located(e, self.line))
+    }
+
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, YamlError> {
+        let value = match self.text() {
+            _ if self.is_null() => false,
+            Some((text, true)) => {
+                as_bool(text).ok_or_else(|| self.cannot("a boolean (true or false)"))?
+            }
+            _ => return Err(self.cannot("a boolean (true or false)")),
+        };
+        visitor.visit_bool(value).map_err(|e| located(e, self.line))
+    }
+
+    integers!(
+        deserialize_i8 visit_i8 i8, deserialize_i16 visit_i16 i16,
+        deserialize_i32 visit_i32 i32, deserialize_i64 visit_i64 i64,
+        deserialize_u8 visit_u8 u8, deserialize_u16 visit_u16 u16,
+        deserialize_u32 visit_u32 u32, deserialize_u64 visit_u64 u64
+    );
+
+    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, YamlError> {
+        self.deserialize_f64(visitor)
+    }
+
+    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, YamlError> {
+        let value = match self.text() {
+            _ if self.is_null() => 0.0,
+            Some((text, true)) => as_float(text)
+                .or_else(|| as_int(text).map(|n| n as f64))
+                .ok_or_else(|| self.cannot("a number"))?,
+            _ => return Err(self.cannot("a number")),
+        };
+        visitor.visit_f64(value).map_err(|e| located(e, self.line))
+    }
+
+    fn deserialize_char<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, YamlError> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, YamlError> {
+        let text = match self.text() {
+            _ if self.is_null() => "",
+            Some((text, _)) => text,
+            None => return Err(self.cannot("a text")),
+        };
+        visitor.visit_str(text).map_err(|e| located(e, self.line))
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, YamlError> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, YamlError> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, YamlError> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, YamlError> {
+        let result = if self.is_null() { visitor.visit_none() } else { visitor.visit_some(self) };
+        result.map_err(|e: YamlError| located(e, self.line))
+    }
+
+    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, YamlError> {
+        visitor.visit_unit()
+    }
+
+    fn deserialize_unit_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, YamlError> {
+        visitor.visit_unit()
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, YamlError> {
+        visitor.visit_newtype_struct(self).map_err(|e: YamlError| located(e, self.line))
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, YamlError> {
+        let items = Items { rest: self.items("this value")?.iter() };
+        visitor.visit_seq(items).map_err(|e| located(e, self.line))
+    }
+
+    fn deserialize_tuple<V: Visitor<'de>>(
+        self,
+        _len: usize,
+        visitor: V,
+    ) -> Result<V::Value, YamlError> {
+        self.deserialize_seq(visitor)
+    }
+
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        _len: usize,
+        visitor: V,
+    ) -> Result<V::Value, YamlError> {
+        self.deserialize_seq(visitor)
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, YamlError> {
+        let entries = self.entries("this value")?.iter();
+        let entries = Entries { rest: entries, value: None, fields: &[] };
+        visitor.visit_map(entries).map_err(|e| located(e, self.line))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, YamlError> {
+        let entries = self.entries("this value")?.iter();
+        let entries = Entries { rest: entries, value: None, fields };
+        visitor.visit_map(entries).map_err(|e| located(e, self.line))
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        _variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, YamlError> {
+        let (text, _) = self.text().ok_or_else(|| self.cannot("a text"))?;
+        visitor.visit_enum(Variant(text)).map_err(|e| located(e, self.line))
+    }
+
+    fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, YamlError> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, YamlError> {
+        visitor.visit_unit()
+    }
+}
+
+struct Items<'a> {
+    rest: std::slice::Iter<'a, Node>,
+}
+
+impl<'de> SeqAccess<'de> for Items<'_> {
+    type Error = YamlError;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, YamlError> {
+        let Some(node) = self.rest.next() else { return Ok(None) };
+        seed.deserialize(node).map(Some).map_err(|e| located(e, node.line))
+    }
+}
+
+struct Entries<'a> {
+    rest: std::slice::Iter<'a, (Key, Node)>,
+    value: Option<&'a Node>,
+    /// The fields of a struct; empty for a map, whose absent values are kept.
+    fields: &'static [&'static str],
+}
+
+impl<'de> MapAccess<'de> for Entries<'_> {
+    type Error = YamlError;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, YamlError> {
+        for (key, value) in self.rest.by_ref() {
+            if value.is_null() && self.fields.contains(&key.text.as_str()) {
+                continue;
+            }
+            self.value = Some(value);
+            let text = StrDeserializer::<YamlError>::new(&key.text);
+            return seed.deserialize(text).map(Some).map_err(|e| located(e, key.line));
+        }
+        Ok(None)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, YamlError> {
+        let node = self.value.take().ok_or_else(|| YamlError::custom("a key without a value"))?;
+        seed.deserialize(node).map_err(|e| located(e, node.line))
+    }
+}
+
+struct Variant<'a>(&'a str);
+
+impl<'de> EnumAccess<'de> for Variant<'_> {
+    type Error = YamlError;
+    type Variant = Self;
+
+    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), YamlError> {
+        let value = seed.deserialize(StrDeserializer::<YamlError>::new(self.0))?;
+        Ok((value, self))
+    }
+}
+
+impl<'de> VariantAccess<'de> for Variant<'_> {
+    type Error = YamlError;
+
+    fn unit_variant(self) -> Result<(), YamlError> {
+        Ok(())
+    }
+
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, _: T) -> Result<T::Value, YamlError> {
+        Err(YamlError::custom("a single word is expected here"))
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, _: usize, _: V) -> Result<V::Value, YamlError> {
+        Err(YamlError::custom("a single word is expected here"))
+    }
+
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        _: &'static [&'static str],
+        _: V,
+    ) -> Result<V::Value, YamlError> {
+        Err(YamlError::custom("a single word is expected here"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::yaml::parse;
+    use super::*;
+    use serde::Deserialize;
+    use std::collections::BTreeMap;
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    struct Sample {
+        text: String,
+        flag: bool,
+        number: u32,
+        list: Vec<String>,
+        map: BTreeMap<String, String>,
+    }
+
+    impl Default for Sample {
+        fn default() -> Self {
+            let (list, map) = (vec![], BTreeMap::new());
+            Self { text: "default".into(), flag: true, number: 7, list, map }
+        }
+    }
+
+    fn check(yaml: &str, expected: Result<Sample, &str>) {
+        let got = parse(yaml).and_then(|doc| from_node::<Sample>(&doc.root));
+        assert_eq!(got.map_err(|e| e.to_string()), expected.map_err(str::to_owned), "{yaml}");
+    }
+
+    #[test]
+    fn values_are_read_as_go_reads_them() {
+        let d = Sample::default;
+        check("", Ok(d()));
+        check("text:\nflag: ~\nnumber: null", Ok(d()));
+        check("text: 1.10\nflag: no", Ok(Sample { text: "1.10".into(), flag: false, ..d() }));
+        check("number: 0x10", Ok(Sample { number: 16, ..d() }));
+        check(
+            "map: {a: ~, b: yes}",
+            Ok(Sample { map: [("a".into(), "".into()), ("b".into(), "yes".into())].into(), ..d() }),
+        );
+        check("map: &m {a: x}\nlist: [*n]", Err("line 2: unknown anchor"));
+        check(
+            "<<: {number: 9, text: a}\ntext: b",
+            Ok(Sample { number: 9, text: "b".into(), ..d() }),
+        );
+    }
+
+    #[test]
+    fn errors_name_their_line_and_what_to_do() {
+        check("text: a\ntxt: b", Err("line 2: unknown field \"txt\": did you mean \"text\"?"));
+        check(
+            "text: a\n\nbogus:",
+            Err("line 3: unknown field \"bogus\": known here are text, flag, number, list, map"),
+        );
+        check("text: a\ntext: b", Err("line 2: key \"text\" already set in map on line 1"));
+        check("map: {a: 1, a: 2}", Err("line 1: key \"a\" already set in map on line 1"));
+        check(
+            "list:\n  - a\n  - {b: c}",
+            Err("line 3: this value must be a text, but is a mapping"),
+        );
+        check(
+            "number: -1",
+            Err("line 1: this value must be a number that fits u32, but is the text \"-1\""),
+        );
+        check("a:\n\t- b", Err("line 2: found character that cannot start any token"));
+    }
+
+    #[test]
+    fn alias_bombs_and_deep_nesting_are_refused() {
+        let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+        for i in 1..9 {
+            let p = i - 1;
+            let refs = vec![format!("*a{p}"); 10].join(", ");
+            bomb.push_str(&format!("a{i}: &a{i} [{refs}]\n"));
+        }
+        assert!(parse(&bomb).unwrap_err().message.contains("more than 1000000 values"));
+        let deep = "[".repeat(5000);
+        assert!(parse(&deep).is_err());
+    }
+}

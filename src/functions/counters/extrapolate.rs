@@ -1,0 +1,218 @@
+//! The growth over a window, extrapolated to its edges: `rate`, `increase`, `delta`.
+//!
+//! With `n` samples from `first` to `last` in a window `(start, end]`:
+//! `sampled = last.ts - first.ts`, `average = sampled / (n - 1)`; each gap to an edge
+//! counts in full when it is shorter than `1.1 * average`, else as `average / 2`. A
+//! counter is not extrapolated below zero: the gap before the first sample is at most
+//! the time the counter would have needed to grow from zero at its average speed.
+//! `result = growth * (sampled + gap_start + gap_end) / sampled`.
+
+use std::sync::Arc;
+
+use super::extended::extended;
+use super::{histograms, start_time_overlaps, start_time_reset};
+use crate::functions::{Flags, RangeArgs, WindowMode};
+use crate::model::{Sample, TimestampMs};
+use crate::vector::Window;
+
+/// Gaps up to this many average sample distances are taken for regular scrape jitter.
+const JITTER_FACTOR: f64 = 1.1;
+
+pub(super) fn extrapolated<const COUNTER: bool, const RATE: bool>(
+    w: &Window<'_>,
+    args: &RangeArgs<'_>,
+    flags: &mut Flags,
+) -> Option<Sample> {
+    if !w.hist.is_empty() && !w.ts.is_empty() {
+        flags.raise(Flags::MIXED);
+        return None;
+    }
+    if args.mode != WindowMode::Plain {
+        return extended::<COUNTER, RATE>(w, args, flags);
+    }
+    if w.hist.is_empty() {
+        floats::<COUNTER, RATE>(w, args, flags)
+    } else {
+        native::<COUNTER, RATE>(w, args, flags)
+    }
+}
+
+fn floats<const COUNTER: bool, const RATE: bool>(
+    w: &Window<'_>,
+    args: &RangeArgs<'_>,
+    flags: &mut Flags,
+) -> Option<Sample> {
+    let (first_ts, last_ts) = (*w.ts.first()?, *w.ts.last()?);
+    let (first, last) = (*w.vs.first()?, *w.vs.last()?);
+    let use_start = COUNTER && args.use_start_timestamps && !w.start_ts.is_empty();
+    let born = use_start.then(|| born_inside(w, w.start_ts[0], first_ts)).flatten();
+    if w.ts.len() < 2 && born.is_none() {
+        return None;
+    }
+    let mut growth = last - first;
+    if COUNTER {
+        if use_start {
+            growth += reset_correction_with_starts(w, flags);
+        } else {
+            for pair in w.vs.windows(2) {
+                if pair[1] < pair[0] {
+                    growth += pair[0];
+                }
+            }
+        }
+        if born.is_some() {
+            growth += first;
+        }
+    }
+    let span = Span {
+        first_ts: born.unwrap_or(first_ts),
+        last_ts,
+        intervals: w.ts.len() - 1 + usize::from(born.is_some()),
+        from_birth: born.is_some(),
+    };
+    let from_zero = (COUNTER && growth > 0.0 && first >= 0.0).then(|| first / growth);
+    let factor = factor::<COUNTER, RATE>(w, args, &span, from_zero);
+    if COUNTER {
+        flags.raise(Flags::COUNTER_FLOATS);
+    }
+    Some(Sample::Float(growth * factor))
+}
+
+fn native<const COUNTER: bool, const RATE: bool>(
+    w: &Window<'_>,
+    args: &RangeArgs<'_>,
+    flags: &mut Flags,
+) -> Option<Sample> {
+    let (first, last) = (w.hist.first()?, w.hist.last()?);
+    let use_start = COUNTER && args.use_start_timestamps && !w.hist_start_ts.is_empty();
+    let born = use_start.then(|| born_inside(w, w.hist_start_ts[0], first.0)).flatten();
+    if w.hist.len() < 2 && born.is_none() {
+        return None;
+    }
+    let starts = if use_start { w.hist_start_ts } else { &[] };
+    let mut growth = histograms::growth::<COUNTER>(w.hist, starts, born.is_some(), flags)?;
+    let span = Span {
+        first_ts: born.unwrap_or(first.0),
+        last_ts: last.0,
+        intervals: w.hist.len() - 1 + usize::from(born.is_some()),
+        from_birth: born.is_some(),
+    };
+    let from_zero = (COUNTER && growth.count > 0.0 && first.1.count >= 0.0)
+        .then(|| first.1.count / growth.count);
+    growth.mul(factor::<COUNTER, RATE>(w, args, &span, from_zero));
+    Some(Sample::Histogram(Arc::new(growth)))
+}
+
+/// The stretch of time the samples cover.
+struct Span {
+    first_ts: TimestampMs,
+    last_ts: TimestampMs,
+    /// Distances between samples in it.
+    intervals: usize,
+    /// It begins with the birth of the counter: nothing lies before.
+    from_birth: bool,
+}
+
+/// `from_zero` is the first value in units of the growth.
+fn factor<const COUNTER: bool, const RATE: bool>(
+    w: &Window<'_>,
+    args: &RangeArgs<'_>,
+    span: &Span,
+    from_zero: Option<f64>,
+) -> f64 {
+    let mut to_start = (span.first_ts - w.start_ms) as f64 / 1000.0;
+    let mut to_end = (w.end_ms - span.last_ts) as f64 / 1000.0;
+    let sampled = (span.last_ts - span.first_ts) as f64 / 1000.0;
+    let average = sampled / span.intervals as f64;
+    let threshold = average * JITTER_FACTOR;
+    if span.from_birth {
+        to_start = 0.0;
+    } else if to_start >= threshold {
+        to_start = average / 2.0;
+    }
+    if COUNTER && let Some(share) = from_zero {
+        let to_zero = sampled * share;
+        if to_zero < to_start {
+            to_start = to_zero;
+        }
+    }
+    if to_end >= threshold {
+        to_end = average / 2.0;
+    }
+    let factor = if sampled == 0.0 { 1.0 } else { (sampled + to_start + to_end) / sampled };
+    if RATE { factor / (args.range_ms as f64 / 1000.0) } else { factor }
+}
+
+/// The start timestamp of the first sample when it lies inside the window.
+fn born_inside(w: &Window<'_>, start: TimestampMs, first_ts: TimestampMs) -> Option<TimestampMs> {
+    (start != 0 && start > w.start_ms && start < first_ts).then_some(start)
+}
+
+fn reset_correction_with_starts(w: &Window<'_>, flags: &mut Flags) -> f64 {
+    let mut correction = 0.0;
+    for i in 1..w.vs.len() {
+        let previous = (w.start_ts[i - 1], w.ts[i - 1]);
+        let current = (w.start_ts[i], w.ts[i]);
+        if w.vs[i] < w.vs[i - 1] || start_time_reset(previous, current) {
+            correction += w.vs[i - 1];
+        }
+        if start_time_overlaps(previous, current) {
+            flags.raise(Flags::START_TIME_OVERLAP);
+        }
+    }
+    correction
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::functions::testing::{check_float, window};
+
+    #[test]
+    fn growth_is_extrapolated_to_the_edges_of_the_window() {
+        let increase = extrapolated::<true, false>;
+        let rate = extrapolated::<true, true>;
+        let delta = extrapolated::<false, false>;
+        // Samples each 10 s from 10 s to 50 s in (0, 60]: both gaps are regular.
+        let regular: &[(i64, f64)] = &[(10, 50.0), (20, 60.0), (30, 70.0), (40, 80.0), (50, 90.0)];
+        let w = window(regular, 0, 60);
+        check_float(increase, &w, &[], Some(60.0));
+        check_float(rate, &w, &[], Some(1.0));
+        check_float(delta, &w, &[], Some(60.0));
+        // A gap of 11 s reaches 1.1 times the average and counts as half of it.
+        check_float(delta, &window(regular, -1, 60), &[], Some(40.0 * 55.0 / 40.0));
+        check_float(delta, &window(regular, 0, 61), &[], Some(40.0 * 55.0 / 40.0));
+        // From 2 at 40 in 40 s: zero was 2 s before the first sample.
+        let young: &[(i64, f64)] = &[(10, 2.0), (20, 12.0), (30, 22.0), (40, 32.0), (50, 42.0)];
+        check_float(increase, &window(young, 0, 60), &[], Some(52.0));
+        check_float(delta, &window(young, 0, 60), &[], Some(60.0));
+        // Zero lies beyond the halved gap: the gap stays halved.
+        check_float(increase, &window(regular, -100, 60), &[], Some(55.0));
+    }
+
+    #[test]
+    fn counter_resets_count_from_zero() {
+        let resets: &[(i64, f64)] = &[(10, 5.0), (20, 8.0), (30, 2.0), (40, 4.0), (50, 1.0)];
+        // 1 - 5 + 8 + 4 = 8; to zero: 40 * 5/8 = 25 s, so the full gaps of 10 s count.
+        check_float(extrapolated::<true, false>, &window(resets, 0, 60), &[], Some(8.0 * 1.5));
+        check_float(extrapolated::<false, false>, &window(resets, 0, 60), &[], Some(-4.0 * 1.5));
+    }
+
+    #[test]
+    fn one_sample_tells_nothing_unless_it_tells_its_birth() {
+        let increase = extrapolated::<true, false>;
+        let mut w = window(&[(30, 7.0)], 0, 60);
+        check_float(increase, &w, &[], None);
+        w.start_ts = vec![10_000];
+        // Born at 10 s with 0, 7 at 30 s; the gap of 30 s at the end counts as 10 s.
+        check_float(increase, &w, &[], Some(7.0 * 30.0 / 20.0));
+        w.start_ts = vec![0];
+        check_float(increase, &w, &[], None);
+    }
+
+    #[test]
+    fn nan_is_no_reset() {
+        let w = window(&[(10, 1.0), (20, f64::NAN), (30, 3.0)], 0, 40);
+        check_float(extrapolated::<true, false>, &w, &[], Some(4.0));
+    }
+}

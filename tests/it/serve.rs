@@ -1,0 +1,329 @@
+//! `watchfire serve` as an operator meets it: real exporters and Alertmanagers, kills
+//! and restarts, and everything that can be wrong at start.
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value as Json;
+
+use crate::support::{Program, free_address, http_get, http_post, until};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn strings<const N: usize>(args: [&str; N]) -> Vec<String> {
+    args.map(str::to_owned).to_vec()
+}
+
+/// A running Watchfire over its own folder.
+struct Server {
+    program: Program,
+    address: SocketAddr,
+}
+
+impl Server {
+    fn start(dir: &Path, address: SocketAddr, more: &[&str]) -> Self {
+        let mut args = strings(["serve", "--storage.tsdb.path=data"]);
+        args.push(format!("--web.listen-address={address}"));
+        args.extend(more.iter().map(|a| (*a).to_owned()));
+        let mut program = Program::watchfire(&args, dir);
+        program.wait_ready(&format!("http://{address}/-/ready"));
+        Self { program, address }
+    }
+
+    fn get(&self, path: &str) -> Json {
+        let (_, body) = http_get(&format!("http://{}{path}", self.address)).expect("an answer");
+        serde_json::from_str(&body).unwrap_or_else(|e| panic!("{path}: {e}: {body}"))
+    }
+
+    /// The value of an instant query with one result.
+    fn value(&self, query: &str) -> Option<f64> {
+        let escaped: String = url::form_urlencoded::byte_serialize(query.as_bytes()).collect();
+        let answer = self.get(&format!("/api/v1/query?query={escaped}"));
+        answer["data"]["result"][0]["value"][1].as_str()?.parse().ok()
+    }
+
+    /// State of the first alert of a rule, from the API.
+    fn alert_state(&self, name: &str) -> Option<String> {
+        let alerts = self.get("/api/v1/alerts");
+        let all = alerts["data"]["alerts"].as_array()?;
+        let alert = all.iter().find(|a| a["labels"]["alertname"] == name)?;
+        alert["state"].as_str().map(str::to_owned)
+    }
+}
+
+/// Active alerts of an Alertmanager, through its own command-line tool.
+fn amtool_alerts(alertmanager: SocketAddr, name: &str) -> Vec<Json> {
+    let output = Command::new("amtool")
+        .args(["alert", "query", "-o", "json"])
+        .arg(format!("--alertmanager.url=http://{alertmanager}"))
+        .arg(format!("alertname={name}"))
+        .output()
+        .expect("amtool runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let json: Json = serde_json::from_str(&text).unwrap_or_else(|e| panic!("amtool: {e}: {text}"));
+    json.as_array().cloned().unwrap_or_default()
+}
+
+fn start_alertmanager(dir: &Path) -> Option<(Program, SocketAddr)> {
+    let address = free_address();
+    let config = dir.join("alertmanager.yml");
+    fs::write(&config, "route: {receiver: none}\nreceivers: [{name: none}]\n").expect("a config");
+    let args = vec![
+        format!("--config.file={}", config.display()),
+        format!("--storage.path={}", dir.join("alertmanager").display()),
+        format!("--web.listen-address={address}"),
+        "--cluster.listen-address=".to_owned(),
+    ];
+    let mut program = Program::start("prometheus-alertmanager", &args)?;
+    program.wait_ready(&format!("http://{address}/-/ready"));
+    Some((program, address))
+}
+
+fn start_node_exporter(textfiles: &Path) -> Option<(Program, SocketAddr)> {
+    let address = free_address();
+    let args = vec![
+        format!("--web.listen-address={address}"),
+        "--collector.disable-defaults".to_owned(),
+        "--collector.loadavg".to_owned(),
+        "--collector.meminfo".to_owned(),
+        "--collector.textfile".to_owned(),
+        format!("--collector.textfile.directory={}", textfiles.display()),
+    ];
+    let mut program = Program::start("prometheus-node-exporter", &args)?;
+    program.wait_ready(&format!("http://{address}/metrics"));
+    Some((program, address))
+}
+
+/// Sets the gauge the alert of the main test looks at.
+fn set_pressure(textfiles: &Path, value: f64) {
+    let text = format!("# TYPE demo_pressure gauge\ndemo_pressure {value}\n");
+    // Renamed into place, so that the exporter never reads half a file.
+    let draft = textfiles.join("draft");
+    fs::write(&draft, text).expect("a text file");
+    fs::rename(&draft, textfiles.join("demo.prom")).expect("a rename");
+}
+
+const RULES: &str = r#"
+groups:
+  - name: demo
+    interval: 1s
+    labels: {team: sre}
+    rules:
+      - record: demo:pressure:double
+        expr: demo_pressure * 2
+      - alert: PressureHigh
+        expr: demo_pressure > 10
+        for: 3s
+        labels:
+          severity: page
+          where: '{{ $labels.instance }}'
+        annotations:
+          summary: 'Pressure is {{ $value | humanize }} on {{ $labels.job }} in {{ $externalLabels.region }}'
+"#;
+
+#[test]
+fn an_alert_goes_from_a_real_exporter_to_a_real_alertmanager_and_resolves() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let textfiles = dir.path().join("textfiles");
+    fs::create_dir(&textfiles).expect("a folder");
+    set_pressure(&textfiles, 1.0);
+    let Some((_exporter, exporter)) = start_node_exporter(&textfiles) else { return };
+    let Some((_alertmanager, alertmanager)) = start_alertmanager(dir.path()) else { return };
+    // Nobody listens here: an Alertmanager that is down must delay nothing.
+    let dead = free_address();
+    fs::write(dir.path().join("rules.yml"), RULES).expect("rules");
+    let config = format!(
+        "global:
+  scrape_interval: 1s
+  evaluation_interval: 1s
+  external_labels: {{region: eu}}
+rule_files: [rules.yml]
+alerting:
+  alertmanagers:
+    - static_configs: [{{targets: ['{dead}', '{alertmanager}']}}]
+scrape_configs:
+  - job_name: node
+    static_configs: [{{targets: ['{exporter}']}}]
+"
+    );
+    fs::write(dir.path().join("prometheus.yml"), config).expect("a config");
+    let address = free_address();
+    let flags = ["--config.file=prometheus.yml", "--rules.alert.resend-delay=1s"];
+    let mut server = Server::start(dir.path(), address, &flags);
+
+    let scraped = until(PATIENCE, || server.value("node_load1{job=\"node\"}"));
+    assert!(scraped.is_some(), "node_exporter was not scraped:\n{}", server.program.log());
+    assert_eq!(until(PATIENCE, || server.value("demo:pressure:double")), Some(2.0));
+    assert_eq!(server.alert_state("PressureHigh"), None);
+
+    set_pressure(&textfiles, 1234.0);
+    let pending = until(PATIENCE, || server.alert_state("PressureHigh"));
+    assert_eq!(pending.as_deref(), Some("pending"), "the first state is pending");
+    assert!(amtool_alerts(alertmanager, "PressureHigh").is_empty(), "pending alerts stay here");
+    let firing =
+        until(PATIENCE, || server.alert_state("PressureHigh").filter(|state| state == "firing"));
+    assert!(firing.is_some(), "the alert never fired:\n{}", server.program.log());
+    let received = until(PATIENCE, || amtool_alerts(alertmanager, "PressureHigh").pop())
+        .unwrap_or_else(|| panic!("the alert never arrived:\n{}", server.program.log()));
+    let labels = &received["labels"];
+    for (name, value) in [
+        ("alertname", "PressureHigh"),
+        ("job", "node"),
+        ("region", "eu"),
+        ("severity", "page"),
+        ("team", "sre"),
+        ("where", exporter.to_string().as_str()),
+    ] {
+        assert_eq!(labels[name], value, "{received}");
+    }
+    assert_eq!(received["annotations"]["summary"], "Pressure is 1.234k on node in eu");
+    assert!(server.value("ALERTS{alertname=\"PressureHigh\",alertstate=\"firing\"}").is_some());
+
+    // SIGKILL: what was stored is still there, and the alert is not resolved by the gap.
+    let stored = server.value("count_over_time(demo_pressure[1h])").expect("samples");
+    server.program.kill();
+    let mut server = Server::start(dir.path(), address, &flags);
+    let kept = server.value("count_over_time(demo_pressure[1h])").expect("samples are kept");
+    assert!(kept >= stored, "{kept} samples after the restart, {stored} before");
+    let again =
+        until(PATIENCE, || server.alert_state("PressureHigh").filter(|state| state == "firing"));
+    assert!(again.is_some(), "the alert fires again:\n{}", server.program.log());
+    assert_eq!(amtool_alerts(alertmanager, "PressureHigh").len(), 1, "it was never resolved");
+
+    set_pressure(&textfiles, 1.0);
+    let resolved =
+        until(PATIENCE, || amtool_alerts(alertmanager, "PressureHigh").is_empty().then_some(()));
+    assert!(resolved.is_some(), "the alert never resolved:\n{}", server.program.log());
+    let status = server.program.terminate(PATIENCE).expect("it ends on SIGTERM");
+    assert!(status.success(), "{status}:\n{}", server.program.log());
+}
+
+#[test]
+fn without_configuration_it_watches_itself() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let address = free_address();
+    let mut args = strings(["serve"]);
+    args.push(format!("--web.listen-address={address}"));
+    let mut program = Program::watchfire(&args, dir.path());
+    program.wait_ready(&format!("http://{address}/-/ready"));
+    let server = Server { program, address };
+
+    assert_eq!(until(PATIENCE, || server.value("up{job=\"watchfire\"}")), Some(1.0));
+    assert!(dir.path().join("watchfire-data/wal").is_dir(), "data lies under ./watchfire-data");
+    let groups = server.get("/api/v1/rules");
+    let groups = groups["data"]["groups"].as_array().expect("groups").len();
+    assert!(groups > 0, "the shipped rules are loaded");
+    let healthy = until(PATIENCE, || {
+        let answer = server.get("/api/v1/rules");
+        let all = answer["data"]["groups"].as_array().cloned().unwrap_or_default();
+        let rules: Vec<Json> =
+            all.iter().flat_map(|g| g["rules"].as_array().cloned().unwrap_or_default()).collect();
+        (!rules.is_empty() && rules.iter().all(|r| r["health"] == "ok")).then_some(())
+    });
+    assert!(healthy.is_some(), "every shipped rule evaluates");
+    let (status, page) = http_get(&format!("http://{address}/")).expect("the page");
+    assert!(status == 200 && page.contains("<html"), "{status}: {page}");
+}
+
+/// Starts `watchfire serve` where it cannot start; returns what it said.
+fn refusal(dir: &Path, more: &[&str]) -> String {
+    let mut args = strings(["serve", "--storage.tsdb.path=data"]);
+    if !more.iter().any(|a| a.starts_with("--web.listen-address")) {
+        args.push(format!("--web.listen-address={}", free_address()));
+    }
+    args.extend(more.iter().map(|a| (*a).to_owned()));
+    let mut program = Program::watchfire(&args, dir);
+    let status = program.wait(PATIENCE).expect("it gives up at once");
+    // The pipe is read by another thread: wait for what was written last.
+    let said = until(Duration::from_secs(5), || Some(program.log()).filter(|log| !log.is_empty()));
+    let log = said.unwrap_or_default();
+    assert_eq!(status.code(), Some(1), "{log}");
+    log
+}
+
+#[test]
+fn what_is_wrong_at_start_is_said_with_its_place() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let check = |config: &str, expected: &[&str]| {
+        fs::write(dir.path().join("bad.yml"), config).expect("a config");
+        let log = refusal(dir.path(), &["--config.file=bad.yml"]);
+        for text in expected {
+            assert!(log.contains(text), "want {text:?} in:\n{log}");
+        }
+    };
+    let log = refusal(dir.path(), &["--config.file=absent.yml"]);
+    assert!(log.contains("absent.yml") && log.contains("No such file"), "{log}");
+    check("globall: {}\n", &["bad.yml", "globall"]);
+    check(
+        "scrape_configs:\n  - job_name: a\n    relabel_configs: [{regex: '(', action: keep, source_labels: [x]}]\n",
+        &["bad.yml", "missing closing )"],
+    );
+    check(
+        "scrape_configs:\n  - job_name: a\n    scheme: gopher\n    static_configs: [{targets: ['x:1']}]\n",
+        &["bad.yml", "gopher"],
+    );
+    fs::write(
+        dir.path().join("rules.yml"),
+        "groups:\n  - name: g\n    rules:\n      - alert: A\n        expr: up ==\n",
+    )
+    .expect("rules");
+    check("rule_files: [rules.yml]\n", &["rules.yml", "group \"g\", rule 1", "parse error"]);
+    fs::write(
+        dir.path().join("rules.yml"),
+        "groups:\n  - name: g\n    rules:\n      - alert: A\n        expr: up\n        annotations: {s: '{{ $nope }}'}\n",
+    )
+    .expect("rules");
+    check("rule_files: [rules.yml]\n", &["rules.yml", "undefined variable", "$nope"]);
+
+    let holder = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let held = holder.local_addr().expect("an address");
+    let log = refusal(dir.path(), &[&format!("--web.listen-address={held}")]);
+    assert!(log.contains(&held.to_string()) && log.contains("in use"), "{log}");
+
+    fs::write(dir.path().join("file"), "").expect("a file");
+    let log = refusal(dir.path(), &["--storage.tsdb.path=file/data"]);
+    assert!(log.contains("file/data"), "{log}");
+}
+
+#[test]
+fn a_second_process_is_kept_out_of_the_data_directory() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let server = Server::start(dir.path(), free_address(), &[]);
+    let log = refusal(dir.path(), &[]);
+    assert!(log.contains("data") && log.contains("lock"), "{log}");
+    assert!(server.value("vector(1)").is_some(), "the first one goes on");
+}
+
+#[test]
+fn reload_applies_a_good_configuration_and_keeps_the_old_one_when_it_is_bad() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("prometheus.yml");
+    let rules = |name: &str| {
+        format!("groups: [{{name: {name}, rules: [{{record: a:b, expr: vector(1)}}]}}]\n")
+    };
+    fs::write(dir.path().join("rules.yml"), rules("first")).expect("rules");
+    fs::write(&file, "rule_files: [rules.yml]\n").expect("a config");
+    let flags = ["--config.file=prometheus.yml", "--web.enable-lifecycle"];
+    let server = Server::start(dir.path(), free_address(), &flags);
+    let group = || {
+        let answer = server.get("/api/v1/rules");
+        answer["data"]["groups"][0]["name"].as_str().map(str::to_owned)
+    };
+    let reload = || http_post(&format!("http://{}/-/reload", server.address)).expect("an answer");
+    assert_eq!(group().as_deref(), Some("first"));
+    fs::write(dir.path().join("rules.yml"), rules("second")).expect("rules");
+    let (status, _) = reload();
+    assert_eq!((status, group().as_deref()), (200, Some("second")));
+    fs::write(&file, "rule_filess: []\n").expect("a config");
+    let (status, body) = reload();
+    assert_eq!(status, 500, "{body}");
+    assert!(body.contains("rule_filess"), "{body}");
+    assert_eq!(group().as_deref(), Some("second"), "the old rules go on");
+
+    fs::write(&file, "rule_files: []\n").expect("a config");
+    let _ = Command::new("kill").args(["-HUP", &server.program.pid().to_string()]).status();
+    assert!(until(PATIENCE, || group().is_none().then_some(())).is_some(), "SIGHUP reloads too");
+}
