@@ -1,6 +1,5 @@
 //! Alerting rules: a query's result to alerts, the series about them, and notifications.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
@@ -11,6 +10,7 @@ use super::config::{AlertSpec, RuleSpec};
 use super::error::RuleError;
 use super::expand::{Queries, Text};
 use super::group::{Context, External};
+use super::template::TemplateData;
 use super::view::AlertState;
 use crate::model::value::VectorSample;
 use crate::model::{Labels, METRIC_NAME, Sample, TimestampMs};
@@ -75,7 +75,7 @@ impl Alerting {
         let mut queries = Queries::new(cx, ts);
         let mut samples = Vec::with_capacity(result.len());
         for sample in result {
-            samples.push(self.expand(&external, &mut queries, sample).await);
+            samples.push(self.expand(&external, &mut queries, sample, ts).await);
         }
         let mut states = self.states.lock();
         let out = step(std::mem::take(&mut *states), &self.params, samples, ts);
@@ -93,19 +93,27 @@ impl Alerting {
 
     async fn expand(
         &self,
-        external: &Arc<External>,
+        external: &External,
         queries: &mut Queries<'_>,
         sample: VectorSample,
+        ts: TimestampMs,
     ) -> AlertSample {
+        let data = TemplateData::alert(
+            sample.labels.clone(),
+            external.labels.clone(),
+            external.url.as_str(),
+            &sample.sample,
+            ts,
+        );
         let mut labels = sample.labels.builder();
         labels.del(METRIC_NAME);
         for (name, text) in &self.labels {
-            labels.set(name, &text.expand(external, queries, &sample).await);
+            labels.set(name, &text.expand(&data, queries).await);
         }
         labels.set(ALERT_NAME, &self.spec.alert);
         let mut annotations = Vec::with_capacity(self.annotations.len());
         for (name, text) in &self.annotations {
-            annotations.push((name, text.expand(external, queries, &sample).await));
+            annotations.push((name, text.expand(&data, queries).await));
         }
         AlertSample {
             labels: labels.build(),

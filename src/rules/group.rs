@@ -236,7 +236,7 @@ impl Group {
             let rule_started_ms = cx.clock.now_ms();
             samples += self.evaluate_rule(rule, cx, ts).await;
             let seconds = seconds_since(cx, rule_started);
-            cx.metrics.evaluation_duration.observe(seconds);
+            cx.metrics.observe_rule(seconds);
             rule_seconds += seconds;
             let mut status = rule.status.lock();
             status.evaluation_seconds = seconds;
@@ -244,7 +244,7 @@ impl Group {
         }
         self.end_stale_series(cx, ts - self.query_offset_ms);
         let seconds = seconds_since(cx, started);
-        cx.metrics.group_duration.observe(seconds);
+        cx.metrics.observe_group(seconds);
         self.metrics.last_samples.set(samples as f64);
         self.metrics.last_duration_seconds.set(seconds);
         self.metrics.last_rule_duration_sum_seconds.set(rule_seconds);

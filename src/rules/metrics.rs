@@ -8,7 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 
-use crate::telemetry::Registry;
+use crate::telemetry::{Registry, Summary};
 
 /// `rule_group="FILE;NAME"`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -25,8 +25,10 @@ const DURATION_BUCKETS: [f64; 4] = [0.01, 0.1, 1.0, 10.0];
 /// The metrics of the rule manager. Clones share their values.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    pub(super) evaluation_duration: Histogram,
-    pub(super) group_duration: Histogram,
+    evaluation_duration: Histogram,
+    evaluation_duration_summary: Summary,
+    group_duration: Histogram,
+    group_duration_summary: Summary,
     pub(super) template_expansions: Counter,
     pub(super) template_failures: Counter,
     iterations_missed: Counters,
@@ -63,7 +65,9 @@ impl Metrics {
     pub fn new(registry: &mut Registry) -> Self {
         let metrics = Self {
             evaluation_duration: Histogram::new(DURATION_BUCKETS),
+            evaluation_duration_summary: Summary::new(&[0.5, 0.9, 0.99]),
             group_duration: Histogram::new(DURATION_BUCKETS),
+            group_duration_summary: Summary::new(&[0.01, 0.05, 0.5, 0.9, 0.99]),
             template_expansions: Counter::default(),
             template_failures: Counter::default(),
             iterations_missed: Family::default(),
@@ -83,7 +87,29 @@ impl Metrics {
         metrics
     }
 
+    /// Notes how long a rule took.
+    pub(super) fn observe_rule(&self, seconds: f64) {
+        self.evaluation_duration.observe(seconds);
+        self.evaluation_duration_summary.observe(seconds);
+    }
+
+    /// Notes how long a group took.
+    pub(super) fn observe_group(&self, seconds: f64) {
+        self.group_duration.observe(seconds);
+        self.group_duration_summary.observe(seconds);
+    }
+
     fn register_totals(&self, registry: &mut Registry) {
+        registry.register(
+            "prometheus_rule_evaluation_duration_seconds",
+            "How long evaluating a rule took",
+            self.evaluation_duration_summary.clone(),
+        );
+        registry.register(
+            "prometheus_rule_group_duration_seconds",
+            "How long evaluating a rule group took",
+            self.group_duration_summary.clone(),
+        );
         registry.register(
             "prometheus_rule_evaluation_duration_histogram_seconds",
             "How long evaluating a rule took",

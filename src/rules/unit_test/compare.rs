@@ -62,7 +62,7 @@ pub(super) fn samples(expected: &mut [Shown], got: &mut [Shown], fuzzy: bool) ->
                     (Sample::Float(e), Sample::Float(g)) => {
                         e == g || (fuzzy && (e.next_up() == *g || e.next_down() == *g))
                     }
-                    (Sample::Histogram(e), Sample::Histogram(g)) => e.to_string() == g.to_string(),
+                    (Sample::Histogram(e), Sample::Histogram(g)) => e.test_expression() == g.test_expression(),
                     _ => false,
                 }
         })
@@ -77,7 +77,7 @@ pub(super) fn samples_text(samples: &[Shown]) -> String {
         .iter()
         .map(|s| match &s.sample {
             Sample::Float(value) => format!("{} {}", s.labels, float_text(*value)),
-            Sample::Histogram(h) => format!("{} {h}", s.labels),
+            Sample::Histogram(h) => format!("{} {}", s.labels, h.test_expression()),
         })
         .collect();
     items.join(", ")

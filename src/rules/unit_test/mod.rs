@@ -6,6 +6,8 @@
 mod compare;
 mod data;
 mod run;
+
+
 mod schema;
 
 use std::path::{Path, PathBuf};
