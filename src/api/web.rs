@@ -67,7 +67,7 @@ async fn page(State(state): State<Arc<ApiState>>) -> Response {
         // Everything the page needs comes from this server.
         (
             "content-security-policy",
-            "default-src 'self'; style-src 'self' 'unsafe-inline'; frame-ancestors 'self'; base-uri 'none'; form-action 'self'",
+            "default-src 'self'; frame-ancestors 'self'; base-uri 'none'; form-action 'self'",
         ),
         ("x-content-type-options", "nosniff"),
         ("referrer-policy", "same-origin"),
