@@ -11,9 +11,7 @@ use clap::{Args, Subcommand};
 use super::FeatureFlags;
 use crate::config::{self, CheckProblem, Config};
 use crate::model::duration::{format_duration, parse_duration};
-use crate::rules::config::{
-    CheckReport, LoadOptions, check_file, check_source, duplicates_text,
-};
+use crate::rules::config::{CheckReport, LoadOptions, check_file, check_source, duplicates_text};
 
 /// Largest rule file read from standard input.
 const STDIN_BYTES_MAX: u64 = 256 << 20;

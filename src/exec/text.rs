@@ -3,7 +3,7 @@
 use chrono::DateTime;
 
 use crate::model::TimestampMs;
-pub(crate) use crate::model::histogram::format_g;
+pub(crate) use crate::model::float::{fixed as format_f, general as format_g};
 
 /// Go's `%.2g`: two significant digits.
 pub(crate) fn format_2g(v: f64) -> String {
@@ -20,17 +20,6 @@ pub(crate) fn format_2g(v: f64) -> String {
     let exponent: i32 = exponent.parse().unwrap_or(0);
     let sign = if exponent < 0 { '-' } else { '+' };
     format!("{digits}e{sign}{:02}", exponent.abs())
-}
-
-/// Go's `strconv.FormatFloat(v, 'f', -1, 64)`: shortest digits, never an exponent.
-pub(crate) fn format_f(v: f64) -> String {
-    if v.is_nan() {
-        "NaN".to_owned()
-    } else if v.is_infinite() {
-        if v > 0.0 { "+Inf" } else { "-Inf" }.to_owned()
-    } else {
-        format!("{v}")
-    }
 }
 
 /// A float as OpenMetrics writes it in label values: `0.5`, `1.0`, `NaN`.

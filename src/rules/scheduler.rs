@@ -47,7 +47,9 @@ pub(super) async fn supervise(group: Arc<Group>, cx: Arc<Context>, stop: Cancell
         match run.await {
             Ok(()) => return,
             Err(panic) => tracing::error!(
-                group = group.spec.name, file = group.spec.file, cause = panic_text(&*panic),
+                group = group.spec.name,
+                file = group.spec.file,
+                cause = panic_text(&*panic),
                 "BUG: the task of a rule group panicked; it starts again at its next tick"
             ),
         }
@@ -68,7 +70,12 @@ async fn run(group: &Group, cx: &Context, stop: &CancellationToken) {
             let missed = missed.unsigned_abs();
             group.metrics.iterations_missed.inc_by(missed);
             group.metrics.iterations.inc_by(missed);
-            tracing::warn!(group = name, file, missed, "evaluations were missed: the group takes longer than its interval, or the machine slept");
+            tracing::warn!(
+                group = name,
+                file,
+                missed,
+                "evaluations were missed: the group takes longer than its interval, or the machine slept"
+            );
         }
         tick = next;
         group.evaluate(cx, tick, || stop.is_cancelled()).await;

@@ -81,6 +81,7 @@ fn run_options(params: &Params) -> Result<(RunOptions, DropGuard), ApiError> {
             .map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO)),
         cancel,
         per_step_stats: params.get("stats") == "all",
+        end_ms: None,
     };
     Ok((options, guard))
 }
