@@ -16,7 +16,6 @@ pub use arithmetic::{Combined, HistogramSum, IncompatibleSchemas};
 pub use bounds::bound;
 pub use buckets::Bucket;
 pub use fold::{FoldOutcome, HistogramFold};
-pub use text::format_g;
 pub use validate::HistogramError;
 
 /// What is known about a counter reset between this histogram and the one before it.
