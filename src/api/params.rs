@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, HttpBody, to_bytes};
 use axum::extract::{FromRequest, Request};
 use axum::http::{Method, header};
 use chrono::DateTime;
@@ -55,11 +55,20 @@ pub(crate) async fn read_body(
     bytes_max: usize,
     timeout: Duration,
 ) -> Result<axum::body::Bytes, ApiError> {
+    let too_large = || {
+        ApiError::bad_data(format!(
+            "error parsing form values: the request body has more than {bytes_max} bytes"
+        ))
+    };
+    // What announces too much is refused before it is read.
+    if body.size_hint().lower() > bytes_max as u64 {
+        return Err(too_large());
+    }
     match tokio::time::timeout(timeout, to_bytes(body, bytes_max)).await {
         Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(error)) if is_length_limit(&error) => Err(too_large()),
         Ok(Err(error)) => Err(ApiError::bad_data(format!(
-            "error parsing form values: the request body could not be read \
-             or has more than {bytes_max} bytes: {error}"
+            "error parsing form values: the request body could not be read: {error}"
         ))),
         Err(_) => Err(ApiError::bad_data(format!(
             "error parsing form values: the request body did not arrive within {}s \
@@ -67,6 +76,11 @@ pub(crate) async fn read_body(
             timeout.as_secs()
         ))),
     }
+}
+
+fn is_length_limit(error: &axum::Error) -> bool {
+    std::error::Error::source(error)
+        .is_some_and(|source| source.to_string().contains("length limit"))
 }
 
 impl Params {

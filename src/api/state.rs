@@ -13,6 +13,7 @@ use crate::model::regex::AnchoredRegex;
 use crate::model::{Clock, Labels, TimestampMs};
 use crate::notifier::NotifierView;
 use crate::query::Engine;
+use crate::remote_write::RemoteWriteMetrics;
 use crate::rules::view::RulesView;
 use crate::scrape::view::ScrapeView;
 use crate::storage::{Sink, Source};
@@ -34,6 +35,7 @@ pub struct ApiState {
     /// What `/metrics` shows; every room has registered in it, [`ApiMetrics`] included.
     pub registry: Arc<Registry>,
     pub metrics: ApiMetrics,
+    pub remote_write: RemoteWriteMetrics,
     pub readiness: Readiness,
     pub reload: ReloadHandle,
     /// Cancelled by `/-/quit`; whoever runs the process waits for it.

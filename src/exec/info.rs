@@ -92,10 +92,7 @@ impl<'i, 'a> Enrichment<'i, 'a> {
             };
             let out_row = match &last {
                 Some((before, out_row)) if *before == partners => *out_row,
-                _ => match self.enriched(&meta, &partners, is_info)? {
-                    Some(meta) => Some(self.row(meta)),
-                    None => None,
-                },
+                _ => self.enriched(&meta, &partners, is_info)?.map(|meta| self.row(meta)),
             };
             last = Some((partners, out_row));
             self.samples.extend(out_row.map(|out_row| (out_row, row, step)));

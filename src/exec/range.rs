@@ -22,8 +22,17 @@ use crate::vector::{RawSamples, SeriesBlock, SeriesId};
 
 /// Where the raw samples of a row come from.
 pub(crate) enum Samples<'a> {
-    Stored { series: &'a [Arc<dyn RawSeries>], bound: BoundSelect, hold: Hold<'a> },
-    Steps { input: BoxOp<'a>, grid: StepGrid, block: Option<(SeriesBlock, u32)> },
+    Stored {
+        series: &'a [Arc<dyn RawSeries>],
+        bound: BoundSelect,
+        hold: Hold<'a>,
+    },
+    /// `block` is the one being read and the next of its rows.
+    Steps {
+        input: BoxOp<'a>,
+        grid: StepGrid,
+        block: Option<Box<(SeriesBlock, u32)>>,
+    },
 }
 
 /// A range source opened: its series, its windows and its samples.
@@ -85,13 +94,13 @@ impl<'a> Samples<'a> {
                 hold.grow_to(raw.len())
             }
             Self::Steps { input, grid, block } => {
-                while block.as_ref().is_none_or(|(block, next)| *next == block.rows) {
+                while block.as_ref().is_none_or(|b| b.1 == b.0.rows) {
                     match input.next()? {
-                        Some(next) => *block = Some((next, 0)),
+                        Some(next) => *block = Some(Box::new((next, 0))),
                         None => return Ok(()),
                     }
                 }
-                if let Some((block, next)) = block {
+                if let Some((block, next)) = block.as_deref_mut() {
                     steps_to_samples(block, *next, *grid, raw);
                     *next += 1;
                 }

@@ -8,13 +8,14 @@ mod rules;
 mod status;
 mod syntax;
 mod targets;
+mod write;
 
 pub(super) use status::BuildBody;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::get;
+use axum::routing::{get, post};
 
 use super::state::ApiState;
 
@@ -40,6 +41,7 @@ pub(super) fn routes() -> Router<Arc<ApiState>> {
         .route("/status/buildinfo", get(status::build_info))
         .route("/status/runtimeinfo", get(status::runtime_info))
         .route("/status/tsdb", get(status::tsdb))
+        .route("/write", post(write::write))
 }
 
 /// The route that answers also while the server starts: how far it is.
