@@ -27,22 +27,8 @@ pub(crate) fn format_openmetrics(v: f64) -> String {
     if !v.is_finite() {
         return format_f(v);
     }
-    let text = format_g_wide(v);
+    let text = format_g(v);
     if text.contains(['e', '.']) { text } else { format!("{text}.0") }
-}
-
-/// Go's `strconv.FormatFloat(v, 'g', -1, 64)`, whose exponent starts at 21 digits.
-fn format_g_wide(v: f64) -> String {
-    let scientific = format!("{v:e}");
-    let exponent = scientific.split_once('e').and_then(|(_, e)| e.parse::<i32>().ok());
-    match exponent {
-        Some(e) if v != 0.0 && !(-4..21).contains(&e) => {
-            let digits = scientific.split('e').next().unwrap_or_default();
-            let sign = if e < 0 { '-' } else { '+' };
-            format!("{digits}e{sign}{:02}", e.abs())
-        }
-        _ => format!("{v}"),
-    }
 }
 
 /// A time as RFC 3339 in UTC, without fractions.
