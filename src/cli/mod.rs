@@ -2,6 +2,7 @@
 //! together; knows no PromQL and no formats of its own.
 
 mod check;
+mod eval;
 mod features;
 mod flags;
 mod format;
@@ -34,6 +35,8 @@ enum Command {
     /// Ask a server that speaks Prometheus' HTTP API.
     #[command(subcommand)]
     Query(query::QueryCommand),
+    /// Evaluate an expression over a file of samples, without a server.
+    Eval(eval::EvalArgs),
 }
 
 /// Runs the command line given to the process. Exit codes: 0 fine, 1 failure, 2 a command
@@ -53,6 +56,7 @@ pub fn run() -> ExitCode {
         }
         Command::Check(command) => check::run(&command),
         Command::Query(command) => query::run(&command),
+        Command::Eval(args) => eval::run(&args),
     }
 }
 

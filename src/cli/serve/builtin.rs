@@ -10,7 +10,6 @@ use crate::rules::RuleSource;
 #[derive(RustEmbed)]
 #[folder = "rules/"]
 #[include = "*.yml"]
-#[exclude = "*_test.yml"]
 #[exclude = "tests/*"]
 struct ShippedRules;
 

@@ -14,14 +14,14 @@ use super::{ExternalUrl, Origin};
 use crate::api::{ApiMetrics, ApiOptions, ApiState, Readiness};
 use crate::cli::flags::ServeFlags;
 use crate::config::Config;
-use crate::model::Clock;
 use crate::model::regex::AnchoredRegex;
+use crate::model::{Clock, Labels};
 use crate::notifier::{self, NotifierOptions};
 use crate::query::{Engine, EngineOptions};
 use crate::remote_write::RemoteWriteMetrics;
 use crate::rules::config::{LoadOptions, LoadedFile};
 use crate::rules::{self, External, RuleSettings, RuleSource};
-use crate::scrape;
+use crate::scrape::{self, ScrapeManager, ScrapeMetrics};
 use crate::storage::tsdb::{Tsdb, TsdbMetrics, TsdbOptions, WalCompression};
 use crate::storage::{Sink, Source};
 use crate::telemetry::clock::SystemClock;
@@ -42,7 +42,7 @@ pub(super) struct Service {
     engine: Arc<Engine>,
     notifier: Arc<notifier::Manager>,
     rules: Arc<rules::Manager>,
-    scrape: Arc<scrape::Manager>,
+    scrape: Arc<ScrapeManager>,
     reloads: ReloadMetrics,
     /// One reload at a time.
     reloading: tokio::sync::Mutex<()>,
@@ -62,7 +62,8 @@ impl Service {
         let storage = Arc::new(LateStorage::default());
         let source: Arc<dyn Source> = storage.clone();
         let sink: Arc<dyn Sink> = storage.clone();
-        let engine = Engine::with_clock(engine_options(flags), clock.clone());
+        let engine = Engine::new(engine_options(flags));
+        engine.set_clock(clock.clone());
         let notifier_options = NotifierOptions {
             queue_capacity: flags.notification_queue_capacity,
             max_batch_size: flags.notification_batch_size,
@@ -83,7 +84,16 @@ impl Service {
             grace_period_ms: ms(flags.for_grace_period),
             load: load_options(flags),
         });
-        let scrape = Arc::new(scrape::Manager::new(sink.clone(), clock.clone(), &mut registry));
+        let hostname = super::hostname();
+        let labels = &config.global.external_labels;
+        let scrape = Arc::new(ScrapeManager::new(scrape::ManagerOptions {
+            clock: clock.clone(),
+            sink: sink.clone(),
+            metrics: ScrapeMetrics::new(&mut registry),
+            user_agent: concat!("Watchfire/", env!("CARGO_PKG_VERSION")).to_owned(),
+            offset_seed: Labels::from_pairs([("host", &*hostname)]).hash64() ^ labels.hash64(),
+            external_host: hostname,
+        }));
         let reloads = ReloadMetrics::new(&mut registry);
         let config = Arc::new(ArcSwap::from_pointee(config.clone()));
         let status = Status {
@@ -194,9 +204,9 @@ impl Service {
         if let Err(error) = self.notifier.apply(&config.alerting, labels).await {
             problems.push(format!("alerting: {error}"));
         }
-        let jobs: Vec<_> = config.all_scrape_configs().cloned().collect();
-        if let Err(error) = self.scrape.apply(&jobs).await {
-            problems.push(format!("scrape_configs: {error}"));
+        let jobs: Vec<_> = config.all_scrape_configs().collect();
+        if let Err(errors) = self.scrape.apply(&jobs).await {
+            problems.extend(errors.iter().map(ToString::to_string));
         }
         self.config.store(Arc::new(config.clone()));
         if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
@@ -220,7 +230,7 @@ impl Service {
     /// Stops what produces before what consumes: targets, rules, then the notifier, which
     /// sends what the rules left.
     pub async fn stop(&self) {
-        self.scrape.shutdown().await;
+        self.scrape.stop().await;
         self.rules.shutdown().await;
         self.notifier.shutdown().await;
     }

@@ -8,8 +8,10 @@ mod server;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
-use watchfire::api::{self, ApiMetrics, ApiOptions, ApiState, Phase, Readiness, RuntimeInfo, StatusView};
-use watchfire::model::metadata::{MetricType, Metadata};
+use watchfire::api::{
+    self, ApiMetrics, ApiOptions, ApiState, Phase, Readiness, RuntimeInfo, StatusView,
+};
+use watchfire::model::metadata::{Metadata, MetricType};
 use watchfire::model::{Clock, Labels, TimestampMs};
 use watchfire::notifier::NotifierView;
 use watchfire::query::{Engine, EngineOptions};
