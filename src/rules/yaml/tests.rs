@@ -88,7 +88,11 @@ fn duplicate_keys_are_errors() {
 
 #[test]
 fn tabs_do_not_indent() {
-    let tab = |line| format!("yaml: line {line}: found character that cannot start any token (a tab indents; use spaces)");
+    let tab = |line| {
+        format!(
+            "yaml: line {line}: found character that cannot start any token (a tab indents; use spaces)"
+        )
+    };
     for (source, line) in [("a:\n\tb: 1\n", 2), ("-\ta: 1\n", 1), ("a:\n  b: 1\n \tc: 2\n", 2)] {
         assert_eq!(dump(source), [tab(line)], "{source:?}");
     }
@@ -140,8 +144,12 @@ fn places_inside_a_scalar_are_found_in_the_file() {
             _ => node.get("expr").unwrap().clone(),
         };
         let offset = node.scalar().unwrap().find('^').unwrap();
-        let (line, text) =
-            source.lines().enumerate().find(|(_, l)| l.contains('^')).map(|(i, l)| (i + 1, l)).unwrap();
+        let (line, text) = source
+            .lines()
+            .enumerate()
+            .find(|(_, l)| l.contains('^'))
+            .map(|(i, l)| (i + 1, l))
+            .unwrap();
         let column = text.chars().position(|c| c == '^').unwrap() + 1;
         assert_eq!(locate(source, &node, offset), Position { line, column }, "{source:?}");
     }
