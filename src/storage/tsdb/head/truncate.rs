@@ -107,18 +107,16 @@ impl Head {
         let mut committer = self.commit.lock();
         let from_ms = self.min_valid_ms.load(Ordering::Acquire);
         let (now, range) = (self.clock.now_ms(), self.options.chunk_range_ms);
+        let (_, started) = committer.segment_started;
         let Some(wal) = committer.wal.as_mut() else { return Ok(None) };
         // A slow trickle would keep its segment, and all before it, for ever.
-        let started = self.segment_started_ms.lock().1;
         if wal.segment_len() > 0 && now.saturating_sub(started) >= range {
             wal.cut()?;
         }
         let current = wal.segment();
-        let mut started = self.segment_started_ms.lock();
-        if started.0 != current {
-            *started = (current, now);
+        if committer.segment_started.0 != current {
+            committer.segment_started = (current, now);
         }
-        drop(started);
         let newest: &BTreeMap<u32, TimestampMs> = &committer.segment_max_ms;
         let last = segment::list(&self.wal_dir)?
             .iter()

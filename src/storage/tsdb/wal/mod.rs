@@ -282,11 +282,14 @@ fn observe_since(metrics: &TsdbMetrics, clock: &dyn Clock, start_ns: u64) {
 
 fn create_segment(dir: &Path, index: u32) -> Result<File, StorageError> {
     let path = segment::path(dir, index);
-    OpenOptions::new()
+    let file = OpenOptions::new()
         .create(true)
         .append(true)
         .open(&path)
-        .map_err(|e| StorageError::io(format!("create WAL segment {}", path.display()), &e))
+        .map_err(|e| StorageError::io(format!("create WAL segment {}", path.display()), &e))?;
+    // Data that was synced is of no use in a file whose name was not.
+    segment::sync_dir(dir)?;
+    Ok(file)
 }
 
 /// Compresses a record if that makes it smaller, and tells which flag its fragments get.
