@@ -109,6 +109,7 @@ impl Head {
             closed: AtomicBool::new(false),
             maintenance: Mutex::default(),
         };
+        head.metrics.retention_seconds.set(options.retention_ms / 1000);
         let start_ns = head.clock.monotonic_ns();
         let replayed = head.replay()?;
         let elapsed_ns = head.clock.monotonic_ns().saturating_sub(start_ns);
