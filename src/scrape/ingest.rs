@@ -1,5 +1,6 @@
 //! From a body to stored samples: one atomic batch for each scrape, its report series
-//! and staleness markers among them. Synchronous and without a clock.
+//! and staleness markers among them. Synchronous; what time it is and how long the scrape
+//! took so far is handed in.
 
 use std::sync::Arc;
 
@@ -65,11 +66,11 @@ pub(super) struct Counts {
 }
 
 /// What the report series say.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Report {
+#[derive(Clone, Copy)]
+pub(super) struct Report<'a> {
     pub at_ms: TimestampMs,
-    pub up: bool,
-    pub duration_seconds: f64,
+    /// Seconds since the scrape began, asked when the samples are appended.
+    pub elapsed: &'a dyn Fn() -> f64,
     /// Size of the body; -1 when it exceeded its limit.
     pub body_bytes: f64,
 }
@@ -114,7 +115,7 @@ impl Ingester {
         &mut self,
         body: &[u8],
         format: Format,
-        report: Report,
+        report: Report<'_>,
     ) -> (Counts, Option<IngestError>, Result<(), StorageError>) {
         let mut appender = self.sink.appender();
         self.cache.begin();
@@ -129,21 +130,21 @@ impl Ingester {
         // stay known.
         let ended = if body.is_empty() { self.cache.fail() } else { self.cache.succeed() };
         mark_stale(appender.as_mut(), &ended, report.at_ms);
-        self.append_report(appender.as_mut(), Report { up: true, ..report }, counts);
+        self.append_report(appender.as_mut(), report, true, counts);
         (counts, None, appender.commit())
     }
 
     /// Stores that a scrape failed before there was a body.
-    pub fn ingest_failure(&mut self, report: Report) -> Result<(), StorageError> {
+    pub fn ingest_failure(&mut self, report: Report<'_>) -> Result<(), StorageError> {
         self.cache.begin();
         self.store_failure(report, Counts::default())
     }
 
-    fn store_failure(&mut self, report: Report, counts: Counts) -> Result<(), StorageError> {
+    fn store_failure(&mut self, report: Report<'_>, counts: Counts) -> Result<(), StorageError> {
         let mut appender = self.sink.appender();
         let ended = self.cache.fail();
         mark_stale(appender.as_mut(), &ended, report.at_ms);
-        self.append_report(appender.as_mut(), Report { up: false, ..report }, counts);
+        self.append_report(appender.as_mut(), report, false, counts);
         appender.commit()
     }
 
@@ -291,11 +292,17 @@ impl Ingester {
         }
     }
 
-    fn append_report(&mut self, appender: &mut dyn Appender, report: Report, counts: Counts) {
+    fn append_report(
+        &mut self,
+        appender: &mut dyn Appender,
+        report: Report<'_>,
+        up: bool,
+        counts: Counts,
+    ) {
         let limits = self.settings.limits;
         let mut samples = vec![
-            ("up", f64::from(u8::from(report.up))),
-            ("scrape_duration_seconds", report.duration_seconds),
+            ("up", f64::from(u8::from(up))),
+            ("scrape_duration_seconds", (report.elapsed)()),
             ("scrape_samples_scraped", counts.scraped as f64),
             ("scrape_samples_post_metric_relabeling", counts.kept as f64),
             ("scrape_series_added", counts.series_added as f64),

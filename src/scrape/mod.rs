@@ -4,11 +4,16 @@ mod cache;
 pub mod config;
 mod fetch;
 mod ingest;
+pub mod manager;
 mod metadata;
 pub mod metrics;
 mod negotiate;
 pub mod parse;
 pub mod target;
 pub mod view;
+mod worker;
 
 pub use config::ScrapeConfig;
+pub use manager::{ManagerOptions, ScrapeManager};
+pub use metrics::ScrapeMetrics;
+pub use view::ScrapeView;

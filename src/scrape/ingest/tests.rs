@@ -108,12 +108,7 @@ impl Bench {
     /// the error if the body was refused.
     fn scrape(&mut self, body: Option<&str>) -> Vec<String> {
         self.now_ms += 1000;
-        let report = Report {
-            at_ms: self.now_ms,
-            up: body.is_some(),
-            duration_seconds: 0.0,
-            body_bytes: 0.0,
-        };
+        let report = Report { at_ms: self.now_ms, elapsed: &|| 0.0, body_bytes: 0.0 };
         let mut lines = match body {
             Some(body) => {
                 let (_, error, stored) =
