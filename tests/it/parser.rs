@@ -2,8 +2,11 @@
 
 use std::fmt::Write;
 
+use proptest::prelude::*;
 use serde_json::Value;
-use watchfire::parser::{self, ParserOptions, ast::ExprKind};
+use watchfire::model::Labels;
+use watchfire::model::histogram::{CounterResetHint, FloatHistogram, Span};
+use watchfire::parser::{self, ParserOptions, SeriesValue, ast::ExprKind};
 
 use crate::support;
 
@@ -127,5 +130,237 @@ fn selectors_are_extracted_in_order() {
             .filter_map(Value::as_str)
             .collect();
         assert_eq!(got, expected);
+    }
+}
+
+/// All messages with positions, not only the first.
+#[test]
+fn every_error_of_an_expression_is_reported() {
+    let mut differences = Differences::default();
+    for case in cases("expressions.json") {
+        // Positions shift where broken bytes have become U+FFFD.
+        if case["valid"] == true || case["input_hex"].is_string() {
+            continue;
+        }
+        let input = input(&case);
+        let Err(got) = parser::parse(&input, &ParserOptions::all()) else { continue };
+        let total = case["errors_total"].as_u64().unwrap_or(got.errors.len() as u64);
+        let expected: Vec<String> = case["errors"]
+            .as_array()
+            .expect("errors")
+            .iter()
+            .map(|e| format!("{}..{} {}", e["start"], e["end"], text(e, "message")))
+            .collect();
+        let got: Vec<String> = got
+            .errors
+            .iter()
+            .map(|e| format!("{}..{} {}", e.span.start, e.span.end, e.message))
+            .collect();
+        if got.iter().take(10).ne(expected.iter()) || got.len() as u64 != total {
+            let got = got[..got.len().min(10)].join("; ");
+            differences.add(&input, &format!("{total}: {}", expected.join("; ")), &got);
+        }
+    }
+    differences.none();
+}
+
+/// A number of the data: `null` for none, words for what JSON has no numbers for.
+fn number(value: &Value) -> Option<f64> {
+    match value {
+        Value::String(word) => Some(word.parse().expect("a number")),
+        value => value.as_f64(),
+    }
+}
+
+fn numbers(value: &Value) -> Vec<f64> {
+    value.as_array().map(|a| a.iter().filter_map(number).collect()).unwrap_or_default()
+}
+
+fn spans(value: &Value) -> Vec<Span> {
+    let spans = value.as_array().map(Vec::as_slice).unwrap_or_default();
+    let field = |span: &Value, key: &str| span[key].as_i64().expect("an integer");
+    spans
+        .iter()
+        .map(|s| Span { offset: field(s, "offset") as i32, length: field(s, "length") as u32 })
+        .collect()
+}
+
+fn histogram(value: &Value) -> FloatHistogram {
+    let float = |key: &str| number(&value[key]).unwrap_or(0.0);
+    FloatHistogram {
+        counter_reset_hint: match value["counter_reset_hint"].as_str() {
+            Some("reset") => CounterResetHint::Reset,
+            Some("not_reset") => CounterResetHint::NotReset,
+            Some("gauge") => CounterResetHint::Gauge,
+            _ => CounterResetHint::Unknown,
+        },
+        schema: value["schema"].as_i64().unwrap_or(0) as i32,
+        zero_threshold: float("zero_threshold"),
+        zero_count: float("zero_count"),
+        count: float("count"),
+        sum: float("sum"),
+        positive_spans: spans(&value["positive_spans"]),
+        positive_buckets: numbers(&value["positive_buckets"]),
+        negative_spans: spans(&value["negative_spans"]),
+        negative_buckets: numbers(&value["negative_buckets"]),
+        custom_values: numbers(&value["custom_values"]),
+    }
+}
+
+fn values(case: &Value) -> Vec<SeriesValue> {
+    if let Some(histograms) = case["histograms"].as_array() {
+        return histograms
+            .iter()
+            .map(|h| SeriesValue::Histogram {
+                histogram: histogram(h).into(),
+                hint_written: h["counter_reset_hint"].is_string(),
+            })
+            .collect();
+    }
+    let values = case["values"].as_array().expect("values or histograms");
+    values.iter().map(|v| number(v).map_or(SeriesValue::Missing, SeriesValue::Float)).collect()
+}
+
+#[test]
+fn series_are_read_as_by_prometheus() {
+    for case in cases("series.json") {
+        if case["printed"].is_string() {
+            let text = text(&case, "printed");
+            assert_eq!(histogram(&case["histogram"]).test_expression(), text);
+            let read = parser::parse_series_values(text).expect("sound");
+            let [SeriesValue::Histogram { histogram, .. }] = &read[..] else {
+                panic!("{text}: {read:?}")
+            };
+            assert_eq!(histogram.test_expression(), text);
+            continue;
+        }
+        let input = text(&case, "input");
+        let got = parser::parse_series_description(input);
+        if case["valid"] == true {
+            let got = got.unwrap_or_else(|e| panic!("{input}: {e}"));
+            let labels = case["labels"].as_object().expect("labels");
+            let labels = labels.iter().map(|(n, v)| (n.as_str(), v.as_str().expect("text")));
+            assert_eq!(got.labels, Labels::from_pairs(labels), "{input}");
+            assert_eq!(got.values, values(&case), "{input}");
+        } else {
+            let message = got.expect_err(input).to_string();
+            let expected = case["error"].as_str().unwrap_or_default();
+            assert!(message.contains(expected), "{input}: {message}, not {expected}");
+        }
+    }
+}
+
+/// A label value or string in quotes, with whatever characters.
+fn quoted() -> impl Strategy<Value = String> {
+    // U+FFFD as such stands for broken UTF-8 and is refused.
+    any::<String>()
+        .prop_map(|text| watchfire::model::labels::quote(&text).replace('\u{FFFD}', "\\ufffd"))
+}
+
+fn number_text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        any::<f64>()
+            .prop_map(|v| format!("{v:?}"))
+            .prop_filter("finite", |v| v.parse::<f64>().is_ok_and(f64::is_finite)),
+        Just("Inf".to_owned()),
+        Just("NaN".to_owned()),
+        (0..1_000_000u32).prop_map(|v| v.to_string()),
+        (1..1000u32, "[smhdwy]|ms").prop_map(|(n, unit)| format!("{n}{unit}")),
+    ]
+}
+
+fn duration_text() -> impl Strategy<Value = String> {
+    let leaf = prop_oneof![
+        (1..1000u32, "[smhdwy]|ms").prop_map(|(n, unit)| format!("{n}{unit}")),
+        (1..100_000u32).prop_map(|ms| format!("{}", f64::from(ms) / 1000.0)),
+        Just("step()".to_owned()),
+        Just("range()".to_owned()),
+    ];
+    leaf.prop_recursive(3, 8, 2, |inner| {
+        prop_oneof![
+            (inner.clone(), "[-+*/%^]", inner.clone())
+                .prop_map(|(a, op, b)| format!("{a} {op} {b}")),
+            (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("min_of({a}, {b})")),
+            inner.prop_map(|a| format!("(-{a})")),
+        ]
+    })
+}
+
+fn selector_text() -> impl Strategy<Value = String> {
+    let matcher = ("[a-z_]{1,3}", "=|!=", quoted()).prop_map(|(l, op, v)| format!("{l}{op}{v}"));
+    let name = prop_oneof![Just("sum".to_owned()), Just("on_x:y".to_owned()), "[a-z]{1,4}_x"];
+    let braces = prop::collection::vec(matcher, 0..3).prop_map(|m| format!("{{{}}}", m.join(",")));
+    let modifiers = prop_oneof![
+        Just(String::new()),
+        Just(" @ start()".to_owned()),
+        (-1_000_000i64..1_000_000).prop_map(|ms| format!(" @ {}", ms as f64 / 1000.0)),
+        duration_text().prop_map(|d| format!(" offset ({d})")),
+        (1..500u32).prop_map(|m| format!(" smoothed offset -{m}m")),
+    ];
+    (name, braces, modifiers)
+        .prop_map(|(name, braces, modifiers)| format!("{name}{braces}{modifiers}"))
+}
+
+/// Expressions that are vectors, so that any may stand in any other.
+fn vector_text() -> impl Strategy<Value = String> {
+    selector_text().prop_recursive(5, 40, 3, |inner| {
+        let op = "[-+*/%^]|==|!=|<=|>=|<|>|</|>/|and|or|unless|atan2|== bool";
+        prop_oneof![
+            (inner.clone(), op, inner.clone()).prop_map(|(a, op, b)| format!("{a} {op} {b}")),
+            (inner.clone(), "[-+*/^]", number_text())
+                .prop_map(|(a, op, b)| format!("{a} {op} {b}")),
+            (inner.clone(), inner.clone()).prop_map(|(a, b)| {
+                format!("({a}) / on (a, \"b.c\") group_left (d) fill_right (-1) ({b})")
+            }),
+            inner.clone().prop_map(|a| format!("({a})")),
+            inner.clone().prop_map(|a| format!("-{a}")),
+            inner.clone().prop_map(|a| format!("sum by (a, \"b c\") ({a})")),
+            (number_text(), inner.clone()).prop_map(|(n, a)| format!("topk without () ({n}, {a})")),
+            (selector_text(), duration_text()).prop_map(|(_, d)| format!("rate(x[{d}] offset 1m)")),
+            (inner.clone(), duration_text())
+                .prop_map(|(a, d)| format!("sum_over_time(({a})[{d}:])")),
+            (inner, quoted())
+                .prop_map(|(a, s)| format!("label_replace({a}, \"a\", {s}, \"b\", '')")),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// The text is the rule's identity: it must survive being read back, also when pretty.
+    #[test]
+    fn printing_is_a_fixed_point(text in vector_text()) {
+        let Ok(expr) = parser::parse(&text, &ParserOptions::all()) else { return Ok(()) };
+        let printed = expr.to_string();
+        let again = parser::parse(&printed, &ParserOptions::all());
+        prop_assert_eq!(again.map(|e| e.to_string()).map_err(|e| e.to_string()), Ok(printed.clone()));
+        let pretty = parser::pretty(&expr);
+        let again = parser::parse(&pretty, &ParserOptions::all());
+        prop_assert_eq!(again.map(|e| e.to_string()).map_err(|e| e.to_string()), Ok(printed));
+    }
+
+    #[test]
+    fn generated_expressions_are_mostly_sound(text in vector_text()) {
+        if let Err(errors) = parser::parse(&text, &ParserOptions::all()) {
+            let message = errors.to_string();
+            let known = ["duration must be greater than 0", "by zero", "out of range", "bool modifier"];
+            prop_assert!(known.iter().any(|k| message.contains(k)), "{}: {}", text, message);
+        }
+    }
+
+    #[test]
+    fn nothing_panics(text in any::<String>(), soup in "[-a-z0-9_:(){}\\[\\]\"'`,=~!@#+*/%^<> \\\\.]{0,40}") {
+        for text in [text, soup] {
+            let _ = parser::parse(&text, &ParserOptions::default());
+            let _ = parser::parse_metric(&text);
+            let _ = parser::parse_metric_selector(&text);
+            let _ = parser::parse_series_description(&format!("x {text}"));
+            let _ = parser::parse_series_description(&format!("x {{{{{text}"));
+            if let Ok(regex) = watchfire::model::regex::GoRegex::new(&text) {
+                let _ = regex.replace_all("a-b:9 \u{e9}", "$1$0");
+            }
+            let _ = watchfire::model::regex::AnchoredRegex::new(&text).map(|r| r.is_match(&text));
+        }
     }
 }
