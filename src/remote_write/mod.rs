@@ -50,9 +50,6 @@ pub struct Written {
 /// Why a request was refused. Nothing of it was stored.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum WriteError {
-    /// The headers announce something this receiver does not take.
-    #[error("{0}")]
-    Unsupported(String),
     #[error("snappy: {0}")]
     Snappy(String),
     #[error(
@@ -76,7 +73,6 @@ impl WriteError {
         match self {
             Self::Snappy(_) | Self::Protobuf(_) => 400,
             Self::TooLarge { .. } => 413,
-            Self::Unsupported(_) => 415,
             Self::Append(AppendError::Storage(_)) | Self::Storage(_) => 500,
             Self::Append(_) => 400,
         }
@@ -87,41 +83,6 @@ impl From<WireError> for WriteError {
     fn from(e: WireError) -> Self {
         Self::Protobuf(e.to_string())
     }
-}
-
-const MEDIA_TYPE: &str = "application/x-protobuf";
-const MESSAGE: &str = "prometheus.WriteRequest";
-
-/// Checks the headers of a request; absent ones are the empty text and mean version 1.0,
-/// which old senders do not announce.
-pub fn check_headers(content_type: &str, content_encoding: &str) -> Result<(), WriteError> {
-    let mut parts = content_type.split(';').map(str::trim);
-    let media = parts.next().unwrap_or_default();
-    if !media.is_empty() && media != MEDIA_TYPE {
-        return Err(WriteError::Unsupported(format!(
-            "expected {MEDIA_TYPE} as the first (media) part, got {content_type} content-type"
-        )));
-    }
-    for part in parts {
-        let Some((name, value)) = part.split_once('=') else {
-            return Err(WriteError::Unsupported(format!(
-                "as per https://www.rfc-editor.org/rfc/rfc9110#parameter expected parameters to \
-                 be key-values, got {part} in {content_type} content-type"
-            )));
-        };
-        if name == "proto" && value != MESSAGE {
-            return Err(WriteError::Unsupported(format!(
-                "{value} protobuf message is not accepted by this server; accepted {MESSAGE}"
-            )));
-        }
-    }
-    if !content_encoding.is_empty() && !content_encoding.eq_ignore_ascii_case("snappy") {
-        return Err(WriteError::Unsupported(format!(
-            "{content_encoding} encoding (compression) is not accepted by this server; only snappy \
-             is acceptable"
-        )));
-    }
-    Ok(())
 }
 
 /// Decompresses a body: the bytes of a `WriteRequest`.

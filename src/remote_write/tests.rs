@@ -184,25 +184,6 @@ fn refusals_answer_as_prometheus_does() {
 }
 
 #[test]
-fn headers_are_checked_as_prometheus_does() {
-    let check = |content_type, encoding, expected: Option<&str>| {
-        let refused = check_headers(content_type, encoding).err();
-        assert!(refused.as_ref().is_none_or(|e| e.status() == 415));
-        let text = refused.map(|e| e.to_string());
-        assert_eq!(text.is_some(), expected.is_some(), "{content_type} {encoding}");
-        assert!(text.zip(expected).is_none_or(|(t, e)| t.contains(e)));
-    };
-    check("", "", None);
-    check("application/x-protobuf", "snappy", None);
-    check("application/x-protobuf; proto=prometheus.WriteRequest", "Snappy", None);
-    check("text/plain", "", Some("expected application/x-protobuf"));
-    check("application/x-protobuf;proto", "", Some("key-values, got proto in"));
-    let v2 = "application/x-protobuf;proto=io.prometheus.write.v2.Request";
-    check(v2, "", Some("io.prometheus.write.v2.Request protobuf message is not accepted"));
-    check("", "zstd", Some("zstd encoding (compression) is not accepted"));
-}
-
-#[test]
 fn broken_bodies_are_refused() {
     let check = |body: &[u8], limit: usize, status: u16, text: &str| {
         let limits = WriteLimits { decoded_bytes_max: limit };
