@@ -23,8 +23,10 @@ impl Head {
             // A sample far in the future must not expire everything else.
             let newest = newest.min(self.clock.now_ms());
             let keep_from = newest.saturating_sub(self.options.retention_ms);
-            let slack = self.options.chunk_range_ms.min(self.options.retention_ms / 10);
-            if oldest < keep_from.saturating_sub(slack) {
+            // Walking all series is not free: not before a step's worth of time can go.
+            let step = self.options.chunk_range_ms.min(self.options.retention_ms / 10);
+            let done = self.min_valid_ms.load(Ordering::Acquire);
+            if oldest < keep_from && keep_from.saturating_sub(done) >= step {
                 self.truncate(keep_from);
             }
         }
