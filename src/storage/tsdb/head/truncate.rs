@@ -30,6 +30,11 @@ impl Head {
                 self.truncate(keep_from);
             }
         }
+        if self.ranking.is_stale(self.series.len()) {
+            let mut all = Vec::with_capacity(self.series.len());
+            self.series.for_each(|series| all.push(Arc::clone(series)));
+            self.ranking.rank(all);
+        }
         self.truncate_wal()
     }
 
@@ -44,6 +49,8 @@ impl Head {
             let (dropped, empty) = series.truncate(from_ms);
             chunks += dropped;
             if empty {
+                // A select under way may still hold it: the next ranking will not know it.
+                series.set_rank(0);
                 gone.push(Arc::clone(series));
             } else {
                 oldest = oldest.min(series.bounds().0);
