@@ -50,3 +50,47 @@ fn conformance_scripts_pass() {
         run_all(&dir);
     }
 }
+
+/// Our own scripts.
+fn own_scripts() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("promql-testdata")
+}
+
+#[test]
+fn own_scripts_pass() {
+    run_all(&own_scripts());
+}
+
+#[test]
+fn every_function_and_aggregator_has_a_case() {
+    let text: String = scripts(&own_scripts())
+        .iter()
+        .map(|path| std::fs::read_to_string(path).expect("a readable script"))
+        .collect();
+    let called = |name: &str| {
+        text.lines().filter(|line| line.starts_with("eval")).any(|line| {
+            line.match_indices(name).any(|(i, _)| {
+                let before = line[..i].chars().next_back();
+                let after = line[i + name.len()..].trim_start();
+                before.is_none_or(|c| !c.is_alphanumeric() && c != '_')
+                    && ["(", "by", "without"].iter().any(|word| after.starts_with(word))
+            })
+        })
+    };
+    let functions = watchfire::functions::all().map(|spec| spec.name);
+    let aggregators = watchfire::aggregations::all().map(|spec| spec.name);
+    let missing: Vec<&str> = functions.chain(aggregators).filter(|name| !called(name)).collect();
+    assert!(missing.is_empty(), "no case in promql-testdata calls {missing:?}");
+}
+
+#[test]
+fn every_example_parses_and_calls_its_function() {
+    let options = watchfire::parser::ParserOptions::all();
+    let functions = watchfire::functions::all().map(|spec| (spec.name, spec.example));
+    let aggregators = watchfire::aggregations::all().map(|spec| (spec.name, spec.example));
+    for (name, example) in functions.chain(aggregators) {
+        let parsed = watchfire::parser::parse(example, &options);
+        assert!(parsed.is_ok(), "example of {name}: {}", parsed.unwrap_err());
+        assert!(example.contains(name), "example of {name} does not use it: {example}");
+    }
+}
