@@ -100,8 +100,10 @@ mod tests {
 
     #[test]
     fn parts_cover_every_series_once_and_small_inputs_stay_whole() {
-        assert_eq!(partition(0, 1, 64), [0..0]);
-        assert_eq!(partition(100, 10, 64), [0..100]);
+        for rows in [0, 1, 100] {
+            let parts = partition(rows, 10, 64);
+            assert_eq!((parts.len(), parts[0].clone()), (1, 0..rows));
+        }
         for rows in [10_000, 99_999] {
             let parts = partition(rows, 361, 64);
             assert!(parts.len() > 1 && parts.len() <= 64);

@@ -27,6 +27,8 @@ mod repeat;
 mod scalar;
 mod select;
 mod sort;
+#[cfg(test)]
+mod tests;
 mod text;
 mod window;
 

@@ -9,21 +9,30 @@ use super::cx::{Cx, ExecError, Hold, Result, SampleCounts};
 use super::open::open;
 use super::operator::{BoxOp, Operator, SeriesTable, rows_per_block};
 use super::scalar::step_rows;
-use super::select::{histogram_samples, table_of};
+use super::select::{derive_hints, histogram_samples, table_of};
 use super::window::{WindowShape, sweep};
 use crate::functions::{Flags, FunctionSpec, Kernel, RangeArgs, RangeKernel, WindowMode};
 use crate::model::StepGrid;
 use crate::model::histogram::CounterResetHint;
 use crate::parser::ast::RangeExtension;
 use crate::plan::BoundSelect;
-use crate::plan::node::{RangeCall, RangeSource};
+use crate::plan::node::{RangeCall, RangeSource, Select};
 use crate::storage::RawSeries;
 use crate::vector::{RawSamples, SeriesBlock, SeriesId};
 
 /// Where the raw samples of a row come from.
 pub(crate) enum Samples<'a> {
-    Stored { series: &'a [Arc<dyn RawSeries>], bound: BoundSelect, hold: Hold<'a> },
-    Steps { input: BoxOp<'a>, grid: StepGrid, block: Option<(SeriesBlock, u32)> },
+    Stored {
+        series: &'a [Arc<dyn RawSeries>],
+        bound: BoundSelect,
+        hold: Hold<'a>,
+    },
+    /// `block` is the one being read and the next of its rows.
+    Steps {
+        input: BoxOp<'a>,
+        grid: StepGrid,
+        block: Option<Box<(SeriesBlock, u32)>>,
+    },
 }
 
 /// A range source opened: its series, its windows and its samples.
@@ -55,7 +64,7 @@ pub(crate) fn open_source<'a>(
                 table: table_of(series),
                 shape: WindowShape { at_ms, offset_ms, range_ms, before_ms, after_ms },
                 mode,
-                samples: Samples::Stored { series, bound, hold: cx.budget.hold(0)? },
+                samples: Samples::Stored { series, select, bound, hold: cx.budget.hold(0)? },
             })
         }
         RangeSource::Subquery(sub) => {
@@ -79,19 +88,22 @@ impl<'a> Samples<'a> {
     pub(crate) fn load(&mut self, row: u32, raw: &mut RawSamples) -> Result<()> {
         raw.clear();
         match self {
-            Self::Stored { series, bound, hold } => {
+            Self::Stored { series, select, bound, hold } => {
                 series[row as usize].read_into(bound.from_ms, bound.to_ms, raw)?;
                 raw.drop_stale();
+                if select.stats_only {
+                    derive_hints(raw);
+                }
                 hold.grow_to(raw.len())
             }
             Self::Steps { input, grid, block } => {
-                while block.as_ref().is_none_or(|(block, next)| *next == block.rows) {
+                while block.as_ref().is_none_or(|b| b.1 == b.0.rows) {
                     match input.next()? {
-                        Some(next) => *block = Some((next, 0)),
+                        Some(next) => *block = Some(Box::new((next, 0))),
                         None => return Ok(()),
                     }
                 }
-                if let Some((block, next)) = block {
+                if let Some((block, next)) = block.as_deref_mut() {
                     steps_to_samples(block, *next, *grid, raw);
                     *next += 1;
                 }
@@ -102,12 +114,12 @@ impl<'a> Samples<'a> {
 
     fn split(self, cx: &'a Cx, ranges: &[Range<u32>]) -> std::result::Result<Vec<Self>, Self> {
         match self {
-            Self::Stored { series, bound, hold } => {
+            Self::Stored { series, select, bound, hold } => {
                 let parts: Result<Vec<Self>> = ranges
                     .iter()
-                    .map(|_| Ok(Self::Stored { series, bound, hold: cx.budget.hold(0)? }))
+                    .map(|_| Ok(Self::Stored { series, select, bound, hold: cx.budget.hold(0)? }))
                     .collect();
-                parts.map_err(|_| Self::Stored { series, bound, hold })
+                parts.map_err(|_| Self::Stored { series, select, bound, hold })
             }
             Self::Steps { input, grid, block } => match input.split(ranges) {
                 Ok(parts) => Ok(parts
