@@ -24,15 +24,12 @@ use crate::vector::{RawSamples, SeriesBlock, SeriesId};
 pub(crate) enum Samples<'a> {
     Stored {
         series: &'a [Arc<dyn RawSeries>],
+        select: &'a Select,
         bound: BoundSelect,
         hold: Hold<'a>,
     },
     /// `block` is the one being read and the next of its rows.
-    Steps {
-        input: BoxOp<'a>,
-        grid: StepGrid,
-        block: Option<Box<(SeriesBlock, u32)>>,
-    },
+    Steps { input: BoxOp<'a>, grid: StepGrid, block: Option<Box<(SeriesBlock, u32)>> },
 }
 
 /// A range source opened: its series, its windows and its samples.

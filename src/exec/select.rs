@@ -4,14 +4,14 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::cx::{Cx, Hold, Result, SampleCounts};
 use super::annotate::mixed_schemas;
+use super::cx::{Cx, Hold, Result, SampleCounts};
 use super::operator::{BoxOp, Operator, SeriesMeta, SeriesTable, rows_per_block};
-use crate::model::value::is_stale_nan;
+use super::window::{WindowShape, sweep};
 use crate::functions::{Flags, smoothed_instant};
 use crate::model::histogram::CounterResetHint;
+use crate::model::value::is_stale_nan;
 use crate::model::{FloatHistogram, StepGrid, TimestampMs};
-use super::window::{WindowShape, sweep};
 use crate::parser::ast::RangeExtension;
 use crate::plan::BoundSelect;
 use crate::plan::node::{Emit, Select};
@@ -100,7 +100,9 @@ impl<'a> InstantSelect<'a> {
                     block.set_histogram(row, step, raw.hist[hist - 1].1.clone());
                 }
                 Emit::Value => block.set_float(row, step, raw.vs[float - 1]),
-                Emit::Timestamp | Emit::FloatTimestamp => block.set_float(row, step, newest as f64 / 1000.0),
+                Emit::Timestamp | Emit::FloatTimestamp => {
+                    block.set_float(row, step, newest as f64 / 1000.0)
+                }
                 Emit::StartTimestamp => {
                     let start = if is_hist {
                         raw.hist_start_ts.get(hist - 1)

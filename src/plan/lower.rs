@@ -11,8 +11,8 @@ use crate::functions::{Kernel, LabelEffect, Operator};
 use crate::model::value::ValueType;
 use crate::model::{METRIC_NAME, MatchOp, Matcher};
 use crate::parser::ast::{
-    self, BinaryOp, Call, DurationExpr, DurationKind, DurationOp, Expr, ExprKind, Grouping, Modifiers,
-    Span, UnaryOp,
+    self, BinaryOp, Call, DurationExpr, DurationKind, DurationOp, Expr, ExprKind, Grouping,
+    Modifiers, Span, UnaryOp,
 };
 
 /// Lowers a checked expression. Selector and subquery numbers are given out later.
@@ -48,7 +48,9 @@ impl Lowering {
         match &expr.kind {
             ExprKind::Number(n) => Node::Number(n.value),
             ExprKind::String(text) => Node::Text(text.clone()),
-            ExprKind::VectorSelector(selector) => Node::Select(vector_select(selector, expr.span.clone(), hints)),
+            ExprKind::VectorSelector(selector) => {
+                Node::Select(vector_select(selector, expr.span.clone(), hints))
+            }
             ExprKind::MatrixSelector(_) | ExprKind::Subquery(_) => {
                 Node::RangeResult(self.range_source(expr, hints))
             }
