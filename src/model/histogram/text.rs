@@ -88,7 +88,6 @@ fn join(values: &[f64]) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::tests::{custom, exponential};
-    use super::*;
 
     #[test]
     fn histograms_print_in_both_notations() {
