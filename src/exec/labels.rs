@@ -69,7 +69,7 @@ fn without_names(
 /// `label_replace`
 pub(crate) fn replace<'a>(cx: &'a Cx, node: &'a LabelReplace, grid: StepGrid) -> Result<BoxOp<'a>> {
     let regex = node.regex.as_ref().map_err(|e| ExecError::query(e.clone()))?;
-    if node.target.is_empty() {
+    if !is_label_name(&node.target) {
         return Err(ExecError::query(format!(
             "invalid destination label name in label_replace(): {}",
             node.target
@@ -106,10 +106,10 @@ pub(crate) fn join<'a>(
     let invalid = |what: &str, name: &str| {
         ExecError::query(format!("invalid {what} label name in label_join(): {name}"))
     };
-    if let Some(name) = sources.iter().find(|name| name.is_empty()) {
+    if let Some(name) = sources.iter().find(|name| !is_label_name(name)) {
         return Err(invalid("source", name));
     }
-    if target.is_empty() {
+    if !is_label_name(target) {
         return Err(invalid("destination", target));
     }
     let input = open(cx, input, grid)?;
@@ -176,6 +176,12 @@ fn expand(template: &str, source: &str, regex: &Regex, captures: &Captures) -> S
     }
     out.push_str(rest);
     out
+}
+
+/// Any UTF-8 but the empty text. The parser turns bytes that are no UTF-8 (`"\xff"`) into
+/// U+FFFD, which therefore stands for what Prometheus refuses.
+pub(crate) fn is_label_name(name: &str) -> bool {
+    !name.is_empty() && !name.contains('\u{FFFD}')
 }
 
 /// The error of a label name that cannot be.
