@@ -94,6 +94,13 @@ impl MemorySink {
         self.newest(|s| s.labels.get("job") == Some(job) && s.labels.metric_name() == metric)
     }
 
+    /// As `last`, passing over staleness markers.
+    pub fn last_live(&self, job: &str, metric: &str) -> Option<Stored> {
+        self.newest(|s| {
+            s.labels.get("job") == Some(job) && s.labels.metric_name() == metric && !s.is_stale()
+        })
+    }
+
     pub fn count(&self, job: &str, metric: &str) -> usize {
         let samples = self.samples.lock();
         let wanted =

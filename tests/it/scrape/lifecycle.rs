@@ -120,7 +120,7 @@ async fn the_view_shows_targets_dropped_ones_and_metadata() {
     assert_eq!(&*metadata[0].metadata.help, "Some help.");
     assert_eq!(metadata[0].metadata.kind.as_str(), "counter");
     assert_eq!(bench.sink.last("a", "scrape_timeout_seconds").unwrap().value, 10.0);
-    assert_eq!(bench.sink.last("a", "scrape_body_size_bytes").unwrap().value, 51.0);
+    assert_eq!(bench.sink.last("a", "scrape_body_size_bytes").unwrap().value, 48.0);
     bench.manager.stop().await;
 }
 
