@@ -67,14 +67,18 @@ pub(super) fn duration_seconds(text: &str) -> Result<f64, DurationError> {
     Ok(parse_duration(text)? as f64 / 1000.0)
 }
 
-/// The text a string token stands for, quotes included in `token`. Bytes written as `\x..`
+/// The text that the string at the start of `token` stands for. Bytes written as `\x..`
 /// or octal that do not make up UTF-8 become U+FFFD, since label values and results are
 /// text. The error is the message of Prometheus' lexer.
 pub(super) fn unquote(token: &str) -> Result<String, String> {
     let open = token.chars().next().ok_or("unterminated quoted string")?;
     if open == '`' {
-        let body = token[1..].strip_suffix('`').ok_or("unterminated raw string")?;
-        return Ok(body.to_owned());
+        let body = &token[1..];
+        let end = body.find(['`', '\u{FFFD}']).ok_or("unterminated raw string")?;
+        if body[end..].starts_with('\u{FFFD}') {
+            return Err("invalid UTF-8 rune".into());
+        }
+        return Ok(body[..end].to_owned());
     }
     let body = &token[1..];
     let mut out = Vec::with_capacity(body.len());

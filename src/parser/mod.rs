@@ -9,17 +9,21 @@
 pub mod ast;
 mod build;
 mod check;
+mod diagnose;
 pub mod diagnostic;
 mod literal;
 mod nesting;
 pub mod pretty;
 mod print;
+mod scan;
+pub mod series;
 mod syntax;
 mod walk;
 
 pub use ast::Expr;
 pub use diagnostic::{ParseError, ParseErrors};
 pub use pretty::pretty;
+pub use series::{SeriesDescription, SeriesValue, parse_series_description, parse_series_values};
 
 use crate::model::{Labels, Matcher};
 use syntax::Rule;
@@ -53,10 +57,13 @@ impl ParserOptions {
 /// Parses and type-checks an expression. Errors are those of Prometheus, in its words and
 /// at its positions; too deep nesting is an error of our own.
 pub fn parse(text: &str, options: &ParserOptions) -> Result<Expr, ParseErrors> {
-    nesting::check(text)?;
+    nesting::guarded(text, || parse_guarded(text, options))
+}
+
+fn parse_guarded(text: &str, options: &ParserOptions) -> Result<Expr, ParseErrors> {
     let built = syntax::parse(Rule::query, text)
         .and_then(|pair| build::query(pair, text, options).ok())
-        .ok_or_else(|| refused(text))?;
+        .ok_or_else(|| diagnose::query(text))?;
     let errors = if built.syntax.is_empty() { built.types } else { built.syntax };
     if !errors.is_empty() {
         return Err(ParseErrors { input: text.to_owned(), errors });
@@ -70,10 +77,14 @@ pub fn parse(text: &str, options: &ParserOptions) -> Result<Expr, ParseErrors> {
 /// Parses a selector without range or modifiers, as `match[]` parameters hold. Whether it
 /// may match everything is for the caller to decide.
 pub fn parse_metric_selector(text: &str) -> Result<Vec<Matcher>, ParseErrors> {
-    nesting::check(text)?;
+    // Selectors do not nest, but what is refused is explained with some recursion.
+    nesting::guarded(text, || selector_guarded(text))
+}
+
+fn selector_guarded(text: &str) -> Result<Vec<Matcher>, ParseErrors> {
     let (matchers, errors) = syntax::parse(Rule::selector_query, text)
         .and_then(|pair| build::selector_query(pair, text).ok())
-        .ok_or_else(|| refused(text))?;
+        .ok_or_else(|| diagnose::selector(text))?;
     if errors.is_empty() {
         Ok(matchers)
     } else {
@@ -83,13 +94,12 @@ pub fn parse_metric_selector(text: &str) -> Result<Vec<Matcher>, ParseErrors> {
 
 /// Parses a metric with its labels, `name{a="b"}`, into a label set.
 pub fn parse_metric(text: &str) -> Result<Labels, ParseErrors> {
-    nesting::check(text)?;
-    syntax::parse(Rule::metric_query, text)
-        .and_then(|pair| build::metric_query(pair).ok())
-        .ok_or_else(|| refused(text))
+    nesting::guarded(text, || {
+        syntax::parse(Rule::metric_query, text)
+            .and_then(|pair| build::metric_query(pair).ok())
+            .ok_or_else(|| diagnose::metric(text))
+    })
 }
 
-fn refused(text: &str) -> ParseErrors {
-    let errors = vec![ParseError { span: 0..0, message: "unexpected input".into() }];
-    ParseErrors { input: text.to_owned(), errors }
-}
+#[cfg(test)]
+mod tests;

@@ -184,9 +184,11 @@ impl<'a> Builder<'a> {
 
     /// What starts with a name: aggregation, call or selector.
     fn named(&mut self, pair: Pair<'_>) -> Built<Node> {
-        let span = span(&pair);
         let mut parts = pair.into_inner();
         let ident = parts.next().ok_or(NotPromql)?;
+        // The pair itself also spans the blanks where an optional part was looked for.
+        let end = parts.clone().last().map_or(self::span(&ident).end, |p| self::span(&p).end);
+        let span = self::span(&ident).start..end;
         let Some(next) = parts.next() else {
             let name = selector::metric_name(&ident)?;
             return self.selector_node(Some(name.to_owned()), None, span);

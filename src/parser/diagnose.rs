@@ -1,0 +1,588 @@
+//! Says what is wrong with a text the grammar refused, as Prometheus would: its parser
+//! stops at the first token that cannot continue any expression, and names the construct
+//! it was in where that construct has words for it. This walk mirrors those constructs;
+//! it builds nothing and runs only on the way to an error.
+
+use super::ast::Span;
+use super::scan::{Kind, Scan, Token, scan};
+use super::{ParseError, ParseErrors, literal};
+use crate::model::labels::quote;
+use crate::{aggregations, functions};
+
+/// A token that does not fit, and the words of the innermost construct that has any:
+/// where (`label matching`) and what was expected instead (may be empty).
+struct Fault {
+    words: Option<Words>,
+    /// An aggregation around it has filed it already.
+    reported: bool,
+}
+
+impl Fault {
+    const UNWORDED: Self = Self { words: None, reported: false };
+
+    fn worded(words: Words) -> Self {
+        Self { words: Some(words), reported: false }
+    }
+}
+
+type Words = (&'static str, &'static str);
+
+type Walk = Result<(), Fault>;
+
+const DURATION_WORDS: &str = "number, duration, step(), or range()";
+
+/// Why `text` is not a query.
+pub(super) fn query(text: &str) -> ParseErrors {
+    explain(text, |walker| {
+        if walker.token().kind == Kind::End {
+            walker.errors.push(error(0..0, "no expression found in input"));
+            return Ok(());
+        }
+        walker.expr()?;
+        walker.end()
+    })
+}
+
+/// Why `text` is not a lone selector.
+pub(super) fn selector(text: &str) -> ParseErrors {
+    explain(text, |walker| {
+        if walker.token().is("{") {
+            walker.matchers()?;
+        } else if is_metric_name(walker.token()) {
+            walker.bump();
+            if walker.token().is("{") {
+                walker.matchers()?;
+            }
+        } else {
+            return walker.fault();
+        }
+        walker.end()
+    })
+}
+
+/// Why `text` is not a metric.
+pub(super) fn metric(text: &str) -> ParseErrors {
+    explain(text, |walker| {
+        if is_metric_name(walker.token()) {
+            walker.bump();
+        }
+        if walker.token().is("{") {
+            walker.label_set()?;
+        }
+        walker.end()
+    })
+}
+
+fn explain(text: &str, walk: impl FnOnce(&mut Walker<'_>) -> Walk) -> ParseErrors {
+    let Scan { tokens, error: lexer_error } = scan(text);
+    let mut walker = Walker { tokens, pos: 0, lexer_error, errors: Vec::new() };
+    if let Err(fault) = walk(&mut walker)
+        && !fault.reported
+    {
+        walker.report(fault.words);
+    }
+    if walker.errors.is_empty() {
+        // The walk knows the grammar's language; this is for a gap between the two.
+        walker.errors.push(error(0..text.len() as u32, "not a PromQL expression"));
+    }
+    ParseErrors { input: text.to_owned(), errors: walker.errors }
+}
+
+fn error(span: Span, message: impl Into<String>) -> ParseError {
+    ParseError { span, message: message.into() }
+}
+
+struct Walker<'a> {
+    /// Never empty: the last one is the end or the lexer's error.
+    tokens: Vec<Token<'a>>,
+    pos: usize,
+    /// Taken once it is reported.
+    lexer_error: Option<(Span, String)>,
+    errors: Vec<ParseError>,
+}
+
+impl<'a> Walker<'a> {
+    fn token(&self) -> &Token<'a> {
+        let last = self.tokens.len() - 1;
+        &self.tokens[self.pos.min(last)]
+    }
+
+    fn bump(&mut self) {
+        self.pos += 1;
+    }
+
+    /// Steps over the token if it is `text`.
+    fn take(&mut self, text: &str) -> bool {
+        let hit = self.token().is(text);
+        self.pos += usize::from(hit);
+        hit
+    }
+
+    fn fault<T>(&self) -> Result<T, Fault> {
+        Err(Fault::UNWORDED)
+    }
+
+    fn fault_in<T>(&self, context: &'static str, expected: &'static str) -> Result<T, Fault> {
+        Err(Fault::worded((context, expected)))
+    }
+
+    fn expect(&mut self, text: &str) -> Walk {
+        if self.take(text) { Ok(()) } else { self.fault() }
+    }
+
+    fn end(&mut self) -> Walk {
+        if self.token().kind == Kind::End { Ok(()) } else { self.fault() }
+    }
+
+    /// Files the lexer's error if the walk has come to it.
+    fn report_lexer(&mut self) -> bool {
+        if self.token().kind != Kind::Error {
+            return false;
+        }
+        if let Some((span, message)) = self.lexer_error.take() {
+            self.errors.push(error(span, message));
+        }
+        true
+    }
+
+    fn report(&mut self, words: Option<Words>) {
+        if self.report_lexer() {
+            return;
+        }
+        let token = self.token();
+        let mut message = format!("unexpected {}", token.describe());
+        if let Some((context, expected)) = words {
+            message.push_str(" in ");
+            message.push_str(context);
+            if !expected.is_empty() {
+                message.push_str(", expected ");
+                message.push_str(expected);
+            }
+        }
+        let span = token.span();
+        self.errors.push(error(span, message));
+    }
+
+    /// End of the last bracket, number or duration read: where Prometheus ends a call.
+    fn last_closing(&self) -> u32 {
+        let read = &self.tokens[..(self.pos + 1).min(self.tokens.len())];
+        let closes = |t: &&Token<'_>| {
+            matches!(t.kind, Kind::Number | Kind::Duration) || t.is_any(&[")", "]", "}"])
+        };
+        read.iter().rev().find(closes).map_or(0, |t| t.span().end)
+    }
+
+    fn expr(&mut self) -> Walk {
+        loop {
+            while self.token().is_any(&["+", "-"]) {
+                self.bump();
+            }
+            self.primary()?;
+            while self.postfix()? {}
+            if !is_binary(self.token()) {
+                return Ok(());
+            }
+            self.bump();
+            self.binary_modifiers()?;
+        }
+    }
+
+    fn primary(&mut self) -> Walk {
+        match self.token().kind {
+            Kind::Number | Kind::Duration => return self.literal(),
+            Kind::String => self.bump(),
+            Kind::Aggregator => return self.aggregation(),
+            Kind::Identifier | Kind::Preprocessor => {
+                let name = self.token().clone();
+                self.bump();
+                if self.token().is("(") {
+                    self.args()?;
+                    if functions::find(name.text).is_none() {
+                        let quoted = quote(name.text);
+                        let message = format!("unknown function with name {quoted}");
+                        self.errors.push(error(name.span(), message));
+                    }
+                    return Ok(());
+                }
+                if self.token().is("{") {
+                    self.matchers()?;
+                }
+            }
+            _ if self.token().is("{") => self.matchers()?,
+            _ if self.token().is("(") => {
+                self.bump();
+                self.expr()?;
+                self.expect(")")?;
+            }
+            _ if is_metric_name(self.token()) => {
+                self.bump();
+                if self.token().is("{") {
+                    self.matchers()?;
+                }
+            }
+            _ => return self.fault(),
+        }
+        Ok(())
+    }
+
+    /// An aggregator alone is a metric name; with a body or grouping it is itself.
+    fn aggregation(&mut self) -> Walk {
+        let op = self.token().clone();
+        self.bump();
+        if self.token().is("{") {
+            return self.matchers();
+        }
+        if !self.token().is_any(&["(", "by", "without"]) {
+            return Ok(());
+        }
+        match self.aggregation_body() {
+            Ok(count) => {
+                self.check_aggregation(&op, count);
+                Ok(())
+            }
+            Err(fault) => {
+                // What is wrong inside is wrong "in aggregation" unless it has better words.
+                if fault.words.is_some() || fault.reported {
+                    return Err(fault);
+                }
+                self.report(Some(("aggregation", "")));
+                self.check_aggregation(&op, 0);
+                Err(Fault { reported: true, ..Fault::UNWORDED })
+            }
+        }
+    }
+
+    fn aggregation_body(&mut self) -> Result<usize, Fault> {
+        let before = self.token().is_any(&["by", "without"]);
+        if before {
+            self.bump();
+            self.labels()?;
+        }
+        if !self.token().is("(") {
+            return self.fault();
+        }
+        let count = self.args()?;
+        if !before && self.token().is_any(&["by", "without"]) {
+            self.bump();
+            self.labels()?;
+        }
+        Ok(count)
+    }
+
+    fn check_aggregation(&mut self, op: &Token<'_>, count: usize) {
+        let span = op.start..self.last_closing();
+        let takes_param = aggregations::find(op.text).is_some_and(|spec| spec.param.is_some());
+        let wanted = if takes_param { 2 } else { 1 };
+        if count == 0 {
+            self.errors.push(error(span, "no arguments for aggregate expression provided"));
+        } else if count != wanted {
+            let message = format!(
+                "wrong number of arguments for aggregate expression provided, expected {wanted}, got {count}"
+            );
+            self.errors.push(error(span, message));
+        }
+    }
+
+    /// Arguments in parentheses; returns how many.
+    fn args(&mut self) -> Result<usize, Fault> {
+        self.expect("(")?;
+        let mut count = 0;
+        if self.take(")") {
+            return Ok(count);
+        }
+        loop {
+            self.expr()?;
+            count += 1;
+            let comma = self.token().span();
+            if !self.take(",") {
+                self.expect(")")?;
+                return Ok(count);
+            }
+            if !self.starts_expr() {
+                self.report_lexer();
+                let message = "trailing commas not allowed in function call args";
+                self.errors.push(error(comma, message));
+                self.expect(")")?;
+                return Ok(count);
+            }
+        }
+    }
+
+    fn starts_expr(&self) -> bool {
+        let token = self.token();
+        matches!(
+            token.kind,
+            Kind::Number
+                | Kind::Duration
+                | Kind::String
+                | Kind::Aggregator
+                | Kind::Identifier
+                | Kind::Preprocessor
+        ) || token.is_any(&["(", "{", "+", "-"])
+            || is_metric_name(token)
+    }
+
+    /// Label names in parentheses.
+    fn labels(&mut self) -> Walk {
+        const CONTEXT: &str = "grouping opts";
+        if !self.take("(") {
+            return self.fault_in(CONTEXT, "\"(\"");
+        }
+        if self.take(")") {
+            return Ok(());
+        }
+        loop {
+            if !is_label(self.token()) {
+                return self.fault_in(CONTEXT, "label");
+            }
+            self.bump();
+            if self.take(")") {
+                return Ok(());
+            }
+            if !self.take(",") {
+                return self.fault_in(CONTEXT, "\",\" or \")\"");
+            }
+            if self.take(")") {
+                return Ok(());
+            }
+        }
+    }
+
+    fn matchers(&mut self) -> Walk {
+        const CONTEXT: &str = "label matching";
+        self.expect("{")?;
+        if self.take("}") {
+            return Ok(());
+        }
+        loop {
+            let kind = self.token().kind;
+            if !matches!(kind, Kind::Identifier | Kind::String) {
+                return self.fault_in(CONTEXT, "identifier or \"}\"");
+            }
+            self.bump();
+            if self.token().kind == Kind::Equal {
+                self.bump();
+                if self.token().kind != Kind::String {
+                    return self.fault_in(CONTEXT, "string");
+                }
+                self.bump();
+            } else if kind == Kind::Identifier {
+                return self.fault_in(CONTEXT, "label matching operator");
+            }
+            if self.take("}") {
+                return Ok(());
+            }
+            if !self.take(",") {
+                return self.fault_in(CONTEXT, "\",\" or \"}\"");
+            }
+            if self.take("}") {
+                return Ok(());
+            }
+        }
+    }
+
+    /// As `matchers`, with equality only.
+    fn label_set(&mut self) -> Walk {
+        const CONTEXT: &str = "label set";
+        self.expect("{")?;
+        if self.take("}") {
+            return Ok(());
+        }
+        loop {
+            let kind = self.token().kind;
+            if !matches!(kind, Kind::Identifier | Kind::String) {
+                return self.fault_in(CONTEXT, "identifier or \"}\"");
+            }
+            self.bump();
+            if self.take("=") {
+                if self.token().kind != Kind::String {
+                    return self.fault_in(CONTEXT, "string");
+                }
+                self.bump();
+            } else if kind == Kind::Identifier {
+                return self.fault_in(CONTEXT, "\"=\"");
+            }
+            if self.take("}") {
+                return Ok(());
+            }
+            if !self.take(",") {
+                return self.fault_in(CONTEXT, "\",\" or \"}\"");
+            }
+            if self.take("}") {
+                return Ok(());
+            }
+        }
+    }
+
+    fn binary_modifiers(&mut self) -> Walk {
+        self.take("bool");
+        if self.token().is_any(&["on", "ignoring"]) {
+            self.bump();
+            self.labels()?;
+            if self.token().is_any(&["group_left", "group_right"]) {
+                self.bump();
+                if self.token().is("(") {
+                    self.labels()?;
+                }
+            }
+        }
+        let (mut left, mut right) = (false, false);
+        while self.token().kind == Kind::Keyword
+            && self.token().is_any(&["fill", "fill_left", "fill_right"])
+        {
+            let sets_left = !self.token().is("fill_right");
+            let sets_right = !self.token().is("fill_left");
+            if (left && sets_left) || (right && sets_right) {
+                return self.fault();
+            }
+            left |= sets_left;
+            right |= sets_right;
+            self.bump();
+            self.expect("(")?;
+            self.sign();
+            self.literal()?;
+            self.expect(")")?;
+        }
+        Ok(())
+    }
+
+    fn sign(&mut self) -> bool {
+        self.take("+") || self.take("-")
+    }
+
+    fn literal(&mut self) -> Walk {
+        let token = self.token();
+        let value = match token.kind {
+            Kind::Number => {
+                literal::number(token.text).map_err(|e| format!("error parsing number: {e}"))
+            }
+            Kind::Duration => literal::duration_seconds(token.text).map_err(|e| e.to_string()),
+            _ => return self.fault(),
+        };
+        if let Err(message) = value {
+            let span = token.span();
+            self.errors.push(error(span, message));
+        }
+        self.bump();
+        Ok(())
+    }
+
+    /// Steps over one postfix; false when there is none.
+    fn postfix(&mut self) -> Result<bool, Fault> {
+        if self.take("[") {
+            self.brackets()?;
+        } else if self.take("offset") {
+            self.sign();
+            self.duration_atom().map_err(|_| Fault::worded(("offset", DURATION_WORDS)))?;
+        } else if self.take("@") {
+            self.at().map_err(|_| Fault::worded(("@", "timestamp")))?;
+        } else if self.token().is_any(&["anchored", "smoothed"]) {
+            self.bump();
+        } else {
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    fn at(&mut self) -> Walk {
+        if self.token().is_any(&["start", "end"]) {
+            self.bump();
+            self.expect("(")?;
+            return self.expect(")");
+        }
+        self.sign();
+        self.literal()
+    }
+
+    fn brackets(&mut self) -> Walk {
+        const RANGE: Words = ("subquery or range", "\":\" or \"]\"");
+        const STEP: Words = ("subquery selector", "\"]\"");
+        self.duration_in(("subquery or range selector", DURATION_WORDS), RANGE)?;
+        if self.take("]") {
+            return Ok(());
+        }
+        if !self.take(":") {
+            return Err(Fault::worded(RANGE));
+        }
+        if self.take("]") {
+            return Ok(());
+        }
+        let first = ("subquery selector", "number, duration, step(), or range() or \"]\"");
+        self.duration_in(first, STEP)?;
+        if self.take("]") { Ok(()) } else { Err(Fault::worded(STEP)) }
+    }
+
+    /// A duration expression with the words for its first operand and for what follows.
+    fn duration_in(&mut self, first: Words, later: Words) -> Walk {
+        self.duration_operand().map_err(|_| Fault::worded(first))?;
+        while is_arithmetic(self.token()) {
+            self.bump();
+            self.duration_operand().map_err(|_| Fault::worded(later))?;
+        }
+        Ok(())
+    }
+
+    fn duration_expr(&mut self) -> Walk {
+        loop {
+            self.duration_operand()?;
+            if !is_arithmetic(self.token()) {
+                return Ok(());
+            }
+            self.bump();
+        }
+    }
+
+    fn duration_operand(&mut self) -> Walk {
+        while self.sign() {}
+        self.duration_atom()
+    }
+
+    fn duration_atom(&mut self) -> Walk {
+        if self.token().is_any(&["step", "range"]) {
+            self.bump();
+            self.expect("(")?;
+            return self.expect(")");
+        }
+        if self.token().is_any(&["min_of", "max_of"]) {
+            self.bump();
+            self.expect("(")?;
+            self.duration_expr()?;
+            self.expect(",")?;
+            self.duration_expr()?;
+            return self.expect(")");
+        }
+        if self.take("(") {
+            self.duration_expr()?;
+            return self.expect(")");
+        }
+        self.literal()
+    }
+}
+
+fn is_arithmetic(token: &Token<'_>) -> bool {
+    token.kind == Kind::Operator && token.is_any(&["+", "-", "*", "/", "%", "^"])
+}
+
+fn is_binary(token: &Token<'_>) -> bool {
+    token.kind == Kind::Operator && !token.is("@")
+}
+
+/// Whether a token may be a metric's name.
+fn is_metric_name(token: &Token<'_>) -> bool {
+    match token.kind {
+        Kind::Identifier | Kind::MetricIdentifier | Kind::Aggregator | Kind::Preprocessor => true,
+        Kind::Operator => token.is_any(&["and", "or", "unless"]),
+        Kind::Keyword => !token.is_any(&["bool", "on", "ignoring", "group_left", "group_right"]),
+        _ => false,
+    }
+}
+
+/// Whether a token may be a label in `by (...)` and its like.
+fn is_label(token: &Token<'_>) -> bool {
+    match token.kind {
+        Kind::String => true,
+        Kind::Operator => token.is_any(&["and", "or", "unless", "atan2"]),
+        Kind::Keyword => !token.is("without"),
+        _ => is_metric_name(token),
+    }
+}
