@@ -139,10 +139,7 @@ impl Alerting {
         builder.set(METRIC_NAME, ALERTS);
         builder.set(ALERT_STATE, alert.state.as_str());
         let active_since = alert.active_at_ms.div_euclid(1000) as f64;
-        [
-            (builder.build(), Sample::Float(1.0)),
-            (for_state, Sample::Float(active_since)),
-        ]
+        [(builder.build(), Sample::Float(1.0)), (for_state, Sample::Float(active_since))]
     }
 
     /// Hands what is due at `ts` to the notifier.

@@ -210,9 +210,8 @@ impl Manager {
     async fn prepare(&self, settings: &RuleSettings) -> Result<Vec<Arc<Group>>, UpdateError> {
         let (sources, options) = (settings.sources.clone(), self.load);
         let loaded = tokio::task::spawn_blocking(move || load_all(&sources, &options)).await;
-        let loaded = loaded.unwrap_or_else(|e| {
-            vec![failure("", format!("BUG: reading rules panicked: {e}"))]
-        });
+        let loaded = loaded
+            .unwrap_or_else(|e| vec![failure("", format!("BUG: reading rules panicked: {e}"))]);
         let mut errors: Vec<Problem> = Vec::new();
         for file in &loaded {
             for problem in &file.problems {
@@ -268,7 +267,9 @@ async fn wait(task: JoinHandle<()>) {
 
 fn report(problem: &Problem) {
     match problem.severity {
-        Severity::Error => tracing::error!(location = problem.location(), error = %problem, "loading rules failed"),
+        Severity::Error => {
+            tracing::error!(location = problem.location(), error = %problem, "loading rules failed")
+        }
         Severity::Warning => tracing::warn!(location = problem.location(), "{problem}"),
         Severity::Note => tracing::info!(location = problem.location(), "{problem}"),
     }

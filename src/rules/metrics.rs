@@ -203,9 +203,7 @@ impl Metrics {
             interval_seconds: self.interval.get_or_create_owned(&label),
             last_evaluation_seconds: self.last_evaluation.get_or_create_owned(&label),
             last_duration_seconds: self.last_duration.get_or_create_owned(&label),
-            last_rule_duration_sum_seconds: self
-                .last_rule_duration_sum
-                .get_or_create_owned(&label),
+            last_rule_duration_sum_seconds: self.last_rule_duration_sum.get_or_create_owned(&label),
             last_restore_seconds: self.last_restore_duration.get_or_create_owned(&label),
             rules: self.rules.get_or_create_owned(&label),
             last_samples: self.last_samples.get_or_create_owned(&label),
@@ -215,9 +213,12 @@ impl Metrics {
     /// Drops the metrics of a group that is gone.
     pub(super) fn forget(&self, key: &str) {
         let label = GroupLabel { rule_group: key.to_owned() };
-        for family in
-            [&self.iterations_missed, &self.iterations, &self.evaluations, &self.evaluation_failures]
-        {
+        for family in [
+            &self.iterations_missed,
+            &self.iterations,
+            &self.evaluations,
+            &self.evaluation_failures,
+        ] {
             family.remove(&label);
         }
         for family in [

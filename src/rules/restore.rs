@@ -86,11 +86,7 @@ fn matchers(rule: &RuleSpec) -> Vec<Matcher> {
     let fixed = rule.labels.iter().filter(|(_, v)| !v.is_empty() && !v.contains("{{"));
     let pairs = [(METRIC_NAME, ALERTS_FOR_STATE), ("alertname", rule.name())];
     let fixed = fixed.map(|(n, v)| (n.as_str(), v.as_str())).filter(|(n, _)| *n != "alertname");
-    pairs
-        .into_iter()
-        .chain(fixed)
-        .map(|(name, value)| Matcher::equal(name, value))
-        .collect()
+    pairs.into_iter().chain(fixed).map(|(name, value)| Matcher::equal(name, value)).collect()
 }
 
 /// Since when an alert counts as active after a restart.

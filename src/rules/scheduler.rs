@@ -25,10 +25,11 @@ pub(super) fn tick_before(
     now_ms: TimestampMs,
 ) -> TimestampMs {
     let hash = Labels::from_pairs([("name", name), ("file", file)]).hash64();
-    // Prometheus computes in nanoseconds; whole milliseconds of that are what is stored.
+    // Prometheus computes in nanoseconds; whole milliseconds of that are what is stored. A
+    // tick within the current millisecond counts as past: it may have been evaluated.
     let interval = i128::from(interval_ms) * NS_PER_MS;
     let offset = i128::from(hash) % interval;
-    let now = i128::from(now_ms) * NS_PER_MS;
+    let now = i128::from(now_ms) * NS_PER_MS + (NS_PER_MS - 1);
     let tick = (now - offset).div_euclid(interval) * interval + offset;
     i64::try_from(tick.div_euclid(NS_PER_MS)).unwrap_or(now_ms)
 }
@@ -47,7 +48,9 @@ pub(super) async fn supervise(group: Arc<Group>, cx: Arc<Context>, stop: Cancell
         match run.await {
             Ok(()) => return,
             Err(panic) => tracing::error!(
-                group = group.spec.name, file = group.spec.file, cause = panic_text(&*panic),
+                group = group.spec.name,
+                file = group.spec.file,
+                cause = panic_text(&*panic),
                 "BUG: the task of a rule group panicked; it starts again at its next tick"
             ),
         }
@@ -68,7 +71,12 @@ async fn run(group: &Group, cx: &Context, stop: &CancellationToken) {
             let missed = missed.unsigned_abs();
             group.metrics.iterations_missed.inc_by(missed);
             group.metrics.iterations.inc_by(missed);
-            tracing::warn!(group = name, file, missed, "evaluations were missed: the group takes longer than its interval, or the machine slept");
+            tracing::warn!(
+                group = name,
+                file,
+                missed,
+                "evaluations were missed: the group takes longer than its interval, or the machine slept"
+            );
         }
         tick = next;
         group.evaluate(cx, tick, || stop.is_cancelled()).await;
@@ -107,7 +115,8 @@ mod tests {
         for (name, interval) in [("a", 60_000), ("b", 60_000), ("c", 1_000), ("d", 7_001)] {
             let tick = tick_before(name, "f.yml", interval, now);
             assert!(tick <= now && now - tick < interval);
-            assert_eq!(tick_before(name, "f.yml", interval, tick + 1), tick);
+            assert_eq!(tick_before(name, "f.yml", interval, tick), tick);
+            assert_eq!(tick_before(name, "f.yml", interval, tick - 1), tick - interval);
             assert_eq!(tick_before(name, "f.yml", interval, tick + interval + 1), tick + interval);
         }
         let a = tick_before("a", "f.yml", 60_000, now);

@@ -15,8 +15,8 @@ use std::collections::BTreeMap;
 pub use super::yaml::Position;
 pub use lint::{DuplicateRule, duplicate_rules, duplicates_text};
 pub use load::{CheckReport, LoadedFile, check_file, check_source, load_file, load_source};
-pub use problem::{Problem, ProblemKind, Severity};
 pub(super) use problem::render;
+pub use problem::{Problem, ProblemKind, Severity};
 
 use crate::model::Labels;
 use crate::parser::{Expr, ParserOptions};

@@ -62,7 +62,9 @@ pub(super) fn samples(expected: &mut [Shown], got: &mut [Shown], fuzzy: bool) ->
                     (Sample::Float(e), Sample::Float(g)) => {
                         e == g || (fuzzy && (e.next_up() == *g || e.next_down() == *g))
                     }
-                    (Sample::Histogram(e), Sample::Histogram(g)) => e.test_expression() == g.test_expression(),
+                    (Sample::Histogram(e), Sample::Histogram(g)) => {
+                        e.test_expression() == g.test_expression()
+                    }
                     _ => false,
                 }
         })
@@ -133,9 +135,13 @@ mod tests {
         ] {
             assert_eq!(float_text(v), text);
         }
-        for (ms, text) in
-            [(0, "0s"), (250, "250ms"), (90_500, "1m30.5s"), (3_600_000, "1h0m0s"), (60_000, "1m0s")]
-        {
+        for (ms, text) in [
+            (0, "0s"),
+            (250, "250ms"),
+            (90_500, "1m30.5s"),
+            (3_600_000, "1h0m0s"),
+            (60_000, "1m0s"),
+        ] {
             assert_eq!(go_duration(ms), text);
         }
     }

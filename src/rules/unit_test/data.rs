@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::schema::Test;
 use crate::model::{FloatHistogram, Labels, TimestampMs};
-use crate::parser::series::{SeriesValue, parse_series_values};
 use crate::parser::parse_metric;
+use crate::parser::series::{SeriesValue, parse_series_values};
 use crate::storage::Sink;
 
 /// Every sample of a test in time order.

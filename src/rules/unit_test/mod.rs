@@ -7,7 +7,6 @@ mod compare;
 mod data;
 mod run;
 
-
 mod schema;
 
 use std::path::{Path, PathBuf};
@@ -94,8 +93,7 @@ async fn run_file(path: &Path, options: &UnitTestOptions) -> FileReport {
         return report;
     }
     for test in &file.tests {
-        let selected =
-            options.run.is_empty() || options.run.iter().any(|r| r.is_match(&test.name));
+        let selected = options.run.is_empty() || options.run.iter().any(|r| r.is_match(&test.name));
         if selected {
             let errors = run::run_test(test, &file, groups.clone(), options).await;
             report.tests.push(TestReport { name: test.name.clone(), errors });
