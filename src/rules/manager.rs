@@ -287,7 +287,7 @@ fn failure(file: &str, message: String) -> LoadedFile {
 }
 
 /// Every file once, sorted by name; files given as text among them.
-fn load_all(sources: &[RuleSource], options: &LoadOptions) -> Vec<LoadedFile> {
+pub fn load_all(sources: &[RuleSource], options: &LoadOptions) -> Vec<LoadedFile> {
     let mut seen = HashSet::new();
     let mut files = Vec::new();
     for source in sources {

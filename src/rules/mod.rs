@@ -24,5 +24,5 @@ mod yaml;
 
 pub use error::RuleError;
 pub use group::External;
-pub use manager::{Manager, ManagerOptions, RuleSettings, RuleSource, UpdateError};
+pub use manager::{Manager, ManagerOptions, RuleSettings, RuleSource, UpdateError, load_all};
 pub use metrics::Metrics;
