@@ -12,3 +12,4 @@ mod serve;
 mod storage;
 mod support;
 mod templates;
+mod templates_oracle;
