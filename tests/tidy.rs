@@ -34,6 +34,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "api",
         &[
             "model",
+            "vector",
             "functions",
             "aggregations",
             "parser",

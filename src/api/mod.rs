@@ -1,3 +1,31 @@
 //! The HTTP side: Prometheus' API, federation, self-metrics, lifecycle and the web page.
+//!
+//! [`router()`] makes the routes over an [`ApiState`], [`serve`] runs them on sockets. What
+//! the state holds are ports: this room knows neither which storage answers nor which
+//! manager runs rules and scrapes. Everything a client sees (paths, parameters, JSON,
+//! number layout, status codes, error texts) is Prometheus' own.
 
+mod error;
+mod federate;
+mod go_time;
+mod json;
+mod lifecycle;
+mod metrics;
+mod middleware;
+mod params;
+mod query_json;
+mod response;
+mod router;
+mod server;
+mod state;
 pub mod v1;
+mod web;
+
+pub use metrics::ApiMetrics;
+pub use query_json::result_json;
+pub use router::router;
+pub use server::{ServeError, bind, serve};
+pub use state::{
+    ApiOptions, ApiState, Phase, Readiness, ReloadHandle, RuntimeInfo, StatusView, TsdbHead,
+    TsdbStat, TsdbStatus, WalReplay,
+};

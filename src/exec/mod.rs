@@ -1,2 +1,36 @@
 //! Bound plan and fetched series to blocks of results. Synchronous, clockless,
-//! cancellable and budgeted; runs on a blocking thread.
+//! cancellable and budgeted; runs on a blocking thread or, for small inputs, in place.
+//!
+//! `open` turns each plan node into an [`Operator`](operator::Operator): it knows its
+//! output series before the first block, and streams blocks of consecutive series over
+//! all steps. `exchange` runs ranges of series in parallel and puts them back in order.
+
+mod absent;
+mod aggregate;
+mod annotate;
+mod binary;
+mod choose;
+mod count_values;
+mod cx;
+mod exchange;
+mod group;
+mod histogram;
+mod info;
+mod labels;
+mod map;
+mod merge;
+mod open;
+mod operator;
+mod output;
+mod range;
+mod repeat;
+mod scalar;
+mod select;
+mod sort;
+#[cfg(test)]
+mod tests;
+mod text;
+mod window;
+
+pub(crate) use cx::{Cx, ExecError, ExecOptions, ExecStats, Interrupt};
+pub(crate) use output::{instant, range};

@@ -4,7 +4,18 @@ use super::*;
 use crate::model::value::ValueType::{InstantVector, RangeVector};
 
 /// Every family, in the order of the reference page.
-pub(super) static FAMILIES: &[&[FunctionSpec]] = &[counters::ROWS, rows::ALL];
+pub(super) static FAMILIES: &[&[FunctionSpec]] = &[
+    math::ROWS,
+    math::SCALARS,
+    trig::ROWS,
+    calendar::ROWS,
+    counters::ROWS,
+    over_time::ROWS,
+    regression::ROWS,
+    histogram::ROWS,
+    labels::ROWS,
+    convert::ROWS,
+];
 
 /// `f(range vector)`; the kernel decides about histograms.
 pub(super) const RANGE: FunctionSpec = FunctionSpec {

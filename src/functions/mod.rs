@@ -4,19 +4,27 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use crate::model::histogram::FoldOutcome;
 use crate::model::value::ValueType;
 use crate::model::{FloatHistogram, Sample, TimestampMs};
 use crate::vector::Window;
 
+mod calendar;
+mod convert;
 mod counters;
 mod families;
 pub mod histogram;
-mod rows;
+mod labels;
+mod math;
+pub(crate) mod over_time;
+mod regression;
 #[cfg(test)]
 pub(crate) mod testing;
+mod trig;
 mod window;
 
 pub use counters::smoothed_instant;
+pub use labels::natural_cmp;
 
 /// One function.
 #[derive(Debug)]
@@ -207,6 +215,21 @@ impl Flags {
         self.0 |= other.0;
     }
 
+    /// What a fold of histograms has to tell.
+    pub fn of_fold(outcome: &FoldOutcome) -> Flags {
+        let mut flags = Flags::default();
+        if outcome.histogram.is_none() {
+            flags.raise(Flags::MIXED_SCHEMAS);
+        }
+        if outcome.bounds_reconciled {
+            flags.raise(Flags::BOUNDS_RECONCILED_AGG);
+        }
+        if outcome.reset_collision {
+            flags.raise(Flags::RESET_COLLISION_AGG);
+        }
+        flags
+    }
+
     /// True when a bit of `other` is set.
     pub fn has(self, other: Flags) -> bool {
         self.0 & other.0 != 0
@@ -224,4 +247,20 @@ pub fn find(name: &str) -> Option<&'static FunctionSpec> {
 /// Every row, family by family.
 pub fn all() -> impl Iterator<Item = &'static FunctionSpec> {
     families::FAMILIES.iter().flat_map(|family| family.iter())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_73_stable_and_17_experimental_functions_all_documented() {
+        let stable = all().filter(|spec| spec.stability == Stability::Stable).count();
+        assert_eq!((stable, all().count()), (73, 90));
+        assert_eq!(BY_NAME.len(), 90, "names are unique");
+        for spec in all() {
+            assert!(spec.doc.len() > 12 && spec.doc.ends_with('.'), "{}", spec.name);
+            assert!(spec.example.contains(spec.name), "{}", spec.name);
+        }
+    }
 }

@@ -5,7 +5,7 @@
 
 use super::ast::Span;
 use super::scan::{Kind, Scan, Token, scan};
-use super::{ParseError, ParseErrors};
+use super::{ParseError, ParseErrors, literal};
 use crate::model::labels::quote;
 use crate::{aggregations, functions};
 
@@ -189,7 +189,8 @@ impl<'a> Walker<'a> {
 
     fn primary(&mut self) -> Walk {
         match self.token().kind {
-            Kind::Number | Kind::Duration | Kind::String => self.bump(),
+            Kind::Number | Kind::Duration => return self.literal(),
+            Kind::String => self.bump(),
             Kind::Aggregator => return self.aggregation(),
             Kind::Identifier | Kind::Preprocessor => {
                 let name = self.token().clone();
@@ -450,8 +451,17 @@ impl<'a> Walker<'a> {
     }
 
     fn literal(&mut self) -> Walk {
-        if !matches!(self.token().kind, Kind::Number | Kind::Duration) {
-            return self.fault();
+        let token = self.token();
+        let value = match token.kind {
+            Kind::Number => {
+                literal::number(token.text).map_err(|e| format!("error parsing number: {e}"))
+            }
+            Kind::Duration => literal::duration_seconds(token.text).map_err(|e| e.to_string()),
+            _ => return self.fault(),
+        };
+        if let Err(message) = value {
+            let span = token.span();
+            self.errors.push(error(span, message));
         }
         self.bump();
         Ok(())

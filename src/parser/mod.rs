@@ -16,12 +16,14 @@ mod nesting;
 pub mod pretty;
 mod print;
 mod scan;
+pub mod series;
 mod syntax;
 mod walk;
 
 pub use ast::Expr;
 pub use diagnostic::{ParseError, ParseErrors};
 pub use pretty::pretty;
+pub use series::{SeriesDescription, SeriesValue, parse_series_description, parse_series_values};
 
 use crate::model::{Labels, Matcher};
 use syntax::Rule;
@@ -55,7 +57,10 @@ impl ParserOptions {
 /// Parses and type-checks an expression. Errors are those of Prometheus, in its words and
 /// at its positions; too deep nesting is an error of our own.
 pub fn parse(text: &str, options: &ParserOptions) -> Result<Expr, ParseErrors> {
-    nesting::check(text)?;
+    nesting::guarded(text, || parse_guarded(text, options))
+}
+
+fn parse_guarded(text: &str, options: &ParserOptions) -> Result<Expr, ParseErrors> {
     let built = syntax::parse(Rule::query, text)
         .and_then(|pair| build::query(pair, text, options).ok())
         .ok_or_else(|| diagnose::query(text))?;
@@ -72,7 +77,11 @@ pub fn parse(text: &str, options: &ParserOptions) -> Result<Expr, ParseErrors> {
 /// Parses a selector without range or modifiers, as `match[]` parameters hold. Whether it
 /// may match everything is for the caller to decide.
 pub fn parse_metric_selector(text: &str) -> Result<Vec<Matcher>, ParseErrors> {
-    nesting::check(text)?;
+    // Selectors do not nest, but what is refused is explained with some recursion.
+    nesting::guarded(text, || selector_guarded(text))
+}
+
+fn selector_guarded(text: &str) -> Result<Vec<Matcher>, ParseErrors> {
     let (matchers, errors) = syntax::parse(Rule::selector_query, text)
         .and_then(|pair| build::selector_query(pair, text).ok())
         .ok_or_else(|| diagnose::selector(text))?;
@@ -85,8 +94,12 @@ pub fn parse_metric_selector(text: &str) -> Result<Vec<Matcher>, ParseErrors> {
 
 /// Parses a metric with its labels, `name{a="b"}`, into a label set.
 pub fn parse_metric(text: &str) -> Result<Labels, ParseErrors> {
-    nesting::check(text)?;
-    syntax::parse(Rule::metric_query, text)
-        .and_then(|pair| build::metric_query(pair).ok())
-        .ok_or_else(|| diagnose::metric(text))
+    nesting::guarded(text, || {
+        syntax::parse(Rule::metric_query, text)
+            .and_then(|pair| build::metric_query(pair).ok())
+            .ok_or_else(|| diagnose::metric(text))
+    })
 }
+
+#[cfg(test)]
+mod tests;

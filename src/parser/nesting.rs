@@ -1,4 +1,5 @@
-//! The limit on nesting, checked before anything recursive sees the text.
+//! The limit on nesting, checked before anything recursive sees the text, and the stack
+//! that parsing within the limit needs.
 
 use super::ast::Span;
 use super::{NESTING_MAX, ParseError, ParseErrors};
@@ -6,9 +7,39 @@ use super::{NESTING_MAX, ParseError, ParseErrors};
 /// Longest text accepted: spans are 32 bits wide.
 const TEXT_MAX: usize = u32::MAX as usize - 1;
 
-/// Refuses a text whose brackets nest deeper than [`NESTING_MAX`], or one too long.
-/// Strings and comments are skipped; what else is wrong is left to the parser.
-pub(super) fn check(text: &str) -> Result<(), ParseErrors> {
+/// Nesting that any thread's stack can take. The generated parser uses several kilobytes
+/// of stack a level, so 500 levels would not fit into a thread of two megabytes.
+const SHALLOW_MAX: usize = 40;
+/// Stack for parsing [`NESTING_MAX`] levels, in bytes. Only what is used is ever backed.
+const DEEP_STACK: usize = 64 << 20;
+
+/// Runs a parser of `text` where there is stack enough for it: here, or for the rare deep
+/// nesting on a thread of its own. Refuses what nests deeper than [`NESTING_MAX`].
+pub(super) fn guarded<T: Send>(
+    text: &str,
+    parse: impl FnOnce() -> Result<T, ParseErrors> + Send,
+) -> Result<T, ParseErrors> {
+    if depth(text)? <= SHALLOW_MAX {
+        return parse();
+    }
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(DEEP_STACK);
+        match thread.spawn_scoped(scope, parse) {
+            Ok(thread) => thread.join().expect("BUG: the parser panicked"),
+            Err(e) => {
+                let message =
+                    format!("cannot start a thread to parse a deeply nested expression: {e}");
+                let errors = vec![ParseError { span: 0..0, message }];
+                Err(ParseErrors { input: text.to_owned(), errors })
+            }
+        }
+    })
+}
+
+/// How deep the brackets of a text nest; an error beyond [`NESTING_MAX`], or for a text
+/// that is too long. Strings and comments are skipped; what else is wrong is left to the
+/// parser.
+fn depth(text: &str) -> Result<usize, ParseErrors> {
     if text.len() > TEXT_MAX {
         let message = format!("expression is longer than {TEXT_MAX} bytes");
         let errors = vec![ParseError { span: 0..0, message }];
@@ -16,11 +47,13 @@ pub(super) fn check(text: &str) -> Result<(), ParseErrors> {
     }
     let bytes = text.as_bytes();
     let mut depth = 0usize;
+    let mut deepest = 0;
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
         match byte {
             b'(' | b'[' | b'{' => {
                 depth += 1;
+                deepest = deepest.max(depth);
                 if depth > NESTING_MAX {
                     return Err(error(text, at as u32..at as u32 + 1));
                 }
@@ -36,7 +69,7 @@ pub(super) fn check(text: &str) -> Result<(), ParseErrors> {
         }
         at += 1;
     }
-    Ok(())
+    Ok(deepest)
 }
 
 /// The error for nesting that is too deep.

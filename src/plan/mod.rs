@@ -1,1 +1,59 @@
 //! Syntax tree to logical plan, and the passes that make it cheaper.
+//!
+//! A [`Plan`] has no time: [`Plan::bind`] puts it on a grid of steps, which settles `@`,
+//! offsets, computed durations and the grids of subqueries, and lists what must be
+//! fetched. The plan itself never changes, so a rule keeps one and binds every tick.
+
+pub(crate) mod arithmetic;
+pub(crate) mod bind;
+mod explain;
+mod lower;
+pub(crate) mod node;
+mod passes;
+
+pub(crate) use bind::{BindOptions, Binding, BoundSelect};
+pub(crate) use node::Node;
+
+use crate::parser::Expr;
+
+/// What the language settings change about a plan.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PlanOptions {
+    /// Names go at the end of the query instead of in each operation.
+    pub delayed_name_removal: bool,
+}
+
+/// A planned expression.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) root: Node,
+    selects: usize,
+    subqueries: usize,
+}
+
+impl Plan {
+    /// Plans a checked expression.
+    pub(crate) fn new(expr: &Expr, options: PlanOptions) -> Self {
+        let mut root = passes::run(lower::lower(expr, options));
+        let (selects, subqueries) = passes::number(&mut root);
+        Self { root, selects, subqueries }
+    }
+
+    /// As `new`, without the passes: what they are tested against.
+    #[cfg(test)]
+    pub(crate) fn unoptimized(expr: &Expr, options: PlanOptions) -> Self {
+        let mut root = lower::lower(expr, options);
+        let (selects, subqueries) = passes::number(&mut root);
+        Self { root, selects, subqueries }
+    }
+
+    /// Number of subqueries: their steps are work that the query's grid does not show.
+    pub(crate) fn subqueries(&self) -> usize {
+        self.subqueries
+    }
+
+    /// The plan as an indented tree, one node a line.
+    pub(crate) fn explain(&self) -> String {
+        explain::explain(&self.root)
+    }
+}

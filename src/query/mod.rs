@@ -1,14 +1,19 @@
 //! The facade over parser, plan and exec: prepare once, run as instant, range or rule.
 
-use std::sync::Arc;
+mod run;
+
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use thiserror::Error;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::model::{Annotations, StepGrid, TimestampMs, Value};
-use crate::parser::{Expr, ParseErrors, ParserOptions};
+use crate::model::value::ValueType;
+use crate::model::{Annotations, Clock, StepGrid, TimestampMs, Value};
+use crate::parser::{self, Expr, ParseErrors, ParserOptions};
+use crate::plan::{Plan, PlanOptions};
 use crate::storage::{Source, StorageError};
 
 /// Settings of an engine; defaults are Prometheus' (`--query.*`).
@@ -29,6 +34,8 @@ pub struct EngineOptions {
     pub type_and_unit_labels: bool,
     /// `promql-per-step-stats`
     pub per_step_stats: bool,
+    /// Large evaluations use all processors. The result does not depend on it.
+    pub parallel: bool,
 }
 
 impl Default for EngineOptions {
@@ -43,22 +50,32 @@ impl Default for EngineOptions {
             use_start_timestamps: false,
             type_and_unit_labels: false,
             per_step_stats: false,
+            parallel: true,
         }
     }
 }
 
 /// Prepares and runs queries within its limits. One per process; share it by `Arc`.
-#[derive(Debug)]
 pub struct Engine {
     options: EngineOptions,
     /// Step of `[5m:]`: `global.evaluation_interval`, changed by reload.
     default_subquery_step_ms: AtomicI64,
+    /// Evaluations that may run at once.
+    slots: Arc<Semaphore>,
+    /// Measures how long phases take; without one every duration is 0.
+    clock: OnceLock<Arc<dyn Clock>>,
 }
 
 impl Engine {
     /// An engine with these settings.
     pub fn new(options: EngineOptions) -> Arc<Self> {
-        Arc::new(Self { options, default_subquery_step_ms: AtomicI64::new(60_000) })
+        let slots = options.max_concurrency.clamp(1, Semaphore::MAX_PERMITS);
+        Arc::new(Self {
+            options,
+            default_subquery_step_ms: AtomicI64::new(60_000),
+            slots: Arc::new(Semaphore::new(slots)),
+            clock: OnceLock::new(),
+        })
     }
 
     /// The settings.
@@ -66,23 +83,45 @@ impl Engine {
         &self.options
     }
 
+    /// Gives the engine a clock to measure the `stats` of queries with. The first one stays.
+    pub fn set_clock(&self, clock: Arc<dyn Clock>) {
+        self.clock.get_or_init(|| clock);
+    }
+
     /// Changes the step of subqueries that name none; from the next evaluation on.
     pub fn set_default_subquery_step_ms(&self, step_ms: i64) {
         self.default_subquery_step_ms.store(step_ms, Ordering::Relaxed);
     }
 
+    fn default_subquery_step_ms(&self) -> i64 {
+        self.default_subquery_step_ms.load(Ordering::Relaxed)
+    }
+
+    fn monotonic_ns(&self) -> u64 {
+        self.clock.get().map_or(0, |clock| clock.monotonic_ns())
+    }
+
     /// Parses, checks and plans. The result has no time and can run any number of times.
-    pub fn prepare(self: &Arc<Self>, _text: &str) -> Result<PreparedQuery, QueryError> {
-        todo!("evaluator")
+    pub fn prepare(self: &Arc<Self>, text: &str) -> Result<PreparedQuery, QueryError> {
+        let expr = parser::parse(text, &self.options.parser)?;
+        self.prepare_expr(text, expr)
     }
 
     /// As `prepare`, from an expression that has been parsed already (rules keep the tree).
     pub fn prepare_expr(
         self: &Arc<Self>,
-        _text: &str,
-        _expr: Expr,
+        text: &str,
+        expr: Expr,
     ) -> Result<PreparedQuery, QueryError> {
-        todo!("evaluator")
+        let options = PlanOptions { delayed_name_removal: self.options.delayed_name_removal };
+        let plan = Arc::new(Plan::new(&expr, options));
+        Ok(PreparedQuery { engine: self.clone(), text: text.into(), expr, plan })
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("options", &self.options).finish_non_exhaustive()
     }
 }
 
@@ -97,44 +136,68 @@ pub struct RunOptions {
     pub cancel: CancellationToken,
     /// Collect per-step statistics (needs the engine's `per_step_stats`).
     pub per_step_stats: bool,
+    /// End of a range query as asked for, which may lie beyond the last step: what
+    /// `@ end()`, `end()` and `range()` mean. `None`: the last step.
+    pub end_ms: Option<TimestampMs>,
 }
 
 /// A planned query. Cheap to share; rules keep theirs from load.
 pub struct PreparedQuery {
-    #[allow(dead_code)]
     engine: Arc<Engine>,
+    text: Box<str>,
+    expr: Expr,
+    plan: Arc<Plan>,
 }
 
 impl PreparedQuery {
     /// The checked expression.
     pub fn expr(&self) -> &Expr {
-        todo!("evaluator")
+        &self.expr
     }
 
     /// The expression as submitted: spans of annotations index into it.
     pub fn text(&self) -> &str {
-        todo!("evaluator")
+        &self.text
+    }
+
+    /// The plan as an indented tree, one node a line.
+    pub fn explain(&self) -> String {
+        self.plan.explain()
     }
 
     /// Evaluates at one time. A range vector or string at the top is fine here.
     pub async fn instant(
         &self,
-        _source: &Arc<dyn Source>,
-        _at_ms: TimestampMs,
-        _options: &RunOptions,
+        source: &Arc<dyn Source>,
+        at_ms: TimestampMs,
+        options: &RunOptions,
     ) -> Result<QueryResult, QueryError> {
-        todo!("evaluator")
+        let options = RunOptions { end_ms: None, ..options.clone() };
+        run::run(self, source, StepGrid::instant(at_ms), run::Shape::Instant, &options).await
     }
 
     /// Evaluates over a grid; the expression must be a scalar or an instant vector.
     /// The matrix is sorted by labels.
     pub async fn range(
         &self,
-        _source: &Arc<dyn Source>,
-        _grid: StepGrid,
-        _options: &RunOptions,
+        source: &Arc<dyn Source>,
+        grid: StepGrid,
+        options: &RunOptions,
     ) -> Result<QueryResult, QueryError> {
-        todo!("evaluator")
+        let kind = self.expr.value_type();
+        if !matches!(kind, ValueType::Scalar | ValueType::InstantVector) {
+            return Err(QueryError::Invalid(format!(
+                "invalid expression type \"{}\" for range query, must be Scalar or instant Vector",
+                kind.documented()
+            )));
+        }
+        run::run(self, source, grid, run::Shape::Range, options).await
+    }
+}
+
+impl std::fmt::Debug for PreparedQuery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PreparedQuery").field("text", &self.text).finish_non_exhaustive()
     }
 }
 

@@ -1,1 +1,175 @@
-//! fanout
+//! Several sources as one: what they hold of the same series is merged in time order. The
+//! first source is the primary: its failure is the query's, a failure of another one is a
+//! warning beside what the rest found.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use futures_util::future::{BoxFuture, join_all};
+
+use super::{LabelAnswer, LabelRequest, RawSeries, SelectRequest, SeriesSet, Source, StorageError};
+use crate::model::{Labels, TimestampMs};
+use crate::vector::RawSamples;
+
+/// See the module.
+pub struct Fanout {
+    primary: Arc<dyn Source>,
+    secondaries: Vec<Arc<dyn Source>>,
+}
+
+impl Fanout {
+    /// A source over these, the primary first.
+    pub fn new(primary: Arc<dyn Source>, secondaries: Vec<Arc<dyn Source>>) -> Self {
+        Self { primary, secondaries }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Arc<dyn Source>> {
+        std::iter::once(&self.primary).chain(&self.secondaries)
+    }
+}
+
+/// The answers that came, and a warning for each secondary that failed.
+fn answered<T>(
+    results: Vec<Result<T, StorageError>>,
+) -> Result<(Vec<T>, Vec<String>), StorageError> {
+    let mut answers = vec![];
+    let mut warnings = vec![];
+    for (i, result) in results.into_iter().enumerate() {
+        match result {
+            Ok(answer) => answers.push(answer),
+            Err(e) if i == 0 => return Err(e),
+            Err(e) => warnings.push(e.to_string()),
+        }
+    }
+    Ok((answers, warnings))
+}
+
+fn merge_labels(
+    results: Vec<Result<LabelAnswer, StorageError>>,
+) -> Result<LabelAnswer, StorageError> {
+    let (answers, mut warnings) = answered(results)?;
+    let mut values = BTreeSet::new();
+    for answer in answers {
+        values.extend(answer.values);
+        warnings.extend(answer.warnings);
+    }
+    Ok(LabelAnswer { values: values.into_iter().collect(), warnings })
+}
+
+impl Source for Fanout {
+    fn select<'a>(
+        &'a self,
+        request: &'a SelectRequest,
+    ) -> BoxFuture<'a, Result<SeriesSet, StorageError>> {
+        Box::pin(async move {
+            let results = join_all(self.all().map(|source| source.select(request))).await;
+            let (answers, mut warnings) = answered(results)?;
+            let mut by_labels: BTreeMap<Labels, Vec<Arc<dyn RawSeries>>> = BTreeMap::new();
+            for answer in answers {
+                warnings.extend(answer.warnings);
+                for series in answer.series {
+                    by_labels.entry(series.labels().clone()).or_default().push(series);
+                }
+            }
+            let series = by_labels.into_iter().map(|(labels, mut parts)| {
+                if parts.len() > 1 {
+                    Arc::new(Merged { labels, parts }) as Arc<dyn RawSeries>
+                } else {
+                    parts.remove(0)
+                }
+            });
+            let limit = if request.hints.limit == 0 { usize::MAX } else { request.hints.limit };
+            Ok(SeriesSet { series: series.take(limit).collect(), warnings })
+        })
+    }
+
+    fn label_names<'a>(
+        &'a self,
+        request: &'a LabelRequest,
+    ) -> BoxFuture<'a, Result<LabelAnswer, StorageError>> {
+        Box::pin(async move {
+            merge_labels(join_all(self.all().map(|source| source.label_names(request))).await)
+        })
+    }
+
+    fn label_values<'a>(
+        &'a self,
+        name: &'a str,
+        request: &'a LabelRequest,
+    ) -> BoxFuture<'a, Result<LabelAnswer, StorageError>> {
+        Box::pin(async move {
+            merge_labels(
+                join_all(self.all().map(|source| source.label_values(name, request))).await,
+            )
+        })
+    }
+}
+
+/// One series as several sources hold it. Of two samples at one time, that of the earlier
+/// source stays.
+struct Merged {
+    labels: Labels,
+    parts: Vec<Arc<dyn RawSeries>>,
+}
+
+impl RawSeries for Merged {
+    fn labels(&self) -> &Labels {
+        &self.labels
+    }
+
+    fn read_into(
+        &self,
+        from_ms: TimestampMs,
+        to_ms: TimestampMs,
+        out: &mut RawSamples,
+    ) -> Result<(), StorageError> {
+        let mut merged = RawSamples::default();
+        for part in &self.parts {
+            let mut next = RawSamples::default();
+            part.read_into(from_ms, to_ms, &mut next)?;
+            merged = merge(&merged, &next);
+        }
+        *out = merged;
+        Ok(())
+    }
+}
+
+/// Both in time order, each time once: a time at which `a` holds anything is `a`'s.
+fn merge(a: &RawSamples, b: &RawSamples) -> RawSamples {
+    let taken: BTreeSet<TimestampMs> =
+        a.ts.iter().copied().chain(a.hist.iter().map(|(ts, _)| *ts)).collect();
+    let mut out = RawSamples::default();
+    let known = !a.start_ts.is_empty() || !b.start_ts.is_empty();
+    let mut floats: Vec<(TimestampMs, f64, TimestampMs)> = floats(a).collect();
+    floats.extend(self::floats(b).filter(|(ts, ..)| !taken.contains(ts)));
+    floats.sort_by_key(|(ts, ..)| *ts);
+    for (ts, v, start) in floats {
+        out.push(ts, v);
+        if known {
+            out.start_ts.push(start);
+        }
+    }
+    let known = !a.hist_start_ts.is_empty() || !b.hist_start_ts.is_empty();
+    let mut hist: Vec<_> = histograms(a).collect();
+    hist.extend(histograms(b).filter(|((ts, _), _)| !taken.contains(ts)));
+    hist.sort_by_key(|((ts, _), _)| *ts);
+    for (sample, start) in hist {
+        out.hist.push(sample);
+        if known {
+            out.hist_start_ts.push(start);
+        }
+    }
+    out
+}
+
+fn floats(raw: &RawSamples) -> impl Iterator<Item = (TimestampMs, f64, TimestampMs)> + '_ {
+    let start = |i: usize| raw.start_ts.get(i).copied().unwrap_or(0);
+    raw.ts.iter().zip(&raw.vs).enumerate().map(move |(i, (ts, v))| (*ts, *v, start(i)))
+}
+
+type TimedHistogram = (TimestampMs, Arc<crate::model::FloatHistogram>);
+
+fn histograms(raw: &RawSamples) -> impl Iterator<Item = (TimedHistogram, TimestampMs)> + '_ {
+    let start = |i: usize| raw.hist_start_ts.get(i).copied().unwrap_or(0);
+    raw.hist.iter().enumerate().map(move |(i, sample)| (sample.clone(), start(i)))
+}

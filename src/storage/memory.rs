@@ -1,1 +1,399 @@
-//! memory
+//! Storage in memory: what tests, `eval`, `.test` scripts and rule unit tests read and
+//! write. One lock, plain vectors, nothing durable.
+//!
+//! Appends are refused as Prometheus' own head refuses them. Counter-reset hints of
+//! histograms come out as they would of its chunks: the first sample of a chunk says
+//! "unknown", the following ones "not reset", gauges "gauge".
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::future::{self, BoxFuture};
+use parking_lot::RwLock;
+
+use super::{
+    AppendError, Appender, LabelAnswer, LabelRequest, RawSeries, SelectRequest, SeriesRef,
+    SeriesSet, Sink, Source, StorageError,
+};
+use crate::model::histogram::CounterResetHint;
+use crate::model::metadata::Metadata;
+use crate::model::value::is_stale_nan;
+use crate::model::{FloatHistogram, Labels, TimestampMs};
+use crate::vector::RawSamples;
+
+/// See the module. Cheap to clone; clones share the data.
+#[derive(Clone, Default)]
+pub struct MemoryStorage {
+    series: Arc<RwLock<BTreeMap<Labels, Arc<MemorySeries>>>>,
+    metadata: Arc<RwLock<BTreeMap<String, Metadata>>>,
+}
+
+/// One stored series.
+struct MemorySeries {
+    labels: Labels,
+    samples: RwLock<Stored>,
+}
+
+#[derive(Default)]
+struct Stored {
+    raw: RawSamples,
+    /// Histograms since the last chunk was begun.
+    in_chunk: u32,
+}
+
+/// Histograms a chunk holds before the next one is begun.
+const CHUNK_SAMPLES_MAX: u32 = 120;
+
+impl MemoryStorage {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Forgets everything.
+    pub fn clear(&self) {
+        self.series.write().clear();
+        self.metadata.write().clear();
+    }
+
+    /// Number of series.
+    pub fn len(&self) -> usize {
+        self.series.read().len()
+    }
+
+    /// True when nothing is stored.
+    pub fn is_empty(&self) -> bool {
+        self.series.read().is_empty()
+    }
+
+    /// Stores one float at once; `start_ms` is its start time, where known.
+    pub fn append(
+        &self,
+        labels: &Labels,
+        ts: TimestampMs,
+        value: f64,
+        start_ms: Option<TimestampMs>,
+    ) -> Result<(), AppendError> {
+        self.series_of(labels).samples.write().push_float(ts, value, start_ms)
+    }
+
+    /// Stores one native histogram at once.
+    pub fn append_histogram(
+        &self,
+        labels: &Labels,
+        ts: TimestampMs,
+        value: &Arc<FloatHistogram>,
+        start_ms: Option<TimestampMs>,
+    ) -> Result<(), AppendError> {
+        self.series_of(labels).samples.write().push_histogram(ts, value, start_ms)
+    }
+
+    /// What is known of a metric family.
+    pub fn metadata(&self, family: &str) -> Option<Metadata> {
+        self.metadata.read().get(family).cloned()
+    }
+
+    fn series_of(&self, labels: &Labels) -> Arc<MemorySeries> {
+        if let Some(series) = self.series.read().get(labels) {
+            return series.clone();
+        }
+        let new = || Arc::new(MemorySeries { labels: labels.clone(), samples: RwLock::default() });
+        self.series.write().entry(labels.clone()).or_insert_with(new).clone()
+    }
+}
+
+impl Stored {
+    fn newest(&self) -> Option<TimestampMs> {
+        let float = self.raw.ts.last().copied();
+        float.max(self.raw.hist.last().map(|(ts, _)| *ts))
+    }
+
+    /// Whether a sample may follow: `Ok(false)` when the very same one is there already.
+    fn admits(&self, ts: TimestampMs, same: bool) -> Result<bool, AppendError> {
+        match self.newest() {
+            Some(newest) if ts < newest => Err(AppendError::OutOfOrder),
+            Some(newest) if ts == newest && same => Ok(false),
+            Some(newest) if ts == newest => Err(AppendError::DuplicateForTimestamp),
+            _ => Ok(true),
+        }
+    }
+
+    fn push_float(
+        &mut self,
+        ts: TimestampMs,
+        value: f64,
+        start_ms: Option<TimestampMs>,
+    ) -> Result<(), AppendError> {
+        let raw = &mut self.raw;
+        let same = raw.ts.last() == Some(&ts)
+            && raw.vs.last().is_some_and(|v| v.to_bits() == value.to_bits());
+        if !self.admits(ts, same)? {
+            return Ok(());
+        }
+        let raw = &mut self.raw;
+        note_start(&mut raw.start_ts, raw.ts.len(), start_ms);
+        raw.push(ts, value);
+        // A float between histograms ends their chunk.
+        self.in_chunk = 0;
+        Ok(())
+    }
+
+    fn push_histogram(
+        &mut self,
+        ts: TimestampMs,
+        value: &Arc<FloatHistogram>,
+        start_ms: Option<TimestampMs>,
+    ) -> Result<(), AppendError> {
+        let last = self.raw.hist.last();
+        let same = last.is_some_and(|(t, h)| *t == ts && h.equals(value));
+        if !self.admits(ts, same)? {
+            return Ok(());
+        }
+        let continues = self.in_chunk > 0
+            && self.in_chunk < CHUNK_SAMPLES_MAX
+            && last.is_some_and(|(_, before)| same_chunk(before, value));
+        let hint = match (value.counter_reset_hint, continues) {
+            (CounterResetHint::Gauge, _) => CounterResetHint::Gauge,
+            (_, true) => CounterResetHint::NotReset,
+            (_, false) => CounterResetHint::Unknown,
+        };
+        self.in_chunk = if continues { self.in_chunk + 1 } else { 1 };
+        let mut stored = value.clone();
+        if stored.counter_reset_hint != hint {
+            Arc::make_mut(&mut stored).counter_reset_hint = hint;
+        }
+        let raw = &mut self.raw;
+        note_start(&mut raw.hist_start_ts, raw.hist.len(), start_ms);
+        raw.hist.push((ts, stored));
+        Ok(())
+    }
+}
+
+/// Start times are kept from the first known one on; 0 says unknown.
+fn note_start(starts: &mut Vec<TimestampMs>, samples: usize, start_ms: Option<TimestampMs>) {
+    if start_ms.is_some() || !starts.is_empty() {
+        starts.resize(samples, 0);
+        starts.push(start_ms.unwrap_or(0));
+    }
+}
+
+/// Whether Prometheus would append to the chunk that `before` is in.
+fn same_chunk(before: &FloatHistogram, new: &FloatHistogram) -> bool {
+    let gauge = |h: &FloatHistogram| h.counter_reset_hint == CounterResetHint::Gauge;
+    let stale = |h: &FloatHistogram| is_stale_nan(h.sum);
+    if stale(before) {
+        return false;
+    }
+    if stale(new) {
+        return true;
+    }
+    if gauge(before) != gauge(new)
+        || before.schema != new.schema
+        || before.zero_threshold != new.zero_threshold
+        || before.custom_values != new.custom_values
+    {
+        return false;
+    }
+    if gauge(new) {
+        return true;
+    }
+    if new.counter_reset_hint == CounterResetHint::Reset {
+        return false;
+    }
+    // The stored hint of `before` says nothing about the new sample.
+    let mut plain = new.clone();
+    plain.counter_reset_hint = CounterResetHint::Unknown;
+    !plain.detect_reset(before)
+}
+
+impl RawSeries for MemorySeries {
+    fn labels(&self) -> &Labels {
+        &self.labels
+    }
+
+    fn read_into(
+        &self,
+        from_ms: TimestampMs,
+        to_ms: TimestampMs,
+        out: &mut RawSamples,
+    ) -> Result<(), StorageError> {
+        let stored = self.samples.read();
+        let raw = &stored.raw;
+        let first = raw.ts.partition_point(|ts| *ts < from_ms);
+        let last = raw.ts.partition_point(|ts| *ts <= to_ms).max(first);
+        out.ts.extend_from_slice(&raw.ts[first..last]);
+        out.vs.extend_from_slice(&raw.vs[first..last]);
+        if !raw.start_ts.is_empty() {
+            out.start_ts.extend_from_slice(&raw.start_ts[first..last]);
+        }
+        let first = raw.hist.partition_point(|(ts, _)| *ts < from_ms);
+        let last = raw.hist.partition_point(|(ts, _)| *ts <= to_ms).max(first);
+        out.hist.extend_from_slice(&raw.hist[first..last]);
+        if !raw.hist_start_ts.is_empty() {
+            out.hist_start_ts.extend_from_slice(&raw.hist_start_ts[first..last]);
+        }
+        Ok(())
+    }
+}
+
+impl MemorySeries {
+    fn overlaps(&self, from_ms: TimestampMs, to_ms: TimestampMs) -> bool {
+        let stored = self.samples.read();
+        let raw = &stored.raw;
+        let float = raw.ts.get(raw.ts.partition_point(|ts| *ts < from_ms)).copied();
+        let hist = raw.hist.get(raw.hist.partition_point(|(ts, _)| *ts < from_ms));
+        float.is_some_and(|ts| ts <= to_ms) || hist.is_some_and(|(ts, _)| *ts <= to_ms)
+    }
+}
+
+impl MemoryStorage {
+    fn matching(&self, request: &LabelRequest, mut visit: impl FnMut(&Labels)) {
+        for (labels, series) in self.series.read().iter() {
+            let sets = &request.matcher_sets;
+            let matches =
+                sets.is_empty() || sets.iter().any(|s| s.iter().all(|m| m.matches_labels(labels)));
+            if matches && series.overlaps(request.from_ms, request.to_ms) {
+                visit(labels);
+            }
+        }
+    }
+}
+
+impl Source for MemoryStorage {
+    fn select<'a>(
+        &'a self,
+        request: &'a SelectRequest,
+    ) -> BoxFuture<'a, Result<SeriesSet, StorageError>> {
+        let limit = match request.hints.limit {
+            0 => usize::MAX,
+            limit => limit,
+        };
+        let series = self
+            .series
+            .read()
+            .iter()
+            .filter(|(labels, _)| request.matchers.iter().all(|m| m.matches_labels(labels)))
+            .filter(|(_, series)| series.overlaps(request.from_ms, request.to_ms))
+            .take(limit)
+            .map(|(_, series)| series.clone() as Arc<dyn RawSeries>)
+            .collect();
+        Box::pin(future::ready(Ok(SeriesSet { series, warnings: vec![] })))
+    }
+
+    fn label_names<'a>(
+        &'a self,
+        request: &'a LabelRequest,
+    ) -> BoxFuture<'a, Result<LabelAnswer, StorageError>> {
+        let mut names = std::collections::BTreeSet::new();
+        self.matching(request, |labels| {
+            for (name, _) in labels.iter() {
+                if !names.contains(name) {
+                    names.insert(name.to_owned());
+                }
+            }
+        });
+        let values = names.into_iter().collect();
+        Box::pin(future::ready(Ok(LabelAnswer { values, warnings: vec![] })))
+    }
+
+    fn label_values<'a>(
+        &'a self,
+        name: &'a str,
+        request: &'a LabelRequest,
+    ) -> BoxFuture<'a, Result<LabelAnswer, StorageError>> {
+        let mut values = std::collections::BTreeSet::new();
+        self.matching(request, |labels| {
+            if let Some(value) = labels.get(name)
+                && !values.contains(value)
+            {
+                values.insert(value.to_owned());
+            }
+        });
+        let values = values.into_iter().collect();
+        Box::pin(future::ready(Ok(LabelAnswer { values, warnings: vec![] })))
+    }
+}
+
+impl Sink for MemoryStorage {
+    fn appender(&self) -> Box<dyn Appender> {
+        Box::new(MemoryAppender { storage: self.clone(), batch: vec![], metadata: vec![] })
+    }
+}
+
+enum Batched {
+    Float(Labels, TimestampMs, f64),
+    Histogram(Labels, TimestampMs, Arc<FloatHistogram>),
+}
+
+/// A batch: checked when appended, stored when committed.
+struct MemoryAppender {
+    storage: MemoryStorage,
+    batch: Vec<Batched>,
+    metadata: Vec<(String, Metadata)>,
+}
+
+impl MemoryAppender {
+    /// Refuses what could not be stored after what is there and what the batch holds.
+    fn check(
+        &self,
+        labels: &Labels,
+        ts: TimestampMs,
+        same: impl Fn(&Stored) -> bool,
+    ) -> Result<(), AppendError> {
+        let series = self.storage.series.read().get(labels).cloned();
+        if let Some(series) = series {
+            let stored = series.samples.read();
+            stored.admits(ts, same(&stored))?;
+        }
+        Ok(())
+    }
+}
+
+impl Appender for MemoryAppender {
+    fn append(
+        &mut self,
+        _: Option<SeriesRef>,
+        labels: &Labels,
+        ts: TimestampMs,
+        value: f64,
+    ) -> Result<SeriesRef, AppendError> {
+        self.check(labels, ts, |stored| {
+            stored.raw.ts.last() == Some(&ts)
+                && stored.raw.vs.last().is_some_and(|v| v.to_bits() == value.to_bits())
+        })?;
+        self.batch.push(Batched::Float(labels.clone(), ts, value));
+        Ok(SeriesRef(labels.hash64()))
+    }
+
+    fn append_histogram(
+        &mut self,
+        _: Option<SeriesRef>,
+        labels: &Labels,
+        ts: TimestampMs,
+        value: &Arc<FloatHistogram>,
+    ) -> Result<SeriesRef, AppendError> {
+        self.check(labels, ts, |stored| {
+            stored.raw.hist.last().is_some_and(|(t, h)| *t == ts && h.equals(value))
+        })?;
+        self.batch.push(Batched::Histogram(labels.clone(), ts, value.clone()));
+        Ok(SeriesRef(labels.hash64()))
+    }
+
+    fn append_metadata(&mut self, family: &str, metadata: &Metadata) {
+        self.metadata.push((family.to_owned(), metadata.clone()));
+    }
+
+    fn commit(self: Box<Self>) -> Result<(), StorageError> {
+        for entry in self.batch {
+            // As in Prometheus, what a concurrent batch has overtaken is left out.
+            let _overtaken = match entry {
+                Batched::Float(labels, ts, value) => self.storage.append(&labels, ts, value, None),
+                Batched::Histogram(labels, ts, h) => {
+                    self.storage.append_histogram(&labels, ts, &h, None)
+                }
+            };
+        }
+        self.storage.metadata.write().extend(self.metadata);
+        Ok(())
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::model::value::is_stale_nan;
 use crate::model::{FloatHistogram, TimestampMs};
 
 /// Decoded samples of one series in time order, floats and histograms apart. Reused from
@@ -31,6 +32,24 @@ impl RawSamples {
     pub fn push(&mut self, ts: TimestampMs, v: f64) {
         self.ts.push(ts);
         self.vs.push(v);
+    }
+
+    /// Removes staleness markers (of histograms: a marker as sum): a range never shows them.
+    pub fn drop_stale(&mut self) {
+        if self.vs.iter().any(|v| is_stale_nan(*v)) {
+            let stale = std::mem::take(&mut self.vs);
+            let mut keep = stale.iter().map(|v| !is_stale_nan(*v));
+            self.ts.retain(|_| keep.next().unwrap_or(false));
+            let mut keep = stale.iter().map(|v| !is_stale_nan(*v));
+            self.start_ts.retain(|_| keep.next().unwrap_or(false));
+            self.vs = stale;
+            self.vs.retain(|v| !is_stale_nan(*v));
+        }
+        if self.hist.iter().any(|(_, h)| is_stale_nan(h.sum)) {
+            let mut keep = self.hist.iter().map(|(_, h)| !is_stale_nan(h.sum));
+            self.hist_start_ts.retain(|_| keep.next().unwrap_or(false));
+            self.hist.retain(|(_, h)| !is_stale_nan(h.sum));
+        }
     }
 
     /// Samples held: floats and histograms.

@@ -3,7 +3,9 @@
 use std::fmt::Write;
 
 use serde_json::Value;
-use watchfire::parser::{self, ParserOptions, ast::ExprKind};
+use watchfire::model::Labels;
+use watchfire::model::histogram::{CounterResetHint, FloatHistogram, Span};
+use watchfire::parser::{self, ParserOptions, SeriesValue, ast::ExprKind};
 
 use crate::support;
 
@@ -159,4 +161,90 @@ fn every_error_of_an_expression_is_reported() {
         }
     }
     differences.none();
+}
+
+/// A number of the data: `null` for none, words for what JSON has no numbers for.
+fn number(value: &Value) -> Option<f64> {
+    match value {
+        Value::String(word) => Some(word.parse().expect("a number")),
+        value => value.as_f64(),
+    }
+}
+
+fn numbers(value: &Value) -> Vec<f64> {
+    value.as_array().map(|a| a.iter().filter_map(number).collect()).unwrap_or_default()
+}
+
+fn spans(value: &Value) -> Vec<Span> {
+    let spans = value.as_array().map(Vec::as_slice).unwrap_or_default();
+    let field = |span: &Value, key: &str| span[key].as_i64().expect("an integer");
+    spans
+        .iter()
+        .map(|s| Span { offset: field(s, "offset") as i32, length: field(s, "length") as u32 })
+        .collect()
+}
+
+fn histogram(value: &Value) -> FloatHistogram {
+    let float = |key: &str| number(&value[key]).unwrap_or(0.0);
+    FloatHistogram {
+        counter_reset_hint: match value["counter_reset_hint"].as_str() {
+            Some("reset") => CounterResetHint::Reset,
+            Some("not_reset") => CounterResetHint::NotReset,
+            Some("gauge") => CounterResetHint::Gauge,
+            _ => CounterResetHint::Unknown,
+        },
+        schema: value["schema"].as_i64().unwrap_or(0) as i32,
+        zero_threshold: float("zero_threshold"),
+        zero_count: float("zero_count"),
+        count: float("count"),
+        sum: float("sum"),
+        positive_spans: spans(&value["positive_spans"]),
+        positive_buckets: numbers(&value["positive_buckets"]),
+        negative_spans: spans(&value["negative_spans"]),
+        negative_buckets: numbers(&value["negative_buckets"]),
+        custom_values: numbers(&value["custom_values"]),
+    }
+}
+
+fn values(case: &Value) -> Vec<SeriesValue> {
+    if let Some(histograms) = case["histograms"].as_array() {
+        return histograms
+            .iter()
+            .map(|h| SeriesValue::Histogram {
+                histogram: histogram(h).into(),
+                hint_written: h["counter_reset_hint"].is_string(),
+            })
+            .collect();
+    }
+    let values = case["values"].as_array().expect("values or histograms");
+    values.iter().map(|v| number(v).map_or(SeriesValue::Missing, SeriesValue::Float)).collect()
+}
+
+#[test]
+fn series_are_read_as_by_prometheus() {
+    for case in cases("series.json") {
+        if case["printed"].is_string() {
+            let text = text(&case, "printed");
+            assert_eq!(histogram(&case["histogram"]).test_expression(), text);
+            let read = parser::parse_series_values(text).expect("sound");
+            let [SeriesValue::Histogram { histogram, .. }] = &read[..] else {
+                panic!("{text}: {read:?}")
+            };
+            assert_eq!(histogram.test_expression(), text);
+            continue;
+        }
+        let input = text(&case, "input");
+        let got = parser::parse_series_description(input);
+        if case["valid"] == true {
+            let got = got.unwrap_or_else(|e| panic!("{input}: {e}"));
+            let labels = case["labels"].as_object().expect("labels");
+            let labels = labels.iter().map(|(n, v)| (n.as_str(), v.as_str().expect("text")));
+            assert_eq!(got.labels, Labels::from_pairs(labels), "{input}");
+            assert_eq!(got.values, values(&case), "{input}");
+        } else {
+            let message = got.expect_err(input).to_string();
+            let expected = case["error"].as_str().unwrap_or_default();
+            assert!(message.contains(expected), "{input}: {message}, not {expected}");
+        }
+    }
 }

@@ -1,1 +1,50 @@
 //! `/api/v1`: one file per endpoint family.
+
+mod ast;
+mod labels;
+mod metadata;
+mod query;
+mod rules;
+mod status;
+mod syntax;
+mod targets;
+mod write;
+
+pub(super) use status::BuildBody;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{get, post};
+
+use super::state::ApiState;
+
+/// The routes below `/api/v1` that answer only when the server is ready.
+pub(super) fn routes() -> Router<Arc<ApiState>> {
+    Router::new()
+        .route("/query", get(query::instant).post(query::instant))
+        .route("/query_range", get(query::range).post(query::range))
+        .route("/format_query", get(syntax::format_query).post(syntax::format_query))
+        .route("/parse_query", get(syntax::parse_query).post(syntax::parse_query))
+        .route("/series", get(labels::series).post(labels::series))
+        .route("/labels", get(labels::names).post(labels::names))
+        .route("/label/{name}/values", get(labels::values))
+        .route("/metadata", get(metadata::metrics))
+        .route("/targets", get(targets::targets))
+        .route("/targets/metadata", get(metadata::targets))
+        .route("/scrape_pools", get(targets::scrape_pools))
+        .route("/rules", get(rules::rules))
+        .route("/alerts", get(rules::alerts))
+        .route("/alertmanagers", get(targets::alertmanagers))
+        .route("/status/config", get(status::config))
+        .route("/status/flags", get(status::flags))
+        .route("/status/buildinfo", get(status::build_info))
+        .route("/status/runtimeinfo", get(status::runtime_info))
+        .route("/status/tsdb", get(status::tsdb))
+        .route("/write", post(write::write))
+}
+
+/// The route that answers also while the server starts: how far it is.
+pub(super) fn early_routes() -> Router<Arc<ApiState>> {
+    Router::new().route("/status/walreplay", get(status::wal_replay))
+}

@@ -193,7 +193,8 @@ impl Track for Histograms<'_> {
         if COUNTER && points.iter().any(|p| gauge(&p.1)) {
             flags.raise(Flags::NOT_COUNTER);
         }
-        if !COUNTER && !(gauge(&first.1) && gauge(&last.1)) {
+        let gauges = gauge(&first.1) && gauge(&last.1);
+        if !COUNTER && !gauges {
             flags.raise(Flags::NOT_GAUGE);
         }
         let custom = first.1.uses_custom_buckets();

@@ -68,7 +68,7 @@ fn interpolate(q: f64, buckets: &[ClassicBucket]) -> f64 {
     }
     let mut rank = q * last.count;
     // With NaN counts no bucket compares, and the search ends at the last one.
-    let b = finite.partition_point(|bucket| !(bucket.count >= rank));
+    let b = finite.iter().position(|bucket| bucket.count >= rank).unwrap_or(finite.len());
     if b == finite.len() {
         return finite[b - 1].upper_bound;
     }

@@ -5,6 +5,7 @@ mod arithmetic;
 mod bounds;
 mod buckets;
 mod compare;
+mod fold;
 mod layout;
 mod reset;
 mod text;
@@ -14,7 +15,7 @@ mod validate;
 pub use arithmetic::{Combined, HistogramSum, IncompatibleSchemas};
 pub use bounds::bound;
 pub use buckets::Bucket;
-pub use text::format_g;
+pub use fold::{FoldOutcome, HistogramFold};
 pub use validate::HistogramError;
 
 /// What is known about a counter reset between this histogram and the one before it.

@@ -3,31 +3,12 @@
 use std::fmt::{self, Write};
 
 use super::{Bucket, CounterResetHint, FloatHistogram};
-
-/// Prints a float as Go's `%g`: the shortest digits that read back, with an exponent
-/// below 1e-4 and from 1e6 on (`1e+06`, `1.5e-05`, `+Inf`, `NaN`).
-pub fn format_g(v: f64) -> String {
-    if v.is_nan() {
-        return "NaN".to_owned();
-    }
-    if v.is_infinite() {
-        return if v > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
-    }
-    let scientific = format!("{v:e}");
-    let (digits, exponent) =
-        scientific.split_once('e').expect("BUG: {:e} always prints an exponent");
-    let exponent: i32 = exponent.parse().expect("BUG: {:e} prints a decimal exponent");
-    if v == 0.0 || (-4..6).contains(&exponent) {
-        return format!("{v}");
-    }
-    let sign = if exponent < 0 { '-' } else { '+' };
-    format!("{digits}e{sign}{:02}", exponent.abs())
-}
+use crate::model::float::general;
 
 /// `{count:22, sum:3, [-0.1,0.1]:2, (0.5,1]:3}`: non-empty buckets, ascending.
 impl fmt::Display for FloatHistogram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{{count:{}, sum:{}", format_g(self.count), format_g(self.sum))?;
+        write!(f, "{{count:{}, sum:{}", general(self.count), general(self.sum))?;
         let mut negative: Vec<Bucket> = self.negative_buckets().collect();
         negative.reverse();
         let buckets = negative
@@ -48,10 +29,10 @@ impl fmt::Display for Bucket {
             f,
             "{}{},{}{}:{}",
             if self.lower_inclusive { '[' } else { '(' },
-            format_g(self.lower),
-            format_g(self.upper),
+            general(self.lower),
+            general(self.upper),
             if self.upper_inclusive { ']' } else { ')' },
-            format_g(self.count)
+            general(self.count)
         )
     }
 }
@@ -73,7 +54,7 @@ impl FloatHistogram {
             ("z_bucket_w", h.zero_threshold),
         ] {
             if value != 0.0 {
-                parts.push(format!("{key}:{}", format_g(value)));
+                parts.push(format!("{key}:{}", general(value)));
             }
         }
         if h.uses_custom_buckets() {
@@ -101,30 +82,13 @@ impl FloatHistogram {
 }
 
 fn join(values: &[f64]) -> String {
-    values.iter().map(|v| format_g(*v)).collect::<Vec<_>>().join(" ")
+    values.iter().map(|v| general(*v)).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::tests::{custom, exponential};
     use super::*;
-
-    #[test]
-    fn floats_print_as_go_does() {
-        for (v, text) in [
-            (0.0, "0"),
-            (-0.0, "-0"),
-            (1.5, "1.5"),
-            (123456.0, "123456"),
-            (1e-4, "0.0001"),
-            (1.5e-5, "1.5e-05"),
-            (1234567.0, "1.234567e+06"),
-            (-1e100, "-1e+100"),
-            (f64::NEG_INFINITY, "-Inf"),
-        ] {
-            assert_eq!(format_g(v), text);
-        }
-    }
 
     #[test]
     fn histograms_print_in_both_notations() {

@@ -122,8 +122,8 @@ impl Builder<'_> {
         if below < NESTING_MAX {
             return DurationNode { expr: DurationExpr { span, kind }, depth: below + 1 };
         }
-        self.too_deep.get_or_insert(span);
-        nothing()
+        self.too_deep.get_or_insert(span.clone());
+        DurationNode { expr: DurationExpr { span, kind: DurationKind::Step }, depth: 1 }
     }
 
     /// A sign on a literal is part of the literal; a plus elsewhere means nothing.

@@ -1,0 +1,62 @@
+//! What the accumulators share: grids of groups over steps, and loops over the present
+//! slots of a row, word by word.
+
+use std::any::Any;
+
+use super::Accumulator;
+use crate::vector::SeriesBlock;
+
+/// Calls `f(step)` for every present float of a row. A word whose bits are all set is
+/// walked without looking at them.
+#[inline]
+pub(super) fn for_present(words: &[u64], mut f: impl FnMut(usize)) {
+    for (i, word) in words.iter().copied().enumerate() {
+        let base = i * 64;
+        if word == u64::MAX {
+            for step in base..base + 64 {
+                f(step);
+            }
+            continue;
+        }
+        let mut word = word;
+        while word != 0 {
+            f(base + word.trailing_zeros() as usize);
+            word &= word - 1;
+        }
+    }
+}
+
+/// The steps of a row that hold histograms.
+pub(super) fn histogram_steps(block: &SeriesBlock, row: u32) -> impl Iterator<Item = u32> + '_ {
+    let steps = if block.has_histograms() { block.steps } else { 0 };
+    (0..steps).filter(move |step| block.histogram(row, *step).is_some())
+}
+
+/// A value per group and step.
+#[derive(Clone, Debug)]
+pub(super) struct Grid<T> {
+    pub(super) steps: usize,
+    pub(super) cells: Vec<T>,
+}
+
+impl<T: Clone> Grid<T> {
+    pub(super) fn new(groups: u32, steps: u32, fill: T) -> Self {
+        Self { steps: steps as usize, cells: vec![fill; groups as usize * steps as usize] }
+    }
+
+    pub(super) fn row_mut(&mut self, group: u32) -> &mut [T] {
+        let start = group as usize * self.steps;
+        &mut self.cells[start..start + self.steps]
+    }
+
+    pub(super) fn row(&self, group: u32) -> &[T] {
+        let start = group as usize * self.steps;
+        &self.cells[start..start + self.steps]
+    }
+}
+
+/// Takes the accumulator behind a box back to its type, for `merge`.
+pub(super) fn same_kind<A: Accumulator + 'static>(later: Box<dyn Accumulator>) -> A {
+    let any: Box<dyn Any> = later.into_any();
+    *any.downcast::<A>().expect("BUG: accumulators of one aggregation have one type")
+}

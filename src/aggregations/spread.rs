@@ -1,0 +1,171 @@
+//! `stddev`, `stdvar` and `quantile` of floats; histograms are ignored.
+
+use std::any::Any;
+
+use super::Accumulator;
+use super::fold::{Grid, for_present, histogram_steps, same_kind};
+use super::simple::or_into;
+use crate::functions::Flags;
+use crate::functions::over_time::quantile_of_sorted;
+use crate::vector::{Bitmap, SeriesBlock, SeriesId};
+
+/// `stdvar`, or `stddev` when `DEVIATION`: population variance by Welford's method.
+pub(super) struct Variance<const DEVIATION: bool> {
+    groups: u32,
+    counts: Grid<u32>,
+    means: Grid<f64>,
+    /// Sums of squared distances from the mean.
+    squares: Grid<f64>,
+    present: Bitmap,
+    flags: Vec<Flags>,
+}
+
+impl<const DEVIATION: bool> Variance<DEVIATION> {
+    pub(super) fn start(groups: u32, steps: u32, _: &[f64]) -> Box<dyn Accumulator> {
+        Box::new(Self {
+            groups,
+            counts: Grid::new(groups, steps, 0),
+            means: Grid::new(groups, steps, 0.0),
+            squares: Grid::new(groups, steps, 0.0),
+            present: Bitmap::zeros(groups, steps),
+            flags: vec![Flags::default(); groups as usize],
+        })
+    }
+}
+
+impl<const DEVIATION: bool> Accumulator for Variance<DEVIATION> {
+    fn add(&mut self, group: u32, block: &SeriesBlock, row: u32) {
+        let words = block.present.row(row);
+        let values = block.row(row);
+        let counts = self.counts.row_mut(group);
+        let means = self.means.row_mut(group);
+        let squares = self.squares.row_mut(group);
+        for_present(words, |s| {
+            counts[s] += 1;
+            let v = values[s];
+            if counts[s] == 1 {
+                means[s] = v;
+                // From an infinity or NaN there is no distance.
+                squares[s] = if v.is_finite() { 0.0 } else { f64::NAN };
+                return;
+            }
+            let delta = v - means[s];
+            means[s] += delta / f64::from(counts[s]);
+            squares[s] += delta * (v - means[s]);
+        });
+        or_into(self.present.row_mut(group), words);
+        if histogram_steps(block, row).next().is_some() {
+            self.flags[group as usize].raise(Flags::HISTOGRAMS_IGNORED_AGG);
+        }
+    }
+
+    /// Chan's formula for two parts.
+    fn merge(&mut self, later: Box<dyn Accumulator>) {
+        let later: Self = same_kind(later);
+        for i in 0..self.counts.cells.len() {
+            let (n1, n2) = (f64::from(self.counts.cells[i]), f64::from(later.counts.cells[i]));
+            if n2 == 0.0 {
+                continue;
+            }
+            if n1 == 0.0 {
+                self.means.cells[i] = later.means.cells[i];
+                self.squares.cells[i] = later.squares.cells[i];
+            } else {
+                let delta = later.means.cells[i] - self.means.cells[i];
+                self.means.cells[i] += delta * n2 / (n1 + n2);
+                self.squares.cells[i] +=
+                    later.squares.cells[i] + delta * delta * n1 * n2 / (n1 + n2);
+            }
+            self.counts.cells[i] += later.counts.cells[i];
+        }
+        for group in 0..self.groups {
+            or_into(self.present.row_mut(group), later.present.row(group));
+            self.flags[group as usize].raise(later.flags[group as usize]);
+        }
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+
+    fn finish(self: Box<Self>) -> (SeriesBlock, Vec<Flags>) {
+        let mut floats = self.squares.cells;
+        for (value, count) in floats.iter_mut().zip(self.counts.cells) {
+            *value /= f64::from(count);
+            if DEVIATION {
+                *value = value.sqrt();
+            }
+        }
+        let block = SeriesBlock {
+            first: SeriesId(0),
+            rows: self.groups,
+            steps: self.means.steps as u32,
+            floats,
+            present: self.present,
+            histograms: None,
+        };
+        (block, self.flags)
+    }
+}
+
+/// `quantile`: keeps every value, because ranks need them all.
+pub(super) struct Quantile {
+    groups: u32,
+    values: Grid<Vec<f64>>,
+    /// The wanted quantile per step.
+    phis: Vec<f64>,
+    flags: Vec<Flags>,
+}
+
+impl Quantile {
+    pub(super) fn start(groups: u32, steps: u32, phis: &[f64]) -> Box<dyn Accumulator> {
+        Box::new(Self {
+            groups,
+            values: Grid::new(groups, steps, Vec::new()),
+            phis: phis.to_vec(),
+            flags: vec![Flags::default(); groups as usize],
+        })
+    }
+}
+
+impl Accumulator for Quantile {
+    fn add(&mut self, group: u32, block: &SeriesBlock, row: u32) {
+        let values = block.row(row);
+        let kept = self.values.row_mut(group);
+        for_present(block.present.row(row), |s| kept[s].push(values[s]));
+        if histogram_steps(block, row).next().is_some() {
+            self.flags[group as usize].raise(Flags::HISTOGRAMS_IGNORED_AGG);
+        }
+    }
+
+    fn merge(&mut self, later: Box<dyn Accumulator>) {
+        let later: Self = same_kind(later);
+        for (mine, theirs) in self.values.cells.iter_mut().zip(later.values.cells) {
+            mine.extend(theirs);
+        }
+        for (mine, theirs) in self.flags.iter_mut().zip(later.flags) {
+            mine.raise(theirs);
+        }
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+
+    fn finish(mut self: Box<Self>) -> (SeriesBlock, Vec<Flags>) {
+        let mut out = SeriesBlock::absent(SeriesId(0), self.groups, self.values.steps as u32);
+        for group in 0..self.groups {
+            for (step, values) in self.values.row_mut(group).iter_mut().enumerate() {
+                if values.is_empty() {
+                    continue;
+                }
+                let phi = self.phis.get(step).copied().unwrap_or(f64::NAN);
+                if !(0.0..=1.0).contains(&phi) {
+                    self.flags[group as usize].raise(Flags::QUANTILE_OUT_OF_RANGE);
+                }
+                out.set_float(group, step as u32, quantile_of_sorted(phi, values));
+            }
+        }
+        (out, self.flags)
+    }
+}

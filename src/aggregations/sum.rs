@@ -1,0 +1,250 @@
+//! `sum` and `avg` of floats and native histograms.
+//!
+//! Sums are compensated (Neumaier). An average is the sum over the count until the sum
+//! would run over to an infinity; from there on it is a running mean:
+//! `mean = mean * (n-1)/n + v/n`.
+
+use std::any::Any;
+use std::collections::HashMap;
+
+use rustc_hash::FxBuildHasher;
+
+use super::Accumulator;
+use super::fold::{Grid, for_present, histogram_steps, same_kind};
+use crate::functions::Flags;
+use crate::model::histogram::HistogramFold;
+use crate::model::sums::kahan_inc;
+use crate::vector::{Bitmap, SeriesBlock, SeriesId};
+
+/// `sum`, or `avg` when `AVG`.
+pub(super) struct Sum<const AVG: bool> {
+    groups: u32,
+    sums: Grid<f64>,
+    compensations: Grid<f64>,
+    /// Floats per slot; kept for averages only.
+    counts: Option<Grid<u32>>,
+    /// Slots that have left the direct sum for the running mean.
+    running: Option<Bitmap>,
+    present: Bitmap,
+    /// Slots that met histograms, by `group * steps + step`.
+    histograms: HashMap<u32, HistogramFold, FxBuildHasher>,
+}
+
+impl<const AVG: bool> Sum<AVG> {
+    pub(super) fn start(groups: u32, steps: u32, _: &[f64]) -> Box<dyn Accumulator> {
+        Box::new(Self {
+            groups,
+            sums: Grid::new(groups, steps, 0.0),
+            compensations: Grid::new(groups, steps, 0.0),
+            counts: AVG.then(|| Grid::new(groups, steps, 0)),
+            running: None,
+            present: Bitmap::zeros(groups, steps),
+            histograms: HashMap::default(),
+        })
+    }
+
+    fn add_floats(&mut self, group: u32, values: &[f64], words: &[u64]) {
+        let steps = self.sums.steps as u32;
+        let sums = self.sums.row_mut(group);
+        let cs = self.compensations.row_mut(group);
+        let Some(counts) = &mut self.counts else {
+            // The first float of a slot starts its sum: adding it to 0 would lose -0.
+            for (i, (word, seen)) in words.iter().zip(self.present.row_mut(group)).enumerate() {
+                let (base, known) = (i * 64, *seen & *word);
+                *seen |= *word;
+                if known == u64::MAX {
+                    let columns = base..base + 64;
+                    add_dense(
+                        &values[columns.clone()],
+                        &mut sums[columns.clone()],
+                        &mut cs[columns],
+                    );
+                    continue;
+                }
+                for_present(&[*word & !known], |s| sums[base + s] = values[base + s]);
+                for_present(&[known], |s| {
+                    let s = base + s;
+                    (sums[s], cs[s]) = kahan_inc(values[s], sums[s], cs[s]);
+                });
+            }
+            return;
+        };
+        let counts = counts.row_mut(group);
+        for_present(words, |s| {
+            self.present.set(group, s as u32);
+            counts[s] += 1;
+            if counts[s] == 1 {
+                sums[s] = values[s];
+                return;
+            }
+            let n = f64::from(counts[s]);
+            let is_running = self.running.as_ref().is_some_and(|r| r.get(group, s as u32));
+            if !is_running {
+                let (sum, c) = kahan_inc(values[s], sums[s], cs[s]);
+                if !sum.is_infinite() {
+                    (sums[s], cs[s]) = (sum, c);
+                    return;
+                }
+                sums[s] /= n - 1.0;
+                cs[s] /= n - 1.0;
+                self.running
+                    .get_or_insert_with(|| Bitmap::zeros(self.groups, steps))
+                    .set(group, s as u32);
+            }
+            let q = (n - 1.0) / n;
+            (sums[s], cs[s]) = kahan_inc(values[s] / n, q * sums[s], q * cs[s]);
+        });
+    }
+
+    /// Folds the averages of a later range of series into this one: as one direct sum
+    /// while both are direct and the total is finite, else by weight.
+    fn merge_average(&mut self, group: u32, step: u32, later: &Self) {
+        let slot = step as usize;
+        let of = |a: &Self| {
+            let count = a.counts.as_ref().map_or(0, |c| c.row(group)[slot]);
+            let running = a.running.as_ref().is_some_and(|r| r.get(group, step));
+            (count, a.sums.row(group)[slot], a.compensations.row(group)[slot], running)
+        };
+        let (n1, s1, c1, running1) = of(self);
+        let (n2, s2, c2, running2) = of(later);
+        if n2 == 0 {
+            return;
+        }
+        let (n, mut sum, mut c, mut running) = (n1 + n2, s2, c2, running2);
+        if n1 > 0 {
+            (sum, c) = kahan_inc(s2, s1, c1 + c2);
+            running = running1 || running2 || sum.is_infinite();
+            if running {
+                let mean = |s: f64, c: f64, n: u32, running: bool| {
+                    if running { s + c } else { s / f64::from(n) + c / f64::from(n) }
+                };
+                let weight = f64::from(n2) / f64::from(n);
+                sum = mean(s1, c1, n1, running1) * (1.0 - weight)
+                    + mean(s2, c2, n2, running2) * weight;
+                c = 0.0;
+            }
+        }
+        self.sums.row_mut(group)[slot] = sum;
+        self.compensations.row_mut(group)[slot] = c;
+        if let Some(counts) = &mut self.counts {
+            counts.row_mut(group)[slot] = n;
+        }
+        self.present.set(group, step);
+        if running {
+            let (groups, steps) = (self.groups, self.sums.steps as u32);
+            self.running.get_or_insert_with(|| Bitmap::zeros(groups, steps)).set(group, step);
+        }
+    }
+}
+
+/// Adds columns that are all present; without branches on presence.
+fn add_dense(values: &[f64], sums: &mut [f64], cs: &mut [f64]) {
+    for ((v, sum), c) in values.iter().zip(sums).zip(cs) {
+        (*sum, *c) = kahan_inc(*v, *sum, *c);
+    }
+}
+
+impl<const AVG: bool> Accumulator for Sum<AVG> {
+    fn add(&mut self, group: u32, block: &SeriesBlock, row: u32) {
+        self.add_floats(group, block.row(row), block.present.row(row));
+        for step in histogram_steps(block, row) {
+            let Some(h) = block.histogram(row, step) else { continue };
+            let slot = group * block.steps + step;
+            match self.histograms.get_mut(&slot) {
+                Some(cell) => cell.add::<AVG>(h),
+                None => {
+                    self.histograms.insert(slot, HistogramFold::new(h));
+                }
+            }
+        }
+    }
+
+    fn merge(&mut self, later: Box<dyn Accumulator>) {
+        let mut later: Self = same_kind(later);
+        let steps = self.sums.steps as u32;
+        for group in 0..self.groups {
+            let words = later.present.row(group).to_vec();
+            if AVG {
+                for_present(&words, |s| self.merge_average(group, s as u32, &later));
+                continue;
+            }
+            for_present(&words, |s| {
+                let (sum, c) = (later.sums.row(group)[s], later.compensations.row(group)[s]);
+                if self.present.get(group, s as u32) {
+                    let (my_sum, my_c) =
+                        (self.sums.row(group)[s], self.compensations.row(group)[s]);
+                    let (total, total_c) = kahan_inc(sum, my_sum, my_c + c);
+                    self.sums.row_mut(group)[s] = total;
+                    self.compensations.row_mut(group)[s] = total_c;
+                } else {
+                    self.sums.row_mut(group)[s] = sum;
+                    self.compensations.row_mut(group)[s] = c;
+                    self.present.set(group, s as u32);
+                }
+            });
+        }
+        for slot in 0..self.groups * steps {
+            let Some(theirs) = later.histograms.remove(&slot) else { continue };
+            match self.histograms.get_mut(&slot) {
+                Some(mine) => mine.merge::<AVG>(theirs),
+                None => {
+                    self.histograms.insert(slot, theirs);
+                }
+            }
+        }
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+
+    fn finish(self: Box<Self>) -> (SeriesBlock, Vec<Flags>) {
+        let this = *self;
+        let steps = this.sums.steps as u32;
+        let mut flags = vec![Flags::default(); this.groups as usize];
+        let mut out = SeriesBlock {
+            first: SeriesId(0),
+            rows: this.groups,
+            steps,
+            floats: this.sums.cells,
+            present: this.present,
+            histograms: None,
+        };
+        for group in 0..this.groups {
+            let cs = this.compensations.row(group);
+            let start = group as usize * steps as usize;
+            let values = &mut out.floats[start..start + steps as usize];
+            match &this.counts {
+                None => {
+                    for (value, c) in values.iter_mut().zip(cs) {
+                        *value += c;
+                    }
+                }
+                Some(counts) => {
+                    for (s, count) in counts.row(group).iter().enumerate() {
+                        let running = this.running.as_ref().is_some_and(|r| r.get(group, s as u32));
+                        let n = if running { 1.0 } else { f64::from(*count) };
+                        values[s] = values[s] / n + cs[s] / n;
+                    }
+                }
+            }
+        }
+        let mut cells: Vec<(u32, HistogramFold)> = this.histograms.into_iter().collect();
+        cells.sort_unstable_by_key(|(slot, _)| *slot);
+        for (slot, cell) in cells {
+            let (group, step) = (slot / steps, slot % steps);
+            let flags = &mut flags[group as usize];
+            if out.present.get(group, step) {
+                flags.raise(Flags::MIXED_AGG);
+                out.clear_slot(group, step);
+                continue;
+            }
+            let outcome = cell.finish::<AVG>();
+            flags.raise(Flags::of_fold(&outcome));
+            if let Some(h) = outcome.histogram {
+                out.set_histogram(group, step, h);
+            }
+        }
+        (out, flags)
+    }
+}

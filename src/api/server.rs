@@ -1,0 +1,204 @@
+//! Sockets: binding, the limit on connections, timeouts, graceful shutdown.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener, ToSocketAddrs};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum_server::{AddrListener, Address, Handle, Server};
+use futures_util::future::try_join_all;
+use hyper_util::rt::TokioTimer;
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use super::router::router;
+use super::state::ApiState;
+
+/// How long requests may still run once the server stops.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
+
+/// Why the server could not listen or had to stop.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    #[error("listen tcp {address}: {cause}{advice}")]
+    Bind { address: String, cause: io::Error, advice: &'static str },
+    #[error("HTTP server failed: {0}")]
+    Serve(#[from] io::Error),
+}
+
+/// Binds an address as `--web.listen-address` has it: `127.0.0.1:9090`, `[::1]:9090`,
+/// `localhost:9090`, or `:9090` for every interface.
+pub fn bind(address: &str) -> Result<StdListener, ServeError> {
+    let bound = match address.strip_prefix(':') {
+        // A dual-stack socket, or IPv4 alone where the host has no IPv6.
+        Some(port) => {
+            bind_first(&format!("[::]:{port}")).or_else(|_| bind_first(&format!("0.0.0.0:{port}")))
+        }
+        None => bind_first(address),
+    };
+    bound.map_err(|cause| {
+        let advice = match cause.kind() {
+            io::ErrorKind::AddrInUse => {
+                ": another program listens there; stop it or choose another address with \
+                 --web.listen-address"
+            }
+            io::ErrorKind::PermissionDenied => {
+                ": ports below 1024 need a privilege; choose another address with \
+                 --web.listen-address"
+            }
+            io::ErrorKind::InvalidInput => ": expected HOST:PORT in --web.listen-address",
+            _ => "",
+        };
+        ServeError::Bind { address: address.to_owned(), cause, advice }
+    })
+}
+
+fn bind_first(address: &str) -> io::Result<StdListener> {
+    let addresses: Vec<SocketAddr> = address.to_socket_addrs()?.collect();
+    let listener = StdListener::bind(&addresses[..])?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Serves on these sockets until `shutdown` is cancelled: then no connection is accepted
+/// any more, running requests get ten seconds, and the function returns.
+pub async fn serve(
+    listeners: Vec<StdListener>,
+    state: Arc<ApiState>,
+    shutdown: CancellationToken,
+) -> Result<(), ServeError> {
+    let slots = Arc::new(Semaphore::new(state.options.max_connections));
+    let routes = router(Arc::clone(&state));
+    let mut servers = Vec::with_capacity(listeners.len());
+    for listener in listeners {
+        listener.set_nonblocking(true)?;
+        let inner = TcpListener::from_std(listener)?;
+        let handle = Handle::new();
+        let mut server: Server<Limited> =
+            Server::from_listener(LimitedListener { inner, slots: Arc::clone(&slots) })
+                .handle(handle.clone());
+        // Covers the headers of a request, and the wait for the next one.
+        server
+            .http_builder()
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(state.options.read_timeout);
+        let service = routes.clone().into_make_service();
+        let shutdown = shutdown.clone();
+        servers.push(async move {
+            let serving = server.serve(service);
+            let stopping = async {
+                shutdown.cancelled().await;
+                handle.graceful_shutdown(Some(SHUTDOWN_GRACE));
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                result = serving => result,
+                () = stopping => Ok(()),
+            }
+        });
+    }
+    try_join_all(servers).await?;
+    Ok(())
+}
+
+/// A peer address whose connections hold a slot.
+#[derive(Clone, Debug)]
+struct Limited;
+
+impl Address for Limited {
+    type Stream = LimitedStream;
+    type Listener = LimitedListener;
+}
+
+/// Accepts only while a slot is free; the kernel queues the rest.
+struct LimitedListener {
+    inner: TcpListener,
+    slots: Arc<Semaphore>,
+}
+
+impl AddrListener<LimitedStream, Limited> for LimitedListener {
+    async fn bind_to(_: Limited) -> io::Result<Self> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, "sockets are bound before serving"))
+    }
+
+    async fn accept_stream(&self) -> io::Result<(LimitedStream, Limited)> {
+        let slot = Arc::clone(&self.slots).acquire_owned().await.map_err(io::Error::other)?;
+        let (stream, _) = self.inner.accept().await?;
+        stream.set_nodelay(true)?;
+        Ok((LimitedStream { stream, _slot: slot }, Limited))
+    }
+
+    fn get_local_addr(&self) -> io::Result<Limited> {
+        Ok(Limited)
+    }
+}
+
+/// A connection with its slot.
+struct LimitedStream {
+    stream: TcpStream,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl AsyncRead for LimitedStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for LimitedStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_port_is_a_clear_error() {
+        let first = bind("127.0.0.1:0").unwrap();
+        let address = first.local_addr().unwrap().to_string();
+        let error = bind(&address).unwrap_err().to_string();
+        assert!(
+            error.starts_with(&format!("listen tcp {address}: Address already in use")),
+            "{error}"
+        );
+        assert!(error.ends_with("choose another address with --web.listen-address"), "{error}");
+        assert!(bind("nonsense").unwrap_err().to_string().contains("listen tcp nonsense: "));
+    }
+}

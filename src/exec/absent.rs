@@ -1,0 +1,76 @@
+//! `absent` and `absent_over_time`: one series that is there when nothing else is.
+
+use std::sync::Arc;
+
+use super::cx::{Cx, Result, SampleCounts};
+use super::exchange;
+use super::open::open;
+use super::operator::{BoxOp, Ready, SeriesMeta, SeriesTable, or_into};
+use super::range::open_source;
+use super::window::sweep;
+use crate::model::{Labels, StepGrid};
+use crate::plan::Node;
+use crate::plan::node::RangeSource;
+use crate::vector::{RawSamples, SeriesBlock, SeriesId};
+
+/// Opens `absent(v)`.
+pub(crate) fn absent<'a>(
+    cx: &'a Cx,
+    input: &'a Node,
+    labels: &[(String, String)],
+    grid: StepGrid,
+) -> Result<BoxOp<'a>> {
+    let input = open(cx, input, grid)?;
+    let make = || Ok(no_steps(grid));
+    let parts = exchange::fold(cx, input, grid.len, 8, make, |any: &mut Vec<u64>, block| {
+        (0..block.rows).for_each(|row| or_into(any, block.occupied(row)));
+        Ok(())
+    })?;
+    let mut any = no_steps(grid);
+    parts.into_iter().for_each(|part| or_into(&mut any, part.into_iter()));
+    Ok(Box::new(where_absent(&any, labels, grid)))
+}
+
+/// Opens `absent_over_time(r)`.
+pub(crate) fn absent_over_time<'a>(
+    cx: &'a Cx,
+    source: &'a RangeSource,
+    labels: &[(String, String)],
+    grid: StepGrid,
+) -> Result<BoxOp<'a>> {
+    let mut source = open_source(cx, source, grid)?;
+    let mut any = no_steps(grid);
+    let mut raw = RawSamples::default();
+    let mut counts = SampleCounts::new(cx, grid);
+    for row in 0..source.table.len() {
+        cx.check()?;
+        source.samples.load(row, &mut raw)?;
+        sweep(&raw, grid, source.shape, |step, seen| {
+            let samples = seen.window.ts.len() + seen.window.hist.len();
+            if samples > 0 {
+                any[step as usize / 64] |= 1 << (step % 64);
+                let read = seen.new_floats.len() + seen.new_hist.len();
+                counts.add(step, samples as u64, read as u64);
+            }
+            Ok::<(), super::ExecError>(())
+        })?;
+    }
+    cx.count_samples(grid, &counts);
+    Ok(Box::new(where_absent(&any, labels, grid)))
+}
+
+fn no_steps(grid: StepGrid) -> Vec<u64> {
+    vec![0; (grid.len as usize).div_ceil(64)]
+}
+
+fn where_absent(any: &[u64], labels: &[(String, String)], grid: StepGrid) -> Ready<'static> {
+    let mut block = SeriesBlock::absent(SeriesId(0), 1, grid.len);
+    for step in 0..grid.len {
+        if any[step as usize / 64] >> (step % 64) & 1 == 0 {
+            block.set_float(0, step, 1.0);
+        }
+    }
+    let labels = Labels::from_pairs(labels.iter().map(|(n, v)| (n, v)));
+    let table = SeriesTable { series: vec![SeriesMeta::new(labels)], unique: true };
+    Ready::new(Arc::new(table), vec![block], None)
+}

@@ -1,0 +1,90 @@
+//! Aggregations that fold series into groups.
+
+use std::sync::Arc;
+
+use super::annotate::{aggregate_notes, quantile_note};
+use super::cx::{Cx, Result};
+use super::exchange::fold;
+use super::group::{Groups, KeyLabels};
+use super::open::open;
+use super::operator::{BoxOp, Ready, SeriesMeta, SeriesTable, weight};
+use super::scalar::values;
+use crate::aggregations::{Accumulator, AggregatorKernel};
+use crate::model::StepGrid;
+use crate::parser::ast::Grouping;
+use crate::plan::node::Aggregate;
+
+/// Series put into groups.
+pub(crate) struct Grouped {
+    /// Per series.
+    pub group_of: Vec<u32>,
+    /// Per group, in the order first seen.
+    pub groups: Vec<SeriesMeta>,
+    /// Per group, its first series.
+    pub first: Vec<u32>,
+}
+
+/// Groups the series of a table.
+pub(crate) fn group(table: &SeriesTable, grouping: &Grouping) -> Grouped {
+    let labels = KeyLabels::grouping(grouping);
+    let mut numbers = Groups::new(labels.clone());
+    let mut out =
+        Grouped { group_of: Vec::with_capacity(table.series.len()), groups: vec![], first: vec![] };
+    for (row, series) in table.series.iter().enumerate() {
+        let number = numbers.number(&series.labels);
+        if number as usize == out.groups.len() {
+            out.groups.push(SeriesMeta::new(labels.apply(&series.labels)));
+            out.first.push(row as u32);
+        }
+        out.groups[number as usize].drop_name |= series.drop_name;
+        out.group_of.push(number);
+    }
+    out
+}
+
+/// Opens an aggregation: evaluates the input and yields the groups.
+pub(crate) fn open_aggregate<'a>(
+    cx: &'a Cx,
+    node: &'a Aggregate,
+    grid: StepGrid,
+) -> Result<BoxOp<'a>> {
+    let AggregatorKernel::Fold(new) = node.op.kernel else {
+        unreachable!("BUG: a folding aggregation has a folding kernel")
+    };
+    let params = match &node.param {
+        Some(param) => values(cx, param, grid)?,
+        None => vec![],
+    };
+    if node.op.name == "quantile" {
+        params.iter().for_each(|q| quantile_note(cx, &node.param_span, *q));
+    }
+    let input = open(cx, &node.input, grid)?;
+    let table = input.series().clone();
+    if table.is_empty() {
+        return Ok(Box::new(Ready::empty()));
+    }
+    let grouped = group(&table, &node.grouping);
+    let groups = grouped.groups.len() as u32;
+    // Each part has accumulators for all groups: with many groups, few parts.
+    let parts_max = u64::from((table.len() / groups).max(1));
+    let slots = groups as usize * grid.len as usize;
+    let make = || Ok((new(groups, grid.len, &params), cx.budget.hold(slots)?));
+    let add = |acc: &mut (Box<dyn Accumulator>, _), block: crate::vector::SeriesBlock| {
+        for row in 0..block.rows {
+            acc.0.add(grouped.group_of[(block.first.0 + row) as usize], &block, row);
+        }
+        Ok(())
+    };
+    let mut parts = fold(cx, input, grid.len, parts_max, make, add)?.into_iter();
+    let (mut all, _hold) = parts.next().expect("BUG: a fold has at least one part");
+    for (later, _) in parts {
+        all.merge(later);
+    }
+    let (block, flags) = all.finish();
+    for (group, flags) in flags.into_iter().enumerate() {
+        aggregate_notes(cx, node, flags, table.labels(grouped.first[group]));
+    }
+    let hold = cx.budget.hold(weight(&block))?;
+    let table = SeriesTable { series: grouped.groups, unique: true };
+    Ok(Box::new(Ready::new(Arc::new(table), vec![block], Some(hold))))
+}

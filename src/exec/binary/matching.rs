@@ -1,0 +1,150 @@
+//! Vector matching: which series of the two sides belong together, decided once per
+//! series. The usual case streams; whatever needs a look at all steps goes to `general`.
+
+use std::sync::Arc;
+
+use hashbrown::HashSet;
+use rustc_hash::FxBuildHasher;
+
+use super::elements::Elements;
+use super::general::General;
+use super::streaming::Streaming;
+use crate::exec::cx::{Cx, Result};
+use crate::exec::exchange::{both, collect};
+use crate::exec::group::{Groups, KeyLabels};
+use crate::exec::open::open;
+use crate::exec::operator::{BoxOp, SeriesMeta, SeriesTable};
+use crate::model::{Labels, StepGrid, is_metadata_label};
+use crate::parser::ast::{Cardinality, VectorMatching};
+use crate::plan::node::Join;
+
+/// How matched series become a result, with the sides ordered as "many" and "one": for
+/// `group_right` they are swapped, and for one-to-one the left is "many".
+#[derive(Clone, Copy)]
+pub(super) struct Match<'m, 'a> {
+    pub elements: Elements<'a>,
+    pub matching: &'a VectorMatching,
+    pub key: &'m KeyLabels,
+    /// "many" is the right side of the expression.
+    pub swapped: bool,
+    delayed_names: bool,
+}
+
+impl Match<'_, '_> {
+    pub(super) fn one_to_one(&self) -> bool {
+        self.matching.card == Cardinality::OneToOne
+    }
+
+    /// The values missing samples of "many" and "one" are filled with.
+    pub(super) fn fills(&self) -> (Option<f64>, Option<f64>) {
+        let (left, right) = (self.matching.fill_left, self.matching.fill_right);
+        if self.swapped { (right, left) } else { (left, right) }
+    }
+
+    /// The labels of what a pair gives. `one` is `None` for a series without a partner.
+    pub(super) fn result(&self, many: &Labels, one: Option<&Labels>) -> SeriesMeta {
+        let op = self.elements.op;
+        let keeps_name = op.is_comparison() || op.is_trim();
+        let mut drops_metadata = !keeps_name;
+        let mut drop_name = false;
+        if self.elements.return_bool {
+            drop_name = self.delayed_names;
+            drops_metadata = !self.delayed_names;
+        }
+        let one_to_one = self.one_to_one();
+        let keep = |name: &str| {
+            if drops_metadata && is_metadata_label(name) {
+                return false;
+            }
+            if !one_to_one {
+                return true;
+            }
+            match (self.matching.on, self.key) {
+                (true, key) => key.keeps(name),
+                (false, _) => !self.matching.labels.iter().any(|l| l == name),
+            }
+        };
+        let labels = many.retain(keep);
+        let labels = match one {
+            Some(one) if !self.matching.include.is_empty() => {
+                let mut builder = labels.builder();
+                for name in &self.matching.include {
+                    builder.set(name, one.get_or_empty(name));
+                }
+                builder.build()
+            }
+            _ => labels,
+        };
+        SeriesMeta { labels, drop_name }
+    }
+}
+
+/// Opens a matched operation.
+pub(crate) fn join<'a>(cx: &'a Cx, node: &'a Join, grid: StepGrid) -> Result<BoxOp<'a>> {
+    let (lhs, rhs) = both(cx, || open(cx, &node.lhs, grid), || open(cx, &node.rhs, grid));
+    let matching = &node.matching;
+    let swapped = matching.card == Cardinality::OneToMany;
+    let (many, one) = if swapped { (rhs?, lhs?) } else { (lhs?, rhs?) };
+    let key = match matching.on {
+        true => KeyLabels::only(&matching.labels),
+        false => KeyLabels::all_but(&matching.labels),
+    };
+    let mut groups = Groups::new(key.clone());
+    let mut number = |table: &SeriesTable| -> Vec<u32> {
+        table.series.iter().map(|s| groups.number(&s.labels)).collect()
+    };
+    let (one_groups, many_groups) = (number(one.series()), number(many.series()));
+    let mut ones: Vec<Vec<u32>> = vec![vec![]; groups.len() as usize];
+    for (row, group) in one_groups.iter().enumerate() {
+        ones[*group as usize].push(row as u32);
+    }
+    let matched = Match {
+        elements: Elements { cx, op: node.op, return_bool: node.return_bool, span: &node.span },
+        matching,
+        key: &key,
+        swapped,
+        delayed_names: node.delayed_names,
+    };
+    if let Some(table) = streamed_table(&matched, many.series(), &many_groups, one.series(), &ones)
+    {
+        let partner = many_groups.iter().map(|g| ones[*g as usize].first().copied()).collect();
+        let one = Arc::new(collect(cx, one, grid.len)?);
+        let elements = matched.elements;
+        return Ok(Box::new(Streaming::new(elements, swapped, many, one, partner, table)));
+    }
+    let steps = grid.len;
+    let (many, one) = both(cx, || collect(cx, many, steps), || collect(cx, one, steps));
+    let general = General::new(matched, many?, one?, many_groups, ones);
+    Ok(Box::new(general.run()?))
+}
+
+/// The output series when each series of "many" has its own and at most one partner, so
+/// that no step can hold a surprise; else `None`.
+fn streamed_table(
+    matched: &Match<'_, '_>,
+    many: &SeriesTable,
+    many_groups: &[u32],
+    one: &SeriesTable,
+    ones: &[Vec<u32>],
+) -> Option<Arc<SeriesTable>> {
+    if matched.fills() != (None, None) || ones.iter().any(|rows| rows.len() > 1) {
+        return None;
+    }
+    let mut taken = vec![false; ones.len()];
+    let mut series = Vec::with_capacity(many.series.len());
+    let mut seen: HashSet<Labels, FxBuildHasher> = HashSet::default();
+    for (s, group) in many.series.iter().zip(many_groups) {
+        let partner = ones[*group as usize].first();
+        let result = matched.result(&s.labels, partner.map(|row| one.labels(*row)));
+        if partner.is_some() {
+            let again = std::mem::replace(&mut taken[*group as usize], true);
+            if matched.one_to_one() && again || !seen.insert(result.labels.clone()) {
+                return None;
+            }
+        }
+        series.push(result);
+    }
+    // Series without a partner yield nothing, but their labels may coincide with others'.
+    let unique = many_groups.iter().all(|group| !ones[*group as usize].is_empty());
+    Some(Arc::new(SeriesTable { series, unique }))
+}

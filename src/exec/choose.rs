@@ -1,0 +1,198 @@
+//! `topk`, `bottomk`, `limitk`, `limit_ratio`: some of the series of each group, chosen
+//! step by step; the samples pass unchanged.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use super::aggregate::group;
+use super::annotate::histogram_ignored;
+use super::cx::{Cx, ExecError, Result};
+use super::exchange::collect;
+use super::open::open;
+use super::operator::{BoxOp, Collected, Ready, SeriesTable};
+use super::scalar::values;
+use super::text::format_g;
+use crate::aggregations::Selection;
+use crate::model::StepGrid;
+use crate::plan::node::Choose;
+use crate::vector::{Bitmap, SeriesBlock, SeriesId};
+
+/// Steps looked at together: their floats lie in one cache line of a row.
+const STEPS_AT_ONCE: u32 = 8;
+
+/// Opens a choosing aggregation.
+pub(crate) fn open_choose<'a>(cx: &'a Cx, node: &'a Choose, grid: StepGrid) -> Result<BoxOp<'a>> {
+    let params = values(cx, &node.param, grid)?;
+    let input = open(cx, &node.input, grid)?;
+    if input.series().is_empty() {
+        return Ok(Box::new(Ready::empty()));
+    }
+    let limits = limits(cx, node, &params)?;
+    let input = collect(cx, input, grid.len)?;
+    let choice = choose(cx, node, &input, &limits)?;
+    if grid.is_instant() && choice.ordered {
+        return Ok(Box::new(in_order(&input, &choice.order)));
+    }
+    let table = input.table.clone();
+    let (mut blocks, hold) = input.into_parts();
+    for block in &mut blocks {
+        for row in 0..block.rows {
+            block.mask_row(row, choice.kept.row(block.first.0 + row));
+        }
+    }
+    Ok(Box::new(Ready::new(table, blocks, Some(hold))))
+}
+
+/// How many, or which share, of a step's samples are wanted.
+enum Limits {
+    Count(Vec<usize>),
+    Ratio(Vec<f64>),
+}
+
+fn limits(cx: &Cx, node: &Choose, params: &[f64]) -> Result<Limits> {
+    if node.selection == Selection::LimitRatio {
+        let ratio = |r: &f64| {
+            if r.is_nan() {
+                return Err(ExecError::query("Ratio value is NaN"));
+            }
+            let capped = r.clamp(-1.0, 1.0);
+            if capped != *r {
+                let (r, capped) = (format_g(*r), format_g(capped));
+                cx.warn(
+                    &node.param_span,
+                    format!("ratio value should be between -1 and 1, got {r}, capping to {capped}"),
+                );
+            }
+            Ok(capped)
+        };
+        return Ok(Limits::Ratio(params.iter().map(ratio).collect::<Result<_>>()?));
+    }
+    let count = |k: &f64| {
+        if k.is_nan() {
+            return Err(ExecError::query("Parameter value is NaN"));
+        }
+        let wrong =
+            |how: &str| Err(ExecError::query(format!("Scalar value {} {how} int64", format_g(*k))));
+        if *k <= i64::MIN as f64 {
+            return wrong("underflows");
+        }
+        if *k >= i64::MAX as f64 {
+            return wrong("overflows");
+        }
+        Ok((*k as i64).max(0) as usize)
+    };
+    Ok(Limits::Count(params.iter().map(count).collect::<Result<_>>()?))
+}
+
+struct Choice {
+    /// Rows are series.
+    kept: Bitmap,
+    /// The chosen series of the last step, group by group, best first.
+    order: Vec<u32>,
+    ordered: bool,
+}
+
+fn choose(cx: &Cx, node: &Choose, input: &Collected<'_>, limits: &Limits) -> Result<Choice> {
+    let grouped = group(&input.table, &node.grouping);
+    let (rows, steps) = (input.table.len(), input.steps);
+    let by_value = matches!(node.selection, Selection::TopK | Selection::BottomK);
+    let mut choice = Choice { kept: Bitmap::zeros(rows, steps), order: vec![], ordered: by_value };
+    let groups = grouped.groups.len();
+    let mut ignored = false;
+    let mut first = 0;
+    while first < steps {
+        cx.check()?;
+        let width = STEPS_AT_ONCE.min(steps - first);
+        // Per step of this stretch and group: candidates in series order.
+        let mut candidates: Vec<Vec<(f64, u32)>> = vec![vec![]; width as usize * groups];
+        for row in 0..rows {
+            let (block, block_row) = input.row(row);
+            let group = grouped.group_of[row as usize] as usize;
+            for step in first..first + width {
+                let slot = &mut candidates[(step - first) as usize * groups + group];
+                match block.float(block_row, step) {
+                    Some(v) => slot.push((v, row)),
+                    None if block.histogram(block_row, step).is_none() => {}
+                    None if by_value => ignored = true,
+                    None => slot.push((0.0, row)),
+                }
+            }
+        }
+        for (i, slot) in candidates.iter_mut().enumerate() {
+            let step = first + (i / groups) as u32;
+            let chosen = pick(node.selection, slot, limits, step, &input.table);
+            for (_, row) in chosen {
+                choice.kept.set(*row, step);
+                choice.order.push(*row);
+            }
+        }
+        first += width;
+    }
+    if ignored {
+        histogram_ignored(cx, &node.span, node.op.name);
+    }
+    Ok(choice)
+}
+
+/// The chosen ones of a group at a step, best first.
+fn pick<'c>(
+    selection: Selection,
+    candidates: &'c mut Vec<(f64, u32)>,
+    limits: &Limits,
+    step: u32,
+    table: &SeriesTable,
+) -> &'c [(f64, u32)] {
+    match limits {
+        Limits::Ratio(ratios) => {
+            let ratio = ratios[step as usize];
+            candidates.retain(|(_, row)| in_ratio(table.labels(*row).hash64(), ratio));
+            candidates
+        }
+        Limits::Count(counts) => {
+            let k = counts[step as usize].min(candidates.len());
+            let order = match selection {
+                Selection::TopK => by_value::<true>,
+                Selection::BottomK => by_value::<false>,
+                _ => return &candidates[..k],
+            };
+            if k > 0 && k < candidates.len() {
+                candidates.select_nth_unstable_by(k - 1, order);
+            }
+            candidates[..k].sort_unstable_by(order);
+            &candidates[..k]
+        }
+    }
+}
+
+/// Best first; NaN is worse than any number, and of equals the earlier series is better.
+fn by_value<const DESCENDING: bool>(a: &(f64, u32), b: &(f64, u32)) -> Ordering {
+    let values = match (a.0.is_nan(), b.0.is_nan()) {
+        (true, true) => Ordering::Equal,
+        (true, false) => Ordering::Greater,
+        (false, true) => Ordering::Less,
+        (false, false) if DESCENDING => b.0.total_cmp(&a.0),
+        (false, false) => a.0.total_cmp(&b.0),
+    };
+    // -0 and 0 are equal values.
+    let values = if a.0 == b.0 { Ordering::Equal } else { values };
+    values.then(a.1.cmp(&b.1))
+}
+
+/// A positive ratio takes the hashes from below, a negative one the rest of its complement.
+fn in_ratio(hash: u64, ratio: f64) -> bool {
+    let offset = hash as f64 / u64::MAX as f64;
+    if ratio >= 0.0 { offset < ratio } else { offset >= 1.0 + ratio }
+}
+
+/// An instant result keeps the order of choice.
+fn in_order(input: &Collected<'_>, order: &[u32]) -> Ready<'static> {
+    let mut block = SeriesBlock::absent(SeriesId(0), order.len() as u32, 1);
+    for (row, series) in order.iter().enumerate() {
+        if let Some(sample) = input.sample(*series, 0) {
+            block.set_sample(row as u32, 0, sample);
+        }
+    }
+    let series = order.iter().map(|r| input.table.series[*r as usize].clone()).collect();
+    let table = SeriesTable { series, unique: input.table.unique };
+    Ready::new(Arc::new(table), vec![block], None)
+}

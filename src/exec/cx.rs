@@ -1,0 +1,265 @@
+//! What every operator of one evaluation shares: the binding, the fetched series, the
+//! memory budget, the interrupt, and where annotations and statistics go.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use thiserror::Error;
+
+use super::annotate::Monotonicity;
+use crate::model::annotation::{Severity, Span};
+use crate::model::{Annotation, Annotations, StepGrid, TimestampMs};
+use crate::plan::Binding;
+use crate::storage::{RawSeries, StorageError};
+
+/// Why an evaluation stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub(crate) enum ExecError {
+    /// The query asks for what cannot be; the text is Prometheus'.
+    #[error("{0}")]
+    Query(String),
+    #[error("too many samples")]
+    TooManySamples,
+    #[error("canceled")]
+    Canceled,
+    #[error("timed out")]
+    TimedOut,
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+impl ExecError {
+    /// A query error of that text.
+    pub(crate) fn query(text: impl Into<String>) -> Self {
+        Self::Query(text.into())
+    }
+}
+
+pub(crate) type Result<T> = std::result::Result<T, ExecError>;
+
+/// Tells a running evaluation to stop. Set from outside, looked at often.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Interrupt(Arc<AtomicU8>);
+
+impl Interrupt {
+    /// Nobody waits for the answer any more.
+    pub(crate) fn cancel(&self) {
+        self.0.store(1, Ordering::Relaxed);
+    }
+
+    /// The time allowed is over.
+    pub(crate) fn time_out(&self) {
+        self.0.store(2, Ordering::Relaxed);
+    }
+}
+
+/// Settings of one evaluation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ExecOptions {
+    pub max_samples: usize,
+    pub delayed_names: bool,
+    pub use_start_timestamps: bool,
+    pub type_and_unit_labels: bool,
+    pub per_step_stats: bool,
+    /// Ranges of series may run on the thread pool.
+    pub parallel: bool,
+}
+
+/// What an evaluation cost.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ExecStats {
+    pub total_queryable_samples: u64,
+    pub samples_read: u64,
+    pub peak_samples: u64,
+    /// One entry per step of the query, when asked for.
+    pub queryable_per_step: Vec<u64>,
+    pub read_per_step: Vec<u64>,
+}
+
+/// The shared state of one evaluation.
+pub(crate) struct Cx {
+    pub binding: Binding,
+    /// Per request of the binding, the series found.
+    pub series: Vec<Vec<Arc<dyn RawSeries>>>,
+    pub options: ExecOptions,
+    pub budget: Budget,
+    interrupt: Interrupt,
+    annotations: Mutex<Annotations>,
+    pub monotonicity: Mutex<Monotonicity>,
+    queryable: AtomicU64,
+    read: AtomicU64,
+    per_step: Mutex<(Vec<u64>, Vec<u64>)>,
+}
+
+impl Cx {
+    pub(crate) fn new(
+        binding: Binding,
+        series: Vec<Vec<Arc<dyn RawSeries>>>,
+        options: ExecOptions,
+        interrupt: Interrupt,
+    ) -> Self {
+        Self {
+            binding,
+            series,
+            options,
+            budget: Budget::new(options.max_samples),
+            interrupt,
+            annotations: Mutex::default(),
+            monotonicity: Mutex::default(),
+            queryable: AtomicU64::new(0),
+            read: AtomicU64::new(0),
+            per_step: Mutex::default(),
+        }
+    }
+
+    /// Fails once the evaluation has been told to stop.
+    #[inline]
+    pub(crate) fn check(&self) -> Result<()> {
+        match self.interrupt.0.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            1 => Err(ExecError::Canceled),
+            _ => Err(ExecError::TimedOut),
+        }
+    }
+
+    pub(crate) fn warn(&self, span: &Span, text: String) {
+        self.annotate(Severity::Warning, span, format!("PromQL warning: {text}"));
+    }
+
+    pub(crate) fn info(&self, span: &Span, text: String) {
+        self.annotate(Severity::Info, span, format!("PromQL info: {text}"));
+    }
+
+    fn annotate(&self, severity: Severity, span: &Span, text: String) {
+        self.annotations.lock().add(Annotation { severity, text, span: Some(span.clone()) });
+    }
+
+    /// Everything that was noted, at the end.
+    pub(crate) fn take_annotations(&self) -> Annotations {
+        let mut all = std::mem::take(&mut *self.annotations.lock());
+        for annotation in self.monotonicity.lock().drain() {
+            all.add(annotation);
+        }
+        all
+    }
+
+    /// Counts samples that were looked at: `queryable` each time, `read` once each. The
+    /// counts are per step of `grid`; those of inner grids count for the query as a whole.
+    pub(crate) fn count_samples(&self, grid: StepGrid, counts: &SampleCounts) {
+        self.queryable.fetch_add(counts.queryable, Ordering::Relaxed);
+        self.read.fetch_add(counts.read, Ordering::Relaxed);
+        if !self.options.per_step_stats || grid != self.binding.grid {
+            return;
+        }
+        let mut per_step = self.per_step.lock();
+        per_step.0.resize(grid.len as usize, 0);
+        per_step.1.resize(grid.len as usize, 0);
+        for (step, (queryable, read)) in counts.per_step.iter().enumerate() {
+            per_step.0[step] += queryable;
+            per_step.1[step] += read;
+        }
+    }
+
+    /// The cost so far.
+    pub(crate) fn stats(&self) -> ExecStats {
+        let (queryable_per_step, read_per_step) = self.per_step.lock().clone();
+        ExecStats {
+            total_queryable_samples: self.queryable.load(Ordering::Relaxed),
+            samples_read: self.read.load(Ordering::Relaxed),
+            peak_samples: self.budget.peak.load(Ordering::Relaxed) as u64,
+            queryable_per_step,
+            read_per_step,
+        }
+    }
+
+    /// Time of the first step of the query.
+    pub(crate) fn start_ms(&self) -> TimestampMs {
+        self.binding.grid.start_ms
+    }
+}
+
+/// Samples an operator looked at, gathered without locks.
+#[derive(Debug, Default)]
+pub(crate) struct SampleCounts {
+    queryable: u64,
+    read: u64,
+    /// Empty unless asked for.
+    per_step: Vec<(u64, u64)>,
+}
+
+impl SampleCounts {
+    pub(crate) fn new(cx: &Cx, grid: StepGrid) -> Self {
+        let steps = if cx.options.per_step_stats { grid.len as usize } else { 0 };
+        Self { queryable: 0, read: 0, per_step: vec![(0, 0); steps] }
+    }
+
+    /// Notes that a step saw `queryable` samples, `read` of them for the first time.
+    #[inline]
+    pub(crate) fn add(&mut self, step: u32, queryable: u64, read: u64) {
+        self.queryable += queryable;
+        self.read += read;
+        if let Some(counts) = self.per_step.get_mut(step as usize) {
+            counts.0 += queryable;
+            counts.1 += read;
+        }
+    }
+}
+
+/// Samples held in memory at one time, over all threads of one evaluation.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    used: AtomicUsize,
+    peak: AtomicUsize,
+    max: usize,
+}
+
+impl Budget {
+    fn new(max: usize) -> Self {
+        Self { used: AtomicUsize::new(0), peak: AtomicUsize::new(0), max }
+    }
+
+    /// Takes `samples` from the budget until the answer is dropped.
+    pub(crate) fn hold(&self, samples: usize) -> Result<Hold<'_>> {
+        let mut hold = Hold { budget: self, samples: 0 };
+        hold.grow_to(samples)?;
+        Ok(hold)
+    }
+}
+
+/// A part of the budget in use.
+#[derive(Debug)]
+pub(crate) struct Hold<'a> {
+    budget: &'a Budget,
+    samples: usize,
+}
+
+impl Hold<'_> {
+    /// Raises what is held to at least `samples`.
+    pub(crate) fn grow_to(&mut self, samples: usize) -> Result<()> {
+        if samples <= self.samples {
+            return Ok(());
+        }
+        let more = samples - self.samples;
+        let used = self.budget.used.fetch_add(more, Ordering::Relaxed) + more;
+        self.samples = samples;
+        self.budget.peak.fetch_max(used, Ordering::Relaxed);
+        if used > self.budget.max { Err(ExecError::TooManySamples) } else { Ok(()) }
+    }
+
+    /// Takes over what another holds.
+    pub(crate) fn absorb(&mut self, mut other: Self) {
+        self.samples += std::mem::take(&mut other.samples);
+    }
+
+    /// Adds to what is held.
+    pub(crate) fn grow_by(&mut self, samples: usize) -> Result<()> {
+        self.grow_to(self.samples + samples)
+    }
+}
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(self.samples, Ordering::Relaxed);
+    }
+}

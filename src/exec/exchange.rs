@@ -1,0 +1,115 @@
+//! Parallelism: ranges of series run on the thread pool, and what they yield is put back
+//! in series order. How the series are cut depends on their number alone, never on the
+//! machine or on timing, so the same query always adds up in the same order.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::cx::{Cx, Hold, Result};
+use super::operator::{BoxOp, Collected, weight};
+use crate::vector::SeriesBlock;
+
+/// Slots of work that are worth a task of their own.
+const PART_WORK: u64 = 65_536;
+/// What a series costs beside its steps: finding and decoding its samples.
+const SERIES_WORK: u64 = 32;
+/// Most parts an input is cut into.
+const PARTS_MAX: u64 = 64;
+
+/// Consecutive ranges that cover `0..rows`, of equal size but for rounding.
+fn partition(rows: u32, steps: u32, parts_max: u64) -> Vec<Range<u32>> {
+    let work = u64::from(rows) * (u64::from(steps) + SERIES_WORK);
+    let parts =
+        (work / PART_WORK).clamp(1, parts_max.clamp(1, PARTS_MAX)).min(u64::from(rows.max(1)));
+    (0..parts)
+        .map(|i| {
+            let bound = |i: u64| (u64::from(rows) * i / parts) as u32;
+            bound(i)..bound(i + 1)
+        })
+        .collect()
+}
+
+/// Folds the blocks of an operator, one accumulator per part; the accumulators come back
+/// in series order.
+pub(crate) fn fold<'a, T: Send>(
+    cx: &'a Cx,
+    input: BoxOp<'a>,
+    steps: u32,
+    parts_max: u64,
+    make: impl Fn() -> Result<T> + Sync,
+    add: impl Fn(&mut T, SeriesBlock) -> Result<()> + Sync,
+) -> Result<Vec<T>> {
+    let drain = |mut part: BoxOp<'a>| -> Result<T> {
+        let mut acc = make()?;
+        while let Some(block) = part.next()? {
+            cx.check()?;
+            add(&mut acc, block)?;
+        }
+        Ok(acc)
+    };
+    let ranges = partition(input.series().len(), steps, parts_max);
+    if ranges.len() == 1 {
+        return Ok(vec![drain(input)?]);
+    }
+    match input.split(&ranges) {
+        Ok(parts) if cx.options.parallel => parts.into_par_iter().map(drain).collect(),
+        Ok(parts) => parts.into_iter().map(drain).collect(),
+        Err(whole) => Ok(vec![drain(whole)?]),
+    }
+}
+
+/// Everything an operator yields.
+pub(crate) fn collect<'a>(cx: &'a Cx, input: BoxOp<'a>, steps: u32) -> Result<Collected<'a>> {
+    let table = input.series().clone();
+    let make = || Ok((Vec::new(), cx.budget.hold(0)?));
+    let add = |acc: &mut (Vec<SeriesBlock>, Hold<'a>), block: SeriesBlock| {
+        acc.1.grow_by(weight(&block))?;
+        acc.0.push(block);
+        Ok(())
+    };
+    let parts = fold(cx, input, steps, PARTS_MAX, make, add)?;
+    let mut blocks = vec![];
+    let mut hold: Option<Hold<'a>> = None;
+    for (part, part_hold) in parts {
+        blocks.extend(part);
+        match &mut hold {
+            Some(hold) => hold.absorb(part_hold),
+            None => hold = Some(part_hold),
+        }
+    }
+    let hold = match hold {
+        Some(hold) => hold,
+        None => cx.budget.hold(0)?,
+    };
+    Ok(Collected::new(table, steps, blocks, hold))
+}
+
+/// Runs two pieces of work, in parallel where allowed.
+pub(crate) fn both<A: Send, B: Send>(
+    cx: &Cx,
+    a: impl FnOnce() -> A + Send,
+    b: impl FnOnce() -> B + Send,
+) -> (A, B) {
+    if cx.options.parallel { rayon::join(a, b) } else { (a(), b()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_cover_every_series_once_and_small_inputs_stay_whole() {
+        for rows in [0, 1, 100] {
+            let parts = partition(rows, 10, 64);
+            assert_eq!((parts.len(), parts[0].clone()), (1, 0..rows));
+        }
+        for rows in [10_000, 99_999] {
+            let parts = partition(rows, 361, 64);
+            assert!(parts.len() > 1 && parts.len() <= 64);
+            assert_eq!((parts[0].start, parts[parts.len() - 1].end), (0, rows));
+            assert!(parts.windows(2).all(|w| w[0].end == w[1].start));
+        }
+        assert_eq!(partition(10_000, 361, 2).len(), 2);
+    }
+}

@@ -1,0 +1,117 @@
+//! Results: what the operators yield, in the form a query answers with.
+
+use super::cx::{Cx, Result};
+use super::exchange;
+use super::open::open;
+use super::operator::{BoxOp, weight};
+use super::range::open_source;
+use super::scalar::values;
+use super::window::sweep;
+use crate::model::value::{Series, VectorSample};
+use crate::model::{Sample, Value};
+use crate::plan::Node;
+use crate::plan::node::RangeSource;
+use crate::vector::{RawSamples, SeriesBlock};
+
+/// Evaluates at the one step of the binding's grid.
+pub(crate) fn instant(cx: &Cx, root: &Node) -> Result<Value> {
+    let grid = cx.binding.grid;
+    let ts = cx.start_ms();
+    match root {
+        Node::Text(text) => Ok(Value::String { ts, value: text.clone() }),
+        Node::RangeResult(source) => range_result(cx, source),
+        node if node.is_scalar() => {
+            let value = values(cx, node, grid)?.first().copied().unwrap_or(f64::NAN);
+            Ok(Value::Scalar { ts, value })
+        }
+        node => {
+            let input = open(cx, node, grid)?;
+            let table = input.series().clone();
+            let make = || Ok((vec![], cx.budget.hold(0)?));
+            let parts = exchange::fold(cx, input, 1, u64::MAX, make, |acc, block| {
+                acc.1.grow_by(weight(&block))?;
+                for row in 0..block.rows {
+                    if let Some(sample) = block.sample(row, 0) {
+                        let labels = table.labels(block.first.0 + row).clone();
+                        acc.0.push(VectorSample { labels, ts, sample });
+                    }
+                }
+                Ok(())
+            })?;
+            Ok(Value::Vector(parts.into_iter().flat_map(|(samples, _)| samples).collect()))
+        }
+    }
+}
+
+/// Evaluates at every step of the binding's grid; the matrix is sorted by labels.
+pub(crate) fn range(cx: &Cx, root: &Node) -> Result<Value> {
+    let grid = cx.binding.grid;
+    if root.is_scalar() {
+        let points: Vec<_> = grid
+            .iter()
+            .zip(values(cx, root, grid)?)
+            .map(|(ts, v)| (ts, Sample::Float(v)))
+            .collect();
+        let labels = crate::model::Labels::empty();
+        let series = if points.is_empty() { vec![] } else { vec![Series { labels, points }] };
+        return Ok(Value::Matrix(series));
+    }
+    let input = open(cx, root, grid)?;
+    let mut matrix = drain(cx, input)?;
+    matrix.sort_by(|a, b| a.labels.cmp(&b.labels));
+    Ok(Value::Matrix(matrix))
+}
+
+fn drain<'a>(cx: &'a Cx, input: BoxOp<'a>) -> Result<Vec<Series>> {
+    let grid = cx.binding.grid;
+    let table = input.series().clone();
+    let make = || Ok((vec![], cx.budget.hold(0)?));
+    let parts = exchange::fold(cx, input, grid.len, u64::MAX, make, |acc, block| {
+        acc.1.grow_by(block.sample_count())?;
+        for row in 0..block.rows {
+            let points = points(&block, row, |step| grid.at(step));
+            if !points.is_empty() {
+                let labels = table.labels(block.first.0 + row).clone();
+                acc.0.push(Series { labels, points });
+            }
+        }
+        Ok(())
+    })?;
+    Ok(parts.into_iter().flat_map(|(series, _)| series).collect())
+}
+
+fn points(block: &SeriesBlock, row: u32, at: impl Fn(u32) -> i64) -> Vec<(i64, Sample)> {
+    let count = block.occupied(row).map(|w| w.count_ones() as usize).sum();
+    let mut points = Vec::with_capacity(count);
+    points
+        .extend(block.occupied_steps(row).filter_map(|s| block.sample(row, s).map(|v| (at(s), v))));
+    points
+}
+
+/// A range vector: the samples of one window, at their own times.
+fn range_result(cx: &Cx, source: &RangeSource) -> Result<Value> {
+    let grid = cx.binding.grid;
+    let mut source = open_source(cx, source, grid)?;
+    let mut raw = RawSamples::default();
+    let mut hold = cx.budget.hold(0)?;
+    let mut matrix = vec![];
+    for row in 0..source.table.len() {
+        cx.check()?;
+        source.samples.load(row, &mut raw)?;
+        let mut points: Vec<(i64, Sample)> = vec![];
+        sweep(&raw, grid, source.shape, |_, seen| {
+            let window = seen.window;
+            points.extend(window.ts.iter().zip(window.vs).map(|(t, v)| (*t, Sample::Float(*v))));
+            points.extend(window.hist.iter().map(|(t, h)| (*t, Sample::Histogram(h.clone()))));
+            Ok::<(), super::ExecError>(())
+        })?;
+        if points.is_empty() {
+            continue;
+        }
+        hold.grow_by(points.len())?;
+        points.sort_by_key(|(ts, _)| *ts);
+        matrix.push(Series { labels: source.table.labels(row).clone(), points });
+    }
+    matrix.sort_by(|a, b| a.labels.cmp(&b.labels));
+    Ok(Value::Matrix(matrix))
+}

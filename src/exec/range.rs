@@ -1,0 +1,313 @@
+//! Range functions: a kernel over the window of each series at each step. Windows come
+//! from raw samples of a selector or from the steps of a subquery.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::annotate::RangeNotes;
+use super::cx::{Cx, ExecError, Hold, Result, SampleCounts};
+use super::open::open;
+use super::operator::{BoxOp, Operator, SeriesTable, rows_per_block};
+use super::scalar::step_rows;
+use super::select::{histogram_samples, table_of};
+use super::window::{WindowShape, sweep};
+use crate::functions::{Flags, FunctionSpec, Kernel, RangeArgs, RangeKernel, WindowMode};
+use crate::model::StepGrid;
+use crate::model::histogram::CounterResetHint;
+use crate::parser::ast::RangeExtension;
+use crate::plan::BoundSelect;
+use crate::plan::node::{RangeCall, RangeSource};
+use crate::storage::RawSeries;
+use crate::vector::{RawSamples, SeriesBlock, SeriesId};
+
+/// Where the raw samples of a row come from.
+pub(crate) enum Samples<'a> {
+    Stored {
+        series: &'a [Arc<dyn RawSeries>],
+        bound: BoundSelect,
+        hold: Hold<'a>,
+    },
+    /// `block` is the one being read and the next of its rows.
+    Steps {
+        input: BoxOp<'a>,
+        grid: StepGrid,
+        block: Option<Box<(SeriesBlock, u32)>>,
+    },
+}
+
+/// A range source opened: its series, its windows and its samples.
+pub(crate) struct OpenSource<'a> {
+    pub table: Arc<SeriesTable>,
+    pub shape: WindowShape,
+    pub mode: WindowMode,
+    pub samples: Samples<'a>,
+}
+
+/// Opens a range source on a grid.
+pub(crate) fn open_source<'a>(
+    cx: &'a Cx,
+    source: &'a RangeSource,
+    grid: StepGrid,
+) -> Result<OpenSource<'a>> {
+    match source {
+        RangeSource::Select(select) => {
+            let bound = cx.binding.selects[select.id];
+            let lookback_ms = cx.binding.lookback_ms;
+            let (mode, before_ms, after_ms) = match select.extension {
+                None => (WindowMode::Plain, 0, 0),
+                Some(RangeExtension::Anchored) => (WindowMode::Anchored, lookback_ms, 0),
+                Some(RangeExtension::Smoothed) => (WindowMode::Smoothed, lookback_ms, lookback_ms),
+            };
+            let (at_ms, offset_ms, range_ms) = (bound.at_ms, bound.offset_ms, bound.range_ms);
+            let series: &[_] = &cx.series[bound.request];
+            Ok(OpenSource {
+                table: table_of(series),
+                shape: WindowShape { at_ms, offset_ms, range_ms, before_ms, after_ms },
+                mode,
+                samples: Samples::Stored { series, bound, hold: cx.budget.hold(0)? },
+            })
+        }
+        RangeSource::Subquery(sub) => {
+            let bound = cx.binding.subqueries[sub.id];
+            // Outside of a step-invariant part the inner grid was bound to this very grid.
+            debug_assert!(grid.len > 0 || bound.grid.len == 0);
+            let input = open(cx, &sub.input, bound.grid)?;
+            let (at_ms, offset_ms, range_ms) = (bound.at_ms, bound.offset_ms, bound.range_ms);
+            Ok(OpenSource {
+                table: input.series().clone(),
+                shape: WindowShape { at_ms, offset_ms, range_ms, before_ms: 0, after_ms: 0 },
+                mode: WindowMode::Plain,
+                samples: Samples::Steps { input, grid: bound.grid, block: None },
+            })
+        }
+    }
+}
+
+impl<'a> Samples<'a> {
+    /// Loads the samples of the next row into `raw`, without staleness markers.
+    pub(crate) fn load(&mut self, row: u32, raw: &mut RawSamples) -> Result<()> {
+        raw.clear();
+        match self {
+            Self::Stored { series, bound, hold } => {
+                series[row as usize].read_into(bound.from_ms, bound.to_ms, raw)?;
+                raw.drop_stale();
+                hold.grow_to(raw.len())
+            }
+            Self::Steps { input, grid, block } => {
+                while block.as_ref().is_none_or(|b| b.1 == b.0.rows) {
+                    match input.next()? {
+                        Some(next) => *block = Some(Box::new((next, 0))),
+                        None => return Ok(()),
+                    }
+                }
+                if let Some((block, next)) = block.as_deref_mut() {
+                    steps_to_samples(block, *next, *grid, raw);
+                    *next += 1;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn split(self, cx: &'a Cx, ranges: &[Range<u32>]) -> std::result::Result<Vec<Self>, Self> {
+        match self {
+            Self::Stored { series, bound, hold } => {
+                let parts: Result<Vec<Self>> = ranges
+                    .iter()
+                    .map(|_| Ok(Self::Stored { series, bound, hold: cx.budget.hold(0)? }))
+                    .collect();
+                parts.map_err(|_| Self::Stored { series, bound, hold })
+            }
+            Self::Steps { input, grid, block } => match input.split(ranges) {
+                Ok(parts) => Ok(parts
+                    .into_iter()
+                    .map(|input| Self::Steps { input, grid, block: None })
+                    .collect()),
+                Err(input) => Err(Self::Steps { input, grid, block }),
+            },
+        }
+    }
+}
+
+/// A row of a subquery's result as if it had been stored at its steps.
+fn steps_to_samples(block: &SeriesBlock, row: u32, grid: StepGrid, raw: &mut RawSamples) {
+    let values = block.row(row);
+    for step in block.present.ones(row) {
+        raw.push(grid.at(step), values[step as usize]);
+    }
+    if block.histograms.is_none() {
+        return;
+    }
+    for step in block.occupied_steps(row) {
+        let Some(h) = block.histogram(row, step) else { continue };
+        let mut h = h.clone();
+        // What a hint says about the sample before it does not hold between steps.
+        if matches!(h.counter_reset_hint, CounterResetHint::Reset | CounterResetHint::NotReset) {
+            Arc::make_mut(&mut h).counter_reset_hint = CounterResetHint::Unknown;
+        }
+        raw.hist.push((grid.at(step), h));
+    }
+}
+
+/// Scalar arguments of every step.
+struct Scalars {
+    per_step: usize,
+    values: Vec<f64>,
+}
+
+impl Scalars {
+    fn at(&self, step: u32) -> &[f64] {
+        let first = step as usize * self.per_step;
+        &self.values[first..first + self.per_step]
+    }
+}
+
+/// See the module.
+struct RangeOp<'a> {
+    cx: &'a Cx,
+    grid: StepGrid,
+    kernel: RangeKernel,
+    scalars: Arc<Scalars>,
+    table: Arc<SeriesTable>,
+    shape: WindowShape,
+    mode: WindowMode,
+    samples: Samples<'a>,
+    rows: Range<u32>,
+    raw: RawSamples,
+    notes: RangeNotes<'a>,
+}
+
+/// Opens a range function.
+pub(crate) fn open_range<'a>(cx: &'a Cx, call: &'a RangeCall, grid: StepGrid) -> Result<BoxOp<'a>> {
+    let Kernel::Range { kernel, check } = call.function.kernel else {
+        unreachable!("BUG: a range call has a range kernel")
+    };
+    if let RangeSource::Select(select) = &call.source {
+        check_extension(select.extension, call.function)?;
+    }
+    let (values, per_step) = step_rows(cx, &call.scalars, grid)?;
+    let scalars = Scalars { per_step, values };
+    let source = open_source(cx, &call.source, grid)?;
+    if let Some(check) = check
+        && !source.table.is_empty()
+    {
+        (0..grid.len).try_for_each(|step| check(scalars.at(step))).map_err(ExecError::Query)?;
+    }
+    Ok(Box::new(RangeOp {
+        cx,
+        grid,
+        kernel,
+        scalars: Arc::new(scalars),
+        rows: 0..source.table.len(),
+        table: source.table,
+        shape: source.shape,
+        mode: source.mode,
+        samples: source.samples,
+        raw: RawSamples::default(),
+        notes: RangeNotes { cx, call },
+    }))
+}
+
+/// Functions that know what to do with samples beyond their window.
+fn check_extension(extension: Option<RangeExtension>, function: &FunctionSpec) -> Result<()> {
+    let (word, allowed): (_, &[&str]) = match extension {
+        None => return Ok(()),
+        Some(RangeExtension::Anchored) => {
+            ("anchored", &["changes", "delta", "increase", "rate", "resets"])
+        }
+        Some(RangeExtension::Smoothed) => ("smoothed", &["delta", "increase", "rate"]),
+    };
+    if allowed.contains(&function.name) {
+        return Ok(());
+    }
+    Err(ExecError::query(format!(
+        "{word} modifier can only be used with: {} - not with {}",
+        allowed.join(", "),
+        function.name
+    )))
+}
+
+impl RangeOp<'_> {
+    fn fill(&mut self, block: &mut SeriesBlock, row: u32, counts: &mut SampleCounts) -> Result<()> {
+        let (raw, scalars) = (&self.raw, &self.scalars);
+        let mut flags = Flags::default();
+        let mut args = RangeArgs {
+            scalars: &[],
+            range_ms: self.shape.range_ms,
+            mode: self.mode,
+            use_start_timestamps: self.cx.options.use_start_timestamps,
+        };
+        sweep(raw, self.grid, self.shape, |step, seen| {
+            let window = &seen.window;
+            if window.ts.is_empty() && window.hist.is_empty() {
+                return Ok(());
+            }
+            let weigh = |hist: &[(i64, Arc<crate::model::FloatHistogram>)]| {
+                hist.iter().map(|(_, h)| histogram_samples(h)).sum::<u64>()
+            };
+            let read = seen.new_floats.len() as u64 + weigh(&raw.hist[seen.new_hist.clone()]);
+            counts.add(step, window.ts.len() as u64 + weigh(window.hist), read);
+            args.scalars = scalars.at(step);
+            if let Some(sample) = (self.kernel)(window, &args, &mut flags) {
+                block.set_sample(row, step, sample);
+            }
+            Ok::<(), ExecError>(())
+        })?;
+        if flags != Flags::default() {
+            let series = &self.table.series[(block.first.0 + row) as usize];
+            self.notes.note(flags, &series.labels, |step| scalars.at(step), self.grid.len);
+        }
+        Ok(())
+    }
+}
+
+impl<'a> Operator<'a> for RangeOp<'a> {
+    fn series(&self) -> &Arc<SeriesTable> {
+        &self.table
+    }
+
+    fn next(&mut self) -> Result<Option<SeriesBlock>> {
+        if self.rows.is_empty() || self.grid.len == 0 {
+            return Ok(None);
+        }
+        let first = self.rows.start;
+        let rows = rows_per_block(self.grid.len).min(self.rows.end - first);
+        let mut block = SeriesBlock::absent(SeriesId(first), rows, self.grid.len);
+        let mut counts = SampleCounts::new(self.cx, self.grid);
+        for row in 0..rows {
+            if row % 8 == 0 {
+                self.cx.check()?;
+            }
+            self.samples.load(first + row, &mut self.raw)?;
+            self.fill(&mut block, row, &mut counts)?;
+        }
+        self.cx.count_samples(self.grid, &counts);
+        self.rows.start += rows;
+        Ok(Some(block))
+    }
+
+    fn split(
+        self: Box<Self>,
+        ranges: &[Range<u32>],
+    ) -> std::result::Result<Vec<BoxOp<'a>>, BoxOp<'a>> {
+        let this = *self;
+        match this.samples.split(this.cx, ranges) {
+            Ok(parts) => Ok(parts
+                .into_iter()
+                .zip(ranges)
+                .map(|(samples, rows)| {
+                    Box::new(Self {
+                        samples,
+                        rows: rows.clone(),
+                        table: this.table.clone(),
+                        scalars: this.scalars.clone(),
+                        raw: RawSamples::default(),
+                        notes: this.notes,
+                        ..this
+                    }) as BoxOp<'a>
+                })
+                .collect()),
+            Err(samples) => Err(Box::new(Self { samples, ..this })),
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! Rewrites of a plan. Each keeps the result, and says in its own file why.
+
+mod fold;
+mod invariant;
+mod unique;
+
+use super::node::{Node, RangeSource};
+
+/// Runs every pass in the order in which each makes work for the next.
+pub(super) fn run(root: Node) -> Node {
+    let root = fold::fold(root);
+    let root = unique::unique(root);
+    invariant::hoist(root)
+}
+
+/// Gives selectors and subqueries their dense numbers; returns how many there are of each.
+pub(super) fn number(root: &mut Node) -> (usize, usize) {
+    fn walk(node: &mut Node, counts: &mut (usize, usize)) {
+        match node {
+            Node::Select(select) => take(&mut select.id, &mut counts.0),
+            Node::Info(info) => take(&mut info.select.id, &mut counts.0),
+            _ => match node.range_source_mut() {
+                Some(RangeSource::Select(select)) => take(&mut select.id, &mut counts.0),
+                Some(RangeSource::Subquery(sub)) => take(&mut sub.id, &mut counts.1),
+                None => {}
+            },
+        }
+        for child in node.children_mut() {
+            walk(child, counts);
+        }
+    }
+    fn take(id: &mut usize, next: &mut usize) {
+        *id = *next;
+        *next += 1;
+    }
+    let mut counts = (0, 0);
+    walk(root, &mut counts);
+    counts
+}

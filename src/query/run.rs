@@ -1,0 +1,226 @@
+//! One evaluation: bind, fetch, execute. Fetching is asynchronous; execution is not, and
+//! runs in place when the input is small and on a blocking thread otherwise.
+
+use std::sync::Arc;
+
+use futures_util::future::try_join_all;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{Engine, PreparedQuery, QueryError, QueryResult, QueryStats, RunOptions};
+use crate::exec::{self, Cx, ExecError, ExecOptions, ExecStats, Interrupt};
+use crate::model::annotation::Severity;
+use crate::model::{Annotation, Annotations, StepGrid, Value};
+use crate::plan::{BindOptions, Binding, Plan};
+use crate::storage::{RawSeries, SelectHints, SelectRequest, Source};
+
+/// Series times steps up to which a query runs where it is: a hop to another thread
+/// costs more than this much work.
+const SMALL_WORK: u64 = 4096;
+
+/// Names of the phases in "query timed out in ..." and "query was canceled in ...".
+const EXECUTION: &str = "query execution";
+const EVALUATION: &str = "expression evaluation";
+
+/// What `PreparedQuery::{instant, range}` differ in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shape {
+    Instant,
+    Range,
+}
+
+/// Runs a query under the engine's limits, its own timeout and its caller's patience.
+pub(super) async fn run(
+    query: &PreparedQuery,
+    source: &Arc<dyn Source>,
+    grid: StepGrid,
+    shape: Shape,
+    options: &RunOptions,
+) -> Result<QueryResult, QueryError> {
+    let engine = &query.engine;
+    let limit = options.timeout.unwrap_or(engine.options.timeout).min(engine.options.timeout);
+    let interrupt = Interrupt::default();
+    // A caller that drops the future stops the evaluation as well.
+    let _stop = StopOnDrop(interrupt.clone());
+    tokio::select! {
+        biased;
+        result = evaluate(query, source, grid, shape, options, interrupt.clone()) => result,
+        () = options.cancel.cancelled() => Err(QueryError::Canceled(EXECUTION)),
+        () = tokio::time::sleep(limit) => {
+            interrupt.time_out();
+            Err(QueryError::Timeout(EXECUTION))
+        }
+    }
+}
+
+struct StopOnDrop(Interrupt);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+async fn evaluate(
+    query: &PreparedQuery,
+    source: &Arc<dyn Source>,
+    grid: StepGrid,
+    shape: Shape,
+    options: &RunOptions,
+    interrupt: Interrupt,
+) -> Result<QueryResult, QueryError> {
+    let engine = &query.engine;
+    let clock = Stopwatch::new(engine);
+    let permit = engine.slots.clone().acquire_owned().await;
+    let permit = permit.expect("BUG: the engine never closes its semaphore");
+    let queued = clock.seconds();
+    let lookback_ms =
+        options.lookback_ms.filter(|ms| *ms > 0).unwrap_or(engine.options.lookback_ms);
+    let binding = query
+        .plan
+        .bind(
+            grid,
+            BindOptions {
+                lookback_ms,
+                default_step_ms: engine.default_subquery_step_ms(),
+                end_ms: options.end_ms.unwrap_or(grid.end_ms()).max(grid.end_ms()),
+            },
+        )
+        .map_err(QueryError::Invalid)?;
+    let (series, warnings) = fetch(source, &binding).await?;
+    let prepared = clock.seconds();
+    let work = series.iter().map(Vec::len).sum::<usize>() as u64 * u64::from(grid.len.max(1));
+    let small = work <= SMALL_WORK && query.plan.subqueries() == 0;
+    let exec_options = ExecOptions {
+        max_samples: engine.options.max_samples,
+        delayed_names: engine.options.delayed_name_removal,
+        use_start_timestamps: engine.options.use_start_timestamps,
+        type_and_unit_labels: engine.options.type_and_unit_labels,
+        per_step_stats: options.per_step_stats && engine.options.per_step_stats,
+        parallel: !small && engine.options.parallel,
+    };
+    let job = Job {
+        plan: query.plan.clone(),
+        cx: Cx::new(binding, series, exec_options, interrupt),
+        shape,
+        _permit: permit,
+    };
+    let done = if small {
+        job.run()
+    } else {
+        let joined = tokio::task::spawn_blocking(move || job.run()).await;
+        joined.map_err(|e| QueryError::Execution(format!("unexpected error: {e}")))?
+    };
+    let (value, mut annotations, stats) = done.map_err(query_error)?;
+    for text in warnings {
+        annotations.add(Annotation { severity: Severity::Warning, text, span: None });
+    }
+    let total = clock.seconds();
+    let stats = QueryStats {
+        queue_seconds: queued,
+        prepare_seconds: prepared - queued,
+        inner_eval_seconds: total - prepared,
+        result_sort_seconds: 0.0,
+        eval_total_seconds: total - queued,
+        exec_total_seconds: total,
+        ..sample_stats(stats, grid, exec_options.per_step_stats)
+    };
+    Ok(QueryResult { value, annotations, stats })
+}
+
+/// Everything an evaluation needs, to be moved to another thread.
+struct Job {
+    plan: Arc<Plan>,
+    cx: Cx,
+    shape: Shape,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Job {
+    fn run(self) -> Result<(Value, Annotations, ExecStats), ExecError> {
+        let value = match self.shape {
+            Shape::Instant => exec::instant(&self.cx, &self.plan.root)?,
+            Shape::Range => exec::range(&self.cx, &self.plan.root)?,
+        };
+        Ok((value, self.cx.take_annotations(), self.cx.stats()))
+    }
+}
+
+/// Selects all series at once, each distinct need a single time.
+async fn fetch(
+    source: &Arc<dyn Source>,
+    binding: &Binding,
+) -> Result<(Vec<Vec<Arc<dyn RawSeries>>>, Vec<String>), QueryError> {
+    let requests: Vec<SelectRequest> = binding
+        .requests
+        .iter()
+        .map(|r| SelectRequest {
+            matchers: r.matchers.clone(),
+            from_ms: r.from_ms,
+            to_ms: r.to_ms,
+            hints: SelectHints {
+                step_ms: r.step_ms,
+                range_ms: r.range_ms,
+                function: r.hints.function.to_owned(),
+                grouping: r.hints.grouping.clone(),
+                by: r.hints.by,
+                limit: 0,
+            },
+        })
+        .collect();
+    let selects = requests.iter().map(|request| async {
+        // An empty interval needs nobody's help.
+        if request.from_ms > request.to_ms {
+            return Ok(Default::default());
+        }
+        source.select(request).await
+    });
+    let sets = try_join_all(selects).await?;
+    let mut warnings = vec![];
+    let mut series = Vec::with_capacity(sets.len());
+    for set in sets {
+        warnings.extend(set.warnings);
+        series.push(set.series);
+    }
+    Ok((series, warnings))
+}
+
+fn query_error(error: ExecError) -> QueryError {
+    match error {
+        ExecError::Query(text) => QueryError::Execution(text),
+        ExecError::TooManySamples => QueryError::TooManySamples,
+        ExecError::Canceled => QueryError::Canceled(EVALUATION),
+        ExecError::TimedOut => QueryError::Timeout(EVALUATION),
+        ExecError::Storage(e) => QueryError::Storage(e),
+    }
+}
+
+fn sample_stats(stats: ExecStats, grid: StepGrid, per_step: bool) -> QueryStats {
+    let timed = |mut counts: Vec<u64>| {
+        counts.resize(grid.len as usize, 0);
+        grid.iter().zip(counts).collect::<Vec<_>>()
+    };
+    QueryStats {
+        total_queryable_samples: stats.total_queryable_samples,
+        samples_read: stats.samples_read,
+        peak_samples: stats.peak_samples,
+        total_queryable_samples_per_step: per_step.then(|| timed(stats.queryable_per_step)),
+        samples_read_per_step: per_step.then(|| timed(stats.read_per_step)),
+        ..QueryStats::default()
+    }
+}
+
+/// Time since its making, by the engine's clock; stands still when it has none.
+struct Stopwatch<'a> {
+    engine: &'a Engine,
+    start_ns: u64,
+}
+
+impl<'a> Stopwatch<'a> {
+    fn new(engine: &'a Engine) -> Self {
+        Self { engine, start_ns: engine.monotonic_ns() }
+    }
+
+    fn seconds(&self) -> f64 {
+        self.engine.monotonic_ns().saturating_sub(self.start_ns) as f64 / 1e9
+    }
+}

@@ -1,0 +1,349 @@
+//! Gorilla-compressed float samples in Prometheus' chunk encoding 1 (`XOR`).
+//!
+//! ```text
+//! ┌──────────────┬────────────┬──────────┬──────────────┬────────────────┬─────────────────┬───┐
+//! │ count 2B BE  │ t0 varint  │ v0 8B BE │ t1-t0 uvarint│ v1 xor bits    │ t2 dod, v2 xor  │...│
+//! └──────────────┴────────────┴──────────┴──────────────┴────────────────┴─────────────────┴───┘
+//! ```
+//! From the second value on fields are bits, most significant first, without alignment.
+//!
+//! Delta of deltas `d` of timestamps, by the first prefix that fits:
+//! `0` (d = 0), `10` + 14 bits, `110` + 17 bits, `1110` + 20 bits, `1111` + 64 bits.
+//! An n-bit field holds `-(2^(n-1)-1) ..= 2^(n-1)`, so its top half means `d - 2^n`.
+//!
+//! Value bits `x = v ^ previous`: `0` (x = 0); `10` + the bits inside the previous window
+//! of leading and trailing zeros; `11` + leading zeros (5 bits, capped at 31) + number of
+//! significant bits (6 bits, 0 means 64) + those bits.
+
+use super::bits::{BitReader, BitWriter};
+use crate::model::TimestampMs;
+use crate::storage::tsdb::encoding::{Put, unzigzag};
+
+/// Leading zeros that say "no window yet".
+const NO_WINDOW: u8 = 0xff;
+
+/// A chunk being written.
+#[derive(Clone, Debug)]
+pub(crate) struct XorAppender {
+    bits: BitWriter,
+    count: u16,
+    ts: TimestampMs,
+    value: u64,
+    delta: u64,
+    leading: u8,
+    trailing: u8,
+}
+
+impl Default for XorAppender {
+    fn default() -> Self {
+        let mut bytes = Vec::with_capacity(128);
+        bytes.extend_from_slice(&[0, 0]);
+        Self {
+            bits: BitWriter::after(bytes),
+            count: 0,
+            ts: 0,
+            value: 0,
+            delta: 0,
+            leading: NO_WINDOW,
+            trailing: 0,
+        }
+    }
+}
+
+impl XorAppender {
+    /// The chunk so far, complete after every `push`.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.bits.bytes()
+    }
+
+    /// Bytes allocated.
+    pub(crate) fn capacity(&self) -> usize {
+        self.bits.capacity()
+    }
+
+    /// Ends the chunk.
+    pub(crate) fn finish(self) -> Box<[u8]> {
+        self.bits.into_bytes().into_boxed_slice()
+    }
+
+    pub(crate) fn count(&self) -> u16 {
+        self.count
+    }
+
+    /// Appends a sample; `ts` is after the previous one and the chunk holds fewer than
+    /// 65,535 samples, both of which the head guarantees.
+    pub(crate) fn push(&mut self, ts: TimestampMs, value: f64) {
+        let value = value.to_bits();
+        match self.count {
+            0 => self.push_first(ts, value),
+            1 => {
+                self.delta = ts.wrapping_sub(self.ts) as u64;
+                let mut delta = Vec::with_capacity(10);
+                delta.put_uvarint(self.delta);
+                for byte in delta {
+                    self.bits.write(u64::from(byte), 8);
+                }
+                self.push_value(value);
+            }
+            _ => {
+                let delta = ts.wrapping_sub(self.ts) as u64;
+                self.push_delta_of_delta(delta.wrapping_sub(self.delta) as i64);
+                self.delta = delta;
+                self.push_value(value);
+            }
+        }
+        self.ts = ts;
+        self.value = value;
+        self.count += 1;
+        self.bits.bytes_mut()[..2].copy_from_slice(&self.count.to_be_bytes());
+    }
+
+    fn push_first(&mut self, ts: TimestampMs, value: u64) {
+        let mut first = Vec::with_capacity(10);
+        first.put_varint(ts);
+        for byte in first {
+            self.bits.write(u64::from(byte), 8);
+        }
+        self.bits.write(value, 64);
+    }
+
+    fn push_delta_of_delta(&mut self, d: i64) {
+        let fits = |bits: u32| -((1 << (bits - 1)) - 1) <= d && d <= 1 << (bits - 1);
+        if d == 0 {
+            self.bits.write(0, 1);
+        } else if fits(14) {
+            self.bits.write(0b10, 2);
+            self.bits.write(d as u64, 14);
+        } else if fits(17) {
+            self.bits.write(0b110, 3);
+            self.bits.write(d as u64, 17);
+        } else if fits(20) {
+            self.bits.write(0b1110, 4);
+            self.bits.write(d as u64, 20);
+        } else {
+            self.bits.write(0b1111, 4);
+            self.bits.write(d as u64, 64);
+        }
+    }
+
+    fn push_value(&mut self, value: u64) {
+        let x = value ^ self.value;
+        if x == 0 {
+            self.bits.write(0, 1);
+            return;
+        }
+        let leading = (x.leading_zeros() as u8).min(31);
+        let trailing = x.trailing_zeros() as u8;
+        if self.leading != NO_WINDOW && leading >= self.leading && trailing >= self.trailing {
+            self.bits.write(0b10, 2);
+            let significant = 64 - u32::from(self.leading) - u32::from(self.trailing);
+            self.bits.write(x >> self.trailing, significant);
+            return;
+        }
+        self.leading = leading;
+        self.trailing = trailing;
+        let significant = 64 - u32::from(leading) - u32::from(trailing);
+        self.bits.write(0b11, 2);
+        self.bits.write(u64::from(leading), 5);
+        // 64 significant bits need a seventh bit; as 0 never occurs, 0 stands for 64.
+        self.bits.write(u64::from(significant), 6);
+        self.bits.write(x >> trailing, significant);
+    }
+}
+
+/// The samples of a chunk in time order. Ends early when the bytes do: [`XorIter::broken`]
+/// then tells.
+#[derive(Clone, Debug)]
+pub(crate) struct XorIter<'a> {
+    bits: BitReader<'a>,
+    left: u16,
+    read: u16,
+    ts: TimestampMs,
+    value: u64,
+    delta: u64,
+    leading: u32,
+    trailing: u32,
+    broken: bool,
+}
+
+impl<'a> XorIter<'a> {
+    pub(crate) fn new(chunk: &'a [u8]) -> Self {
+        let (count, rest, broken) = match chunk.split_first_chunk::<2>() {
+            Some((count, rest)) => (u16::from_be_bytes(*count), rest, false),
+            None => (0, &[][..], true),
+        };
+        Self {
+            bits: BitReader::new(rest),
+            left: count,
+            read: 0,
+            ts: 0,
+            value: 0,
+            delta: 0,
+            leading: 0,
+            trailing: 0,
+            broken,
+        }
+    }
+
+    /// True when the bytes ended before the announced number of samples.
+    pub(crate) fn broken(&self) -> bool {
+        self.broken
+    }
+
+    fn advance(&mut self) -> Option<()> {
+        match self.read {
+            0 => {
+                self.ts = unzigzag(self.bits.uvarint()?);
+                self.value = self.bits.read(64)?;
+            }
+            1 => {
+                self.delta = self.bits.uvarint()?;
+                self.ts = self.ts.wrapping_add(self.delta as i64);
+                self.read_value()?;
+            }
+            _ => {
+                let d = self.read_delta_of_delta()?;
+                self.delta = self.delta.wrapping_add(d as u64);
+                self.ts = self.ts.wrapping_add(self.delta as i64);
+                self.read_value()?;
+            }
+        }
+        self.read += 1;
+        Some(())
+    }
+
+    #[inline]
+    fn read_delta_of_delta(&mut self) -> Option<i64> {
+        if !self.bits.bit()? {
+            return Some(0);
+        }
+        let size = if !self.bits.bit()? {
+            14
+        } else if !self.bits.bit()? {
+            17
+        } else if !self.bits.bit()? {
+            20
+        } else {
+            return self.bits.read(64).map(|d| d as i64);
+        };
+        let field = self.bits.read(size)? as i64;
+        Some(if field > 1 << (size - 1) { field - (1 << size) } else { field })
+    }
+
+    #[inline]
+    fn read_value(&mut self) -> Option<()> {
+        if !self.bits.bit()? {
+            return Some(());
+        }
+        if self.bits.bit()? {
+            self.leading = self.bits.read(5)? as u32;
+            let significant = match self.bits.read(6)? as u32 {
+                0 => 64,
+                n => n,
+            };
+            self.trailing = 64u32.checked_sub(self.leading + significant)?;
+        }
+        let significant = 64 - self.leading - self.trailing;
+        self.value ^= self.bits.read(significant)? << self.trailing;
+        Some(())
+    }
+}
+
+impl Iterator for XorIter<'_> {
+    type Item = (TimestampMs, f64);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.left == 0 {
+            return None;
+        }
+        self.left -= 1;
+        if self.advance().is_none() {
+            self.broken = true;
+            self.left = 0;
+            return None;
+        }
+        Some((self.ts, f64::from_bits(self.value)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn check(samples: &[(i64, f64)]) {
+        let mut appender = XorAppender::default();
+        for (ts, v) in samples {
+            appender.push(*ts, *v);
+        }
+        assert_eq!(usize::from(appender.count()), samples.len());
+        let chunk = appender.finish();
+        let mut iter = XorIter::new(&chunk);
+        let read: Vec<_> = iter.by_ref().map(|(t, v)| (t, v.to_bits())).collect();
+        let expected: Vec<_> = samples.iter().map(|(t, v)| (*t, v.to_bits())).collect();
+        assert_eq!(read, expected);
+        assert!(!iter.broken());
+    }
+
+    #[test]
+    fn every_timestamp_field_width_round_trips_at_its_limits() {
+        let deltas_of_deltas = [
+            0,
+            1,
+            -1,
+            8191,
+            8192,
+            8193,
+            -8191,
+            -8192,
+            65535,
+            65536,
+            65537,
+            -65535,
+            -65536,
+            524_287,
+            524_288,
+            524_289,
+            -524_287,
+            -524_288,
+            1 << 40,
+        ];
+        for d in deltas_of_deltas {
+            let step = 1 << 41;
+            check(&[(-5, 1.0), (step, 1.5), (2 * step + 5 + d, f64::NAN), (4 * step, -0.0)]);
+        }
+    }
+
+    #[test]
+    fn a_known_chunk_has_prometheus_bytes() {
+        let mut a = XorAppender::default();
+        a.push(1, 1.0);
+        a.push(2, 1.0);
+        a.push(3, 1.0);
+        // count 3, t0 = 1 (zig-zag 2), 1.0, delta 1, then the bits 0 (same), 0 (dod), 0 (same).
+        let expected = [0, 3, 2, 0x3f, 0xf0, 0, 0, 0, 0, 0, 0, 1, 0];
+        assert_eq!(a.bytes(), expected);
+    }
+
+    proptest! {
+        #[test]
+        fn any_samples_round_trip(
+            start in -1_000_000_000_000i64..1_000_000_000_000,
+            steps in prop::collection::vec((1i64..100_000_000, any::<u64>()), 0..240),
+        ) {
+            let mut ts = start;
+            let samples: Vec<_> = steps
+                .iter()
+                .map(|(d, v)| { ts += d; (ts, f64::from_bits(*v)) })
+                .collect();
+            check(&samples);
+        }
+
+        #[test]
+        fn any_bytes_decode_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let count = XorIter::new(&bytes).count();
+            prop_assert!(count <= 65_535);
+        }
+    }
+}

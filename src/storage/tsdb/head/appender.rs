@@ -1,0 +1,355 @@
+//! Batches: collected without touching the series, checked, logged, then applied at once.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rustc_hash::{FxBuildHasher, FxHashSet};
+
+use crate::model::metadata::Metadata;
+use crate::model::value::is_stale_nan;
+use crate::model::{FloatHistogram, Labels, TimestampMs};
+use crate::storage::tsdb::validate::check_histogram;
+use crate::storage::tsdb::wal::record::{
+    RefHistogram, RefSample, encode_histograms, encode_metadata, encode_samples, encode_series,
+};
+use crate::storage::{AppendError, Appender, SeriesRef, StorageError};
+
+use super::series::{MemSeries, Outcome, SampleValue};
+use super::{Committer, Head};
+
+/// Entries a record may hold, so that no record grows without limit.
+const RECORD_ENTRIES_MAX: usize = 1 << 16;
+
+/// Families whose metadata is kept; further ones wait until truncation makes room.
+const METADATA_FAMILIES_MAX: usize = 1 << 17;
+
+struct Pending {
+    series: Arc<MemSeries>,
+    ts: TimestampMs,
+    value: SampleValue,
+}
+
+/// One batch.
+pub(crate) struct HeadAppender {
+    head: Arc<Head>,
+    /// Fixed at the first sample, so that a batch does not outrun itself.
+    appendable_from_ms: Option<TimestampMs>,
+    pending: Vec<Pending>,
+    metadata: Vec<(Box<str>, Metadata)>,
+}
+
+impl HeadAppender {
+    pub(crate) fn new(head: Arc<Head>) -> Self {
+        head.metrics.active_appenders.inc();
+        Self { head, appendable_from_ms: None, pending: Vec::new(), metadata: Vec::new() }
+    }
+
+    /// Finds the series: by the hint when it fits, else by its labels.
+    fn resolve(
+        &self,
+        hint: Option<SeriesRef>,
+        labels: &Labels,
+    ) -> Result<Arc<MemSeries>, AppendError> {
+        if let Some(hint) = hint
+            && let Some(series) = self.head.series.by_id(hint.0)
+            && same_labels(&series.labels, labels)
+        {
+            return Ok(series);
+        }
+        if labels.is_empty() {
+            return Err(AppendError::Invalid("empty labelset".to_owned()));
+        }
+        Ok(self.head.get_or_create(labels))
+    }
+
+    fn add(
+        &mut self,
+        hint: Option<SeriesRef>,
+        labels: &Labels,
+        ts: TimestampMs,
+        mut value: SampleValue,
+    ) -> Result<SeriesRef, AppendError> {
+        if self.head.closed.load(Ordering::Acquire) {
+            return Err(StorageError::Closed.into());
+        }
+        let head = &self.head;
+        let from_ms = *self.appendable_from_ms.get_or_insert_with(|| head.appendable_from_ms(ts));
+        if ts < from_ms {
+            head.metrics.count_out_of_bound(value.kind());
+            return Err(AppendError::OutOfBounds);
+        }
+        let series = self.resolve(hint, labels)?;
+        if let SampleValue::Float(v) = value
+            && is_stale_nan(v)
+            && series.ends_in_histogram()
+        {
+            // The end of a histogram series is a histogram, whoever writes the marker.
+            let stale = FloatHistogram { sum: v, ..FloatHistogram::default() };
+            value = SampleValue::Histogram(Arc::new(stale));
+        }
+        if let Err(e) = series.check(ts, &value) {
+            if e == AppendError::OutOfOrder {
+                self.head.metrics.count_out_of_order(value.kind());
+            }
+            return Err(e);
+        }
+        let id = SeriesRef(series.id);
+        self.pending.push(Pending { series, ts, value });
+        Ok(id)
+    }
+}
+
+/// Equality, for which the same allocation is enough.
+fn same_labels(a: &Labels, b: &Labels) -> bool {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    a.as_ptr() == b.as_ptr() && a.len() == b.len() || a == b
+}
+
+impl Appender for HeadAppender {
+    fn append(
+        &mut self,
+        hint: Option<SeriesRef>,
+        labels: &Labels,
+        ts: TimestampMs,
+        value: f64,
+    ) -> Result<SeriesRef, AppendError> {
+        self.add(hint, labels, ts, SampleValue::Float(value))
+    }
+
+    fn append_histogram(
+        &mut self,
+        hint: Option<SeriesRef>,
+        labels: &Labels,
+        ts: TimestampMs,
+        value: &Arc<FloatHistogram>,
+    ) -> Result<SeriesRef, AppendError> {
+        check_histogram(value).map_err(|e| AppendError::Invalid(e.to_string()))?;
+        self.add(hint, labels, ts, SampleValue::Histogram(Arc::clone(value)))
+    }
+
+    fn append_metadata(&mut self, family: &str, metadata: &Metadata) {
+        let held = self.head.metadata.read();
+        if held.get(family) != Some(metadata) && held.len() < METADATA_FAMILIES_MAX {
+            self.metadata.push((family.into(), metadata.clone()));
+        }
+    }
+
+    fn commit(mut self: Box<Self>) -> Result<(), StorageError> {
+        let mut pending = std::mem::take(&mut self.pending);
+        let metadata = std::mem::take(&mut self.metadata);
+        self.head.commit_batch(&mut pending, metadata)
+    }
+}
+
+impl Drop for HeadAppender {
+    fn drop(&mut self) {
+        self.head.metrics.active_appenders.dec();
+    }
+}
+
+impl Head {
+    fn get_or_create(&self, labels: &Labels) -> Arc<MemSeries> {
+        let (series, created) = self.series.get_or_create(labels, None);
+        if created {
+            self.metrics.head_series.inc();
+            self.metrics.head_series_created.inc();
+        }
+        series
+    }
+
+    fn commit_batch(
+        &self,
+        pending: &mut [Pending],
+        metadata: Vec<(Box<str>, Metadata)>,
+    ) -> Result<(), StorageError> {
+        let mut committer = self.commit.lock();
+        if committer.wal.is_none() {
+            return Err(StorageError::Closed);
+        }
+        self.revive(pending);
+        let metadata_refs = refs_of_families(pending, &metadata);
+        committer.log(pending, &metadata_refs)?;
+        for p in pending.iter() {
+            p.series.set_logged();
+        }
+        self.apply(pending);
+        if !metadata.is_empty() {
+            self.metadata.write().extend(metadata);
+        }
+        Ok(())
+    }
+
+    /// A series may have left the head since it was looked up: it comes back as a new one.
+    fn revive(&self, pending: &mut [Pending]) {
+        for p in pending {
+            if p.series.is_gone() {
+                p.series = self.get_or_create(&p.series.labels);
+            }
+        }
+    }
+
+    /// Appends the batch to the series and lets new readers see it.
+    fn apply(&self, pending: &[Pending]) {
+        let commit = self.isolation.finished() + 1;
+        let oldest_visible = self.isolation.oldest_visible();
+        let range = self.options.chunk_range_ms;
+        let (mut min, mut max) = (TimestampMs::MAX, TimestampMs::MIN);
+        let (mut floats, mut histograms, mut chunks) = (0u64, 0u64, 0u64);
+        for Pending { series, ts, value } in pending {
+            match series.append(*ts, value, commit, oldest_visible, range) {
+                Outcome::OutOfOrder => {
+                    self.metrics.count_out_of_order(value.kind());
+                    continue;
+                }
+                Outcome::Duplicate => {
+                    self.metrics.duplicates.inc();
+                    continue;
+                }
+                Outcome::Gone => unreachable!("BUG: truncation waits for the commit lock"),
+                Outcome::AppendedToNewChunk => chunks += 1,
+                Outcome::Appended => {}
+            }
+            min = min.min(*ts);
+            max = max.max(*ts);
+            match value {
+                SampleValue::Float(_) => floats += 1,
+                SampleValue::Histogram(_) => histograms += 1,
+            }
+        }
+        if min <= max {
+            self.note_times(min, max);
+        }
+        self.isolation.finish(commit);
+        self.metrics.floats_appended.inc_by(floats);
+        self.metrics.histograms_appended.inc_by(histograms);
+        self.metrics.head_chunks.inc_by(chunks as i64);
+        self.metrics.head_chunks_created.inc_by(chunks);
+        self.metrics.isolation_high.set(commit as i64);
+        self.metrics.isolation_low.set(oldest_visible as i64);
+    }
+}
+
+/// The log keeps metadata per series: finds one of the batch for each family.
+fn refs_of_families<'a>(
+    pending: &[Pending],
+    metadata: &'a [(Box<str>, Metadata)],
+) -> Vec<(u64, &'a Metadata)> {
+    if metadata.is_empty() {
+        return Vec::new();
+    }
+    let by_name: HashMap<&str, u64, FxBuildHasher> =
+        pending.iter().map(|p| (p.series.labels.metric_name(), p.series.id)).collect();
+    let find = |family: &str| {
+        ["", "_total", "_count", "_bucket", "_sum", "_info"]
+            .iter()
+            .find_map(|suffix| by_name.get(format!("{family}{suffix}").as_str()).copied())
+    };
+    metadata.iter().filter_map(|(family, m)| Some((find(family)?, m))).collect()
+}
+
+impl Committer {
+    /// Writes the batch to the log; when this fails, the log is as before.
+    fn log(
+        &mut self,
+        pending: &[Pending],
+        metadata: &[(u64, &Metadata)],
+    ) -> Result<(), StorageError> {
+        let wal = self.wal.as_mut().ok_or(StorageError::Closed)?;
+        let mut records = Records { buffers: &mut self.buffers, used: 0 };
+        log_series(pending, &mut records);
+        if !metadata.is_empty() {
+            encode_metadata(metadata.iter().copied(), records.next());
+        }
+        for run in runs(pending) {
+            log_samples(run, &mut records);
+        }
+        let used = records.used;
+        let records: Vec<&[u8]> =
+            self.buffers[..used].iter().map(Vec::as_slice).filter(|r| !r.is_empty()).collect();
+        if records.is_empty() {
+            return Ok(());
+        }
+        wal.log(&records)?;
+        if let Some(max) = pending.iter().map(|p| p.ts).max() {
+            let held = self.segment_max_ms.entry(wal.segment()).or_insert(max);
+            *held = max.max(*held);
+        }
+        Ok(())
+    }
+}
+
+/// Record buffers that are reused from commit to commit.
+struct Records<'a> {
+    buffers: &'a mut Vec<Vec<u8>>,
+    used: usize,
+}
+
+impl Records<'_> {
+    fn next(&mut self) -> &mut Vec<u8> {
+        if self.used == self.buffers.len() {
+            self.buffers.push(Vec::new());
+        }
+        let buffer = &mut self.buffers[self.used];
+        self.used += 1;
+        buffer.clear();
+        // One huge batch must not hold its memory for ever.
+        buffer.shrink_to(4 << 20);
+        buffer
+    }
+}
+
+fn log_series(pending: &[Pending], records: &mut Records<'_>) {
+    let mut seen = FxHashSet::default();
+    let new: Vec<&Arc<MemSeries>> =
+        pending.iter().map(|p| &p.series).filter(|s| !s.is_logged() && seen.insert(s.id)).collect();
+    for part in new.chunks(RECORD_ENTRIES_MAX) {
+        encode_series(part.iter().map(|s| (s.id, &s.labels)), records.next());
+    }
+}
+
+fn log_samples(run: &[Pending], records: &mut Records<'_>) {
+    for part in run.chunks(RECORD_ENTRIES_MAX) {
+        let floats = part.iter().filter_map(|p| match p.value {
+            SampleValue::Float(value) => Some(RefSample { series: p.series.id, ts: p.ts, value }),
+            SampleValue::Histogram(_) => None,
+        });
+        encode_samples(floats, records.next());
+        let histograms: Vec<_> = part
+            .iter()
+            .filter_map(|p| match &p.value {
+                SampleValue::Float(_) => None,
+                SampleValue::Histogram(value) => {
+                    let value = Arc::clone(value);
+                    Some(RefHistogram { series: p.series.id, ts: p.ts, value })
+                }
+            })
+            .collect();
+        if !histograms.is_empty() {
+            encode_histograms(&histograms, records.next());
+        }
+    }
+}
+
+/// Splits a batch where a series changes between floats and histograms: the log has the
+/// floats of a run before its histograms, which must not reorder one series' samples.
+fn runs(pending: &[Pending]) -> Vec<&[Pending]> {
+    let is_histogram = |p: &Pending| matches!(p.value, SampleValue::Histogram(_));
+    if !pending.iter().any(is_histogram) {
+        return vec![pending];
+    }
+    let mut runs = Vec::new();
+    let mut kinds: HashMap<u64, bool, FxBuildHasher> = HashMap::default();
+    let mut start = 0;
+    for (i, p) in pending.iter().enumerate() {
+        let kind = is_histogram(p);
+        if *kinds.entry(p.series.id).or_insert(kind) != kind {
+            runs.push(&pending[start..i]);
+            start = i;
+            kinds.clear();
+            kinds.insert(p.series.id, kind);
+        }
+    }
+    runs.push(&pending[start..]);
+    runs
+}

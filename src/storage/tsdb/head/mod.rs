@@ -1,0 +1,180 @@
+//! The head: the newest samples, in memory, behind the write-ahead log.
+//!
+//! Order of locks: maintenance, commit, a stripe of the label table, postings, stripes of
+//! the reference table; a series' own lock is innermost. Creating a series takes reference
+//! stripe and postings one after the other, never together, and readers never take a label
+//! stripe, so no two can wait for each other.
+
+mod appender;
+mod isolation;
+mod map;
+mod read;
+mod replay;
+mod series;
+mod stats;
+mod truncate;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use rustc_hash::FxBuildHasher;
+
+use crate::model::metadata::Metadata;
+use crate::model::{Clock, TimestampMs};
+use crate::storage::StorageError;
+
+use super::metrics::TsdbMetrics;
+use super::wal::{Wal, WalOptions, segment};
+
+pub(crate) use appender::HeadAppender;
+use isolation::Isolation;
+use map::SeriesMap;
+pub use stats::TsdbStats;
+
+/// How a head works.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HeadOptions {
+    /// Chunks do not cross multiples of this.
+    pub(crate) chunk_range_ms: i64,
+    /// Samples older than the newest by more than this are dropped.
+    pub(crate) retention_ms: i64,
+    pub(crate) wal: WalOptions,
+}
+
+/// The head.
+pub(crate) struct Head {
+    options: HeadOptions,
+    wal_dir: PathBuf,
+    clock: Arc<dyn Clock>,
+    metrics: TsdbMetrics,
+    series: SeriesMap,
+    isolation: Arc<Isolation>,
+    /// Time of the oldest sample, `i64::MAX` while there is none.
+    min_ms: AtomicI64,
+    /// Time of the newest sample, `i64::MIN` while there is none.
+    max_ms: AtomicI64,
+    /// Nothing older than this is taken: it was, or would be, truncated.
+    min_valid_ms: AtomicI64,
+    /// By metric family.
+    metadata: RwLock<BTreeMap<Box<str>, Metadata>>,
+    commit: Mutex<Committer>,
+    closed: AtomicBool,
+    /// One maintenance at a time.
+    maintenance: Mutex<()>,
+}
+
+/// What one commit after the other works with.
+struct Committer {
+    /// `None` once closed.
+    wal: Option<Wal>,
+    /// Which segment is being written, and since when.
+    segment_started: (u32, TimestampMs),
+    /// Newest sample of each segment, to know when a segment is obsolete.
+    segment_max_ms: BTreeMap<u32, TimestampMs>,
+    /// References that left the head but may still occur up to a segment: their series
+    /// records stay in checkpoints until that segment is gone.
+    expiring: HashMap<u64, u32, FxBuildHasher>,
+    buffers: Vec<Vec<u8>>,
+}
+
+impl Head {
+    /// Replays the log in `wal_dir` and goes on writing it.
+    pub(crate) fn open(
+        wal_dir: PathBuf,
+        options: HeadOptions,
+        metrics: TsdbMetrics,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<Self>, StorageError> {
+        let mut head = Self {
+            options,
+            wal_dir,
+            clock,
+            metrics,
+            series: SeriesMap::default(),
+            isolation: Arc::default(),
+            min_ms: AtomicI64::new(TimestampMs::MAX),
+            max_ms: AtomicI64::new(TimestampMs::MIN),
+            min_valid_ms: AtomicI64::new(TimestampMs::MIN),
+            metadata: RwLock::default(),
+            commit: Mutex::new(Committer {
+                wal: None,
+                segment_started: (0, 0),
+                segment_max_ms: BTreeMap::new(),
+                expiring: HashMap::default(),
+                buffers: Vec::new(),
+            }),
+            closed: AtomicBool::new(false),
+            maintenance: Mutex::default(),
+        };
+        head.metrics.retention_seconds.set(options.retention_ms / 1000);
+        let start_ns = head.clock.monotonic_ns();
+        let replayed = head.replay()?;
+        let elapsed_ns = head.clock.monotonic_ns().saturating_sub(start_ns);
+        head.metrics.replay_seconds.set(elapsed_ns as f64 / 1e9);
+        let wal =
+            Wal::open(&head.wal_dir, options.wal, head.metrics.clone(), Arc::clone(&head.clock))?;
+        let now_ms = head.clock.now_ms();
+        let committer = head.commit.get_mut();
+        committer.segment_started = (wal.segment(), now_ms);
+        // Segments read just now may name a series by its other references.
+        committer.expiring = replayed.aliases.iter().map(|id| (*id, wal.segment())).collect();
+        committer.segment_max_ms = replayed.segment_max_ms;
+        committer.wal = Some(wal);
+        let (min, max) = head.bounds();
+        head.metrics.head_min_time.set(min);
+        head.metrics.head_max_time.set(max);
+        let bytes = segment::size_bytes(&head.wal_dir)?;
+        head.metrics.wal_storage_bytes.set(bytes as i64);
+        Ok(Arc::new(head))
+    }
+
+    /// Syncs the log and refuses further batches.
+    pub(crate) fn close(&self) -> Result<(), StorageError> {
+        self.closed.store(true, Ordering::Release);
+        let wal = self.commit.lock().wal.take();
+        wal.map_or(Ok(()), |mut wal| wal.close())
+    }
+
+    /// Times of the oldest and newest sample; the first is greater while there is none.
+    pub(crate) fn bounds(&self) -> (TimestampMs, TimestampMs) {
+        (self.min_ms.load(Ordering::Acquire), self.max_ms.load(Ordering::Acquire))
+    }
+
+    /// Older samples are out of bounds: what truncation removed, and what lies so far
+    /// behind the newest sample that its chunk may be complete.
+    fn appendable_from_ms(&self, first_ts: TimestampMs) -> TimestampMs {
+        let newest = match self.max_ms.load(Ordering::Acquire) {
+            TimestampMs::MIN => first_ts,
+            newest => newest,
+        };
+        let window = newest.saturating_sub(self.options.chunk_range_ms / 2);
+        self.min_valid_ms.load(Ordering::Acquire).max(window)
+    }
+
+    /// Widens the head's time range while replaying.
+    fn widen(&self, ts: TimestampMs) {
+        self.min_ms.fetch_min(ts, Ordering::Relaxed);
+        self.max_ms.fetch_max(ts, Ordering::Relaxed);
+    }
+
+    /// Widens the head's time range.
+    fn note_times(&self, min_ms: TimestampMs, max_ms: TimestampMs) {
+        let min = self.min_ms.fetch_min(min_ms, Ordering::AcqRel).min(min_ms);
+        let max = self.max_ms.fetch_max(max_ms, Ordering::AcqRel).max(max_ms);
+        self.metrics.head_min_time.set(min);
+        self.metrics.head_max_time.set(max);
+    }
+
+    /// Metadata of a metric family.
+    pub(crate) fn metadata(&self, family: &str) -> Option<Metadata> {
+        self.metadata.read().get(family).cloned()
+    }
+
+    /// All metadata, by family name.
+    pub(crate) fn all_metadata(&self) -> Vec<(String, Metadata)> {
+        self.metadata.read().iter().map(|(f, m)| (f.to_string(), m.clone())).collect()
+    }
+}

@@ -1,0 +1,459 @@
+//! One series in memory: finished chunks, the chunk being written, and what readers may
+//! see of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+
+use crate::model::{FloatHistogram, Labels, TimestampMs};
+use crate::storage::tsdb::chunk::xor::XorAppender;
+use crate::storage::tsdb::chunk::{
+    Chunk, ChunkData, SAMPLES_PER_CHUNK, XOR_CHUNK_BYTES_MAX, chunk_end, histogram_bytes,
+    range_end, read_histograms, read_xor,
+};
+use crate::storage::tsdb::wal::record::same_histogram;
+use crate::storage::{AppendError, StorageError};
+use crate::vector::RawSamples;
+
+use super::isolation::CommitId;
+
+/// A sample's value on its way in.
+#[derive(Clone, Debug)]
+pub(crate) enum SampleValue {
+    Float(f64),
+    Histogram(Arc<FloatHistogram>),
+}
+
+impl SampleValue {
+    /// The label value of sample counters.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Float(_) => "float",
+            Self::Histogram(_) => "histogram",
+        }
+    }
+
+    /// Equality of bits: a NaN equals itself.
+    fn same_as(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Float(a), Self::Float(b)) => a.to_bits() == b.to_bits(),
+            (Self::Histogram(a), Self::Histogram(b)) => Arc::ptr_eq(a, b) || same_histogram(a, b),
+            _ => false,
+        }
+    }
+}
+
+/// What became of a committed sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Appended,
+    /// Appended, and a new chunk was begun for it.
+    AppendedToNewChunk,
+    /// The series has a sample of that time already.
+    Duplicate,
+    OutOfOrder,
+    /// The series left the head meanwhile: look it up again.
+    Gone,
+}
+
+/// A series. Everything but the samples is fixed at creation.
+#[derive(Debug)]
+pub(crate) struct MemSeries {
+    pub(crate) id: u64,
+    pub(crate) hash: u64,
+    pub(crate) labels: Labels,
+    /// Time of the oldest sample, `i64::MAX` while there is none. Copies of what `state`
+    /// says, so that a selector need not take every lock.
+    min_ms: AtomicI64,
+    max_ms: AtomicI64,
+    /// Last commit that appended here.
+    last_commit: AtomicU64,
+    /// The log holds the series' record.
+    logged: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// In time order, all before `open`.
+    chunks: Vec<Arc<Chunk>>,
+    open: Option<OpenChunk>,
+    /// A sample at or after this time begins a new chunk.
+    cut_at_ms: TimestampMs,
+    last: Option<(TimestampMs, SampleValue)>,
+    /// Commits some reader must not see yet, with the time of their first sample here.
+    recent: SmallVec<[(CommitId, TimestampMs); 1]>,
+    /// Deleted intervals, closed.
+    tombstones: Option<Arc<[(TimestampMs, TimestampMs)]>>,
+    gone: bool,
+}
+
+#[derive(Debug)]
+struct OpenChunk {
+    min_ms: TimestampMs,
+    max_ms: TimestampMs,
+    data: OpenData,
+}
+
+#[derive(Debug)]
+enum OpenData {
+    Xor(Box<XorAppender>),
+    Histograms(Vec<(TimestampMs, Arc<FloatHistogram>)>),
+}
+
+impl OpenChunk {
+    fn count(&self) -> usize {
+        match &self.data {
+            OpenData::Xor(x) => usize::from(x.count()),
+            OpenData::Histograms(h) => h.len(),
+        }
+    }
+
+    fn takes(&self, value: &SampleValue) -> bool {
+        match (&self.data, value) {
+            (OpenData::Xor(x), SampleValue::Float(_)) => x.bytes().len() <= XOR_CHUNK_BYTES_MAX,
+            (OpenData::Histograms(_), SampleValue::Histogram(_)) => true,
+            _ => false,
+        }
+    }
+
+    fn finish(self) -> Chunk {
+        let data = match self.data {
+            OpenData::Xor(x) => ChunkData::Xor(x.finish()),
+            OpenData::Histograms(h) => ChunkData::Histograms(h.into_boxed_slice()),
+        };
+        Chunk { min_ms: self.min_ms, max_ms: self.max_ms, data }
+    }
+}
+
+impl State {
+    /// Whether a sample may follow what the series holds. An exact repetition may: that is
+    /// normal under federation and retries, and changes nothing.
+    fn check(&self, ts: TimestampMs, value: &SampleValue) -> Result<(), AppendError> {
+        match &self.last {
+            Some((last, _)) if ts < *last => Err(AppendError::OutOfOrder),
+            Some((last, held)) if ts == *last && !held.same_as(value) => {
+                Err(AppendError::DuplicateForTimestamp)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Begins a new chunk where Prometheus would; true when it did.
+    fn cut_if_due(&mut self, ts: TimestampMs, value: &SampleValue, range_ms: i64) -> bool {
+        if let Some(open) = &self.open {
+            if open.count() == usize::from(SAMPLES_PER_CHUNK / 4) {
+                self.cut_at_ms = chunk_end(open.min_ms, open.max_ms, self.cut_at_ms);
+            }
+            let full = open.count() >= 2 * usize::from(SAMPLES_PER_CHUNK);
+            if ts < self.cut_at_ms && !full && open.takes(value) {
+                return false;
+            }
+        }
+        if let Some(full) = self.open.take() {
+            self.chunks.push(Arc::new(full.finish()));
+        }
+        let data = match value {
+            SampleValue::Float(_) => OpenData::Xor(Box::default()),
+            SampleValue::Histogram(_) => OpenData::Histograms(Vec::new()),
+        };
+        self.open = Some(OpenChunk { min_ms: ts, max_ms: ts, data });
+        self.cut_at_ms = range_end(ts, range_ms);
+        true
+    }
+
+    fn push(&mut self, ts: TimestampMs, value: &SampleValue) {
+        let open = self.open.as_mut().expect("BUG: cut_if_due opened a chunk");
+        open.max_ms = ts;
+        match (&mut open.data, value) {
+            (OpenData::Xor(x), SampleValue::Float(v)) => x.push(ts, *v),
+            (OpenData::Histograms(h), SampleValue::Histogram(v)) => h.push((ts, Arc::clone(v))),
+            _ => unreachable!("BUG: cut_if_due opened a chunk of the value's kind"),
+        }
+        self.last = Some((ts, value.clone()));
+    }
+
+    /// First time a reader must not see.
+    fn hidden_from(&self, visible: CommitId) -> TimestampMs {
+        self.recent.iter().find(|(id, _)| *id > visible).map_or(TimestampMs::MAX, |(_, ts)| *ts)
+    }
+
+    fn min_ms(&self) -> TimestampMs {
+        let first = self.chunks.first().map(|c| c.min_ms);
+        first.or(self.open.as_ref().map(|o| o.min_ms)).unwrap_or(TimestampMs::MAX)
+    }
+}
+
+impl MemSeries {
+    pub(crate) fn new(id: u64, hash: u64, labels: Labels) -> Self {
+        Self {
+            id,
+            hash,
+            labels,
+            min_ms: AtomicI64::new(TimestampMs::MAX),
+            max_ms: AtomicI64::new(TimestampMs::MIN),
+            last_commit: AtomicU64::new(0),
+            logged: AtomicBool::new(false),
+            state: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn is_logged(&self) -> bool {
+        self.logged.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_logged(&self) {
+        self.logged.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a sample may be appended, as far as is committed.
+    pub(crate) fn check(&self, ts: TimestampMs, value: &SampleValue) -> Result<(), AppendError> {
+        self.state.lock().check(ts, value)
+    }
+
+    /// True when the newest sample is a histogram.
+    pub(crate) fn ends_in_histogram(&self) -> bool {
+        matches!(self.state.lock().last, Some((_, SampleValue::Histogram(_))))
+    }
+
+    /// Appends under a commit that no reader sees yet. `oldest_visible`: see `Isolation`.
+    pub(crate) fn append(
+        &self,
+        ts: TimestampMs,
+        value: &SampleValue,
+        commit: CommitId,
+        oldest_visible: CommitId,
+        chunk_range_ms: i64,
+    ) -> Outcome {
+        let mut state = self.state.lock();
+        if state.gone {
+            return Outcome::Gone;
+        }
+        match &state.last {
+            Some((last, _)) if ts < *last => return Outcome::OutOfOrder,
+            Some((last, _)) if ts == *last => return Outcome::Duplicate,
+            _ => {}
+        }
+        let new_chunk = state.cut_if_due(ts, value, chunk_range_ms);
+        state.push(ts, value);
+        if state.recent.last().is_none_or(|(id, _)| *id != commit) {
+            state.recent.retain(|(id, _)| *id > oldest_visible);
+            if commit > oldest_visible {
+                state.recent.push((commit, ts));
+            }
+        }
+        // A reader that sees the new time must also see the new commit: commit first.
+        self.last_commit.store(commit, Ordering::Release);
+        self.max_ms.store(ts, Ordering::Release);
+        self.min_ms.fetch_min(ts, Ordering::AcqRel);
+        if new_chunk { Outcome::AppendedToNewChunk } else { Outcome::Appended }
+    }
+
+    /// True when some sample the reader may see can lie in the closed interval. Decided by
+    /// the ends of the series, without decoding: gaps inside are not looked for.
+    pub(crate) fn overlaps(
+        &self,
+        visible: CommitId,
+        from_ms: TimestampMs,
+        to_ms: TimestampMs,
+    ) -> bool {
+        let min = self.min_ms.load(Ordering::Acquire);
+        let max = self.max_ms.load(Ordering::Acquire);
+        if min > max || min > to_ms || max < from_ms {
+            return false;
+        }
+        if self.last_commit.load(Ordering::Acquire) <= visible {
+            return true;
+        }
+        let hidden_from = self.state.lock().hidden_from(visible);
+        min < hidden_from && (hidden_from == TimestampMs::MAX || from_ms < hidden_from)
+    }
+
+    /// Appends the samples of the closed interval that the reader may see to `out`.
+    pub(crate) fn read_into(
+        &self,
+        visible: CommitId,
+        from_ms: TimestampMs,
+        to_ms: TimestampMs,
+        out: &mut RawSamples,
+    ) -> Result<(), StorageError> {
+        let state = self.state.lock();
+        let hidden_from = state.hidden_from(visible);
+        let to_ms =
+            if hidden_from == TimestampMs::MAX { to_ms } else { to_ms.min(hidden_from - 1) };
+        let tombstones = state.tombstones.clone();
+        let start = state.chunks.partition_point(|c| c.max_ms < from_ms);
+        let end = state.chunks.partition_point(|c| c.min_ms <= to_ms);
+        let chunks: SmallVec<[Arc<Chunk>; 8]> =
+            state.chunks.get(start..end).unwrap_or_default().iter().cloned().collect();
+        // The open chunk is small: copying it lets the decoding happen outside the lock.
+        let open = state.open.as_ref().filter(|o| o.min_ms <= to_ms && o.max_ms >= from_ms);
+        let mut floats: SmallVec<[u8; 512]> = SmallVec::new();
+        let mut histograms = Vec::new();
+        match open.map(|o| &o.data) {
+            Some(OpenData::Xor(x)) => floats.extend_from_slice(x.bytes()),
+            Some(OpenData::Histograms(h)) => histograms.clone_from(h),
+            None => {}
+        }
+        drop(state);
+
+        for chunk in &chunks {
+            chunk.read_into(from_ms, to_ms, out)?;
+        }
+        if !floats.is_empty() {
+            read_xor(&floats, from_ms, to_ms, out)?;
+        }
+        read_histograms(&histograms, from_ms, to_ms, out);
+        if let Some(intervals) = tombstones {
+            remove_deleted(&intervals, out);
+        }
+        Ok(())
+    }
+
+    /// Hides an interval that was deleted.
+    pub(crate) fn delete(&self, min_ms: TimestampMs, max_ms: TimestampMs) {
+        let mut state = self.state.lock();
+        let held = state.tombstones.as_deref().unwrap_or_default();
+        state.tombstones = Some(held.iter().copied().chain([(min_ms, max_ms)]).collect());
+    }
+
+    /// Drops chunks that end before `from_ms`. Returns how many, and whether the series is
+    /// now empty; an empty one is closed for appending and must leave the head.
+    pub(crate) fn truncate(&self, from_ms: TimestampMs) -> (usize, bool) {
+        let mut state = self.state.lock();
+        let mut dropped = state.chunks.partition_point(|c| c.max_ms < from_ms);
+        state.chunks.drain(..dropped);
+        if state.chunks.is_empty() && state.open.as_ref().is_some_and(|o| o.max_ms < from_ms) {
+            state.open = None;
+            dropped += 1;
+        }
+        if let Some(intervals) = state.tombstones.take() {
+            let kept: Arc<[_]> =
+                intervals.iter().copied().filter(|(_, max)| *max >= from_ms).collect();
+            state.tombstones = (!kept.is_empty()).then_some(kept);
+        }
+        state.chunks.shrink_to_fit();
+        state.gone = state.chunks.is_empty() && state.open.is_none();
+        self.min_ms.store(state.min_ms(), Ordering::Release);
+        (dropped, state.gone)
+    }
+
+    /// True once the series left the head.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.state.lock().gone
+    }
+
+    /// Times of the oldest and newest sample.
+    pub(crate) fn bounds(&self) -> (TimestampMs, TimestampMs) {
+        (self.min_ms.load(Ordering::Acquire), self.max_ms.load(Ordering::Acquire))
+    }
+
+    /// Chunks and the bytes the series takes with its labels.
+    pub(crate) fn size(&self) -> (usize, usize) {
+        let state = self.state.lock();
+        let mut bytes = size_of::<Self>() + self.labels.encoded_size() + 16;
+        bytes += state.chunks.capacity() * size_of::<Arc<Chunk>>();
+        bytes +=
+            state.chunks.iter().map(|c| c.size_bytes() + size_of::<Chunk>() + 16).sum::<usize>();
+        bytes += match state.open.as_ref().map(|o| &o.data) {
+            Some(OpenData::Xor(x)) => x.capacity() + size_of::<XorAppender>(),
+            Some(OpenData::Histograms(h)) => {
+                h.iter().map(|(_, h)| histogram_bytes(h) + 16).sum::<usize>()
+            }
+            None => 0,
+        };
+        (state.chunks.len() + usize::from(state.open.is_some()), bytes)
+    }
+}
+
+/// Removes samples inside closed intervals.
+fn remove_deleted(intervals: &[(TimestampMs, TimestampMs)], out: &mut RawSamples) {
+    let deleted = |ts: TimestampMs| intervals.iter().any(|(min, max)| *min <= ts && ts <= *max);
+    let mut kept = 0;
+    for i in 0..out.ts.len() {
+        if !deleted(out.ts[i]) {
+            out.ts.swap(kept, i);
+            out.vs.swap(kept, i);
+            kept += 1;
+        }
+    }
+    out.ts.truncate(kept);
+    out.vs.truncate(kept);
+    out.hist.retain(|(ts, _)| !deleted(*ts));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RANGE: i64 = 7_200_000;
+
+    fn read(series: &MemSeries, visible: CommitId, from: i64, to: i64) -> Vec<i64> {
+        let mut out = RawSamples::default();
+        series.read_into(visible, from, to, &mut out).expect("sound chunks");
+        out.ts
+    }
+
+    #[test]
+    fn a_reader_sees_no_sample_of_a_later_commit() {
+        let s = MemSeries::new(1, 0, Labels::empty());
+        for (commit, ts) in [(1, 10), (1, 11), (2, 20), (3, 30)] {
+            s.append(ts, &SampleValue::Float(1.0), commit, 0, RANGE);
+        }
+        for (visible, expected) in
+            [(0, vec![]), (1, vec![10, 11]), (2, vec![10, 11, 20]), (3, vec![10, 11, 20, 30])]
+        {
+            assert_eq!(read(&s, visible, 0, 100), expected);
+            assert_eq!(s.overlaps(visible, 0, 100), !expected.is_empty());
+        }
+        // Once every reader sees commit 3, the earlier borders are forgotten.
+        s.append(40, &SampleValue::Float(1.0), 4, 3, RANGE);
+        assert_eq!((read(&s, 3, 0, 100).len(), read(&s, 4, 0, 100).len()), (4, 5));
+        assert_eq!(s.state.lock().recent.len(), 1);
+    }
+
+    #[test]
+    fn repeated_and_older_samples_follow_prometheus_rules() {
+        let s = MemSeries::new(1, 0, Labels::empty());
+        let float = SampleValue::Float;
+        s.append(10, &float(f64::NAN), 1, 1, RANGE);
+        assert_eq!(s.check(10, &float(f64::NAN)), Ok(()));
+        assert_eq!(s.check(10, &float(1.0)), Err(AppendError::DuplicateForTimestamp));
+        let histogram = SampleValue::Histogram(Arc::default());
+        assert_eq!(s.check(10, &histogram), Err(AppendError::DuplicateForTimestamp));
+        assert_eq!(s.check(9, &float(1.0)), Err(AppendError::OutOfOrder));
+        assert_eq!(s.append(10, &float(2.0), 2, 2, RANGE), Outcome::Duplicate);
+        assert_eq!(s.append(9, &float(2.0), 2, 2, RANGE), Outcome::OutOfOrder);
+        assert_eq!(s.append(11, &histogram, 2, 2, RANGE), Outcome::AppendedToNewChunk);
+        assert_eq!(s.check(11, &histogram), Ok(()));
+        assert!(s.ends_in_histogram());
+    }
+
+    #[test]
+    fn chunks_are_cut_by_time_and_dropped_by_truncation() {
+        let s = MemSeries::new(1, 0, Labels::empty());
+        for i in 0..960 {
+            s.append(i * 15_000, &SampleValue::Float(i as f64), 1, 1, RANGE);
+        }
+        // 480 samples per range in four chunks of 120, two ranges.
+        assert_eq!(s.size().0, 8);
+        assert_eq!(s.truncate(RANGE), (4, false));
+        assert_eq!(read(&s, 1, 0, i64::MAX).first(), Some(&RANGE));
+        assert_eq!(s.bounds().0, RANGE);
+        assert_eq!(s.truncate(i64::MAX), (4, true));
+        assert_eq!(s.append(i64::MAX, &SampleValue::Float(0.0), 1, 1, RANGE), Outcome::Gone);
+    }
+
+    #[test]
+    fn deleted_intervals_are_not_read() {
+        let s = MemSeries::new(1, 0, Labels::empty());
+        for i in 0..10 {
+            s.append(i, &SampleValue::Float(0.0), 1, 1, RANGE);
+        }
+        s.delete(2, 4);
+        s.delete(8, 20);
+        assert_eq!(read(&s, 1, 1, 9), [1, 5, 6, 7]);
+    }
+}

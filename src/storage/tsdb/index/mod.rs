@@ -1,0 +1,9 @@
+//! The in-memory index: which series carry which label, and how matchers become a list of
+//! series. Knows references and labels; nothing of samples or time.
+
+mod matchers;
+mod ops;
+mod postings;
+
+pub(crate) use postings::MemPostings;
+pub use postings::PostingsStats;

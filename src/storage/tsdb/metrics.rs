@@ -1,0 +1,154 @@
+//! Counters of the embedded store, under Prometheus' names.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+
+use crate::telemetry::{Registry, Summary};
+
+/// Label `type` of sample counters: `float` or `histogram`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct SampleType {
+    r#type: &'static str,
+}
+
+/// The store's metrics. Cloning shares the counters.
+#[derive(Clone, Debug)]
+pub struct TsdbMetrics {
+    pub(crate) head_series: Gauge,
+    pub(crate) head_series_created: Counter,
+    pub(crate) head_series_removed: Counter,
+    pub(crate) head_chunks: Gauge,
+    pub(crate) head_chunks_created: Counter,
+    pub(crate) head_chunks_removed: Counter,
+    pub(crate) head_min_time: Gauge,
+    pub(crate) head_max_time: Gauge,
+    pub(crate) head_truncations: Counter,
+    pub(crate) floats_appended: Counter,
+    pub(crate) histograms_appended: Counter,
+    pub(crate) out_of_order: Family<SampleType, Counter>,
+    pub(crate) out_of_bound: Family<SampleType, Counter>,
+    pub(crate) duplicates: Counter,
+    pub(crate) active_appenders: Gauge,
+    pub(crate) head_series_not_found: Counter,
+    pub(crate) retention_seconds: Gauge,
+    pub(crate) wal_fsync_seconds: Summary,
+    pub(crate) wal_truncate_seconds: Summary,
+    pub(crate) head_gc_seconds: Summary,
+    pub(crate) wal_page_flushes: Counter,
+    pub(crate) wal_completed_pages: Counter,
+    pub(crate) wal_writes_failed: Counter,
+    pub(crate) wal_segment: Gauge,
+    pub(crate) wal_storage_bytes: Gauge,
+    pub(crate) wal_corruptions: Counter,
+    pub(crate) wal_truncations: Counter,
+    pub(crate) wal_truncations_failed: Counter,
+    pub(crate) checkpoints_created: Counter,
+    pub(crate) checkpoints_failed: Counter,
+    pub(crate) replay_seconds: Gauge<f64, AtomicU64>,
+    pub(crate) isolation_high: Gauge,
+    pub(crate) isolation_low: Gauge,
+}
+
+impl Default for TsdbMetrics {
+    /// Metrics nobody reads, for tests and tools.
+    fn default() -> Self {
+        Self::new(&mut Registry::default())
+    }
+}
+
+impl TsdbMetrics {
+    /// Registers the metrics.
+    #[rustfmt::skip]
+    pub fn new(registry: &mut Registry) -> Self {
+        let mut r = Adder { registry };
+        let appended: Family<SampleType, Counter> = Family::default();
+        r.registry.register("prometheus_tsdb_head_samples_appended", "Total number of appended samples.", appended.clone());
+        let out_of_order: Family<SampleType, Counter> = Family::default();
+        r.registry.register("prometheus_tsdb_out_of_order_samples", "Total number of out of order samples ingestion failed attempts due to out of order being disabled.", out_of_order.clone());
+        let out_of_bound: Family<SampleType, Counter> = Family::default();
+        r.registry.register("prometheus_tsdb_out_of_bound_samples", "Total number of out of bound samples ingestion failed attempts with out of order support disabled.", out_of_bound.clone());
+        let retention_seconds = r.gauge("prometheus_tsdb_retention_limit_seconds", "How long to retain samples in storage.");
+        let replay_seconds = Gauge::default();
+        r.registry.register("prometheus_tsdb_data_replay_duration_seconds", "Time taken to replay the data on disk.", replay_seconds.clone());
+        for family in [&appended, &out_of_order, &out_of_bound] {
+            for kind in ["float", "histogram"] {
+                let _ = family.get_or_create(&SampleType { r#type: kind });
+            }
+        }
+        Self {
+            head_series: r.gauge("prometheus_tsdb_head_series", "Total number of series in the head block."),
+            head_series_created: r.counter("prometheus_tsdb_head_series_created", "Total number of series created in the head"),
+            head_series_removed: r.counter("prometheus_tsdb_head_series_removed", "Total number of series removed in the head"),
+            head_chunks: r.gauge("prometheus_tsdb_head_chunks", "Total number of chunks in the head block."),
+            head_chunks_created: r.counter("prometheus_tsdb_head_chunks_created", "Total number of chunks created in the head"),
+            head_chunks_removed: r.counter("prometheus_tsdb_head_chunks_removed", "Total number of chunks removed in the head"),
+            head_min_time: r.gauge("prometheus_tsdb_head_min_time", "Minimum time bound of the head block. The unit is decided by the library consumer."),
+            head_max_time: r.gauge("prometheus_tsdb_head_max_time", "Maximum timestamp of the head block. The unit is decided by the library consumer."),
+            head_truncations: r.counter("prometheus_tsdb_head_truncations", "Total number of head truncations attempted."),
+            floats_appended: counter_of(&appended, "float"),
+            histograms_appended: counter_of(&appended, "histogram"),
+            out_of_order,
+            out_of_bound,
+            duplicates: r.counter("watchfire_tsdb_duplicate_samples", "Samples dropped at commit because their series already had one for the timestamp."),
+            active_appenders: r.gauge("prometheus_tsdb_head_active_appenders", "Number of currently active appender transactions"),
+            head_series_not_found: r.counter("prometheus_tsdb_head_series_not_found", "Total number of requests for series that were not found."),
+            retention_seconds,
+            wal_fsync_seconds: r.summary("prometheus_tsdb_wal_fsync_duration_seconds", "Duration of write log fsync."),
+            wal_truncate_seconds: r.summary("prometheus_tsdb_wal_truncate_duration_seconds", "Duration of WAL truncation."),
+            head_gc_seconds: r.summary("prometheus_tsdb_head_gc_duration_seconds", "Runtime of garbage collection in the head block."),
+            wal_page_flushes: r.counter("prometheus_tsdb_wal_page_flushes", "Total number of page flushes."),
+            wal_completed_pages: r.counter("prometheus_tsdb_wal_completed_pages", "Total number of completed pages."),
+            wal_writes_failed: r.counter("prometheus_tsdb_wal_writes_failed", "Total number of write log writes that failed."),
+            wal_segment: r.gauge("prometheus_tsdb_wal_segment_current", "Write log segment index that TSDB is currently writing to."),
+            wal_storage_bytes: r.gauge("prometheus_tsdb_wal_storage_size_bytes", "Size of the write log directory."),
+            wal_corruptions: r.counter("prometheus_tsdb_wal_corruptions", "Total number of WAL corruptions."),
+            wal_truncations: r.counter("prometheus_tsdb_wal_truncations", "Total number of write log truncations attempted."),
+            wal_truncations_failed: r.counter("prometheus_tsdb_wal_truncations_failed", "Total number of write log truncations that failed."),
+            checkpoints_created: r.counter("prometheus_tsdb_checkpoint_creations", "Total number of checkpoint creations attempted."),
+            checkpoints_failed: r.counter("prometheus_tsdb_checkpoint_creations_failed", "Total number of checkpoint creations that failed."),
+            replay_seconds,
+            isolation_high: r.gauge("prometheus_tsdb_isolation_high_watermark", "The highest TSDB append ID that has been given out."),
+            isolation_low: r.gauge("prometheus_tsdb_isolation_low_watermark", "The lowest TSDB append ID that is still referenced."),
+        }
+    }
+
+    pub(crate) fn count_out_of_order(&self, kind: &'static str) {
+        counter_of(&self.out_of_order, kind).inc();
+    }
+
+    pub(crate) fn count_out_of_bound(&self, kind: &'static str) {
+        counter_of(&self.out_of_bound, kind).inc();
+    }
+}
+
+fn counter_of(family: &Family<SampleType, Counter>, kind: &'static str) -> Counter {
+    family.get_or_create(&SampleType { r#type: kind }).clone()
+}
+
+struct Adder<'a> {
+    registry: &'a mut Registry,
+}
+
+impl Adder<'_> {
+    fn gauge(&mut self, name: &str, help: &str) -> Gauge {
+        let metric = Gauge::default();
+        self.registry.register(name, help, metric.clone());
+        metric
+    }
+
+    fn summary(&mut self, name: &str, help: &str) -> Summary {
+        let metric = Summary::default();
+        self.registry.register(name, help, metric.clone());
+        metric
+    }
+
+    fn counter(&mut self, name: &str, help: &str) -> Counter {
+        let metric = Counter::default();
+        self.registry.register(name, help, metric.clone());
+        metric
+    }
+}
