@@ -3,7 +3,7 @@
 use chrono::DateTime;
 
 use crate::model::TimestampMs;
-pub(crate) use crate::model::histogram::format_g;
+pub(crate) use crate::model::float::general as format_g;
 
 /// Go's `%.2g`: two significant digits.
 pub(crate) fn format_2g(v: f64) -> String {

@@ -77,33 +77,148 @@ async fn queries_answer_in_prometheus_json() {
 async fn bad_queries_are_refused_with_type_and_text() {
     let server = with_data().await;
     for (path, status, kind, text) in [
-        ("query?query=", 400, "bad_data", r#"invalid parameter \"query\": unknown position: parse error: no expression found in input"#),
-        ("query?query=sum(", 400, "bad_data", r#"invalid parameter \"query\": 1:5: parse error: unclosed left parenthesis"#),
-        ("query?query=1&time=x", 400, "bad_data", r#"invalid parameter \"time\": invalid time value for 'time': cannot parse \"x\" to a valid timestamp"#),
-        ("query?query=1&timeout=x", 400, "bad_data", r#"invalid parameter \"timeout\": cannot parse \"x\" to a valid duration"#),
-        ("query?query=1&limit=-1", 400, "bad_data", r#"invalid parameter \"limit\": limit must be non-negative"#),
-        ("query?query=1&lookback_delta=x", 400, "bad_data", r#"error parsing lookback delta duration: cannot parse \"x\" to a valid duration"#),
+        (
+            "query?query=",
+            400,
+            "bad_data",
+            r#"invalid parameter \"query\": 1:1: parse error: no expression found in input"#,
+        ),
+        (
+            "query?query=sum(",
+            400,
+            "bad_data",
+            r#"invalid parameter \"query\": 1:5: parse error: unclosed left parenthesis"#,
+        ),
+        (
+            "query?query=1&time=x",
+            400,
+            "bad_data",
+            r#"invalid parameter \"time\": invalid time value for 'time': cannot parse \"x\" to a valid timestamp"#,
+        ),
+        (
+            "query?query=1&timeout=x",
+            400,
+            "bad_data",
+            r#"invalid parameter \"timeout\": cannot parse \"x\" to a valid duration"#,
+        ),
+        (
+            "query?query=1&limit=-1",
+            400,
+            "bad_data",
+            r#"invalid parameter \"limit\": limit must be non-negative"#,
+        ),
+        (
+            "query?query=1&lookback_delta=x",
+            400,
+            "bad_data",
+            r#"error parsing lookback delta duration: cannot parse \"x\" to a valid duration"#,
+        ),
         ("query?query=req_total+%2B+on()+req_total", 422, "execution", ""),
-        ("query_range?query=1", 400, "bad_data", r#"invalid parameter \"start\": cannot parse \"\" to a valid timestamp"#),
-        ("query_range?query=1&start=1&end=x&step=1", 400, "bad_data", r#"invalid parameter \"end\": cannot parse \"x\" to a valid timestamp"#),
-        ("query_range?query=1&start=2&end=1&step=1", 400, "bad_data", r#"invalid parameter \"end\": end timestamp must not be before start time"#),
-        ("query_range?query=1&start=1&end=2&step=0", 400, "bad_data", r#"invalid parameter \"step\": zero or negative query resolution step widths are not accepted. Try a positive integer"#),
-        ("query_range?query=1&start=1&end=2&step=y", 400, "bad_data", r#"invalid parameter \"step\": cannot parse \"y\" to a valid duration"#),
-        ("query_range?query=1&start=0&end=11001&step=1", 400, "bad_data", "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)"),
-        ("query_range?query=up%5B5m%5D&start=1&end=2&step=1", 400, "bad_data", r#"invalid parameter \"query\": invalid expression type \"range vector\" for range query, must be Scalar or instant Vector"#),
-        ("format_query?query=sum(", 400, "bad_data", r#"invalid parameter \"query\": 1:5: parse error: unclosed left parenthesis"#),
-        ("parse_query?query=sum(", 400, "bad_data", r#"invalid parameter \"query\": 1:5: parse error: unclosed left parenthesis"#),
+        (
+            "query_range?query=1",
+            400,
+            "bad_data",
+            r#"invalid parameter \"start\": cannot parse \"\" to a valid timestamp"#,
+        ),
+        (
+            "query_range?query=1&start=1&end=x&step=1",
+            400,
+            "bad_data",
+            r#"invalid parameter \"end\": cannot parse \"x\" to a valid timestamp"#,
+        ),
+        (
+            "query_range?query=1&start=2&end=1&step=1",
+            400,
+            "bad_data",
+            r#"invalid parameter \"end\": end timestamp must not be before start time"#,
+        ),
+        (
+            "query_range?query=1&start=1&end=2&step=0",
+            400,
+            "bad_data",
+            r#"invalid parameter \"step\": zero or negative query resolution step widths are not accepted. Try a positive integer"#,
+        ),
+        (
+            "query_range?query=1&start=1&end=2&step=y",
+            400,
+            "bad_data",
+            r#"invalid parameter \"step\": cannot parse \"y\" to a valid duration"#,
+        ),
+        (
+            "query_range?query=1&start=0&end=11001&step=1",
+            400,
+            "bad_data",
+            "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)",
+        ),
+        (
+            "query_range?query=up%5B5m%5D&start=1&end=2&step=1",
+            400,
+            "bad_data",
+            r#"invalid parameter \"query\": invalid expression type \"range vector\" for range query, must be Scalar or instant Vector"#,
+        ),
+        (
+            "format_query?query=sum(",
+            400,
+            "bad_data",
+            r#"invalid parameter \"query\": 1:5: parse error: unclosed left parenthesis"#,
+        ),
+        (
+            "parse_query?query=sum(",
+            400,
+            "bad_data",
+            r#"invalid parameter \"query\": 1:5: parse error: unclosed left parenthesis"#,
+        ),
         ("series", 400, "bad_data", "no match[] parameter provided"),
-        ("series?match[]=%7B%7D", 400, "bad_data", r#"invalid parameter \"match[]\": match[] must contain at least one non-empty matcher"#),
-        ("labels?match[]=%7Bx=~%22.*%22%7D", 400, "bad_data", "match[] must contain at least one non-empty matcher"),
-        ("labels?start=x", 400, "bad_data", r#"invalid parameter \"start\": invalid time value for 'start': cannot parse \"x\" to a valid timestamp"#),
-        ("rules?type=x", 400, "bad_data", r#"invalid parameter \"type\": not supported value \"x\""#),
-        ("rules?exclude_alerts=x", 400, "bad_data", r#"invalid parameter \"exclude_alerts\": error converting exclude_alerts: strconv.ParseBool: parsing \"x\": invalid syntax"#),
-        ("rules?group_next_token=x", 400, "bad_data", r#"invalid parameter \"group_next_token\": group_limit needs to be present in order to paginate over the groups"#),
-        ("rules?group_limit=0", 400, "bad_data", r#"invalid parameter \"group_limit\": group_limit needs to be greater than 0"#),
-        ("rules?group_limit=1&group_next_token=x", 400, "bad_data", r#"invalid parameter \"group_next_token\": invalid group_next_token 'x'. were rule groups changed?"#),
+        (
+            "series?match[]=%7B%7D",
+            400,
+            "bad_data",
+            r#"invalid parameter \"match[]\": match[] must contain at least one non-empty matcher"#,
+        ),
+        (
+            "labels?match[]=%7Bx=~%22.*%22%7D",
+            400,
+            "bad_data",
+            "match[] must contain at least one non-empty matcher",
+        ),
+        (
+            "labels?start=x",
+            400,
+            "bad_data",
+            r#"invalid parameter \"start\": invalid time value for 'start': cannot parse \"x\" to a valid timestamp"#,
+        ),
+        (
+            "rules?type=x",
+            400,
+            "bad_data",
+            r#"invalid parameter \"type\": not supported value \"x\""#,
+        ),
+        (
+            "rules?exclude_alerts=x",
+            400,
+            "bad_data",
+            r#"invalid parameter \"exclude_alerts\": error converting exclude_alerts: strconv.ParseBool: parsing \"x\": invalid syntax"#,
+        ),
+        (
+            "rules?group_next_token=x",
+            400,
+            "bad_data",
+            r#"invalid parameter \"group_next_token\": group_limit needs to be present in order to paginate over the groups"#,
+        ),
+        (
+            "rules?group_limit=0",
+            400,
+            "bad_data",
+            r#"invalid parameter \"group_limit\": group_limit needs to be greater than 0"#,
+        ),
+        (
+            "rules?group_limit=1&group_next_token=x",
+            400,
+            "bad_data",
+            r#"invalid parameter \"group_next_token\": invalid group_next_token 'x'. were rule groups changed?"#,
+        ),
         ("metadata?limit=x", 400, "bad_data", "limit must be a number"),
-        ("targets/metadata?metric=none", 404, "not_found", "specified metadata not found"),
+        ("targets/metadata?match_target=%7B", 400, "bad_data", ""),
         ("status/tsdb", 500, "unavailable", "this server has no embedded store (TSDB)"),
     ] {
         let got = server.get(&format!("/api/v1/{path}")).await;
@@ -303,6 +418,7 @@ async fn targets_metadata_and_alertmanagers_are_listed() {
             .to_owned(),
         ),
         ("metadata?metric=none", "{}".to_owned()),
+        ("targets/metadata?metric=none", "[]".to_owned()),
         ("metadata?limit=0", "{}".to_owned()),
         (
             "metadata?limit=1&limit_per_metric=1",
@@ -401,12 +517,16 @@ async fn remote_write_stores_whole_requests_or_nothing() {
     let got = disabled.post_form("/api/v1/write", "").await;
     assert_eq!(
         (got.status, got.body.as_str()),
-        (404, "remote write receiver needs to be enabled with --web.enable-remote-write-receiver\n")
+        (
+            404,
+            "remote write receiver needs to be enabled with --web.enable-remote-write-receiver\n"
+        )
     );
 
     let server = start(true).await;
     let body = |value: f64, ts: i64| {
-        let label = |name: &str, value: &str| proto::Label { name: name.into(), value: value.into() };
+        let label =
+            |name: &str, value: &str| proto::Label { name: name.into(), value: value.into() };
         remote_write::encode(&proto::WriteRequest {
             timeseries: vec![proto::TimeSeries {
                 labels: vec![label("__name__", "sent"), label("job", "x")],
@@ -440,7 +560,11 @@ async fn remote_write_stores_whole_requests_or_nothing() {
     let refused = send(body(3.0, NOW_MS - 2000), proto1, "snappy").await;
     assert_eq!((refused.0, refused.1.contains("out of order sample")), (400, true), "{refused:?}");
     let broken = send(b"no snappy".to_vec(), proto1, "snappy").await;
-    assert_eq!((broken.0, broken.1.starts_with("snappy: corrupt input")), (400, true), "{broken:?}");
+    assert_eq!(
+        (broken.0, broken.1.starts_with("snappy: corrupt input")),
+        (400, true),
+        "{broken:?}"
+    );
     for (kind, encoding) in [
         ("application/json", "snappy"),
         (proto1, "zstd"),

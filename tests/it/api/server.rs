@@ -99,7 +99,8 @@ async fn a_timeout_parameter_ends_a_query_with_503() {
     let got = soon("the timeout", server.get("/api/v1/query?query=up&timeout=10ms")).await;
     assert_eq!(got.status, 503, "{}", got.body);
     assert!(
-        got.body.starts_with(r#"{"status":"error","errorType":"timeout","error":"query timed out in "#),
+        got.body
+            .starts_with(r#"{"status":"error","errorType":"timeout","error":"query timed out in "#),
         "{}",
         got.body
     );
