@@ -22,6 +22,7 @@ pub mod v1;
 mod web;
 
 pub use metrics::ApiMetrics;
+pub use query_json::result_json;
 pub use router::router;
 pub use server::{ServeError, bind, serve};
 pub use state::{

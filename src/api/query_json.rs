@@ -7,6 +7,14 @@ use super::json::push_string;
 use crate::model::{FloatHistogram, Labels, Sample, TimestampMs, Value, float};
 use crate::query::QueryStats;
 
+/// A result as the `data` of the API has it, without statistics.
+pub fn result_json(value: Value) -> String {
+    let mut body = QueryBody::new(value, None);
+    let mut text = String::new();
+    while body.write_chunk(&mut text) {}
+    text
+}
+
 /// Text written at once; a response larger than this is sent in several pieces.
 const CHUNK_BYTES: usize = 64 << 10;
 

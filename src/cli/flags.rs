@@ -43,7 +43,11 @@ pub(crate) struct ServeFlags {
     #[arg(long = "web.enable-remote-write-receiver")]
     pub enable_remote_write_receiver: bool,
     /// Title of the web page.
-    #[arg(long = "web.page-title", value_name = "TEXT", default_value = "Watchfire: PromQL and rules")]
+    #[arg(
+        long = "web.page-title",
+        value_name = "TEXT",
+        default_value = "Watchfire: PromQL and rules"
+    )]
     pub page_title: String,
     /// Regex of origins that may read answers from another site; anchored.
     #[arg(long = "web.cors.origin", value_name = "REGEX", default_value = ".*")]
@@ -77,7 +81,11 @@ pub(crate) struct ServeFlags {
     pub max_concurrent_evals: usize,
 
     /// Alerts waiting for one Alertmanager; beyond it the oldest are dropped.
-    #[arg(long = "alertmanager.notification-queue-capacity", value_name = "N", default_value_t = 10_000)]
+    #[arg(
+        long = "alertmanager.notification-queue-capacity",
+        value_name = "N",
+        default_value_t = 10_000
+    )]
     pub notification_queue_capacity: usize,
     /// Most alerts sent to an Alertmanager in one request.
     #[arg(long = "alertmanager.notification-batch-size", value_name = "N", default_value_t = 256)]

@@ -1,1 +1,72 @@
-//! The command line.
+//! The command line: what a person or a service manager starts. Wires the rooms
+//! together; knows no PromQL and no formats of its own.
+
+mod check;
+mod eval;
+mod features;
+mod flags;
+mod format;
+mod query;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use features::FeatureFlags;
+
+/// Evaluates PromQL rules beside Prometheus, Thanos, Mimir or VictoriaMetrics, or on its own.
+#[derive(Debug, Parser)]
+#[command(name = "watchfire", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Scrape, store, evaluate rules, notify Alertmanagers and answer queries.
+    ///
+    /// Without --config.file it watches itself: it scrapes its own metrics every 15 s,
+    /// evaluates the rules that ship with it and keeps data under ./watchfire-data.
+    Serve(Box<flags::ServeFlags>),
+    /// Check files without running anything.
+    #[command(subcommand)]
+    Check(check::CheckCommand),
+    /// Ask a server that speaks Prometheus' HTTP API.
+    #[command(subcommand)]
+    Query(query::QueryCommand),
+    /// Evaluate an expression over a file of samples, without a server.
+    Eval(eval::EvalArgs),
+}
+
+/// Runs the command line given to the process. Exit codes: 0 fine, 1 failure, 2 a command
+/// line that cannot be understood, 3 a lint finding where lint findings are fatal.
+pub fn run() -> ExitCode {
+    let command = Cli::command().mut_subcommand("serve", |c| c.args(flags::unserved_args()));
+    let matches = command.clone().get_matches();
+    let cli = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    match cli.command {
+        Command::Serve(flags) => {
+            let matches = matches.subcommand_matches("serve").expect("BUG: serve was parsed");
+            let serve = command.find_subcommand("serve").expect("BUG: serve is a command");
+            serve::run(&flags, flags::effective(serve, matches), &flags::unserved_given(matches))
+        }
+        Command::Check(command) => check::run(&command),
+        Command::Query(command) => query::run(&command),
+        Command::Eval(args) => eval::run(&args),
+    }
+}
+
+/// A runtime for commands that do one thing and end.
+fn small_runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+/// Prints `error: WHAT` for a person and gives the exit code of a failure.
+fn fail(error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("error: {error}");
+    ExitCode::from(1)
+}

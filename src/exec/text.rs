@@ -3,7 +3,7 @@
 use chrono::DateTime;
 
 use crate::model::TimestampMs;
-pub(crate) use crate::model::float::general as format_g;
+pub(crate) use crate::model::float::{fixed as format_f, general as format_g};
 
 /// Go's `%.2g`: two significant digits.
 pub(crate) fn format_2g(v: f64) -> String {
@@ -22,38 +22,13 @@ pub(crate) fn format_2g(v: f64) -> String {
     format!("{digits}e{sign}{:02}", exponent.abs())
 }
 
-/// Go's `strconv.FormatFloat(v, 'f', -1, 64)`: shortest digits, never an exponent.
-pub(crate) fn format_f(v: f64) -> String {
-    if v.is_nan() {
-        "NaN".to_owned()
-    } else if v.is_infinite() {
-        if v > 0.0 { "+Inf" } else { "-Inf" }.to_owned()
-    } else {
-        format!("{v}")
-    }
-}
-
 /// A float as OpenMetrics writes it in label values: `0.5`, `1.0`, `NaN`.
 pub(crate) fn format_openmetrics(v: f64) -> String {
     if !v.is_finite() {
         return format_f(v);
     }
-    let text = format_g_wide(v);
+    let text = format_g(v);
     if text.contains(['e', '.']) { text } else { format!("{text}.0") }
-}
-
-/// Go's `strconv.FormatFloat(v, 'g', -1, 64)`, whose exponent starts at 21 digits.
-fn format_g_wide(v: f64) -> String {
-    let scientific = format!("{v:e}");
-    let exponent = scientific.split_once('e').and_then(|(_, e)| e.parse::<i32>().ok());
-    match exponent {
-        Some(e) if v != 0.0 && !(-4..21).contains(&e) => {
-            let digits = scientific.split('e').next().unwrap_or_default();
-            let sign = if e < 0 { '-' } else { '+' };
-            format!("{digits}e{sign}{:02}", e.abs())
-        }
-        _ => format!("{v}"),
-    }
 }
 
 /// A time as RFC 3339 in UTC, without fractions.

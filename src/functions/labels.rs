@@ -55,7 +55,7 @@ pub(super) static ROWS: &[FunctionSpec] = &[
     FunctionSpec {
         name: "sort_by_label",
         args: &[InstantVector, String],
-        arity: Arity::Variadic { min: 2, max: None },
+        arity: Arity::Variadic { min: 1, max: None },
         labels: LabelEffect::Keep,
         stability: Stability::Experimental,
         kernel: Kernel::Operator(Operator::SortByLabel { descending: false }),
@@ -68,7 +68,7 @@ pub(super) static ROWS: &[FunctionSpec] = &[
     FunctionSpec {
         name: "sort_by_label_desc",
         args: &[InstantVector, String],
-        arity: Arity::Variadic { min: 2, max: None },
+        arity: Arity::Variadic { min: 1, max: None },
         labels: LabelEffect::Keep,
         stability: Stability::Experimental,
         kernel: Kernel::Operator(Operator::SortByLabel { descending: true }),

@@ -1,11 +1,20 @@
 //! Delivery of alerts to Alertmanagers: a queue for each, so that a dead one delays
 //! neither the others nor evaluation.
 
+//!
+//! Nothing here decides when an alert is sent again: rules hand over what is due, and a
+//! batch that an Alertmanager refuses is dropped and counted, as in Prometheus.
+
 pub mod config;
+mod manager;
+mod metrics;
+mod payload;
+mod send_loop;
 
 use crate::model::{Labels, TimestampMs};
 
 pub use config::{AlertingConfig, AlertmanagerConfig};
+pub use manager::{Manager, NotifierError, NotifierOptions};
 
 /// An alert as it is sent.
 #[derive(Clone, Debug, PartialEq)]

@@ -7,7 +7,7 @@
 use std::fmt::Write;
 
 use super::eval::{ExpectedSeries, ExpectedValue, When};
-use super::store::Point;
+use super::load::Point;
 use crate::functions::histogram::almost_equal;
 use crate::model::labels::quote;
 use crate::model::value::{Series, VectorSample};

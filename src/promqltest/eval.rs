@@ -1,9 +1,8 @@
 //! `eval` blocks: a query, its times, and what is expected.
 
 use super::expect::{Annotated, Expectations, TextMatch};
-use super::load::parse_points;
+use super::load::{Point, parse_points};
 use super::script::{Line, LineError};
-use super::store::Point;
 use crate::model::duration::parse_duration;
 use crate::model::{Labels, StepGrid, TimestampMs};
 use crate::parser::{self, Expr, ParserOptions};

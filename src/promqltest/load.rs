@@ -1,16 +1,47 @@
 //! `load` blocks: series with their points, from time 0 on.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::nhcb;
 use super::script::{Line, LineError};
-use super::store::{Point, TestStore};
 use crate::model::duration::{parse_duration, parse_signed_duration};
-use crate::model::{Labels, TimestampMs};
+use crate::model::{FloatHistogram, Labels, TimestampMs};
 use crate::parser::{self, SeriesValue};
+use crate::storage::memory::MemoryStorage;
 
 /// Most points a line may stand for; a guard against `1x9999999999`.
 const POINTS_MAX: usize = 1_000_000;
+
+/// A sample of a script.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Point {
+    Float(f64),
+    Histogram {
+        histogram: Arc<FloatHistogram>,
+        /// `counter_reset_hint` was written, so it is compared.
+        hint_given: bool,
+    },
+}
+
+impl Point {
+    /// Appends the sample; times of a series must ascend.
+    pub(super) fn append(
+        &self,
+        storage: &MemoryStorage,
+        labels: &Labels,
+        ts: TimestampMs,
+        start_ms: Option<TimestampMs>,
+    ) -> Result<(), String> {
+        match self {
+            Self::Float(v) => storage.append(labels, ts, *v, start_ms),
+            Self::Histogram { histogram, .. } => {
+                storage.append_histogram(labels, ts, histogram, start_ms)
+            }
+        }
+        .map_err(|e| format!("cannot append a sample to {labels} at {ts} ms: {e}"))
+    }
+}
 
 /// A series to load; a point without a sample is `None`.
 #[derive(Clone, Debug)]
@@ -82,19 +113,18 @@ pub(super) fn parse(head: Line<'_>, block: &[Line<'_>]) -> Result<Load, LineErro
 }
 
 impl Load {
-    /// Adds the series to the store.
-    pub(super) fn apply(&self, store: &mut TestStore) -> Result<(), String> {
+    /// Appends the series.
+    pub(super) fn apply(&self, storage: &MemoryStorage) -> Result<(), String> {
         for (labels, series) in &self.series {
             for (i, point) in series.points.iter().enumerate() {
                 let Some(point) = point else { continue };
                 let ts = i as i64 * self.step_ms;
-                let start: TimestampMs =
-                    series.start_offsets.get(i).copied().flatten().map_or(0, |offset| ts + offset);
-                store.append(labels, ts, point, start)?;
+                let offset = series.start_offsets.get(i).copied().flatten();
+                point.append(storage, labels, ts, offset.map(|offset| ts + offset))?;
             }
         }
         if self.with_nhcb {
-            nhcb::convert(&self.series, self.step_ms, store)?;
+            nhcb::convert(&self.series, self.step_ms, storage)?;
         }
         Ok(())
     }

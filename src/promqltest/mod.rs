@@ -16,7 +16,6 @@ mod nhcb;
 mod rerun;
 mod run;
 mod script;
-mod store;
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,7 +25,6 @@ use crate::parser::ParserOptions;
 use crate::query::{Engine, EngineOptions};
 
 pub use run::run_script;
-pub use store::{Point, TestStore};
 
 /// How scripts are run.
 #[derive(Clone, Debug)]

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::load::LoadSeries;
-use super::store::{Point, TestStore};
+use super::load::{LoadSeries, Point};
 use crate::model::histogram::{CUSTOM_BUCKETS_SCHEMA, Span};
 use crate::model::{FloatHistogram, Labels, METRIC_NAME};
+use crate::storage::memory::MemoryStorage;
 
 /// The classic samples of one histogram at one time.
 #[derive(Clone, Debug, Default)]
@@ -22,7 +22,7 @@ struct Classic {
 pub(super) fn convert(
     series: &BTreeMap<Labels, LoadSeries>,
     step_ms: i64,
-    store: &mut TestStore,
+    storage: &MemoryStorage,
 ) -> Result<(), String> {
     let mut histograms: BTreeMap<Labels, BTreeMap<usize, Classic>> = BTreeMap::new();
     for (labels, loaded) in series {
@@ -46,7 +46,7 @@ pub(super) fn convert(
         for (i, classic) in by_time {
             let histogram = to_native(classic).map_err(|e| format!("{labels}: {e}"))?;
             let point = Point::Histogram { histogram: Arc::new(histogram), hint_given: false };
-            store.append(&labels, i as i64 * step_ms, &point, 0)?;
+            point.append(storage, &labels, i as i64 * step_ms, None)?;
         }
     }
     Ok(())

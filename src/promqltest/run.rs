@@ -4,18 +4,18 @@ use std::sync::Arc;
 
 use super::eval::{Eval, ExpectedValue, When};
 use super::script::{self, Command};
-use super::store::TestStore;
 use super::{Failure, FileReport, ScriptOptions, compare, rerun};
 use crate::model::annotation::Severity;
 use crate::model::{TimestampMs, Value};
 use crate::query::{QueryError, QueryResult, RunOptions};
 use crate::storage::Source;
+use crate::storage::memory::MemoryStorage;
 
 /// Runs a script. Never fails itself: what goes wrong is in the report.
 pub async fn run_script(name: &str, text: &str, options: &ScriptOptions) -> FileReport {
     let mut report = FileReport { name: name.to_owned(), ..FileReport::default() };
-    let mut store = TestStore::default();
-    let mut source: Arc<dyn Source> = Arc::new(TestStore::default());
+    let storage = MemoryStorage::new();
+    let source: Arc<dyn Source> = Arc::new(storage.clone());
     for step in script::parse(text) {
         let (line, text, command) = match step {
             Ok(step) => step,
@@ -27,18 +27,13 @@ pub async fn run_script(name: &str, text: &str, options: &ScriptOptions) -> File
         };
         let outcome = match command {
             Command::Clear => {
-                store = TestStore::default();
-                source = Arc::new(store.clone());
+                storage.clear();
                 continue;
             }
-            Command::Load(load) => {
-                let outcome = load.apply(&mut store);
-                source = Arc::new(store.clone());
-                if outcome.is_ok() {
-                    continue;
-                }
-                outcome
-            }
+            Command::Load(load) => match load.apply(&storage) {
+                Ok(()) => continue,
+                Err(message) => Err(message),
+            },
             Command::Eval(eval) => run_eval(&eval, &source, options).await,
         };
         match outcome {

@@ -1,5 +1,27 @@
 //! Rule groups: loading, evaluating, alert state, templates.
+//!
+//! `config` reads files; `manager` runs what they hold, a `group` at a time when the
+//! `scheduler` says so; `alert` is the state machine everything that evaluates shares;
+//! `unit_test` runs the same groups over given series. Evaluation asks a `Source`, feeds a
+//! `Sink` and a `Notifier`, and takes the time from a `Clock`: it knows none of them by name.
 
+pub mod alert;
+mod alerting;
+pub mod config;
+mod error;
+mod expand;
+mod group;
+mod manager;
+mod metrics;
+mod recording;
+mod restore;
+mod scheduler;
 pub mod template;
 pub mod view;
+mod write;
 mod yaml;
+
+pub use error::RuleError;
+pub use group::External;
+pub use manager::{Manager, ManagerOptions, RuleSettings, RuleSource, UpdateError, load_all};
+pub use metrics::Metrics;

@@ -6,6 +6,7 @@ mod config;
 mod notifier;
 mod parser;
 mod promql;
+mod promqltest;
 mod rules;
 mod scrape;
 mod serve;

@@ -56,8 +56,8 @@ pub(super) async fn range(State(state): State<Arc<ApiState>>, params: Params) ->
                  Try decreasing the query resolution (?step=XX)",
             )
         })?;
-    let (mut options, _cancel_on_drop) = run_options(&params)?;
-    options.end_ms = Some(end_ms);
+    let (options, _cancel_on_drop) = run_options(&params)?;
+    let options = RunOptions { end_ms: Some(end_ms), ..options };
     let query = state.engine.prepare(params.get("query"))?;
     let result = query.range(&state.source, grid, &options).await?;
     Ok(answer(result, query.text(), &params, limit))
@@ -82,7 +82,7 @@ fn run_options(params: &Params) -> Result<(RunOptions, DropGuard), ApiError> {
             .map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO)),
         cancel,
         per_step_stats: params.get("stats") == "all",
-        ..RunOptions::default()
+        end_ms: None,
     };
     Ok((options, guard))
 }

@@ -132,32 +132,84 @@ fn exponential(bucket: Bucket, limit: f64, keep: Keep) -> Rest {
     }
 }
 
-/// Custom buckets are split linearly; the two infinite ones cannot be, so a decision
-/// errs on the side of keeping what may be wanted.
+/// Custom buckets are split linearly. The two infinite ones cannot be: their
+/// observations stay only where the limit leaves no doubt, or where (below 0, and beyond
+/// the last bound) the limit itself can stand for them.
 fn custom(mut bucket: Bucket, limit: f64, keep: Keep) -> Rest {
     let all = |midpoint: f64| Rest { count: bucket.count, midpoint };
     let none = Rest { count: 0.0, midpoint: 0.0 };
-    if bucket.lower == f64::NEG_INFINITY && bucket.upper == f64::INFINITY {
-        return all(limit);
-    }
-    if bucket.lower == f64::NEG_INFINITY {
-        if bucket.upper <= 0.0 {
+    let everything = match keep {
+        Keep::Below => limit == f64::INFINITY,
+        Keep::Above => limit == f64::NEG_INFINITY,
+    };
+    let (open_below, open_above) =
+        (bucket.lower == f64::NEG_INFINITY, bucket.upper == f64::INFINITY);
+    match (open_below, open_above) {
+        (false, false) => {}
+        (true, true) if everything => return all(0.0),
+        (true, true) => return none,
+        (true, false) if bucket.upper <= 0.0 => {
             return match keep {
-                Keep::Below if limit >= bucket.upper => all(bucket.upper),
-                Keep::Below => all(limit),
-                Keep::Above if limit < bucket.upper => all(bucket.upper),
+                Keep::Below => all(limit.min(bucket.upper)),
+                Keep::Above if everything => all(bucket.upper),
                 Keep::Above => none,
             };
         }
-        bucket.lower = 0.0;
-    }
-    if bucket.upper == f64::INFINITY {
-        return match keep {
-            Keep::Below if limit == f64::INFINITY => all(bucket.lower),
-            Keep::Below => none,
-            Keep::Above if limit <= bucket.lower => all(bucket.lower),
-            Keep::Above => all(limit),
-        };
+        (true, false) => {
+            if keep == Keep::Above && limit < 0.0 && !everything {
+                return none;
+            }
+            bucket.lower = 0.0;
+        }
+        (false, true) => {
+            return match keep {
+                Keep::Below if everything => all(bucket.lower),
+                Keep::Below => none,
+                Keep::Above if limit == f64::INFINITY => none,
+                Keep::Above => all(limit.max(bucket.lower)),
+            };
+        }
     }
     linear(bucket, limit, keep)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{custom as bounds, exponential};
+    use super::*;
+
+    fn check(h: &FloatHistogram, keep: Keep, limit: f64, expected: &str) {
+        let mut h = h.clone();
+        h.trim(limit, keep);
+        assert_eq!(h.test_expression(), expected, "{keep:?} {limit}");
+    }
+
+    #[test]
+    fn custom_buckets_split_linearly_and_open_ones_as_a_whole() {
+        let h = bounds(&[4.0, 8.0], 16.0, 99.0, &[4.0, 8.0, 4.0]);
+        check(
+            &h,
+            Keep::Below,
+            6.0,
+            "{{schema:-53 count:8 sum:28 custom_values:[4 8] buckets:[4 4]}}",
+        );
+        check(
+            &h,
+            Keep::Above,
+            7.0,
+            "{{schema:-53 count:6 sum:47 custom_values:[4 8] offset:1 buckets:[2 4]}}",
+        );
+        check(&h, Keep::Below, f64::INFINITY, &h.test_expression());
+        check(&h, Keep::Above, f64::INFINITY, "{{schema:-53 custom_values:[4 8]}}");
+    }
+
+    #[test]
+    fn exponential_buckets_split_by_logarithm_and_an_untouched_sum_stays() {
+        let h = exponential(0, 8.0, 99.0, 1, &[4.0, 4.0]);
+        check(&h, Keep::Below, 4.0, "{{count:8 sum:99 offset:1 buckets:[4 4]}}");
+        check(&h, Keep::Above, 4.0, "{{}}");
+        let mut split = h.clone();
+        split.trim_above(8f64.sqrt());
+        assert_eq!((split.count, split.positive_buckets), (6.0, vec![4.0, 2.0]));
+    }
 }

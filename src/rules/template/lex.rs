@@ -14,7 +14,6 @@ pub(super) enum Kind {
     Bool,
     Char,
     CharConstant,
-    Comment,
     Complex,
     Assign,
     Declare,

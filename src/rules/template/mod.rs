@@ -6,12 +6,31 @@
 //! nothing of rules, storage or time: queries and the evaluation time are handed in.
 //! Everything an expansion may use is bounded: nesting, steps, size of the output.
 
+mod exec;
+mod fields;
+mod float;
+mod functions;
+mod gotime;
 mod lex;
 mod node;
 mod number;
 mod parse;
+mod printf;
+mod prometheus;
+mod regexp;
+mod value;
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 use thiserror::Error;
+
+use self::regexp::Pattern;
+use self::value::{AlertData, Type, Value};
+use crate::model::regex::RegexError;
+use crate::model::value::VectorSample;
+use crate::model::{Labels, Sample, TimestampMs};
 
 /// Why a template was refused or its expansion failed. `Display` is the text Prometheus
 /// puts into `<error expanding template: ...>`.
@@ -47,19 +66,121 @@ impl TemplateError {
 const ALERT_DEFINITIONS: &str = "{{$labels := .Labels}}{{$externalLabels := .ExternalLabels}}\
 {{$externalURL := .ExternalURL}}{{$value := .Value}}";
 
+/// Regular expressions a template keeps compiled; further ones are compiled each time.
+const MAX_KEPT_PATTERNS: usize = 32;
+
+/// What a key that a map lacks gives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MissingKey {
+    /// The zero of the map's element: the empty text. What Prometheus sets.
+    #[default]
+    Zero,
+    /// `<no value>`, Go's default.
+    Invalid,
+    /// An error.
+    Error,
+}
+
+/// Runs a query at the evaluation time, for `{{ query "..." }}`. The error's text goes
+/// into the template's.
+pub type QueryFn<'q> = dyn FnMut(&str) -> Result<Vec<VectorSample>, String> + 'q;
+
+/// What a template is expanded with.
+#[derive(Clone, Debug)]
+pub struct TemplateData {
+    dot: Value,
+    external_url: Arc<str>,
+    now_ms: TimestampMs,
+}
+
+impl TemplateData {
+    /// The data of one alert: the labels of the result's sample (the metric name
+    /// included), the external labels, and the sample's value. Make it once and expand
+    /// all labels and annotations of the alert with it.
+    pub fn alert(
+        labels: Labels,
+        external_labels: Labels,
+        external_url: impl Into<Arc<str>>,
+        value: &Sample,
+        now_ms: TimestampMs,
+    ) -> Self {
+        let external_url = external_url.into();
+        let data = AlertData {
+            labels,
+            external_labels,
+            external_url: external_url.clone(),
+            value: Value::from_sample(value),
+        };
+        Self { dot: Value::Alert(Arc::new(data)), external_url, now_ms }
+    }
+
+    /// Data for a template that stands alone: `.` is nothing, or a list.
+    pub fn standalone(
+        list: Option<TemplateList>,
+        external_url: impl Into<Arc<str>>,
+        now_ms: TimestampMs,
+    ) -> Self {
+        let dot = list.map_or(Value::Missing, TemplateList::into_value);
+        Self { dot, external_url: external_url.into(), now_ms }
+    }
+}
+
+/// A list by the Go type of its elements.
+#[derive(Clone, Debug)]
+pub enum TemplateList {
+    Floats(Vec<f64>),
+    Strings(Vec<String>),
+    Ints(Vec<i64>),
+    Int64s(Vec<i64>),
+    Uints(Vec<u64>),
+    Uint64s(Vec<u64>),
+}
+
+impl TemplateList {
+    fn into_value(self) -> Value {
+        let (items, kind): (Vec<Value>, Type) = match self {
+            Self::Floats(v) => (v.into_iter().map(Value::Float).collect(), Type::Floats),
+            Self::Strings(v) => (v.into_iter().map(Value::str).collect(), Type::Strings),
+            Self::Ints(v) => (v.into_iter().map(Value::int).collect(), Type::Ints),
+            Self::Int64s(v) => {
+                (v.into_iter().map(|v| Value::Int(v, Type::Int64)).collect(), Type::Int64s)
+            }
+            Self::Uints(v) => {
+                (v.into_iter().map(|v| Value::Uint(v, Type::Uint)).collect(), Type::Uints)
+            }
+            Self::Uint64s(v) => {
+                (v.into_iter().map(|v| Value::Uint(v, Type::Uint64)).collect(), Type::Uint64s)
+            }
+        };
+        Value::List(Arc::new(items), kind)
+    }
+}
+
 /// A parsed template. Cheap to expand any number of times, from any thread.
 #[derive(Debug)]
 pub struct Template {
     name: String,
     text: String,
     trees: parse::Trees,
+    missing_key: MissingKey,
+    patterns: Mutex<HashMap<String, Pattern>>,
+    /// The output, where the text has no actions.
+    plain: Option<String>,
 }
 
 impl Template {
     /// Parses a text. The name shows in error texts.
     pub fn parse(name: &str, text: &str) -> Result<Self, TemplateError> {
-        match parse::parse(name, text, is_function) {
-            Ok(trees) => Ok(Self { name: name.to_owned(), text: text.to_owned(), trees }),
+        let known = |name: &str| functions::lookup(name).is_some();
+        match parse::parse(name, text, known) {
+            Ok(trees) => Ok(Self {
+                name: name.to_owned(),
+                text: text.to_owned(),
+                trees,
+                missing_key: MissingKey::default(),
+                patterns: Mutex::default(),
+                plain: (!text.contains("{{")).then(|| text.to_owned()),
+            }),
             Err(fault) => Err(TemplateError::Parse { name: name.to_owned(), detail: fault.0 }),
         }
     }
@@ -67,69 +188,55 @@ impl Template {
     /// Parses a label or annotation of the alert `alert_name`, with `$labels`,
     /// `$externalLabels`, `$externalURL` and `$value` defined.
     pub fn parse_alert(alert_name: &str, text: &str) -> Result<Self, TemplateError> {
-        Self::parse(&format!("__alert_{alert_name}"), &format!("{ALERT_DEFINITIONS}{text}"))
+        let name = format!("__alert_{alert_name}");
+        let mut template = Self::parse(&name, &format!("{ALERT_DEFINITIONS}{text}"))?;
+        template.plain = (!text.contains("{{")).then(|| text.to_owned());
+        Ok(template)
+    }
+
+    /// Sets what a missing key gives.
+    #[must_use]
+    pub fn with_missing_key(mut self, missing_key: MissingKey) -> Self {
+        self.missing_key = missing_key;
+        self
     }
 
     /// The name it was parsed with.
     pub fn name(&self) -> &str {
         &self.name
     }
+
+    /// Expands. `query` serves the `query` function.
+    pub fn expand(
+        &self,
+        data: &TemplateData,
+        query: &mut QueryFn<'_>,
+    ) -> Result<String, TemplateError> {
+        if let Some(plain) = &self.plain {
+            return Ok(plain.clone());
+        }
+        let env = exec::Env { external_url: &data.external_url, now_ms: data.now_ms, query };
+        exec::execute(self, data.dot.clone(), env)
+            .map_err(|abort| TemplateError::Execute { name: self.name.clone(), detail: abort.0 })
+    }
+
+    fn pattern(&self, source: &str) -> Result<Pattern, RegexError> {
+        if let Some(pattern) = self.patterns.lock().get(source) {
+            return Ok(pattern.clone());
+        }
+        let pattern = Pattern::new(source)?;
+        let mut kept = self.patterns.lock();
+        if kept.len() < MAX_KEPT_PATTERNS {
+            kept.insert(source.to_owned(), pattern.clone());
+        }
+        Ok(pattern)
+    }
 }
 
-fn is_function(name: &str) -> bool {
-    FUNCTIONS.contains(&name)
+/// What a label or annotation holds whose template failed.
+pub fn error_text(error: &TemplateError) -> String {
+    format!("<error expanding template: {error}>")
 }
-
-const FUNCTIONS: &[&str] = &[
-    "and",
-    "call",
-    "html",
-    "index",
-    "slice",
-    "js",
-    "len",
-    "not",
-    "or",
-    "print",
-    "printf",
-    "println",
-    "urlquery",
-    "eq",
-    "ge",
-    "gt",
-    "le",
-    "lt",
-    "ne",
-    "query",
-    "first",
-    "label",
-    "value",
-    "strvalue",
-    "args",
-    "reReplaceAll",
-    "safeHtml",
-    "match",
-    "title",
-    "toUpper",
-    "toLower",
-    "graphLink",
-    "tableLink",
-    "sortByLabel",
-    "stripPort",
-    "stripDomain",
-    "humanize",
-    "humanize1024",
-    "humanizeDuration",
-    "humanizePercentage",
-    "humanizeTimestamp",
-    "pathPrefix",
-    "externalURL",
-    "parseDuration",
-    "toTime",
-    "toDuration",
-    "now",
-    "urlQueryEscape",
-];
 
 #[cfg(test)]
 mod tests {

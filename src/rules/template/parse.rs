@@ -80,7 +80,6 @@ impl Closer {
 /// One step of a list.
 enum Item {
     Node(Node),
-    Nothing,
     Closer(Closer),
 }
 
@@ -204,7 +203,6 @@ impl<'t> Parser<'t> {
             }
             match self.text_or_action()? {
                 Item::Node(node) => list.nodes.push(node),
-                Item::Nothing => {}
                 Item::Closer(closer) => {
                     return self.fault(format!("unexpected {}", closer.text()));
                 }
@@ -237,7 +235,6 @@ impl<'t> Parser<'t> {
         while self.peek_non_space().kind != Kind::Eof {
             match self.text_or_action()? {
                 Item::Node(node) => list.nodes.push(node),
-                Item::Nothing => {}
                 Item::Closer(closer) => return Ok((list, closer)),
             }
         }
@@ -256,7 +253,6 @@ impl<'t> Parser<'t> {
                 self.at.action_line = 0;
                 Ok(item)
             }
-            Kind::Comment => Ok(Item::Nothing),
             _ => self.unexpected(&token, "input"),
         }
     }

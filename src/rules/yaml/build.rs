@@ -18,36 +18,62 @@ const AMPLIFICATION_MAX: u64 = 10;
 /// go-yaml's words for a tab in indentation, and what to do.
 const TAB: &str = "found character that cannot start any token (a tab indents; use spaces)";
 
-/// Most places where a tab follows a `:`; see [`parse`].
-const TAB_VALUES_MAX: usize = 1000;
+/// Most places in one file that are mended; see [`parse`].
+const MENDED_MAX: usize = 1000;
 
 /// Reads every document of a stream.
 ///
-/// `key:<tab>value` is YAML but the parser refuses it, so such a tab is read as a space;
-/// columns stay what they were.
+/// Two things that YAML readers of Go accept are refused by the parser and mended first: a
+/// tab between `key:` and value is read as a space, and a line within a quoted scalar that
+/// is indented too little is indented more, which folding takes away again. Line numbers
+/// stay what they were, and so do columns of everything that starts a line's node.
 pub(crate) fn parse(source: &str) -> Result<Vec<Document>, SyntaxError> {
     let mut source = Cow::Borrowed(source.strip_prefix('\u{feff}').unwrap_or(source));
-    for _ in 0..TAB_VALUES_MAX {
-        let error = match parse_once(&source) {
+    for _ in 0..MENDED_MAX {
+        match parse_once(&source) {
             Ok(documents) => return Ok(documents),
-            Err(e) => e,
-        };
-        let Some(tab) = tab_after_colon(&source, &error) else { return Err(error) };
-        let mut bytes = source.into_owned().into_bytes();
-        bytes[tab] = b' ';
-        source = Cow::Owned(String::from_utf8(bytes).expect("BUG: a tab is one byte"));
+            Err(e) => source = Cow::Owned(mend(&source, &e).ok_or(e)?),
+        }
     }
     parse_once(&source)
 }
 
-fn tab_after_colon(source: &str, error: &SyntaxError) -> Option<usize> {
-    if !error.message.contains("valid YAML whitespace") {
-        return None;
+fn mend(source: &str, error: &SyntaxError) -> Option<String> {
+    let from = Layout::new(source).offset(Position { line: error.at.line, column: 1 });
+    let line = source[from..].lines().next()?;
+    let mut mended = source.to_owned();
+    if error.message.contains("valid YAML whitespace") {
+        // Earlier tabs of the same line have been replaced.
+        let tab = from + line.find(":\t")? + 1;
+        mended.replace_range(tab..=tab, " ");
+        Some(mended)
+    } else if error.message.contains("invalid indentation in quoted scalar") {
+        let start = Layout::new(source).offset(error.at);
+        let end = start + quoted_len(&source[start..])?;
+        let indented = source[start..end].replace('\n', &format!("\n{}", " ".repeat(DEPTH_MAX)));
+        // Mended once it must pass, or be refused for good.
+        if source[start..end].contains(&" ".repeat(DEPTH_MAX)) {
+            return None;
+        }
+        mended.replace_range(start..end, &indented);
+        Some(mended)
+    } else {
+        None
     }
-    let line_start = Position { line: error.at.line, column: 1 };
-    let from = Layout::new(source).offset(line_start);
-    // Earlier ones of the same line have been replaced.
-    source[from..].lines().next()?.find(":\t").map(|i| from + i + 1)
+}
+
+/// Bytes of a quoted scalar with its quotes.
+fn quoted_len(text: &str) -> Option<usize> {
+    let quote = text.chars().next().filter(|c| matches!(c, '"' | '\''))?;
+    let mut rest = text.char_indices().skip(1).peekable();
+    while let Some((i, c)) = rest.next() {
+        if c == '\\' && quote == '"' {
+            rest.next();
+        } else if c == quote && rest.next_if(|(_, next)| c == '\'' && *next == c).is_none() {
+            return Some(i + 1);
+        }
+    }
+    None
 }
 
 fn parse_once(source: &str) -> Result<Vec<Document>, SyntaxError> {
@@ -75,7 +101,6 @@ fn scan_error(e: &ScanError) -> SyntaxError {
 /// A collection whose end has not been reached.
 struct Open {
     at: Position,
-    offset: usize,
     anchor: usize,
     weight: u64,
     items: Items,
@@ -134,7 +159,6 @@ impl<'a> Builder<'a> {
                 }
                 let node = Node {
                     at,
-                    offset: self.layout.offset(at),
                     content: Content::Scalar {
                         text: text.into_owned(),
                         style: style_of(style),
@@ -178,7 +202,7 @@ impl<'a> Builder<'a> {
         self.written += 1;
         let offset = self.layout.offset(at);
         let flow = !span.is_empty() && self.layout.byte(offset).is_some_and(|b| b"[{".contains(&b));
-        self.open.push(Open { at, offset, anchor, weight: 1, items, flow });
+        self.open.push(Open { at, anchor, weight: 1, items, flow });
         Ok(())
     }
 
@@ -191,7 +215,7 @@ impl<'a> Builder<'a> {
             Items::Sequence(items) => Content::Sequence(items),
             Items::Mapping(entries, _) => Content::Mapping(entries),
         };
-        let node = Node { at: open.at, offset: open.offset, content, weight: open.weight };
+        let node = Node { at: open.at, content, weight: open.weight };
         self.place(Arc::new(node), open.anchor)
     }
 

@@ -38,8 +38,8 @@ struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     fn new(source: &'a str, node: &Node, style: Style) -> Self {
-        let rest = source.get(node.offset..).unwrap_or("").chars();
-        let mut walk = Self { rest, at: node.at, style };
+        let mut walk = Self { rest: source.chars(), at: Position { line: 1, column: 1 }, style };
+        while walk.at < node.at && walk.bump().is_some() {}
         match style {
             Style::Plain => {}
             Style::Quoted | Style::DoubleQuoted => {

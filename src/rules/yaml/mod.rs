@@ -15,7 +15,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 pub(crate) use build::parse;
-pub(crate) use decode::{Decoder, Fields};
+pub(crate) use decode::{Decoder, MapEntry};
 pub(crate) use locate::locate;
 
 /// Line and column, both from 1, the column in characters.
@@ -54,8 +54,6 @@ pub(crate) enum Style {
 #[derive(Debug)]
 pub(crate) struct Node {
     pub at: Position,
-    /// Byte offset of the node's start in the source.
-    offset: usize,
     pub content: Content,
     /// Nodes in this subtree with aliases counted in full, saturating.
     weight: u64,

@@ -6,9 +6,8 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
 
-use crate::telemetry::Registry;
+use crate::telemetry::{Registry, Summary};
 
 /// Label `type` of sample counters: `float` or `histogram`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -34,7 +33,11 @@ pub struct TsdbMetrics {
     pub(crate) out_of_bound: Family<SampleType, Counter>,
     pub(crate) duplicates: Counter,
     pub(crate) active_appenders: Gauge,
-    pub(crate) wal_fsync_seconds: Histogram,
+    pub(crate) head_series_not_found: Counter,
+    pub(crate) retention_seconds: Gauge,
+    pub(crate) wal_fsync_seconds: Summary,
+    pub(crate) wal_truncate_seconds: Summary,
+    pub(crate) head_gc_seconds: Summary,
     pub(crate) wal_page_flushes: Counter,
     pub(crate) wal_completed_pages: Counter,
     pub(crate) wal_writes_failed: Counter,
@@ -68,8 +71,7 @@ impl TsdbMetrics {
         r.registry.register("prometheus_tsdb_out_of_order_samples", "Total number of out of order samples ingestion failed attempts due to out of order being disabled.", out_of_order.clone());
         let out_of_bound: Family<SampleType, Counter> = Family::default();
         r.registry.register("prometheus_tsdb_out_of_bound_samples", "Total number of out of bound samples ingestion failed attempts with out of order support disabled.", out_of_bound.clone());
-        let wal_fsync_seconds = Histogram::new([0.0001, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0]);
-        r.registry.register("prometheus_tsdb_wal_fsync_duration_seconds", "Duration of write log fsync.", wal_fsync_seconds.clone());
+        let retention_seconds = r.gauge("prometheus_tsdb_retention_limit_seconds", "How long to retain samples in storage.");
         let replay_seconds = Gauge::default();
         r.registry.register("prometheus_tsdb_data_replay_duration_seconds", "Time taken to replay the data on disk.", replay_seconds.clone());
         for family in [&appended, &out_of_order, &out_of_bound] {
@@ -93,7 +95,11 @@ impl TsdbMetrics {
             out_of_bound,
             duplicates: r.counter("watchfire_tsdb_duplicate_samples", "Samples dropped at commit because their series already had one for the timestamp."),
             active_appenders: r.gauge("prometheus_tsdb_head_active_appenders", "Number of currently active appender transactions"),
-            wal_fsync_seconds,
+            head_series_not_found: r.counter("prometheus_tsdb_head_series_not_found", "Total number of requests for series that were not found."),
+            retention_seconds,
+            wal_fsync_seconds: r.summary("prometheus_tsdb_wal_fsync_duration_seconds", "Duration of write log fsync."),
+            wal_truncate_seconds: r.summary("prometheus_tsdb_wal_truncate_duration_seconds", "Duration of WAL truncation."),
+            head_gc_seconds: r.summary("prometheus_tsdb_head_gc_duration_seconds", "Runtime of garbage collection in the head block."),
             wal_page_flushes: r.counter("prometheus_tsdb_wal_page_flushes", "Total number of page flushes."),
             wal_completed_pages: r.counter("prometheus_tsdb_wal_completed_pages", "Total number of completed pages."),
             wal_writes_failed: r.counter("prometheus_tsdb_wal_writes_failed", "Total number of write log writes that failed."),
@@ -130,6 +136,12 @@ struct Adder<'a> {
 impl Adder<'_> {
     fn gauge(&mut self, name: &str, help: &str) -> Gauge {
         let metric = Gauge::default();
+        self.registry.register(name, help, metric.clone());
+        metric
+    }
+
+    fn summary(&mut self, name: &str, help: &str) -> Summary {
+        let metric = Summary::default();
         self.registry.register(name, help, metric.clone());
         metric
     }

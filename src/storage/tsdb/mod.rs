@@ -105,6 +105,7 @@ impl Tsdb {
         let wal_dir = dir.join("wal");
         fs::create_dir_all(&wal_dir)
             .map_err(|e| StorageError::io(format!("create directory {}", wal_dir.display()), &e))?;
+        warn_of_blocks(dir)?;
         let head_options = HeadOptions {
             chunk_range_ms: options.chunk_range_ms,
             retention_ms: options.retention_ms,
@@ -158,6 +159,21 @@ impl Tsdb {
         let (min, max) = self.head.bounds();
         (min <= max).then_some((min, max))
     }
+}
+
+/// Says what of a directory that Prometheus wrote is not served.
+fn warn_of_blocks(dir: &Path) -> Result<(), StorageError> {
+    let entries = fs::read_dir(dir)
+        .map_err(|e| StorageError::io(format!("list directory {}", dir.display()), &e))?;
+    let blocks = entries.flatten().filter(|e| e.path().join("meta.json").is_file()).count();
+    if blocks > 0 {
+        tracing::warn!(
+            directory = %dir.display(),
+            blocks,
+            "blocks on disk are left alone and not read; only the write-ahead log is served"
+        );
+    }
+    Ok(())
 }
 
 impl Source for Tsdb {

@@ -21,6 +21,9 @@ use super::{Committer, Head};
 /// Entries a record may hold, so that no record grows without limit.
 const RECORD_ENTRIES_MAX: usize = 1 << 16;
 
+/// Families whose metadata is kept; further ones wait until truncation makes room.
+const METADATA_FAMILIES_MAX: usize = 1 << 17;
+
 struct Pending {
     series: Arc<MemSeries>,
     ts: TimestampMs,
@@ -126,7 +129,8 @@ impl Appender for HeadAppender {
     }
 
     fn append_metadata(&mut self, family: &str, metadata: &Metadata) {
-        if self.head.metadata.read().get(family) != Some(metadata) {
+        let held = self.head.metadata.read();
+        if held.get(family) != Some(metadata) && held.len() < METADATA_FAMILIES_MAX {
             self.metadata.push((family.into(), metadata.clone()));
         }
     }

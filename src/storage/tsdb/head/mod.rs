@@ -1,8 +1,9 @@
 //! The head: the newest samples, in memory, behind the write-ahead log.
 //!
-//! Order of locks: commit, a stripe of the label table, a stripe of the reference table,
-//! the postings; a series' own lock is innermost. Readers take postings and reference
-//! stripes one after the other or in this order's reverse-free part: never a label stripe.
+//! Order of locks: maintenance, commit, a stripe of the label table, postings, stripes of
+//! the reference table; a series' own lock is innermost. Creating a series takes reference
+//! stripe and postings one after the other, never together, and readers never take a label
+//! stripe, so no two can wait for each other.
 
 mod appender;
 mod isolation;
@@ -63,14 +64,14 @@ pub(crate) struct Head {
     closed: AtomicBool,
     /// One maintenance at a time.
     maintenance: Mutex<()>,
-    /// Which segment is being written, and since when.
-    segment_started_ms: Mutex<(u32, TimestampMs)>,
 }
 
 /// What one commit after the other works with.
 struct Committer {
     /// `None` once closed.
     wal: Option<Wal>,
+    /// Which segment is being written, and since when.
+    segment_started: (u32, TimestampMs),
     /// Newest sample of each segment, to know when a segment is obsolete.
     segment_max_ms: BTreeMap<u32, TimestampMs>,
     /// References that left the head but may still occur up to a segment: their series
@@ -100,22 +101,24 @@ impl Head {
             metadata: RwLock::default(),
             commit: Mutex::new(Committer {
                 wal: None,
+                segment_started: (0, 0),
                 segment_max_ms: BTreeMap::new(),
                 expiring: HashMap::default(),
                 buffers: Vec::new(),
             }),
             closed: AtomicBool::new(false),
             maintenance: Mutex::default(),
-            segment_started_ms: Mutex::default(),
         };
+        head.metrics.retention_seconds.set(options.retention_ms / 1000);
         let start_ns = head.clock.monotonic_ns();
         let replayed = head.replay()?;
         let elapsed_ns = head.clock.monotonic_ns().saturating_sub(start_ns);
         head.metrics.replay_seconds.set(elapsed_ns as f64 / 1e9);
         let wal =
             Wal::open(&head.wal_dir, options.wal, head.metrics.clone(), Arc::clone(&head.clock))?;
-        head.segment_started_ms = Mutex::new((wal.segment(), head.clock.now_ms()));
+        let now_ms = head.clock.now_ms();
         let committer = head.commit.get_mut();
+        committer.segment_started = (wal.segment(), now_ms);
         // Segments read just now may name a series by its other references.
         committer.expiring = replayed.aliases.iter().map(|id| (*id, wal.segment())).collect();
         committer.segment_max_ms = replayed.segment_max_ms;

@@ -19,6 +19,9 @@ use super::series::MemSeries;
 /// Below this many series one thread sorts faster than several.
 const PARALLEL_SORT_MIN: usize = 20_000;
 
+/// References looked up before waiting writers get a turn.
+const IDS_PER_LOCK: usize = 8192;
+
 /// A series as one reader sees it.
 struct HeadSeries {
     view: Arc<View>,
@@ -145,12 +148,15 @@ impl Head {
             self.series.by_id(id).is_some_and(|s| matcher.matches_labels(&s.labels))
         };
         let ids = self.series.postings().select(matchers, &satisfies);
-        let by_id = self.series.all_by_id();
-        ids.into_iter()
-            .filter_map(|id| by_id.get(id))
-            .filter(|s| s.overlaps(view.visible(), from_ms, to_ms))
-            .cloned()
-            .collect()
+        let mut found = Vec::new();
+        for part in ids.chunks(IDS_PER_LOCK) {
+            let by_id = self.series.all_by_id();
+            let series = part.iter().filter_map(|id| by_id.get(*id));
+            found.extend(
+                series.filter(|s| s.overlaps(view.visible(), from_ms, to_ms)).map(Arc::clone),
+            );
+        }
+        found
     }
 }
 

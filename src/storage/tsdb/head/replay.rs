@@ -87,6 +87,7 @@ impl Head {
         self.metrics.head_chunks.set(replayer.chunks as i64);
         self.metrics.head_chunks_created.inc_by(replayer.chunks);
         let found = replayer.found;
+        self.metrics.head_series_not_found.inc_by(found.unknown_refs);
         if found.unknown_refs > 0 || found.unknown_records > 0 {
             tracing::warn!(
                 references = found.unknown_refs,

@@ -261,7 +261,7 @@ impl MemSeries {
     ) -> bool {
         let min = self.min_ms.load(Ordering::Acquire);
         let max = self.max_ms.load(Ordering::Acquire);
-        if min > to_ms || max < from_ms {
+        if min > max || min > to_ms || max < from_ms {
             return false;
         }
         if self.last_commit.load(Ordering::Acquire) <= visible {

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use crate::model::TimestampMs;
 use crate::storage::StorageError;
 use crate::storage::tsdb::wal::checkpoint::{self, Keep};
-use crate::storage::tsdb::wal::segment;
+use crate::storage::tsdb::wal::{observe_since, segment};
 
 use super::Head;
 
@@ -35,6 +35,7 @@ impl Head {
     pub(crate) fn truncate(&self, from_ms: TimestampMs) {
         // Commits wait: a series must not vanish between their check and their append.
         let mut committer = self.commit.lock();
+        let start_ns = self.clock.monotonic_ns();
         self.min_valid_ms.fetch_max(from_ms, Ordering::AcqRel);
         let (mut chunks, mut oldest, mut gone) = (0, TimestampMs::MAX, Vec::new());
         self.series.for_each(|series| {
@@ -55,6 +56,7 @@ impl Head {
         }
         drop(committer);
         self.forget_metadata();
+        observe_since(&self.metrics.head_gc_seconds, self.clock.as_ref(), start_ns);
         self.metrics.head_min_time.set(oldest);
         self.metrics.head_truncations.inc();
         self.metrics.head_chunks.dec_by(chunks as i64);
@@ -78,6 +80,7 @@ impl Head {
 
     fn truncate_wal(&self) -> Result<(), StorageError> {
         let Some(last) = self.obsolete_segments()? else { return Ok(()) };
+        let start_ns = self.clock.monotonic_ns();
         self.metrics.wal_truncations.inc();
         self.metrics.checkpoints_created.inc();
         let expiring = self.commit.lock().expiring.clone();
@@ -93,6 +96,7 @@ impl Head {
             self.metrics.wal_truncations_failed.inc();
             return Err(e);
         }
+        observe_since(&self.metrics.wal_truncate_seconds, self.clock.as_ref(), start_ns);
         let mut committer = self.commit.lock();
         committer.expiring.retain(|_, segment| *segment > last);
         committer.segment_max_ms.retain(|segment, _| *segment > last);
@@ -107,18 +111,16 @@ impl Head {
         let mut committer = self.commit.lock();
         let from_ms = self.min_valid_ms.load(Ordering::Acquire);
         let (now, range) = (self.clock.now_ms(), self.options.chunk_range_ms);
+        let (_, started) = committer.segment_started;
         let Some(wal) = committer.wal.as_mut() else { return Ok(None) };
         // A slow trickle would keep its segment, and all before it, for ever.
-        let started = self.segment_started_ms.lock().1;
         if wal.segment_len() > 0 && now.saturating_sub(started) >= range {
             wal.cut()?;
         }
         let current = wal.segment();
-        let mut started = self.segment_started_ms.lock();
-        if started.0 != current {
-            *started = (current, now);
+        if committer.segment_started.0 != current {
+            committer.segment_started = (current, now);
         }
-        drop(started);
         let newest: &BTreeMap<u32, TimestampMs> = &committer.segment_max_ms;
         let last = segment::list(&self.wal_dir)?
             .iter()

@@ -47,6 +47,8 @@ impl MemPostings {
             MatchOp::Equal if !matcher.value.is_empty() => {
                 self.get(&matcher.name, &matcher.value).len()
             }
+            // `.*` refuses nothing.
+            MatchOp::Regex if &*matcher.value == ".*" => 0,
             // A set of literals costs what it finds; a pattern is tried on every value.
             _ => match literals(matcher) {
                 Some(set) => set.iter().map(|v| self.get(&matcher.name, v).len() + 1).sum(),
@@ -68,9 +70,9 @@ impl MemPostings {
         {
             return union_disjoint(set.iter().map(|v| self.get(&matcher.name, v)));
         }
-        union_disjoint(
-            self.values(&matcher.name).filter(|(v, _)| matcher.matches(v)).map(|(_, list)| list),
-        )
+        let same = answer_for_all(matcher);
+        let accepts = |v: &str| same.unwrap_or_else(|| matcher.matches(v));
+        union_disjoint(self.values(&matcher.name).filter(|(v, _)| accepts(v)).map(|(_, l)| l))
     }
 
     /// Series that carry the label with a value the matcher refuses.
@@ -83,9 +85,9 @@ impl MemPostings {
         {
             return union_disjoint(set.iter().map(|v| self.get(&matcher.name, v)));
         }
-        union_disjoint(
-            self.values(&matcher.name).filter(|(v, _)| !matcher.matches(v)).map(|(_, list)| list),
-        )
+        let same = answer_for_all(matcher);
+        let refuses = |v: &str| !same.unwrap_or_else(|| matcher.matches(v));
+        union_disjoint(self.values(&matcher.name).filter(|(v, _)| refuses(v)).map(|(_, l)| l))
     }
 
     fn restrict(
@@ -104,9 +106,43 @@ impl MemPostings {
     }
 }
 
-/// The distinct texts a regular expression accepts, when it is a plain alternation of them.
-fn literals(_matcher: &Matcher) -> Option<Vec<Box<str>>> {
-    None
+/// The distinct texts a regular expression accepts, when it is a plain alternation of
+/// them: `a|b|c`, `(a|b)`, with escaped punctuation. That is what dashboards send.
+fn literals(matcher: &Matcher) -> Option<Vec<String>> {
+    if !matches!(matcher.op, MatchOp::Regex | MatchOp::NotRegex) {
+        return None;
+    }
+    let text = &*matcher.value;
+    let inner = text.strip_prefix('(').and_then(|t| t.strip_suffix(')')).unwrap_or(text);
+    let mut set = vec![String::new()];
+    let mut chars = inner.chars();
+    while let Some(c) = chars.next() {
+        let literal = match c {
+            '|' => {
+                set.push(String::new());
+                continue;
+            }
+            '\\' => chars.next().filter(char::is_ascii_punctuation)?,
+            '.' | '+' | '*' | '?' | '(' | ')' | '[' | ']' | '{' | '}' | '^' | '$' => return None,
+            c => c,
+        };
+        set.last_mut()?.push(literal);
+    }
+    set.sort_unstable();
+    set.dedup();
+    Some(set)
+}
+
+/// What an expression says of every value that is not empty, when it says the same of all.
+fn answer_for_all(matcher: &Matcher) -> Option<bool> {
+    let any = matches!(&*matcher.value, ".*" | ".+");
+    match matcher.op {
+        MatchOp::Regex if any => Some(true),
+        MatchOp::NotRegex if any => Some(false),
+        MatchOp::Equal if matcher.value.is_empty() => Some(false),
+        MatchOp::NotEqual if matcher.value.is_empty() => Some(true),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -137,6 +173,7 @@ mod tests {
         ]);
         let values = prop::sample::select(vec![
             "", "1", "2", "12", "nope", "1|2", "1.*", ".*", ".+", "(1|2|)", "[12]", "1?2", "|",
+            "(1)|(2)", "1|1|12", "x\\.y", "\\d", "(?i)1", "()", "x|\\|",
         ]);
         (ops, prop::sample::select(vec!["a", "b", "c", "z"]), values)
             .prop_map(|(op, name, value)| Matcher::new(op, name, value).expect("a valid pattern"))

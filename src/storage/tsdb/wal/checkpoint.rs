@@ -5,7 +5,7 @@
 //! checkpoints removed, so a crash at any point leaves one complete log.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -57,16 +57,18 @@ pub(crate) fn create(
     // Its own metrics: the log's describe the log.
     let mut out = Wal::open(&temporary, options, TsdbMetrics::default(), clock)?;
     let mut metadata = BTreeMap::new();
+    let mut pending = Pending::default();
     for source in &sources {
-        copy(source, keep, &mut out, &mut metadata)?;
+        copy(source, keep, &mut pending, &mut out, &mut metadata)?;
     }
+    pending.write(&mut out)?;
     write_metadata(&metadata, &mut out)?;
     out.close()?;
-    sync_dir(&temporary)?;
+    segment::sync_dir(&temporary)?;
     fs::rename(&temporary, &target).map_err(|e| {
         StorageError::io(format!("rename {} to {}", temporary.display(), target.display()), &e)
     })?;
-    sync_dir(dir)?;
+    segment::sync_dir(dir)?;
     remove_obsolete(dir, last)
 }
 
@@ -85,14 +87,38 @@ pub(crate) fn remove_obsolete(dir: &Path, checkpoint: u32) -> Result<(), Storage
     Ok(())
 }
 
+/// Records on their way into the checkpoint: written many at once.
+#[derive(Default)]
+struct Pending {
+    records: Vec<Vec<u8>>,
+    bytes: usize,
+}
+
+impl Pending {
+    const BYTES_MAX: usize = 1 << 20;
+
+    fn add(&mut self, record: Vec<u8>, out: &mut Wal) -> Result<(), StorageError> {
+        self.bytes += record.len();
+        self.records.push(record);
+        if self.bytes > Self::BYTES_MAX { self.write(out) } else { Ok(()) }
+    }
+
+    fn write(&mut self, out: &mut Wal) -> Result<(), StorageError> {
+        let records: Vec<&[u8]> = self.records.iter().map(Vec::as_slice).collect();
+        out.log(&records)?;
+        *self = Self::default();
+        Ok(())
+    }
+}
+
 fn copy(
     source: &Segment,
     keep: &Keep<'_>,
+    pending: &mut Pending,
     out: &mut Wal,
     metadata: &mut BTreeMap<u64, Metadata>,
 ) -> Result<(), StorageError> {
     let mut reader = SegmentReader::open(source)?;
-    let mut bytes = Vec::new();
     loop {
         let record = match reader.next() {
             Ok(None) => return Ok(()),
@@ -105,10 +131,10 @@ fn copy(
             offset: reader.good(),
             why,
         })?;
-        bytes.clear();
+        let mut bytes = Vec::new();
         filter(record, keep, metadata, &mut bytes);
         if !bytes.is_empty() {
-            out.log(&[&bytes])?;
+            pending.add(bytes, out)?;
         }
     }
 }
@@ -159,10 +185,4 @@ fn write_metadata(metadata: &BTreeMap<u64, Metadata>, out: &mut Wal) -> Result<(
     let mut bytes = Vec::new();
     encode_metadata(metadata.iter().map(|(r, m)| (*r, m)), &mut bytes);
     out.log(&[&bytes])
-}
-
-fn sync_dir(dir: &Path) -> Result<(), StorageError> {
-    File::open(dir)
-        .and_then(|d| d.sync_all())
-        .map_err(|e| StorageError::io(format!("sync directory {}", dir.display()), &e))
 }

@@ -36,6 +36,7 @@ use std::thread::JoinHandle;
 
 use crate::model::Clock;
 use crate::storage::StorageError;
+use crate::telemetry::Summary;
 
 use super::metrics::TsdbMetrics;
 
@@ -196,7 +197,7 @@ impl Wal {
     pub(crate) fn sync(&mut self) -> Result<(), StorageError> {
         let start = self.clock.monotonic_ns();
         let result = self.file.sync_data();
-        observe_since(&self.metrics, self.clock.as_ref(), start);
+        observe_since(&self.metrics.wal_fsync_seconds, self.clock.as_ref(), start);
         result.map_err(|e| StorageError::io(format!("sync {}", self.path().display()), &e))
     }
 
@@ -257,7 +258,7 @@ impl Wal {
             if let Err(e) = full.sync_all() {
                 tracing::error!(error = %e, "sync of a completed WAL segment failed");
             }
-            observe_since(&metrics, clock.as_ref(), start);
+            observe_since(&metrics.wal_fsync_seconds, clock.as_ref(), start);
         };
         let thread = std::thread::Builder::new().name("wal-sync".to_owned()).spawn(sync);
         match thread {
@@ -275,18 +276,22 @@ impl Wal {
     }
 }
 
-fn observe_since(metrics: &TsdbMetrics, clock: &dyn Clock, start_ns: u64) {
+/// Notes how long something took that began at `start_ns` of the monotonic clock.
+pub(crate) fn observe_since(summary: &Summary, clock: &dyn Clock, start_ns: u64) {
     let elapsed = clock.monotonic_ns().saturating_sub(start_ns);
-    metrics.wal_fsync_seconds.observe(elapsed as f64 / 1e9);
+    summary.observe(elapsed as f64 / 1e9);
 }
 
 fn create_segment(dir: &Path, index: u32) -> Result<File, StorageError> {
     let path = segment::path(dir, index);
-    OpenOptions::new()
+    let file = OpenOptions::new()
         .create(true)
         .append(true)
         .open(&path)
-        .map_err(|e| StorageError::io(format!("create WAL segment {}", path.display()), &e))
+        .map_err(|e| StorageError::io(format!("create WAL segment {}", path.display()), &e))?;
+    // Data that was synced is of no use in a file whose name was not.
+    segment::sync_dir(dir)?;
+    Ok(file)
 }
 
 /// Compresses a record if that makes it smaller, and tells which flag its fragments get.

@@ -94,6 +94,13 @@ pub(crate) fn remove_dir(path: &Path) -> Result<(), StorageError> {
     fs::remove_dir_all(path).map_err(|e| StorageError::io(format!("remove {}", path.display()), &e))
 }
 
+/// Makes names created or changed in a directory durable.
+pub(crate) fn sync_dir(dir: &Path) -> Result<(), StorageError> {
+    fs::File::open(dir)
+        .and_then(|d| d.sync_all())
+        .map_err(|e| StorageError::io(format!("sync directory {}", dir.display()), &e))
+}
+
 /// Removes a file.
 pub(crate) fn remove_file(path: &Path) -> Result<(), StorageError> {
     fs::remove_file(path).map_err(|e| StorageError::io(format!("remove {}", path.display()), &e))

@@ -1,6 +1,8 @@
 //! Integration tests: PromQL from text to result, over series whose answers were worked
 //! out by hand.
 
+mod conformance;
+
 use std::sync::Arc;
 
 use watchfire::model::value::{Sample, Series, Value, VectorSample};

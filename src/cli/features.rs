@@ -1,0 +1,65 @@
+//! `--enable-feature`: Prometheus' names for what is experimental.
+
+use clap::Args;
+
+use crate::parser::ParserOptions;
+use crate::query::EngineOptions;
+
+/// Features that have an effect, beyond those the parser knows.
+const ENGINE: &[&str] = &[
+    "promql-delayed-name-removal",
+    "promql-per-step-stats",
+    "use-start-timestamps",
+    "type-and-unit-labels",
+];
+const PARSER: &[&str] = &[
+    "promql-experimental-functions",
+    "promql-extended-range-selectors",
+    "promql-binop-fill-modifiers",
+];
+/// Always on, as in Prometheus 3.14.
+const ALWAYS_ON: &[&str] = &["promql-duration-expr", "native-histograms", "promql-at-modifier"];
+
+/// `--enable-feature`, shared by every command that parses PromQL.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct FeatureFlags {
+    /// Comma-separated features to enable; names are those of Prometheus
+    /// (promql-experimental-functions, promql-extended-range-selectors,
+    /// promql-binop-fill-modifiers, promql-delayed-name-removal, promql-per-step-stats,
+    /// type-and-unit-labels, use-start-timestamps). Repeatable.
+    #[arg(long = "enable-feature", value_name = "LIST", value_delimiter = ',')]
+    enable_feature: Vec<String>,
+}
+
+impl FeatureFlags {
+    fn has(&self, name: &str) -> bool {
+        self.enable_feature.iter().any(|f| f == name)
+    }
+
+    /// Which experimental syntax is accepted.
+    pub fn parser(&self) -> ParserOptions {
+        ParserOptions {
+            experimental_functions: self.has(PARSER[0]),
+            extended_range_selectors: self.has(PARSER[1]),
+            binop_fill_modifiers: self.has(PARSER[2]),
+        }
+    }
+
+    /// Engine settings with the features applied; everything else is default.
+    pub fn engine(&self) -> EngineOptions {
+        EngineOptions {
+            parser: self.parser(),
+            delayed_name_removal: self.has(ENGINE[0]),
+            per_step_stats: self.has(ENGINE[1]),
+            use_start_timestamps: self.has(ENGINE[2]),
+            type_and_unit_labels: self.has(ENGINE[3]),
+            ..EngineOptions::default()
+        }
+    }
+
+    /// Features that were asked for and have no effect here.
+    pub fn unknown(&self) -> impl Iterator<Item = &str> {
+        let known = |f: &&str| [ENGINE, PARSER, ALWAYS_ON].iter().any(|list| list.contains(f));
+        self.enable_feature.iter().map(String::as_str).filter(move |f| !known(f))
+    }
+}

@@ -1,0 +1,310 @@
+//! The running parts of `watchfire serve`, wired to each other: how they start, take a
+//! new configuration, and stop.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio_util::sync::CancellationToken;
+
+use super::late::LateStorage;
+use super::status::Status;
+use super::{ExternalUrl, Origin};
+use crate::api::{ApiMetrics, ApiOptions, ApiState, Readiness};
+use crate::cli::flags::ServeFlags;
+use crate::config::Config;
+use crate::model::regex::AnchoredRegex;
+use crate::model::{Clock, Labels};
+use crate::notifier::{self, NotifierOptions};
+use crate::query::{Engine, EngineOptions};
+use crate::remote_write::RemoteWriteMetrics;
+use crate::rules::config::{LoadOptions, LoadedFile};
+use crate::rules::{self, External, RuleSettings, RuleSource};
+use crate::scrape::{self, ScrapeManager, ScrapeMetrics};
+use crate::storage::tsdb::{Tsdb, TsdbMetrics, TsdbOptions, WalCompression};
+use crate::storage::{Sink, Source};
+use crate::telemetry::clock::SystemClock;
+use crate::telemetry::{ReloadMetrics, new_registry};
+
+/// How often the store drops what retention allows.
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Everything that runs beside the web server.
+pub(super) struct Service {
+    origin: Origin,
+    url: ExternalUrl,
+    clock: Arc<dyn Clock>,
+    config: Arc<ArcSwap<Config>>,
+    storage: Arc<LateStorage>,
+    tsdb_options: TsdbOptions,
+    tsdb_dir: std::path::PathBuf,
+    engine: Arc<Engine>,
+    notifier: Arc<notifier::Manager>,
+    rules: Arc<rules::Manager>,
+    scrape: Arc<ScrapeManager>,
+    reloads: ReloadMetrics,
+    /// One reload at a time.
+    reloading: tokio::sync::Mutex<()>,
+}
+
+impl Service {
+    /// Makes the parts and what the web server needs of them. Nothing runs yet.
+    pub fn new(
+        flags: &ServeFlags,
+        effective: BTreeMap<String, String>,
+        origin: Origin,
+        config: &Config,
+        url: ExternalUrl,
+    ) -> Result<(Arc<Self>, Arc<ApiState>), String> {
+        let mut registry = new_registry();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let storage = Arc::new(LateStorage::default());
+        let source: Arc<dyn Source> = storage.clone();
+        let sink: Arc<dyn Sink> = storage.clone();
+        let engine = Engine::new(engine_options(flags));
+        engine.set_clock(clock.clone());
+        let notifier_options = NotifierOptions {
+            queue_capacity: flags.notification_queue_capacity,
+            max_batch_size: flags.notification_batch_size,
+            drain_on_shutdown: flags.drain_notification_queue,
+            ..NotifierOptions::default()
+        };
+        let notifier =
+            Arc::new(notifier::Manager::new(notifier_options, clock.clone(), &mut registry));
+        let rules = rules::Manager::new(rules::ManagerOptions {
+            engine: engine.clone(),
+            source: source.clone(),
+            sink: sink.clone(),
+            notifier: notifier.clone(),
+            clock: clock.clone(),
+            metrics: rules::Metrics::new(&mut registry),
+            resend_delay_ms: ms(flags.resend_delay),
+            outage_tolerance_ms: ms(flags.for_outage_tolerance),
+            grace_period_ms: ms(flags.for_grace_period),
+            load: load_options(flags),
+        });
+        let hostname = super::hostname();
+        let labels = &config.global.external_labels;
+        let scrape = Arc::new(ScrapeManager::new(scrape::ManagerOptions {
+            clock: clock.clone(),
+            sink: sink.clone(),
+            metrics: ScrapeMetrics::new(&mut registry),
+            user_agent: concat!("Watchfire/", env!("CARGO_PKG_VERSION")).to_owned(),
+            offset_seed: Labels::from_pairs([("host", &*hostname)]).hash64() ^ labels.hash64(),
+            external_host: hostname,
+        }));
+        let reloads = ReloadMetrics::new(&mut registry);
+        let config = Arc::new(ArcSwap::from_pointee(config.clone()));
+        let status = Status {
+            config: config.clone(),
+            storage: storage.clone(),
+            reloads: reloads.clone(),
+            started_ms: clock.now_ms(),
+            retention_ms: ms(flags.retention_time),
+        };
+        let service = Arc::new(Self {
+            origin,
+            clock: clock.clone(),
+            config,
+            storage,
+            tsdb_options: tsdb_options(flags, TsdbMetrics::new(&mut registry)),
+            tsdb_dir: flags.storage_path.clone(),
+            engine: engine.clone(),
+            notifier: notifier.clone(),
+            rules: rules.clone(),
+            scrape: scrape.clone(),
+            reloads,
+            reloading: tokio::sync::Mutex::default(),
+            url: url.clone(),
+        });
+        let reloader = Arc::clone(&service);
+        let state = ApiState {
+            engine,
+            source,
+            sink,
+            scrape,
+            rules,
+            notifier,
+            status: Arc::new(status),
+            clock,
+            metrics: ApiMetrics::new(&mut registry),
+            remote_write: RemoteWriteMetrics::new(&mut registry),
+            registry: Arc::new(registry),
+            readiness: Readiness::default(),
+            reload: Arc::new(move || {
+                let service = Arc::clone(&reloader);
+                Box::pin(async move { service.reload().await })
+            }),
+            quit: CancellationToken::new(),
+            options: api_options(flags, effective, url)?,
+        };
+        Ok((service, Arc::new(state)))
+    }
+
+    /// Opens the store and replays its log; may take long.
+    pub async fn open_storage(&self) -> Result<(), String> {
+        let (dir, options) = (self.tsdb_dir.clone(), self.tsdb_options.clone());
+        let clock = Arc::clone(&self.clock);
+        let began_ns = self.clock.monotonic_ns();
+        let opened = tokio::task::spawn_blocking(move || Tsdb::open(dir, options, clock)).await;
+        let store = opened
+            .map_err(|e| format!("BUG: opening the store died: {e}"))?
+            .map_err(|e| format!("cannot open storage (--storage.tsdb.path): {e}"))?;
+        let seconds = (self.clock.monotonic_ns() - began_ns) as f64 / 1e9;
+        tracing::info!(dir = %self.tsdb_dir.display(), seconds, "Storage opened");
+        self.storage.set(store);
+        Ok(())
+    }
+
+    /// Puts the first configuration to use.
+    pub async fn start(&self, config: &Config) -> Result<(), String> {
+        let _one = self.reloading.lock().await;
+        self.apply(config).await?;
+        self.reloads.succeeded(self.clock.now_ms());
+        Ok(())
+    }
+
+    /// Reads the configuration again. A file that cannot be used, or whose rules cannot,
+    /// changes nothing.
+    pub async fn reload(&self) -> Result<(), String> {
+        let _one = self.reloading.lock().await;
+        let outcome = match self.origin.load() {
+            Ok(loaded) => self.apply(&loaded.config).await,
+            Err(error) => Err(error),
+        };
+        match &outcome {
+            Ok(()) => {
+                self.reloads.succeeded(self.clock.now_ms());
+                tracing::info!("Completed loading of configuration file");
+            }
+            Err(error) => {
+                self.reloads.failed();
+                tracing::error!("{error}");
+            }
+        }
+        outcome
+    }
+
+    /// Rules first: they change all or nothing, so a bad rule file stops the rest.
+    async fn apply(&self, config: &Config) -> Result<(), String> {
+        self.engine.set_default_subquery_step_ms(config.global.evaluation_interval_ms);
+        let settings = RuleSettings {
+            sources: self.origin.rule_sources(config),
+            interval_ms: config.global.evaluation_interval_ms,
+            query_offset_ms: config.global.rule_query_offset_ms,
+            external: External {
+                labels: config.global.external_labels.clone(),
+                url: self.url.url.as_str().trim_end_matches('/').to_owned(),
+            },
+        };
+        self.rules.update(settings).await.map_err(|e| e.to_string())?;
+        let labels = &config.global.external_labels;
+        let mut problems = Vec::new();
+        if let Err(error) = self.notifier.apply(&config.alerting, labels).await {
+            problems.push(format!("alerting: {error}"));
+        }
+        let jobs: Vec<_> = config.all_scrape_configs().collect();
+        if let Err(errors) = self.scrape.apply(&jobs).await {
+            problems.extend(errors.iter().map(ToString::to_string));
+        }
+        self.config.store(Arc::new(config.clone()));
+        if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
+    }
+
+    /// Keeps the store within its limits. Does not end.
+    pub async fn keep_house(&self) {
+        let mut ticks = tokio::time::interval(MAINTENANCE_INTERVAL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let Some(store) = self.storage.get().cloned() else { continue };
+            match tokio::task::spawn_blocking(move || store.maintain()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(%error, "storage maintenance failed"),
+                Err(error) => tracing::error!(%error, "BUG: storage maintenance died"),
+            }
+        }
+    }
+
+    /// Stops what produces before what consumes: targets, rules, then the notifier, which
+    /// sends what the rules left.
+    pub async fn stop(&self) {
+        self.scrape.stop().await;
+        self.rules.shutdown().await;
+        self.notifier.shutdown().await;
+    }
+
+    /// Closes the store; nothing may append any more.
+    pub async fn close_storage(&self) {
+        let Some(store) = self.storage.get().cloned() else { return };
+        match tokio::task::spawn_blocking(move || store.close()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "closing the store failed"),
+            Err(error) => tracing::error!(%error, "BUG: closing the store died"),
+        }
+    }
+}
+
+/// Fails with every error of every rule file.
+pub(super) fn check_rules(sources: &[RuleSource], flags: &ServeFlags) -> Result<(), String> {
+    let files = rules::load_all(sources, &load_options(flags));
+    let errors: Vec<String> =
+        files.iter().flat_map(LoadedFile::errors).map(ToString::to_string).collect();
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(format!("loading rule files failed\n{}", errors.join("\n")))
+}
+
+fn ms(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn load_options(flags: &ServeFlags) -> LoadOptions {
+    LoadOptions { parser: flags.features.parser(), ..LoadOptions::default() }
+}
+
+fn engine_options(flags: &ServeFlags) -> EngineOptions {
+    EngineOptions {
+        lookback_ms: ms(flags.lookback_delta),
+        timeout: flags.query_timeout,
+        max_samples: flags.query_max_samples,
+        max_concurrency: flags.query_max_concurrency,
+        ..flags.features.engine()
+    }
+}
+
+fn tsdb_options(flags: &ServeFlags, metrics: TsdbMetrics) -> TsdbOptions {
+    let wal_compression = match flags.wal_compression_type.as_str() {
+        _ if !flags.wal_compression => WalCompression::None,
+        "zstd" => WalCompression::Zstd,
+        _ => WalCompression::Snappy,
+    };
+    TsdbOptions {
+        retention_ms: ms(flags.retention_time),
+        wal_compression,
+        metrics,
+        ..TsdbOptions::default()
+    }
+}
+
+fn api_options(
+    flags: &ServeFlags,
+    effective: BTreeMap<String, String>,
+    url: ExternalUrl,
+) -> Result<ApiOptions, String> {
+    let cors_origin = AnchoredRegex::new(&flags.cors_origin)
+        .map_err(|e| format!("--web.cors.origin={}: {e}", flags.cors_origin))?;
+    Ok(ApiOptions {
+        external_url: Some(url.url),
+        route_prefix: url.route_prefix,
+        enable_lifecycle: flags.enable_lifecycle,
+        enable_remote_write_receiver: flags.enable_remote_write_receiver,
+        cors_origin: Some(cors_origin),
+        page_title: flags.page_title.clone(),
+        read_timeout: flags.read_timeout,
+        max_connections: flags.max_connections,
+        flags: effective.into_iter().collect(),
+    })
+}

@@ -1,0 +1,168 @@
+//! Files and streams to groups.
+
+use std::path::Path;
+
+use super::kubernetes::{self, Kind};
+use super::lint::duplicate_rules;
+use super::problem::{Problem, ProblemKind, Severity, render};
+use super::validate::{Dialect, Reader};
+use super::{DuplicateRule, GroupSpec, LoadOptions, Position};
+use crate::rules::yaml;
+
+/// Largest rule file that is read.
+const FILE_BYTES_MAX: u64 = 256 << 20;
+
+/// What one file holds. With an error among the problems the groups must not be used.
+#[derive(Clone, Debug)]
+pub struct LoadedFile {
+    pub file: String,
+    pub groups: Vec<GroupSpec>,
+    pub problems: Vec<Problem>,
+}
+
+impl LoadedFile {
+    /// True when the file may be used.
+    pub fn is_valid(&self) -> bool {
+        self.errors().next().is_none()
+    }
+
+    /// The problems for which the file is refused.
+    pub fn errors(&self) -> impl Iterator<Item = &Problem> {
+        self.problems.iter().filter(|p| p.severity == Severity::Error)
+    }
+
+    /// The number of rules.
+    pub fn rule_count(&self) -> usize {
+        self.groups.iter().map(|g| g.rules.len()).sum()
+    }
+}
+
+/// What `check rules` says about one file.
+#[derive(Clone, Debug)]
+pub struct CheckReport {
+    pub file: String,
+    /// Number of rules; 0 when there are errors.
+    pub rules: usize,
+    pub errors: Vec<Problem>,
+    /// Warnings and notes.
+    pub remarks: Vec<Problem>,
+    /// Found only in files without errors.
+    pub duplicates: Vec<DuplicateRule>,
+}
+
+impl CheckReport {
+    /// The lines promtool prints under `FAILED:`.
+    pub fn error_lines(&self) -> Vec<String> {
+        render(&self.errors)
+    }
+}
+
+/// Reads and checks one file.
+pub fn check_file(path: &Path, options: &LoadOptions) -> CheckReport {
+    report(load_file(path, options))
+}
+
+/// Checks text that comes from no file, such as standard input (`file` is then "").
+pub fn check_source(file: &str, source: &str, options: &LoadOptions) -> CheckReport {
+    report(load_source(file, source, options))
+}
+
+fn report(loaded: LoadedFile) -> CheckReport {
+    let valid = loaded.is_valid();
+    let (rules, duplicates) =
+        if valid { (loaded.rule_count(), duplicate_rules(&loaded.groups)) } else { (0, vec![]) };
+    let (errors, remarks) =
+        loaded.problems.into_iter().partition(|p| p.severity == Severity::Error);
+    CheckReport { file: loaded.file, rules, errors, remarks, duplicates }
+}
+
+/// Reads one file. A file that cannot be read is a problem like any other.
+pub fn load_file(path: &Path, options: &LoadOptions) -> LoadedFile {
+    let file = path.display().to_string();
+    match read(path) {
+        Ok(source) => load_source(&file, &source, options),
+        Err(message) => {
+            let problem = Problem {
+                file: file.clone(),
+                severity: Severity::Error,
+                kind: ProblemKind::Syntax,
+                position: None,
+                message,
+            };
+            LoadedFile { file, groups: Vec::new(), problems: vec![problem] }
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    let size = std::fs::metadata(path).map_err(|e| format!("cannot read the file: {e}"))?.len();
+    if size > FILE_BYTES_MAX {
+        return Err(format!("the file has {size} bytes; at most {FILE_BYTES_MAX} are read"));
+    }
+    let bytes = std::fs::read(path).map_err(|e| format!("cannot read the file: {e}"))?;
+    String::from_utf8(bytes).map_err(|e| {
+        let line = e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n');
+        format!("yaml: line {}: invalid UTF-8: the file must be UTF-8 text", line.count() + 1)
+    })
+}
+
+/// Reads a rule file or a stream of Kubernetes objects.
+///
+/// Of a stream of plain rule files only the first document counts, as in Prometheus, and a
+/// warning says so. As soon as one document is a Kubernetes object, every document counts:
+/// `PrometheusRule` objects, lists of them, and plain rule files; other kinds are skipped
+/// with a note. Objects may share group names; from the second on such a group's `file` is
+/// `FILE#NAMESPACE/NAME`, so that every group has an identity of its own.
+pub fn load_source(file: &str, source: &str, options: &LoadOptions) -> LoadedFile {
+    let mut reader = Reader::new(file, source, *options);
+    match yaml::parse(source) {
+        Ok(documents) => read_documents(&mut reader, &documents),
+        Err(e) => {
+            reader.problem(Severity::Error, ProblemKind::Syntax, Some(e.at), e.to_string());
+        }
+    }
+    let (groups, mut problems) = reader.finish();
+    problems.sort_by_key(|p| p.severity);
+    LoadedFile { file: file.to_owned(), groups, problems }
+}
+
+fn read_documents(reader: &mut Reader<'_>, documents: &[yaml::Document]) {
+    let kinds: Vec<Option<Kind>> =
+        documents.iter().map(|d| d.root.as_deref().and_then(kubernetes::kind)).collect();
+    if kinds.iter().all(Option::is_none) {
+        read_plain_stream(reader, documents);
+        return;
+    }
+    let mut found = false;
+    for (document, kind) in documents.iter().zip(kinds) {
+        let Some(root) = &document.root else { continue };
+        match kind {
+            Some(kind) => found |= kubernetes::read(reader, root, &kind),
+            None if root.is_null() => {}
+            None => {
+                found = true;
+                reader.read_groups(root, Dialect::Prometheus);
+            }
+        }
+    }
+    if !found {
+        let message = "no rule file and no PrometheusRule object among its documents".to_owned();
+        let at = Position { line: 1, column: 1 };
+        reader.problem(Severity::Error, ProblemKind::Rule, Some(at), message);
+    }
+}
+
+fn read_plain_stream(reader: &mut Reader<'_>, documents: &[yaml::Document]) {
+    if let Some(root) = documents.first().and_then(|d| d.root.as_ref()) {
+        reader.read_groups(root, Dialect::Prometheus);
+    }
+    let ignored = documents.iter().skip(1).filter_map(|d| d.root.as_ref());
+    for root in ignored.filter(|root| !root.is_null()) {
+        let message = format!(
+            "{}: only the first YAML document of a rule file is used; this one is ignored, \
+             rules and all",
+            root.at
+        );
+        reader.problem(Severity::Warning, ProblemKind::Rule, Some(root.at), message);
+    }
+}

@@ -1,0 +1,125 @@
+//! Rule files: what they say, read from Prometheus rule files and from Kubernetes
+//! `PrometheusRule` objects alike, with every error of a file found in one run.
+//!
+//! [`load_file`] gives the groups, [`check_file`] also what a person should know about
+//! them. Nothing here evaluates.
+
+mod kubernetes;
+mod lint;
+mod load;
+mod problem;
+mod validate;
+
+use std::collections::BTreeMap;
+
+pub use super::yaml::Position;
+pub use lint::{DuplicateRule, duplicate_rules, duplicates_text};
+pub use load::{CheckReport, LoadedFile, check_file, check_source, load_file, load_source};
+pub(super) use problem::render;
+pub use problem::{Problem, ProblemKind, Severity};
+
+use crate::model::Labels;
+use crate::parser::{Expr, ParserOptions};
+
+/// How to read rule files.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LoadOptions {
+    /// Experimental syntax accepted in expressions.
+    pub parser: ParserOptions,
+    /// `--ignore-unknown-fields`: unknown fields are warnings.
+    pub ignore_unknown_fields: bool,
+    /// `metric_name_validation_scheme: legacy`: names must be `[a-zA-Z_][a-zA-Z0-9_]*`.
+    pub legacy_names: bool,
+}
+
+/// One group as written. Two are equal when evaluating them is the same; where they stand
+/// does not matter.
+#[derive(Clone, Debug)]
+pub struct GroupSpec {
+    /// The file, part of the group's identity; see [`load_source`] for what it is when a
+    /// file holds several Kubernetes objects.
+    pub file: String,
+    pub name: String,
+    /// `None`: `global.evaluation_interval`.
+    pub interval_ms: Option<i64>,
+    /// `None`: `global.rule_query_offset`.
+    pub query_offset_ms: Option<i64>,
+    /// Most series or alerts a rule may produce; 0 is no limit.
+    pub limit: usize,
+    pub rules: Vec<RuleSpec>,
+    /// Where the group stands.
+    pub at: Position,
+}
+
+/// One rule as written, the group's labels merged in.
+#[derive(Clone, Debug)]
+pub struct RuleSpec {
+    pub kind: RuleKind,
+    pub expr: RuleExpr,
+    /// May hold empty values: they delete a label of the result.
+    pub labels: BTreeMap<String, String>,
+    /// Where the rule stands.
+    pub at: Position,
+}
+
+/// What a rule makes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RuleKind {
+    Recording { record: String },
+    Alerting(AlertSpec),
+}
+
+/// The part of an alerting rule that a recording rule lacks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlertSpec {
+    pub alert: String,
+    pub for_ms: i64,
+    pub keep_firing_for_ms: i64,
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// An expression that has been parsed.
+#[derive(Clone, Debug)]
+pub struct RuleExpr {
+    /// The expression printed from its tree: what the API shows, links carry and equality
+    /// is decided on.
+    pub printed: String,
+    pub expr: Expr,
+}
+
+impl RuleSpec {
+    /// The name of the recorded metric or of the alert.
+    pub fn name(&self) -> &str {
+        match &self.kind {
+            RuleKind::Recording { record } => record,
+            RuleKind::Alerting(alert) => &alert.alert,
+        }
+    }
+
+    /// The rule's labels as a set, without those that are empty.
+    pub fn label_set(&self) -> Labels {
+        Labels::from_pairs(&self.labels)
+    }
+}
+
+impl PartialEq for RuleSpec {
+    fn eq(&self, other: &Self) -> bool {
+        self.kind == other.kind
+            && self.expr.printed == other.expr.printed
+            && self.labels == other.labels
+    }
+}
+
+impl PartialEq for GroupSpec {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+            && self.file == other.file
+            && self.interval_ms == other.interval_ms
+            && self.query_offset_ms == other.query_offset_ms
+            && self.limit == other.limit
+            && self.rules == other.rules
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,403 @@
+//! One document's groups: taken from nodes and checked, in Prometheus' order and words.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use super::problem::{Problem, ProblemKind, Severity};
+use super::{AlertSpec, GroupSpec, LoadOptions, Position, RuleExpr, RuleKind, RuleSpec};
+use crate::model::METRIC_NAME;
+use crate::model::duration::parse_duration;
+use crate::model::labels::{is_legacy_label_name, is_legacy_metric_name, quote};
+use crate::parser;
+use crate::rules::template::Template;
+use crate::rules::yaml::{Decoder, MapEntry, Node, locate};
+
+/// Where groups come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Dialect {
+    Prometheus,
+    /// The API server drops unknown fields and the operator forgives empty durations.
+    Kubernetes {
+        /// `NAMESPACE/NAME`
+        object: String,
+    },
+}
+
+/// Reads documents of one file and collects their groups and problems.
+pub(super) struct Reader<'a> {
+    file: &'a str,
+    source: &'a str,
+    options: LoadOptions,
+    decoder: Decoder,
+    groups: Vec<GroupSpec>,
+    problems: Vec<Problem>,
+    /// Identities (file, name) given out.
+    identities: HashSet<(String, String)>,
+}
+
+/// What the errors of a rule begin with.
+struct RuleContext<'a> {
+    group: &'a str,
+    /// From 1.
+    index: usize,
+    name: String,
+}
+
+/// The fields of a rule as they stand in the file.
+struct RawRule {
+    record: (String, Position),
+    alert: (String, Position),
+    expr: (String, Option<Arc<Node>>),
+    for_ms: i64,
+    keep_firing_for_ms: i64,
+    labels: Vec<MapEntry>,
+    annotations: Vec<MapEntry>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(file: &'a str, source: &'a str, options: LoadOptions) -> Self {
+        Self {
+            file,
+            source,
+            options,
+            decoder: Decoder::default(),
+            groups: Vec::new(),
+            problems: Vec::new(),
+            identities: HashSet::new(),
+        }
+    }
+
+    pub(super) fn finish(self) -> (Vec<GroupSpec>, Vec<Problem>) {
+        (self.groups, self.problems)
+    }
+
+    /// Notes a problem.
+    pub(super) fn problem(
+        &mut self,
+        severity: Severity,
+        kind: ProblemKind,
+        position: Option<Position>,
+        message: String,
+    ) {
+        let file = self.file.to_owned();
+        self.problems.push(Problem { file, severity, kind, position, message });
+    }
+
+    fn error(&mut self, position: Position, message: String) {
+        let position = (position != Position::default()).then_some(position);
+        self.problem(Severity::Error, ProblemKind::Rule, position, message);
+    }
+
+    /// Reads a mapping with `groups`.
+    pub(super) fn read_groups(&mut self, root: &Node, dialect: Dialect) {
+        if let Some(mut fields) = self.decoder.fields(root, "rulefmt.RuleGroups") {
+            let list = fields.take("groups");
+            self.decoder.finish(fields, "rulefmt.RuleGroups");
+            let items = list.map(|n| self.decoder.items(&n, "[]rulefmt.RuleGroup"));
+            let mut names: HashMap<String, Position> = HashMap::new();
+            for item in items.unwrap_or_default() {
+                self.read_group(&item, &dialect, &mut names);
+            }
+        }
+        self.take_field_errors(&dialect);
+    }
+
+    /// Turns what the decoder collected into problems, in file order.
+    fn take_field_errors(&mut self, dialect: &Dialect) {
+        let forgive =
+            self.options.ignore_unknown_fields || matches!(dialect, Dialect::Kubernetes { .. });
+        let severity = if forgive { Severity::Warning } else { Severity::Error };
+        let decoder = std::mem::take(&mut self.decoder);
+        let mut all: Vec<_> = decoder.errors.into_iter().map(|e| (Severity::Error, e)).collect();
+        all.extend(decoder.unknown.into_iter().map(|e| (severity, e)));
+        all.sort_by_key(|(_, e)| e.at);
+        all.dedup();
+        for (severity, e) in all {
+            let message = format!("line {}: {}", e.at.line, e.message);
+            self.problem(severity, ProblemKind::Field, Some(e.at), message);
+        }
+    }
+
+    fn read_group(
+        &mut self,
+        node: &Node,
+        dialect: &Dialect,
+        names: &mut HashMap<String, Position>,
+    ) {
+        let Some(mut fields) = self.decoder.fields(node, "rulefmt.RuleGroup") else { return };
+        let name_node = fields.take("name");
+        let at = name_node.as_ref().map_or(node.at, |n| n.at);
+        let name = name_node.map(|n| self.decoder.string(&n)).unwrap_or_default();
+        let interval = fields.take("interval");
+        let query_offset = fields.take("query_offset");
+        let limit = fields.take("limit").map_or(0, |n| self.decoder.int(&n));
+        let labels = fields.take("labels").map(|n| self.string_map(&n, dialect));
+        let rules = fields.take("rules").map(|n| self.decoder.items(&n, "[]rulefmt.Rule"));
+        if matches!(dialect, Dialect::Kubernetes { .. }) {
+            fields.take("partial_response_strategy");
+        }
+        self.decoder.finish(fields, "rulefmt.RuleGroup");
+
+        if name.is_empty() {
+            self.error(at, format!("{at}: Groupname must not be empty"));
+        } else if names.insert(name.clone(), at).is_some() {
+            let message = format!("{at}: groupname: {} is repeated in the same file", quote(&name));
+            self.error(at, message);
+        }
+        let context = |field: &str| format!("group {}: field '{field}'", quote(&name));
+        let interval_ms = self.duration(interval.as_deref(), dialect, &context("interval"));
+        let query_offset_ms =
+            self.duration(query_offset.as_deref(), dialect, &context("query_offset"));
+        let labels = labels.unwrap_or_default();
+        self.check_labels(&labels, "");
+
+        let mut group = GroupSpec {
+            file: self.identity(&name, at, dialect),
+            name,
+            interval_ms: interval_ms.filter(|ms| *ms > 0),
+            query_offset_ms,
+            limit: usize::try_from(limit).unwrap_or(0),
+            rules: Vec::new(),
+            at,
+        };
+        for (i, rule) in rules.unwrap_or_default().iter().enumerate() {
+            if let Some(rule) = self.read_rule(rule, dialect, &group.name, i + 1, &labels) {
+                group.rules.push(rule);
+            }
+        }
+        self.groups.push(group);
+    }
+
+    /// The `file` of a group: objects of one file may share group names.
+    fn identity(&mut self, name: &str, at: Position, dialect: &Dialect) -> String {
+        let mut file = self.file.to_owned();
+        if let Dialect::Kubernetes { object } = dialect
+            && self.identities.contains(&(file.clone(), name.to_owned()))
+        {
+            file = format!("{file}#{object}");
+            if self.identities.contains(&(file.clone(), name.to_owned())) {
+                let name = quote(name);
+                self.error(at, format!("{at}: group {name} of {object} is repeated in this file"));
+            }
+        }
+        self.identities.insert((file.clone(), name.to_owned()));
+        file
+    }
+
+    fn duration(&mut self, node: Option<&Node>, dialect: &Dialect, context: &str) -> Option<i64> {
+        let node = node.filter(|n| !n.is_null())?;
+        let text = self.decoder.string(node);
+        // A node of another type has been reported already.
+        node.scalar()?;
+        if text.is_empty() && matches!(dialect, Dialect::Kubernetes { .. }) {
+            return None;
+        }
+        match parse_duration(&text) {
+            Ok(ms) => Some(ms),
+            Err(e) => {
+                self.error(node.at, format!("{}: {context}: {e}", node.at));
+                None
+            }
+        }
+    }
+
+    fn string_map(&mut self, node: &Node, dialect: &Dialect) -> Vec<MapEntry> {
+        let map = self.decoder.string_map(node);
+        if matches!(dialect, Dialect::Kubernetes { .. }) {
+            for entry in map.iter().filter(|e| e.node.tag() != "!!str") {
+                let message = format!(
+                    "{}: the value of {} is a {}, not a string; the API server refuses that \
+                     unless the operator's webhook turns it into text",
+                    entry.node.at,
+                    quote(&entry.name),
+                    entry.node.tag()
+                );
+                self.problem(Severity::Warning, ProblemKind::Rule, Some(entry.node.at), message);
+            }
+        }
+        map
+    }
+
+    fn check_labels(&mut self, labels: &[MapEntry], context: &str) {
+        for entry in labels {
+            let valid = !entry.name.is_empty()
+                && (!self.options.legacy_names || is_legacy_label_name(&entry.name));
+            if !valid || entry.name == METRIC_NAME {
+                self.error(entry.key.at, format!("{context}invalid label name: {}", entry.name));
+            }
+        }
+    }
+
+    fn read_rule(
+        &mut self,
+        node: &Node,
+        dialect: &Dialect,
+        group: &str,
+        index: usize,
+        group_labels: &[MapEntry],
+    ) -> Option<RuleSpec> {
+        let raw = self.raw_rule(node, dialect, group, index)?;
+        let name = if raw.alert.0.is_empty() { &raw.record.0 } else { &raw.alert.0 };
+        let cx = RuleContext { group, index, name: name.clone() };
+        let before = self.problems.len();
+        self.check_names(&raw, &cx);
+        let expr = self.check_expr(&raw, &cx);
+        if !raw.record.0.is_empty() {
+            self.check_recording(&raw, &cx);
+        }
+        let prefix = cx.prefix();
+        self.check_labels(&raw.labels, &prefix);
+        for entry in &raw.annotations {
+            let legacy = self.options.legacy_names && !is_legacy_label_name(&entry.name);
+            if entry.name.is_empty() || legacy {
+                let message = format!("{prefix}invalid annotation name: {}", entry.name);
+                self.error(entry.key.at, message);
+            }
+        }
+        if !raw.alert.0.is_empty() {
+            self.check_templates(&raw, &cx);
+        }
+        let broken = self.problems[before..].iter().any(|p| p.severity == Severity::Error);
+        if broken {
+            return None;
+        }
+        Some(raw.into_spec(expr?, group_labels, node.at))
+    }
+
+    fn raw_rule(
+        &mut self,
+        node: &Node,
+        dialect: &Dialect,
+        group: &str,
+        index: usize,
+    ) -> Option<RawRule> {
+        let mut fields = self.decoder.fields(node, "rulefmt.Rule")?;
+        let mut text = |decoder: &mut Decoder, name: &str| match fields.take(name) {
+            Some(n) => (decoder.string(&n), n.at),
+            None => (String::new(), Position::default()),
+        };
+        let record = text(&mut self.decoder, "record");
+        let alert = text(&mut self.decoder, "alert");
+        let expr_node = fields.take("expr");
+        let expr = expr_node.as_ref().map(|n| self.decoder.string(n)).unwrap_or_default();
+        let name = if alert.0.is_empty() { record.0.clone() } else { alert.0.clone() };
+        let prefix = RuleContext { group, index, name }.prefix();
+        let hold = fields.take("for");
+        let keep = fields.take("keep_firing_for");
+        let for_ms = self.duration(hold.as_deref(), dialect, &format!("{prefix}field 'for'"));
+        let keep_ms =
+            self.duration(keep.as_deref(), dialect, &format!("{prefix}field 'keep_firing_for'"));
+        let labels = fields.take("labels").map(|n| self.string_map(&n, dialect));
+        let annotations = fields.take("annotations").map(|n| self.string_map(&n, dialect));
+        self.decoder.finish(fields, "rulefmt.Rule");
+        Some(RawRule {
+            record,
+            alert,
+            expr: (expr, expr_node),
+            for_ms: for_ms.unwrap_or(0),
+            keep_firing_for_ms: keep_ms.unwrap_or(0),
+            labels: labels.unwrap_or_default(),
+            annotations: annotations.unwrap_or_default(),
+        })
+    }
+
+    fn check_names(&mut self, raw: &RawRule, cx: &RuleContext<'_>) {
+        let message = match (raw.record.0.is_empty(), raw.alert.0.is_empty()) {
+            (false, false) => "only one of 'record' and 'alert' must be set",
+            (true, true) => "one of 'record' or 'alert' must be set",
+            _ => return,
+        };
+        let message = format!("{}: {}: {}{message}", raw.record.1, raw.alert.1, cx.prefix());
+        self.error(raw.record.1.max(raw.alert.1), message);
+    }
+
+    fn check_expr(&mut self, raw: &RawRule, cx: &RuleContext<'_>) -> Option<RuleExpr> {
+        let (text, node) = &raw.expr;
+        let at = node.as_ref().map(|n| n.at).unwrap_or_default();
+        if text.is_empty() {
+            let message = format!("{at}: {}field 'expr' must be set in rule", cx.prefix());
+            self.error(at, message);
+            return None;
+        }
+        match parser::parse(text, &self.options.parser) {
+            Ok(expr) => Some(RuleExpr { printed: expr.to_string(), expr }),
+            Err(errors) => {
+                for error in &errors.errors {
+                    let place = node
+                        .as_ref()
+                        .map_or(at, |n| locate(self.source, n, error.span.start as usize));
+                    let message = format!(
+                        "{at}: {}could not parse expression: {}",
+                        cx.prefix(),
+                        errors.render(error)
+                    );
+                    self.error(place, message);
+                }
+                None
+            }
+        }
+    }
+
+    fn check_recording(&mut self, raw: &RawRule, cx: &RuleContext<'_>) {
+        let (record, at) = (&raw.record.0, raw.record.1);
+        let mut refuse = |message: String| {
+            self.error(at, format!("{at}: {}{message}", cx.prefix()));
+        };
+        if !raw.annotations.is_empty() {
+            refuse("invalid field 'annotations' in recording rule".to_owned());
+        }
+        if raw.for_ms != 0 {
+            refuse("invalid field 'for' in recording rule".to_owned());
+        }
+        if raw.keep_firing_for_ms != 0 {
+            refuse("invalid field 'keep_firing_for' in recording rule".to_owned());
+        }
+        if record.contains(['{', '}']) {
+            refuse(format!(
+                "braces present in the recording rule name; should it be in expr?: {record}"
+            ));
+        } else if self.options.legacy_names && !is_legacy_metric_name(record) {
+            self.error(at, format!("{at}: {}invalid recording rule name: {record}", cx.prefix()));
+        }
+    }
+
+    fn check_templates(&mut self, raw: &RawRule, cx: &RuleContext<'_>) {
+        for (what, entries) in [("label", &raw.labels), ("annotation", &raw.annotations)] {
+            for entry in entries {
+                if let Err(e) = Template::parse_alert(&raw.alert.0, &entry.value) {
+                    let (prefix, name) = (cx.prefix(), quote(&entry.name));
+                    let message = format!("{prefix}{what} {name}: {}", e.detail());
+                    self.error(entry.node.at, message);
+                }
+            }
+        }
+    }
+}
+
+impl RuleContext<'_> {
+    /// `group "G", rule N, "NAME": `
+    fn prefix(&self) -> String {
+        format!("group {}, rule {}, {}: ", quote(self.group), self.index, quote(&self.name))
+    }
+}
+
+impl RawRule {
+    fn into_spec(self, expr: RuleExpr, group_labels: &[MapEntry], at: Position) -> RuleSpec {
+        let pairs = |entries: &[MapEntry]| -> BTreeMap<String, String> {
+            entries.iter().map(|e| (e.name.clone(), e.value.clone())).collect()
+        };
+        let mut labels = pairs(group_labels);
+        labels.extend(pairs(&self.labels));
+        let kind = if self.alert.0.is_empty() {
+            RuleKind::Recording { record: self.record.0 }
+        } else {
+            RuleKind::Alerting(AlertSpec {
+                alert: self.alert.0,
+                for_ms: self.for_ms,
+                keep_firing_for_ms: self.keep_firing_for_ms,
+                annotations: pairs(&self.annotations),
+            })
+        };
+        RuleSpec { kind, expr, labels, at }
+    }
+}

@@ -1,0 +1,396 @@
+//! One rule group: its rules, what they did last, and one evaluation of all of them.
+//!
+//! Rules run in file order. What a rule makes is committed before the next one runs, so
+//! that it can be queried by it. A group knows its tick but not why it came: the
+//! scheduler, unit tests and replays all call [`Group::evaluate`].
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
+use futures_util::FutureExt;
+use parking_lot::Mutex;
+
+use super::alerting::Alerting;
+use super::config::{GroupSpec, RuleKind, RuleSpec};
+use super::error::RuleError;
+use super::metrics::{GroupMetrics, Metrics};
+use super::recording::{record, vector};
+use super::view::{AlertState, AlertView, AlertingView, GroupView, RuleHealth, RuleView};
+use super::write::{Written, mark_stale, write};
+use crate::model::{Clock, Labels, Sample, TimestampMs};
+use crate::notifier::Notifier;
+use crate::query::{Engine, PreparedQuery, QueryError, RunOptions};
+use crate::storage::{Sink, Source};
+
+/// What evaluation needs from outside, the same for all groups.
+pub(super) struct Context {
+    pub engine: Arc<Engine>,
+    pub source: Arc<dyn Source>,
+    pub sink: Arc<dyn Sink>,
+    pub notifier: Arc<dyn Notifier>,
+    pub clock: Arc<dyn Clock>,
+    pub metrics: Metrics,
+    pub resend_delay_ms: i64,
+    pub outage_tolerance_ms: i64,
+    pub grace_period_ms: i64,
+    /// Changed by reload; evaluation takes it anew for every rule.
+    pub external: ArcSwap<External>,
+    /// Queries end when this is cancelled.
+    pub run: RunOptions,
+}
+
+/// What templates know about this server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct External {
+    pub labels: Labels,
+    /// Without a trailing slash.
+    pub url: String,
+}
+
+/// What a group takes from the configuration when it says nothing itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Defaults {
+    pub interval_ms: i64,
+    pub query_offset_ms: i64,
+}
+
+/// One group, ready to be evaluated.
+pub(super) struct Group {
+    pub spec: GroupSpec,
+    pub interval_ms: i64,
+    pub query_offset_ms: i64,
+    pub rules: Vec<Rule>,
+    pub metrics: GroupMetrics,
+    status: Mutex<GroupStatus>,
+    /// Series of rules that are gone; they end at the next evaluation.
+    stale: Mutex<Vec<Labels>>,
+    /// Alerts are to be restored after the second evaluation.
+    pub restore_pending: AtomicBool,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct GroupStatus {
+    last_evaluation_ms: Option<TimestampMs>,
+    evaluation_seconds: f64,
+}
+
+/// One rule, its query planned.
+pub(super) struct Rule {
+    pub spec: RuleSpec,
+    query: PreparedQuery,
+    /// `None` for a recording rule.
+    pub alerting: Option<Alerting>,
+    status: Mutex<RuleStatus>,
+    /// What the last successful evaluation wrote.
+    pub previous: Mutex<Written>,
+}
+
+#[derive(Clone, Debug)]
+struct RuleStatus {
+    health: RuleHealth,
+    last_error: Option<RuleError>,
+    evaluation_seconds: f64,
+    last_evaluation_ms: Option<TimestampMs>,
+}
+
+impl Rule {
+    fn new(spec: RuleSpec, engine: &Arc<Engine>, restored: bool) -> Result<Self, QueryError> {
+        let query = engine.prepare_expr(&spec.expr.printed, spec.expr.expr.clone())?;
+        let alerting = match &spec.kind {
+            RuleKind::Recording { .. } => None,
+            RuleKind::Alerting(alert) => Some(Alerting::new(alert, &spec, restored)),
+        };
+        Ok(Self {
+            spec,
+            query,
+            alerting,
+            status: Mutex::new(RuleStatus {
+                health: RuleHealth::Unknown,
+                last_error: None,
+                evaluation_seconds: 0.0,
+                last_evaluation_ms: None,
+            }),
+            previous: Mutex::default(),
+        })
+    }
+
+    /// The error of the last evaluation.
+    pub(super) fn last_error(&self) -> Option<RuleError> {
+        self.status.lock().last_error.clone()
+    }
+
+    fn set_result(&self, result: Result<(), RuleError>) {
+        let mut status = self.status.lock();
+        status.health = if result.is_ok() { RuleHealth::Ok } else { RuleHealth::Err };
+        status.last_error = result.err();
+    }
+
+    fn view(&self) -> RuleView {
+        let status = self.status.lock().clone();
+        let evaluated = status.health != RuleHealth::Unknown;
+        RuleView {
+            name: self.spec.name().to_owned(),
+            query: self.spec.expr.printed.clone(),
+            labels: self.spec.label_set(),
+            health: status.health,
+            last_error: status.last_error.map(|e| e.to_string()).unwrap_or_default(),
+            evaluation_time_seconds: status.evaluation_seconds,
+            last_evaluation_ms: status.last_evaluation_ms,
+            alerting: self.alerting.as_ref().map(|a| alerting_view(a, evaluated)),
+        }
+    }
+}
+
+fn alerting_view(alerting: &Alerting, evaluated: bool) -> AlertingView {
+    let states = alerting.states.lock();
+    let mut alerts: Vec<AlertView> = states
+        .active()
+        .map(|a| AlertView {
+            labels: a.labels.clone(),
+            annotations: a.annotations.clone(),
+            state: a.state,
+            active_at_ms: a.active_at_ms,
+            keep_firing_since_ms: a.keep_firing_since_ms,
+            value: a.value,
+        })
+        .collect();
+    let state = match (evaluated, states.state()) {
+        (false, AlertState::Inactive) => AlertState::Unknown,
+        (_, state) => state,
+    };
+    drop(states);
+    alerts.sort_by(|a, b| a.labels.cmp(&b.labels));
+    AlertingView {
+        state,
+        for_ms: alerting.params.for_ms,
+        keep_firing_for_ms: alerting.params.keep_firing_for_ms,
+        annotations: Labels::from_pairs(&alerting.spec.annotations),
+        alerts,
+    }
+}
+
+impl Group {
+    /// Plans a group. `restored` says that its alerts have nothing to remember from before
+    /// the start of the process.
+    pub(super) fn new(
+        spec: GroupSpec,
+        defaults: Defaults,
+        engine: &Arc<Engine>,
+        metrics: &Metrics,
+        restored: bool,
+    ) -> Result<Self, QueryError> {
+        let mut rules = Vec::with_capacity(spec.rules.len());
+        for rule in &spec.rules {
+            rules.push(Rule::new(rule.clone(), engine, restored)?);
+        }
+        for rule in &mut rules {
+            if let Some(alerting) = &mut rule.alerting {
+                alerting.params.limit = spec.limit;
+            }
+        }
+        let interval_ms = spec.interval_ms.unwrap_or(defaults.interval_ms).max(1);
+        Ok(Self {
+            interval_ms,
+            query_offset_ms: spec.query_offset_ms.unwrap_or(defaults.query_offset_ms),
+            metrics: metrics.group(&key(&spec.file, &spec.name)),
+            rules,
+            spec,
+            status: Mutex::default(),
+            stale: Mutex::default(),
+            restore_pending: AtomicBool::new(!restored),
+        })
+    }
+
+    /// `FILE;NAME`.
+    pub(super) fn key(&self) -> String {
+        key(&self.spec.file, &self.spec.name)
+    }
+
+    /// True when `other` would behave the same, so that this one may go on running.
+    pub(super) fn equals(&self, other: &Group) -> bool {
+        self.spec == other.spec
+            && self.interval_ms == other.interval_ms
+            && self.query_offset_ms == other.query_offset_ms
+    }
+
+    /// Publishes what does not change while the group runs.
+    pub(super) fn publish(&self) {
+        self.metrics.interval_seconds.set(self.interval_ms as f64 / 1000.0);
+        self.metrics.rules.set(self.rules.len() as f64);
+    }
+
+    /// Evaluates every rule for tick `ts`, in order; stops between two rules when `stop`
+    /// says so.
+    pub(super) async fn evaluate(&self, cx: &Context, ts: TimestampMs, stop: impl Fn() -> bool) {
+        let started_ms = cx.clock.now_ms();
+        let started = cx.clock.monotonic_ns();
+        self.metrics.iterations.inc();
+        let (mut samples, mut rule_seconds) = (0, 0.0);
+        for rule in &self.rules {
+            if stop() {
+                return;
+            }
+            let rule_started = cx.clock.monotonic_ns();
+            let rule_started_ms = cx.clock.now_ms();
+            samples += self.evaluate_rule(rule, cx, ts).await;
+            let seconds = seconds_since(cx, rule_started);
+            cx.metrics.observe_rule(seconds);
+            rule_seconds += seconds;
+            let mut status = rule.status.lock();
+            status.evaluation_seconds = seconds;
+            status.last_evaluation_ms = Some(rule_started_ms);
+        }
+        self.end_stale_series(cx, ts - self.query_offset_ms);
+        let seconds = seconds_since(cx, started);
+        cx.metrics.observe_group(seconds);
+        self.metrics.last_samples.set(samples as f64);
+        self.metrics.last_duration_seconds.set(seconds);
+        self.metrics.last_rule_duration_sum_seconds.set(rule_seconds);
+        self.metrics.last_evaluation_seconds.set(started_ms as f64 / 1000.0);
+        *self.status.lock() =
+            GroupStatus { last_evaluation_ms: Some(started_ms), evaluation_seconds: seconds };
+    }
+
+    /// Evaluates one rule and says how many samples it made. Nothing that goes wrong,
+    /// panics included, goes further than the rule.
+    async fn evaluate_rule(&self, rule: &Rule, cx: &Context, ts: TimestampMs) -> usize {
+        self.metrics.evaluations.inc();
+        let at = ts - self.query_offset_ms;
+        let outcome = AssertUnwindSafe(self.samples(rule, cx, ts, at)).catch_unwind().await;
+        let outcome = outcome.unwrap_or_else(|panic| Err(RuleError::Panic(panic_text(&*panic))));
+        let samples = match outcome {
+            Ok(samples) => samples,
+            Err(e) => {
+                self.fail(rule, e);
+                return 0;
+            }
+        };
+        let count = samples.len();
+        match write(&*cx.sink, &rule.previous, &samples, at) {
+            Ok(refused) => {
+                if let Some((error, refused)) = &refused {
+                    tracing::warn!(
+                        group = self.spec.name, rule = rule.spec.name(), refused, %error,
+                        "samples of a rule were refused"
+                    );
+                }
+                rule.set_result(refused.map_or(Ok(()), |(e, _)| Err(RuleError::Append(e))));
+            }
+            Err(e) => self.fail(rule, RuleError::Commit(e)),
+        }
+        count
+    }
+
+    fn fail(&self, rule: &Rule, error: RuleError) {
+        let (group, name, file) = (&self.spec.name, rule.spec.name(), &self.spec.file);
+        match &error {
+            // Queries are cancelled on purpose, at shutdown.
+            RuleError::Query(QueryError::Canceled(_)) => {}
+            error => tracing::warn!(file, group, rule = name, %error, "evaluating a rule failed"),
+        }
+        self.metrics.evaluation_failures.inc();
+        rule.set_result(Err(error));
+    }
+
+    /// Queries, moves alerts on and sends them.
+    async fn samples(
+        &self,
+        rule: &Rule,
+        cx: &Context,
+        ts: TimestampMs,
+        at: TimestampMs,
+    ) -> Result<Vec<(Labels, Sample)>, RuleError> {
+        let result = vector(rule.query.instant(&cx.source, at, &cx.run).await?.value)?;
+        match &rule.alerting {
+            None => record(result, rule.spec.name(), &rule.spec.labels, self.spec.limit),
+            Some(alerting) => {
+                let samples = alerting.evaluate(&rule.spec, cx, result, ts).await?;
+                alerting.send(&rule.spec, cx, ts, self.interval_ms);
+                Ok(samples)
+            }
+        }
+    }
+
+    fn end_stale_series(&self, cx: &Context, at: TimestampMs) {
+        let mut stale = self.stale.lock();
+        if stale.is_empty() {
+            return;
+        }
+        match mark_stale(&*cx.sink, stale.iter(), at) {
+            Ok(()) => stale.clear(),
+            Err(error) => {
+                tracing::warn!(group = self.spec.name, %error, "ending the series of removed rules failed; next evaluation tries again");
+            }
+        }
+    }
+
+    /// Ends all series of a group that was removed. Called when it runs no more.
+    pub(super) fn end_all_series(&self, cx: &Context, at: TimestampMs) {
+        let mut stale = self.stale.lock();
+        for rule in &self.rules {
+            stale.extend(std::mem::take(&mut *rule.previous.lock()).into_labels());
+        }
+        drop(stale);
+        self.end_stale_series(cx, at);
+    }
+
+    /// Takes over from the group this one replaces: rules find each other by name and
+    /// labels, in order. Called when `from` runs no more and before this one does.
+    pub(super) fn copy_state(&self, from: &Group) {
+        let mut taken = vec![false; from.rules.len()];
+        for rule in &self.rules {
+            let found = from.rules.iter().enumerate().find(|(i, old)| {
+                !taken[*i]
+                    && old.spec.name() == rule.spec.name()
+                    && old.spec.labels == rule.spec.labels
+            });
+            let Some((i, old)) = found else { continue };
+            taken[i] = true;
+            *rule.previous.lock() = std::mem::take(&mut *old.previous.lock());
+            if let (Some(new), Some(old)) = (&rule.alerting, &old.alerting) {
+                new.copy_state(old);
+            }
+        }
+        let mut stale = self.stale.lock();
+        stale.append(&mut from.stale.lock());
+        for (rule, taken) in from.rules.iter().zip(taken) {
+            if !taken {
+                stale.extend(std::mem::take(&mut *rule.previous.lock()).into_labels());
+            }
+        }
+        *self.status.lock() = *from.status.lock();
+        let pending = from.restore_pending.load(Ordering::Relaxed);
+        self.restore_pending.store(pending, Ordering::Relaxed);
+    }
+
+    /// What the API shows.
+    pub(super) fn view(&self) -> GroupView {
+        let status = *self.status.lock();
+        GroupView {
+            name: self.spec.name.clone(),
+            file: self.spec.file.clone(),
+            interval_ms: self.interval_ms,
+            limit: self.spec.limit,
+            evaluation_time_seconds: status.evaluation_seconds,
+            last_evaluation_ms: status.last_evaluation_ms,
+            rules: self.rules.iter().map(Rule::view).collect(),
+        }
+    }
+}
+
+pub(super) fn key(file: &str, name: &str) -> String {
+    format!("{file};{name}")
+}
+
+pub(super) fn seconds_since(cx: &Context, started_ns: u64) -> f64 {
+    cx.clock.monotonic_ns().saturating_sub(started_ns) as f64 / 1e9
+}
+
+/// The message of a panic.
+pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned())
+}

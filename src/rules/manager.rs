@@ -1,0 +1,317 @@
+//! The set of groups that runs: loading, replacing, stopping, and what the API shows.
+//!
+//! A load that fails in any file changes nothing. A group that did not change runs on
+//! untouched; one that did hands its alerts and series to its successor; one that is gone
+//! ends its series two intervals later. The process' own end ends no series.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use thiserror::Error;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::config::{
+    GroupSpec, LoadOptions, LoadedFile, Problem, ProblemKind, Severity, load_file, load_source,
+};
+use super::group::{Context, Defaults, External, Group};
+use super::metrics::Metrics;
+use super::scheduler::{retire, supervise};
+use super::view::{GroupView, RulesView};
+use crate::model::Clock;
+use crate::notifier::Notifier;
+use crate::query::{Engine, RunOptions};
+use crate::storage::{Sink, Source};
+
+/// How long a stopping manager lets queries finish before it cancels them.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a manager works with for its whole life.
+pub struct ManagerOptions {
+    pub engine: Arc<Engine>,
+    pub source: Arc<dyn Source>,
+    pub sink: Arc<dyn Sink>,
+    pub notifier: Arc<dyn Notifier>,
+    pub clock: Arc<dyn Clock>,
+    pub metrics: Metrics,
+    /// `--rules.alert.resend-delay`, 1m.
+    pub resend_delay_ms: i64,
+    /// `--rules.alert.for-outage-tolerance`, 1h.
+    pub outage_tolerance_ms: i64,
+    /// `--rules.alert.for-grace-period`, 10m.
+    pub grace_period_ms: i64,
+    pub load: LoadOptions,
+}
+
+/// What a reload may change.
+#[derive(Clone, Debug)]
+pub struct RuleSettings {
+    pub sources: Vec<RuleSource>,
+    /// `global.evaluation_interval`
+    pub interval_ms: i64,
+    /// `global.rule_query_offset`
+    pub query_offset_ms: i64,
+    pub external: External,
+}
+
+/// Where rules come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RuleSource {
+    /// A path or glob pattern, absolute or relative to the working directory. One that
+    /// matches nothing is no error, as in Prometheus.
+    Pattern(String),
+    /// Rules that lie in the program; `file` is the name they go by.
+    Text { file: String, source: String },
+}
+
+/// Why a load changed nothing.
+#[derive(Clone, Debug, Error)]
+pub enum UpdateError {
+    /// Every error of every file.
+    #[error("error loading rules, previous rule set restored: {}", summary(.0))]
+    Load(Vec<Problem>),
+    #[error("the rule manager has been shut down")]
+    ShutDown,
+}
+
+fn summary(problems: &[Problem]) -> String {
+    let first = problems.first().map(ToString::to_string).unwrap_or_default();
+    match problems.len() {
+        0 | 1 => first,
+        n => format!("{first} (and {} more)", n - 1),
+    }
+}
+
+/// A group and the task that evaluates it.
+struct Running {
+    group: Arc<Group>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+/// Runs rule groups. One per process; share it by `Arc`.
+pub struct Manager {
+    context: Arc<Context>,
+    load: LoadOptions,
+    /// By group key; held for the length of an update.
+    running: tokio::sync::Mutex<HashMap<String, Running>>,
+    /// For readers, who never wait for an update.
+    groups: Mutex<Vec<Arc<Group>>>,
+    /// A first load has succeeded: groups that come later have nothing to restore.
+    loaded: AtomicBool,
+    shutdown: CancellationToken,
+}
+
+impl Manager {
+    /// A manager without groups.
+    pub fn new(options: ManagerOptions) -> Arc<Self> {
+        Arc::new(Self {
+            context: Arc::new(Context {
+                engine: options.engine,
+                source: options.source,
+                sink: options.sink,
+                notifier: options.notifier,
+                clock: options.clock,
+                metrics: options.metrics,
+                resend_delay_ms: options.resend_delay_ms,
+                outage_tolerance_ms: options.outage_tolerance_ms,
+                grace_period_ms: options.grace_period_ms,
+                external: ArcSwap::default(),
+                run: RunOptions::default(),
+            }),
+            load: options.load,
+            running: tokio::sync::Mutex::default(),
+            groups: Mutex::default(),
+            loaded: AtomicBool::new(false),
+            shutdown: CancellationToken::new(),
+        })
+    }
+
+    /// Loads the rules anew and makes them run. On an error everything is as before; else
+    /// replaced groups have finished their evaluation when this returns. Alerts of the
+    /// first load are restored from storage.
+    ///
+    /// External labels and URL take effect on groups that do not change, too (Prometheus
+    /// keeps the old ones until such a group changes).
+    pub async fn update(&self, settings: RuleSettings) -> Result<(), UpdateError> {
+        let mut running = self.running.lock().await;
+        if self.shutdown.is_cancelled() {
+            return Err(UpdateError::ShutDown);
+        }
+        let new = self.prepare(&settings).await?;
+        self.context.external.store(Arc::new(settings.external));
+        self.loaded.store(true, Ordering::Relaxed);
+        let mut old = std::mem::take(&mut *running);
+        let mut order = Vec::with_capacity(new.len());
+        let mut start = Vec::new();
+        for group in new {
+            let key = group.key();
+            match old.get(&key).is_some_and(|o| o.group.equals(&group)).then(|| old.remove(&key)) {
+                Some(Some(same)) => {
+                    order.push(same.group.clone());
+                    running.insert(key, same);
+                }
+                _ => {
+                    order.push(group.clone());
+                    start.push((group, old.remove(&key)));
+                }
+            }
+        }
+        for stopping in start.iter().filter_map(|(_, o)| o.as_ref()).chain(old.values()) {
+            stopping.stop.cancel();
+        }
+        for (group, replaced) in start {
+            if let Some(replaced) = replaced {
+                wait(replaced.task).await;
+                group.copy_state(&replaced.group);
+            }
+            running.insert(group.key(), self.start(group));
+        }
+        *self.groups.lock() = order;
+        for (key, removed) in old {
+            wait(removed.task).await;
+            self.context.metrics.forget(&key);
+            tokio::spawn(retire(removed.group, self.context.clone(), self.shutdown.clone()));
+        }
+        Ok(())
+    }
+
+    /// Stops every group after the rule it is evaluating and waits for that; queries that
+    /// take long are cancelled. No series ends by it.
+    pub async fn shutdown(&self) {
+        self.shutdown.cancel();
+        let mut running = self.running.lock().await;
+        for group in running.values() {
+            group.stop.cancel();
+        }
+        let cancel = self.context.run.cancel.clone();
+        let impatience = tokio::spawn(async move {
+            tokio::time::sleep(SHUTDOWN_PATIENCE).await;
+            cancel.cancel();
+        });
+        for (_, group) in running.drain() {
+            wait(group.task).await;
+        }
+        impatience.abort();
+    }
+
+    fn start(&self, group: Arc<Group>) -> Running {
+        group.publish();
+        let stop = self.shutdown.child_token();
+        let task = tokio::spawn(supervise(group.clone(), self.context.clone(), stop.clone()));
+        Running { group, stop, task }
+    }
+
+    /// Reads all files and plans all groups.
+    async fn prepare(&self, settings: &RuleSettings) -> Result<Vec<Arc<Group>>, UpdateError> {
+        let (sources, options) = (settings.sources.clone(), self.load);
+        let loaded = tokio::task::spawn_blocking(move || load_all(&sources, &options)).await;
+        let loaded = loaded
+            .unwrap_or_else(|e| vec![failure("", format!("BUG: reading rules panicked: {e}"))]);
+        let mut errors: Vec<Problem> = Vec::new();
+        for file in &loaded {
+            for problem in &file.problems {
+                report(problem);
+            }
+            errors.extend(file.errors().cloned());
+        }
+        let defaults = Defaults {
+            interval_ms: settings.interval_ms,
+            query_offset_ms: settings.query_offset_ms,
+        };
+        let mut groups = Vec::new();
+        for spec in loaded.into_iter().flat_map(|file| file.groups) {
+            match self.plan(spec, defaults) {
+                Ok(group) => groups.push(group),
+                Err(problem) => {
+                    report(&problem);
+                    errors.push(problem);
+                }
+            }
+        }
+        if errors.is_empty() { Ok(groups) } else { Err(UpdateError::Load(errors)) }
+    }
+
+    fn plan(&self, spec: GroupSpec, defaults: Defaults) -> Result<Arc<Group>, Problem> {
+        let (file, at, name) = (spec.file.clone(), spec.at, spec.name.clone());
+        let restored = self.loaded.load(Ordering::Relaxed);
+        let cx = &self.context;
+        Group::new(spec, defaults, &cx.engine, &cx.metrics, restored).map(Arc::new).map_err(|e| {
+            Problem {
+                file,
+                severity: Severity::Error,
+                kind: ProblemKind::Rule,
+                position: Some(at),
+                message: format!("{at}: group \"{name}\": {e}"),
+            }
+        })
+    }
+}
+
+impl RulesView for Manager {
+    fn groups(&self) -> Vec<GroupView> {
+        let groups = self.groups.lock().clone();
+        groups.iter().map(|g| g.view()).collect()
+    }
+}
+
+async fn wait(task: JoinHandle<()>) {
+    if let Err(error) = task.await {
+        tracing::error!(%error, "BUG: the task of a rule group died");
+    }
+}
+
+fn report(problem: &Problem) {
+    match problem.severity {
+        Severity::Error => {
+            tracing::error!(location = problem.location(), error = %problem, "loading rules failed")
+        }
+        Severity::Warning => tracing::warn!(location = problem.location(), "{problem}"),
+        Severity::Note => tracing::info!(location = problem.location(), "{problem}"),
+    }
+}
+
+fn failure(file: &str, message: String) -> LoadedFile {
+    let problem = Problem {
+        file: file.to_owned(),
+        severity: Severity::Error,
+        kind: ProblemKind::Syntax,
+        position: None,
+        message,
+    };
+    LoadedFile { file: file.to_owned(), groups: Vec::new(), problems: vec![problem] }
+}
+
+/// Every file once, sorted by name; files given as text among them.
+pub fn load_all(sources: &[RuleSource], options: &LoadOptions) -> Vec<LoadedFile> {
+    let mut seen = HashSet::new();
+    let mut files = Vec::new();
+    for source in sources {
+        match source {
+            RuleSource::Text { file, source } if seen.insert(file.clone()) => {
+                files.push(load_source(file, source, options));
+            }
+            RuleSource::Text { .. } => {}
+            RuleSource::Pattern(pattern) => match glob::glob(pattern) {
+                Err(e) => files.push(failure(pattern, format!("bad pattern: {e}"))),
+                Ok(paths) => {
+                    for path in paths {
+                        match path {
+                            Ok(p) if seen.insert(p.display().to_string()) => {
+                                files.push(load_file(&p, options));
+                            }
+                            Ok(_) => {}
+                            Err(e) => files.push(failure(pattern, format!("cannot read: {e}"))),
+                        }
+                    }
+                }
+            },
+        }
+    }
+    files.sort_by(|a, b| a.file.cmp(&b.file));
+    files
+}

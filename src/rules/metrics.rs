@@ -1,0 +1,236 @@
+//! What rule evaluation counts, under Prometheus' names.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+
+use crate::telemetry::{Registry, Summary};
+
+/// `rule_group="FILE;NAME"`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct GroupLabel {
+    rule_group: String,
+}
+
+type Counters = Family<GroupLabel, Counter>;
+type Gauges = Family<GroupLabel, Gauge<f64, AtomicU64>>;
+
+/// Bounds of the duration histograms, in seconds.
+const DURATION_BUCKETS: [f64; 4] = [0.01, 0.1, 1.0, 10.0];
+
+/// The metrics of the rule manager. Clones share their values.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    evaluation_duration: Histogram,
+    evaluation_duration_summary: Summary,
+    group_duration: Histogram,
+    group_duration_summary: Summary,
+    pub(super) template_expansions: Counter,
+    pub(super) template_failures: Counter,
+    iterations_missed: Counters,
+    iterations: Counters,
+    evaluations: Counters,
+    evaluation_failures: Counters,
+    interval: Gauges,
+    last_evaluation: Gauges,
+    last_duration: Gauges,
+    last_rule_duration_sum: Gauges,
+    last_restore_duration: Gauges,
+    rules: Gauges,
+    last_samples: Gauges,
+}
+
+/// The metrics of one group.
+#[derive(Clone, Debug)]
+pub(super) struct GroupMetrics {
+    pub iterations_missed: Counter,
+    pub iterations: Counter,
+    pub evaluations: Counter,
+    pub evaluation_failures: Counter,
+    pub interval_seconds: Gauge<f64, AtomicU64>,
+    pub last_evaluation_seconds: Gauge<f64, AtomicU64>,
+    pub last_duration_seconds: Gauge<f64, AtomicU64>,
+    pub last_rule_duration_sum_seconds: Gauge<f64, AtomicU64>,
+    pub last_restore_seconds: Gauge<f64, AtomicU64>,
+    pub rules: Gauge<f64, AtomicU64>,
+    pub last_samples: Gauge<f64, AtomicU64>,
+}
+
+impl Metrics {
+    /// Registers all of them.
+    pub fn new(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            evaluation_duration: Histogram::new(DURATION_BUCKETS),
+            evaluation_duration_summary: Summary::new(&[0.5, 0.9, 0.99]),
+            group_duration: Histogram::new(DURATION_BUCKETS),
+            group_duration_summary: Summary::new(&[0.01, 0.05, 0.5, 0.9, 0.99]),
+            template_expansions: Counter::default(),
+            template_failures: Counter::default(),
+            iterations_missed: Family::default(),
+            iterations: Family::default(),
+            evaluations: Family::default(),
+            evaluation_failures: Family::default(),
+            interval: Family::default(),
+            last_evaluation: Family::default(),
+            last_duration: Family::default(),
+            last_rule_duration_sum: Family::default(),
+            last_restore_duration: Family::default(),
+            rules: Family::default(),
+            last_samples: Family::default(),
+        };
+        metrics.register_totals(registry);
+        metrics.register_groups(registry);
+        metrics
+    }
+
+    /// Notes how long a rule took.
+    pub(super) fn observe_rule(&self, seconds: f64) {
+        self.evaluation_duration.observe(seconds);
+        self.evaluation_duration_summary.observe(seconds);
+    }
+
+    /// Notes how long a group took.
+    pub(super) fn observe_group(&self, seconds: f64) {
+        self.group_duration.observe(seconds);
+        self.group_duration_summary.observe(seconds);
+    }
+
+    fn register_totals(&self, registry: &mut Registry) {
+        registry.register(
+            "prometheus_rule_evaluation_duration_seconds",
+            "How long evaluating a rule took",
+            self.evaluation_duration_summary.clone(),
+        );
+        registry.register(
+            "prometheus_rule_group_duration_seconds",
+            "How long evaluating a rule group took",
+            self.group_duration_summary.clone(),
+        );
+        registry.register(
+            "prometheus_rule_evaluation_duration_histogram_seconds",
+            "How long evaluating a rule took",
+            self.evaluation_duration.clone(),
+        );
+        registry.register(
+            "prometheus_rule_group_duration_histogram_seconds",
+            "How long evaluating a rule group took",
+            self.group_duration.clone(),
+        );
+        registry.register(
+            "prometheus_template_text_expansions",
+            "Templates of labels and annotations expanded",
+            self.template_expansions.clone(),
+        );
+        registry.register(
+            "prometheus_template_text_expansion_failures",
+            "Templates of labels and annotations whose expansion failed",
+            self.template_failures.clone(),
+        );
+    }
+
+    fn register_groups(&self, registry: &mut Registry) {
+        let counters = [
+            (
+                "prometheus_rule_group_iterations_missed",
+                "Evaluations of a group that were skipped because the one before took too long",
+                &self.iterations_missed,
+            ),
+            (
+                "prometheus_rule_group_iterations",
+                "Evaluations of a group that were due, skipped ones included",
+                &self.iterations,
+            ),
+            ("prometheus_rule_evaluations", "Rule evaluations", &self.evaluations),
+            (
+                "prometheus_rule_evaluation_failures",
+                "Rule evaluations that failed",
+                &self.evaluation_failures,
+            ),
+        ];
+        for (name, help, metric) in counters {
+            registry.register(name, help, metric.clone());
+        }
+        let gauges = [
+            (
+                "prometheus_rule_group_interval_seconds",
+                "Time between two evaluations of a group",
+                &self.interval,
+            ),
+            (
+                "prometheus_rule_group_last_evaluation_timestamp_seconds",
+                "When a group was last evaluated",
+                &self.last_evaluation,
+            ),
+            (
+                "prometheus_rule_group_last_duration_seconds",
+                "How long the last evaluation of a group took",
+                &self.last_duration,
+            ),
+            (
+                "prometheus_rule_group_last_rule_duration_sum_seconds",
+                "Sum of how long the rules of a group took the last time",
+                &self.last_rule_duration_sum,
+            ),
+            (
+                "prometheus_rule_group_last_restore_duration_seconds",
+                "How long restoring a group's alerts took",
+                &self.last_restore_duration,
+            ),
+            ("prometheus_rule_group_rules", "Rules in a group", &self.rules),
+            (
+                "prometheus_rule_group_last_evaluation_samples",
+                "Samples the last evaluation of a group returned",
+                &self.last_samples,
+            ),
+        ];
+        for (name, help, metric) in gauges {
+            registry.register(name, help, metric.clone());
+        }
+    }
+
+    /// The metrics of a group, made at zero when they are new.
+    pub(super) fn group(&self, key: &str) -> GroupMetrics {
+        let label = GroupLabel { rule_group: key.to_owned() };
+        GroupMetrics {
+            iterations_missed: self.iterations_missed.get_or_create_owned(&label),
+            iterations: self.iterations.get_or_create_owned(&label),
+            evaluations: self.evaluations.get_or_create_owned(&label),
+            evaluation_failures: self.evaluation_failures.get_or_create_owned(&label),
+            interval_seconds: self.interval.get_or_create_owned(&label),
+            last_evaluation_seconds: self.last_evaluation.get_or_create_owned(&label),
+            last_duration_seconds: self.last_duration.get_or_create_owned(&label),
+            last_rule_duration_sum_seconds: self.last_rule_duration_sum.get_or_create_owned(&label),
+            last_restore_seconds: self.last_restore_duration.get_or_create_owned(&label),
+            rules: self.rules.get_or_create_owned(&label),
+            last_samples: self.last_samples.get_or_create_owned(&label),
+        }
+    }
+
+    /// Drops the metrics of a group that is gone.
+    pub(super) fn forget(&self, key: &str) {
+        let label = GroupLabel { rule_group: key.to_owned() };
+        for family in [
+            &self.iterations_missed,
+            &self.iterations,
+            &self.evaluations,
+            &self.evaluation_failures,
+        ] {
+            family.remove(&label);
+        }
+        for family in [
+            &self.interval,
+            &self.last_evaluation,
+            &self.last_duration,
+            &self.last_rule_duration_sum,
+            &self.last_restore_duration,
+            &self.rules,
+            &self.last_samples,
+        ] {
+            family.remove(&label);
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Unit tests of rules, in promtool's `test rules` format: series are given, rules run
+//! over them tick by tick in memory, and what fires and what queries return is compared.
+//!
+//! Groups are the very ones the server runs; only storage, notifier and clock differ.
+
+mod compare;
+mod data;
+mod run;
+
+mod schema;
+
+use std::path::{Path, PathBuf};
+
+use regex_automata::meta::Regex;
+
+use super::config::{GroupSpec, LoadOptions, load_file};
+use crate::parser::ParserOptions;
+
+/// How to run unit tests.
+#[derive(Clone, Debug, Default)]
+pub struct UnitTestOptions {
+    /// `--run`: only tests whose name one of these matches somewhere; none means all.
+    pub run: Vec<Regex>,
+    /// `--ignore-unknown-fields`, for rule files; test files are always strict.
+    pub ignore_unknown_fields: bool,
+    /// Experimental syntax, in rules and in tests.
+    pub parser: ParserOptions,
+    /// `promql-delayed-name-removal`
+    pub delayed_name_removal: bool,
+}
+
+/// The outcome of one test file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FileReport {
+    pub file: String,
+    /// E.g. a pattern of `rule_files` that matches nothing.
+    pub warnings: Vec<String>,
+    /// What is wrong with the file itself or the rules it names: no test ran.
+    pub errors: Vec<String>,
+    /// The tests that ran, in file order.
+    pub tests: Vec<TestReport>,
+}
+
+/// The outcome of one test.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TestReport {
+    /// "" when it has none.
+    pub name: String,
+    /// Promtool's texts, indented as it prints them; empty when the test passed.
+    pub errors: Vec<String>,
+}
+
+impl FileReport {
+    /// True when nothing failed.
+    pub fn passed(&self) -> bool {
+        self.all_errors().next().is_none()
+    }
+
+    /// Every error, as `test rules` lists them under `FAILED:`.
+    pub fn all_errors(&self) -> impl Iterator<Item = &String> {
+        self.errors.iter().chain(self.tests.iter().flat_map(|t| &t.errors))
+    }
+}
+
+/// Runs test files one after the other.
+pub async fn run_unit_tests(files: &[PathBuf], options: &UnitTestOptions) -> Vec<FileReport> {
+    let mut reports = Vec::with_capacity(files.len());
+    for file in files {
+        reports.push(run_file(file, options).await);
+    }
+    reports
+}
+
+async fn run_file(path: &Path, options: &UnitTestOptions) -> FileReport {
+    let mut report = FileReport { file: path.display().to_string(), ..Default::default() };
+    let source = match std::fs::read_to_string(path) {
+        Ok(source) => source,
+        Err(e) => {
+            report.errors.push(format!("cannot read {}: {e}", path.display()));
+            return report;
+        }
+    };
+    let file = match schema::read(&source) {
+        Ok(file) => file,
+        Err(errors) => {
+            report.errors = errors;
+            return report;
+        }
+    };
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let groups = load_rules(folder, &file.rule_files, options, &mut report);
+    if !report.errors.is_empty() {
+        return report;
+    }
+    for test in &file.tests {
+        let selected = options.run.is_empty() || options.run.iter().any(|r| r.is_match(&test.name));
+        if selected {
+            let errors = run::run_test(test, &file, groups.clone(), options).await;
+            report.tests.push(TestReport { name: test.name.clone(), errors });
+        }
+    }
+    report
+}
+
+fn load_rules(
+    folder: &Path,
+    patterns: &[String],
+    options: &UnitTestOptions,
+    report: &mut FileReport,
+) -> Vec<GroupSpec> {
+    let load = LoadOptions {
+        parser: options.parser,
+        ignore_unknown_fields: options.ignore_unknown_fields,
+        legacy_names: false,
+    };
+    let mut groups = Vec::new();
+    for pattern in patterns {
+        let full = folder.join(pattern).display().to_string();
+        let paths = match glob::glob(&full) {
+            Ok(paths) => paths.filter_map(Result::ok).collect::<Vec<_>>(),
+            Err(e) => {
+                report.errors.push(format!("{full}: bad pattern: {e}"));
+                continue;
+            }
+        };
+        if paths.is_empty() {
+            report.warnings.push(format!("  WARNING: no file match pattern {full}"));
+        }
+        for path in paths {
+            let loaded = load_file(&path, &load);
+            let errors: Vec<_> = loaded.errors().cloned().collect();
+            report.errors.extend(super::config::render(&errors));
+            groups.extend(loaded.groups);
+        }
+    }
+    groups
+}

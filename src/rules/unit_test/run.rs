@@ -1,0 +1,189 @@
+//! One test: time goes on, groups are evaluated, and cases are looked at when they are due.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::UnitTestOptions;
+use super::compare::{Shown, alerts, go_duration, samples, samples_text};
+use super::data::Feed;
+use super::schema::{ExpectedAlert, ExpectedSample, ExprCase, Test, TestFile};
+use crate::model::duration::format_duration;
+use crate::model::labels::quote;
+use crate::model::{Labels, Sample, TimestampMs};
+use crate::notifier::{Notifier, OutgoingAlert};
+use crate::parser::parse_metric;
+use crate::parser::series::{SeriesValue, parse_series_values};
+use crate::query::{Engine, EngineOptions, RunOptions};
+use crate::rules::config::GroupSpec;
+use crate::rules::group::{Context, Defaults, External, Group};
+use crate::rules::metrics::Metrics;
+use crate::rules::recording::vector;
+use crate::storage::memory::MemoryStorage;
+use crate::telemetry::Registry;
+use crate::telemetry::clock::ManualClock;
+
+/// Tests look at what fires, not at what is sent.
+struct Nobody;
+
+impl Notifier for Nobody {
+    fn send(&self, _alerts: Vec<OutgoingAlert>) {}
+}
+
+/// Runs one test and gives its errors.
+pub(super) async fn run_test(
+    test: &Test,
+    file: &TestFile,
+    specs: Vec<GroupSpec>,
+    options: &UnitTestOptions,
+) -> Vec<String> {
+    let mut feed = match Feed::new(test) {
+        Ok(feed) => feed,
+        Err(errors) => return errors,
+    };
+    let cx = context(test, file, options);
+    let groups = match plan(test, file, specs, &cx) {
+        Ok(groups) => groups,
+        Err(e) => return vec![e],
+    };
+    let mut errors = Vec::new();
+    let end_ms = test.start_ms + test.last_eval_time_ms();
+    let mut ts = test.start_ms;
+    while ts <= end_ms {
+        if let Err(e) = feed.store_until(ts, &*cx.sink) {
+            errors.push(e);
+            return errors;
+        }
+        for group in &groups {
+            group.evaluate(&cx, ts, || false).await;
+            let failed = group.rules.iter().filter_map(|r| Some((r, r.last_error()?)));
+            errors.extend(failed.map(|(rule, e)| {
+                let (name, time) = (rule.spec.name(), go_duration(ts));
+                format!("    rule: {name}, time: {time}, err: {e}")
+            }));
+            if !errors.is_empty() {
+                return errors;
+            }
+        }
+        let from = ts - test.start_ms;
+        let until = from + file.evaluation_interval_ms;
+        for case in &test.alerts {
+            if (from..until).contains(&case.eval_time_ms) {
+                errors.extend(alerts(&test.name, case, firing(&groups, &case.alert)));
+            }
+        }
+        ts += file.evaluation_interval_ms;
+    }
+    for case in &test.expressions {
+        let at = test.start_ms + case.eval_time_ms;
+        let stored = feed.store_until(at, &*cx.sink);
+        errors.extend(stored.err());
+        errors.extend(check_expr(case, at, file.fuzzy_compare, &cx).await.err());
+    }
+    errors
+}
+
+fn context(test: &Test, file: &TestFile, options: &UnitTestOptions) -> Context {
+    let storage = Arc::new(MemoryStorage::default());
+    let engine = Engine::new(EngineOptions {
+        parser: options.parser,
+        delayed_name_removal: options.delayed_name_removal,
+        ..EngineOptions::default()
+    });
+    engine.set_default_subquery_step_ms(file.evaluation_interval_ms);
+    Context {
+        engine,
+        source: storage.clone(),
+        sink: storage,
+        notifier: Arc::new(Nobody),
+        clock: Arc::new(ManualClock::new(test.start_ms)),
+        metrics: Metrics::new(&mut Registry::default()),
+        resend_delay_ms: 60_000,
+        outage_tolerance_ms: 0,
+        grace_period_ms: 0,
+        external: ArcSwap::from_pointee(External {
+            labels: test.external_labels.clone(),
+            url: test.external_url.trim_end_matches('/').to_owned(),
+        }),
+        run: RunOptions::default(),
+    }
+}
+
+/// The groups in the order they are evaluated in: those without a place come first.
+fn plan(
+    test: &Test,
+    file: &TestFile,
+    specs: Vec<GroupSpec>,
+    cx: &Context,
+) -> Result<Vec<Group>, String> {
+    let defaults = Defaults { interval_ms: test.interval_ms, query_offset_ms: 0 };
+    let mut groups = Vec::with_capacity(specs.len());
+    for spec in specs {
+        let name = spec.name.clone();
+        let group = Group::new(spec, defaults, &cx.engine, &cx.metrics, true)
+            .map_err(|e| format!("    group {}: {e}", quote(&name)))?;
+        groups.push(group);
+    }
+    groups.sort_by_key(|g| file.group_order.get(&g.spec.name).copied().unwrap_or(0));
+    Ok(groups)
+}
+
+/// What fires under a name, in all groups.
+fn firing(groups: &[Group], alert: &str) -> Vec<ExpectedAlert> {
+    let rules = groups.iter().flat_map(|g| &g.rules);
+    rules
+        .filter_map(|rule| rule.alerting.as_ref())
+        .filter(|alerting| alerting.spec.alert == alert)
+        .flat_map(|alerting| alerting.firing())
+        .map(|a| ExpectedAlert { labels: a.labels, annotations: a.annotations })
+        .collect()
+}
+
+async fn check_expr(
+    case: &ExprCase,
+    at: TimestampMs,
+    fuzzy: bool,
+    cx: &Context,
+) -> Result<(), String> {
+    let (expr, time) = (quote(&case.expr), format_duration(case.eval_time_ms));
+    let failed = |e: String| format!("    expr: {expr}, time: {time}, err: {e}");
+    let prepared = cx.engine.prepare(&case.expr).map_err(|e| failed(e.to_string()))?;
+    let result = prepared.instant(&cx.source, at, &cx.run).await;
+    let result = result.map_err(|e| failed(e.to_string()))?;
+    let result = vector(result.value).map_err(|e| failed(e.to_string()))?;
+    let mut got: Vec<Shown> =
+        result.into_iter().map(|s| Shown { labels: s.labels, sample: s.sample }).collect();
+    let mut expected = Vec::with_capacity(case.expected.len());
+    for sample in &case.expected {
+        expected.push(expect(sample).map_err(failed)?);
+    }
+    if samples(&mut expected, &mut got, fuzzy) {
+        return Ok(());
+    }
+    Err(format!(
+        "    expr: {expr}, time: {time},\n        exp: {}\n        got: {}",
+        samples_text(&expected),
+        samples_text(&got)
+    ))
+}
+
+fn expect(sample: &ExpectedSample) -> Result<Shown, String> {
+    let labels = if sample.labels.is_empty() {
+        Labels::empty()
+    } else {
+        parse_metric(&sample.labels)
+            .map_err(|e| format!("labels {}: {e}", quote(&sample.labels)))?
+    };
+    if sample.histogram.is_empty() {
+        return Ok(Shown { labels, sample: Sample::Float(sample.value) });
+    }
+    let values = parse_series_values(&sample.histogram)
+        .map_err(|e| format!("failed to parse histogram: {e}"))?;
+    match values.as_slice() {
+        [SeriesValue::Histogram { histogram, .. }] => {
+            Ok(Shown { labels, sample: Sample::Histogram(histogram.clone()) })
+        }
+        [] | [_] => Err("expected histogram, but got something else".to_owned()),
+        _ => Err("expected one histogram, but got several values".to_owned()),
+    }
+}

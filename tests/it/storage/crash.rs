@@ -1,0 +1,212 @@
+//! Crashes: SIGKILL between and inside commits, torn logs, a disk that is full.
+//!
+//! The victim is this test binary again, told by an environment variable to run one of the
+//! `victim_*` tests, which do nothing otherwise.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Stdio};
+
+use rand::Rng;
+use watchfire::storage::tsdb::WalCompression;
+
+use super::*;
+
+const DIR_VARIABLE: &str = "WATCHFIRE_TEST_VICTIM_DIR";
+const SERIES: usize = 20;
+const SECOND: i64 = 1_000;
+
+/// Starts a victim on a directory.
+fn start(test: &str, dir: &Path, prelude: &str) -> Child {
+    let binary = std::env::current_exe().expect("the test binary");
+    Command::new("sh")
+        .args(["-c", &format!("{prelude} exec \"$0\" \"$@\"")])
+        .arg(binary)
+        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .env(DIR_VARIABLE, dir)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("a child process")
+}
+
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "\n{line}").and_then(|()| out.flush()).expect("a listening parent");
+}
+
+/// Small segments and short retention, so that cutting, checkpoints and truncation all
+/// happen while the victim dies.
+fn victim_options() -> TsdbOptions {
+    TsdbOptions {
+        retention_ms: 400 * SECOND,
+        chunk_range_ms: 100 * SECOND,
+        wal_segment_bytes: 32 << 10,
+        ..Default::default()
+    }
+}
+
+#[test]
+fn victim_commits_until_killed() {
+    let Some(dir) = std::env::var_os(DIR_VARIABLE) else { return };
+    let clock = Arc::new(ManualClock::new(0));
+    let tsdb = Tsdb::open(Path::new(&dir), victim_options(), clock.clone()).expect("a store");
+    let start = tsdb.time_range_ms().map_or(0, |(_, newest)| newest / SECOND);
+    for n in start + 1..start + 100_000 {
+        clock.set_ms(n * SECOND);
+        let mut appender = tsdb.appender();
+        for i in 0..SERIES {
+            appender.append(None, &labels("m", i), n * SECOND, n as f64).expect("a sample");
+        }
+        let once = labels(&format!("once_{n}"), 0);
+        appender.append(None, &once, n * SECOND, n as f64).expect("a sample");
+        appender.commit().expect("a commit");
+        say(&format!("ack {n}"));
+        if n % 20 == 0 {
+            tsdb.maintain().expect("maintenance");
+        }
+    }
+}
+
+#[test]
+fn acknowledged_commits_survive_sigkill_exactly_once_and_in_order() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut rng = rand::rng();
+    let mut last_ack = 0i64;
+    for _ in 0..15 {
+        let mut child = start("storage::crash::victim_commits_until_killed", dir.path(), "");
+        let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        let wanted = rng.random_range(1..150);
+        let acks = lines.map_while(Result::ok).filter_map(|l| l.strip_prefix("ack ")?.parse().ok());
+        // Spinning for a moment moves the kill off the border between two commits.
+        last_ack = acks.take(wanted).last().unwrap_or(last_ack);
+        for _ in 0..rng.random_range(0..200_000) {
+            std::hint::spin_loop();
+        }
+        child.kill().expect("a living victim");
+        child.wait().expect("a dead victim");
+        check_survivors(dir.path(), last_ack);
+    }
+    assert!(last_ack > 15);
+}
+
+/// Everything acknowledged and inside retention is there; nothing else but whole commits.
+fn check_survivors(dir: &Path, last_ack: i64) {
+    let tsdb = open_with(dir, victim_options()).expect("a store after a crash");
+    let found = everything(&tsdb);
+    let newest = tsdb.time_range_ms().map_or(0, |(_, newest)| newest / SECOND);
+    assert!(newest >= last_ack, "acknowledged {last_ack}, found {newest}");
+    let oldest_kept = (newest - 400).max(1);
+    for i in 0..SERIES {
+        let samples = &found[&labels("m", i).to_string()];
+        let tail: Vec<_> = samples.iter().filter(|(ts, _)| *ts >= oldest_kept * SECOND).collect();
+        let expected: Vec<_> = (oldest_kept..=newest).map(|n| (n * SECOND, n as f64)).collect();
+        assert!(tail.into_iter().eq(expected.iter()), "series {i}: {samples:?}");
+    }
+    for n in oldest_kept..=last_ack {
+        let name = labels(&format!("once_{n}"), 0).to_string();
+        assert_eq!(found.get(&name), Some(&vec![(n * SECOND, n as f64)]), "{name}");
+    }
+    tsdb.close().expect("a close");
+}
+
+#[test]
+fn a_log_cut_at_any_byte_keeps_the_commits_before_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let options = || TsdbOptions { wal_compression: WalCompression::None, ..Default::default() };
+    let tsdb = open_with(dir.path(), options()).expect("a store");
+    let segment = dir.path().join("wal/00000000");
+    // The tail crosses the border of a page.
+    let mut ends = Vec::new();
+    let mut n = 0;
+    while ends.last().copied().unwrap_or(0) < 33_200 {
+        n += 1;
+        commit(&tsdb, "m", 40, n, n as f64).expect("a commit");
+        ends.push(std::fs::metadata(&segment).expect("the segment").len());
+    }
+    tsdb.close().expect("a close");
+    let whole = std::fs::read(&segment).expect("the segment");
+    let first = 32_700;
+    for cut in first..=whole.len() {
+        let torn = tempfile::tempdir().expect("a directory");
+        let wal = torn.path().join("wal");
+        std::fs::create_dir(&wal).expect("a directory");
+        std::fs::write(wal.join("00000000"), &whole[..cut]).expect("a torn segment");
+        let expected = ends.iter().filter(|end| **end as usize <= cut).count();
+        let tsdb = open_with(torn.path(), options()).expect("a store");
+        let found = everything(&tsdb);
+        assert!(found.values().all(|s| s.len() == expected), "cut at {cut}: {expected} commits");
+        if cut % 50 == 0 {
+            // And it goes on from there.
+            commit(&tsdb, "m", 40, 1_000_000, 0.0).expect("a commit");
+            tsdb.close().expect("a close");
+            let again = everything(&open_with(torn.path(), options()).expect("a store"));
+            assert!(again.values().all(|s| s.len() == expected + 1));
+        }
+    }
+}
+
+#[test]
+fn damage_in_the_middle_keeps_what_is_before_and_sets_the_rest_aside() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for n in 1..=3 {
+        let tsdb = open(dir.path());
+        commit(&tsdb, "m", 40, n, n as f64).expect("a commit");
+        tsdb.close().expect("a close");
+    }
+    let second = dir.path().join("wal/00000001");
+    let mut bytes = std::fs::read(&second).expect("the segment");
+    bytes[20] ^= 0x40;
+    std::fs::write(&second, bytes).expect("a damaged segment");
+    let tsdb = open(dir.path());
+    assert!(everything(&tsdb).values().all(|s| *s == [(1, 1.0)]));
+    assert!(dir.path().join("wal/00000002.corrupt").exists());
+    commit(&tsdb, "m", 40, 9, 9.0).expect("a commit");
+    tsdb.close().expect("a close");
+    let again = everything(&open(dir.path()));
+    assert!(again.values().all(|s| *s == [(1, 1.0), (9, 9.0)]));
+}
+
+#[test]
+fn victim_meets_a_full_disk() {
+    let Some(dir) = std::env::var_os(DIR_VARIABLE) else { return };
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let tsdb = open(Path::new(&dir));
+    let mut n = 0;
+    let error = loop {
+        n += 1;
+        if let Err(e) = commit(&tsdb, "m", 50, n, n as f64) {
+            break e.to_string();
+        }
+    };
+    say(&format!("error {error}"));
+    assert!(error.contains("wal/00000000") && error.contains("write"), "{error}");
+    let seen = || everything(&tsdb).values().map(Vec::len).sum::<usize>() as i64;
+    assert_eq!(seen(), 50 * (n - 1), "nothing of the failed commit is visible");
+    assert!(commit(&tsdb, "m", 50, n, n as f64).is_err(), "still full");
+    let maximum = getrlimit(Resource::Fsize).maximum;
+    setrlimit(Resource::Fsize, Rlimit { current: maximum, maximum }).expect("space again");
+    commit(&tsdb, "m", 50, n, n as f64).expect("a commit after space came back");
+    assert_eq!(seen(), 50 * n);
+    say(&format!("stored {n}"));
+}
+
+#[test]
+fn a_full_disk_fails_the_commit_and_nothing_else() {
+    let dir = tempfile::tempdir().expect("a directory");
+    // A soft limit of 64 KiB on file sizes fails writes half-way, as a full disk does.
+    let child = start(
+        "storage::crash::victim_meets_a_full_disk",
+        dir.path(),
+        "trap '' XFSZ; ulimit -S -f 128;",
+    );
+    let output = child.wait_with_output().expect("the child's end");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let stored: i64 = text
+        .lines()
+        .find_map(|l| l.strip_prefix("stored ")?.parse().ok())
+        .unwrap_or_else(|| panic!("the child failed: {text}"));
+    let found = everything(&open(dir.path()));
+    assert_eq!(found.len(), 50);
+    let expected: Vec<_> = (1..=stored).map(|n| (n, n as f64)).collect();
+    assert!(found.values().all(|s| *s == expected));
+}
