@@ -165,6 +165,10 @@ pub struct Select {
     pub extension: Option<RangeExtension>,
     pub range: Option<DurationExpr>,
     pub emit: Emit,
+    /// Only counts and sums of histograms are wanted. Prometheus then works counter-reset
+    /// hints out from the samples, which shows in annotations.
+    pub stats_only: bool,
+    pub span: Span,
     pub hints: Hints,
 }
 
@@ -174,6 +178,8 @@ pub enum Emit {
     Value,
     /// The sample's own time in seconds.
     Timestamp,
+    /// As `Timestamp` for floats; histograms as they are.
+    FloatTimestamp,
     /// Its start time in seconds, where known.
     StartTimestamp,
 }
@@ -416,6 +422,18 @@ impl Node {
                 source.select().into_iter().collect()
             }
             _ => vec![],
+        }
+    }
+
+    /// The selectors of this node itself, to change.
+    pub fn own_selects_mut(&mut self) -> Vec<&mut Select> {
+        match self {
+            Self::Select(select) => vec![select],
+            Self::Info(info) => vec![&mut info.select],
+            _ => match self.range_source_mut() {
+                Some(RangeSource::Select(select)) => vec![select],
+                _ => vec![],
+            },
         }
     }
 
