@@ -262,9 +262,16 @@ impl<'a> Walker<'a> {
             return self.fault();
         }
         let count = self.args()?;
-        if !before && self.token().is_any(&["by", "without"]) {
+        if before {
+            return Ok(count);
+        }
+        if self.token().is_any(&["by", "without"]) {
             self.bump();
             self.labels()?;
+        } else {
+            // Only having looked at the next token is Prometheus sure of the aggregation's
+            // end, so the lexer's complaint comes before those about its arguments.
+            self.report_lexer();
         }
         Ok(count)
     }
