@@ -1,6 +1,6 @@
 //! Every endpoint's answers and refusals, to the byte.
 
-use super::{NOW_MS, TestServer, answer, labels};
+use super::{NOW_MS, TestServer, answer};
 
 const NOW_S: i64 = NOW_MS / 1000;
 
@@ -357,8 +357,6 @@ async fn rules_can_be_filtered_and_paged() {
     );
     let all_alerts = format!("[{alert}]");
     let both = format!("{},{recorded}", down(&all_alerts));
-    let token = "c5a0d6f2";
-    let _ = token;
     let groups = |list: &str| format!(r#"{{"status":"success","data":{{"groups":[{list}]}}}}"#);
     for (query, expected) in [
         ("", groups(&format!("{},{second}", first(&both)))),
@@ -572,5 +570,4 @@ async fn remote_write_stores_whole_requests_or_nothing() {
     ] {
         assert_eq!(send(body(1.0, NOW_MS), kind, encoding).await.0, 415, "{kind} {encoding}");
     }
-    let _ = labels(&[]);
 }

@@ -124,7 +124,7 @@ async fn metrics_come_in_the_format_asked_for_and_count_requests() {
         r#"prometheus_http_requests_total{code="200",handler="/api/v1/label/:name/values"} 1"#,
         r#"prometheus_http_requests_total{code="400",handler="/api/v1/query"} 1"#,
         r#"prometheus_http_requests_total{code="404",handler="/*"} 1"#,
-        "prometheus_ready 0",
+        "prometheus_ready 1",
     ] {
         assert!(got.body.lines().any(|l| l == line), "{line} is missing from\n{}", got.body);
     }
