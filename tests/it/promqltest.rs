@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use watchfire::promqltest::{FileReport, ScriptOptions, run_script};
+use watchfire::promqltest::{FileReport, ScriptOptions, engine_options, run_script};
+use watchfire::query::{Engine, EngineOptions};
 
 fn run(path: &Path, options: &ScriptOptions) -> FileReport {
     let text = std::fs::read_to_string(path).expect("a readable script");
@@ -180,4 +181,25 @@ fn what_goes_wrong_is_named_with_its_line() {
         let got = report(&format!("{load}{script}"));
         assert!(got.contains(expected), "{script}\nexpected {expected:?} in:\n{got}");
     }
+}
+
+#[test]
+fn with_type_labels_a_counter_is_known_by_its_type() {
+    let script = r#"
+load 1m
+  r{__type__="gauge", x="1"} 0+60x5
+  r{__type__="counter", x="2"} 0+60x5
+
+eval instant at 5m rate(r{x="1"}[5m])
+  expect info msg: PromQL info: metric might not be a counter, __type__ label is not set to "counter" or "histogram", got "gauge": "r" (1:6)
+  {x="1"} 1
+
+eval instant at 5m rate(r{x="2"}[5m])
+  expect no_info
+  {x="2"} 1
+"#;
+    let engine = Engine::new(EngineOptions { type_and_unit_labels: true, ..engine_options() });
+    let options = ScriptOptions { engine, strict: true };
+    let report = runtime().block_on(run_script("types", script, &options));
+    assert_eq!((report.passed, report.failed), (2, 0), "{report}");
 }
