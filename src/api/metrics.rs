@@ -80,7 +80,7 @@ impl ApiMetrics {
     }
 
     /// Shows whether the server is ready.
-    pub(super) fn set_ready(&self, ready: bool) {
+    pub fn set_ready(&self, ready: bool) {
         self.ready.set(i64::from(ready));
     }
 }
