@@ -169,22 +169,36 @@ impl HistogramSum {
         self.schema == super::CUSTOM_BUCKETS_SCHEMA
     }
 
+    /// Adds another sum with its compensation.
+    pub fn merge(&mut self, later: &Self) -> Result<Combined, IncompatibleSchemas> {
+        let combined = self.add(&later.part(|t| t.value))?;
+        let mut compensation = later.part(|t| t.c);
+        compensation.counter_reset_hint = self.hint;
+        self.add(&compensation)?;
+        Ok(combined)
+    }
+
     /// The sum as a histogram, not compacted.
     pub fn finish(self) -> FloatHistogram {
-        let (positive_spans, positive_buckets) = totals(&self.positive);
-        let (negative_spans, negative_buckets) = totals(&self.negative);
+        self.part(Term::total)
+    }
+
+    /// A histogram of one part of every number.
+    fn part(&self, of: impl Fn(Term) -> f64) -> FloatHistogram {
+        let (positive_spans, positive_buckets) = side(&self.positive, &of);
+        let (negative_spans, negative_buckets) = side(&self.negative, &of);
         FloatHistogram {
             counter_reset_hint: self.hint,
             schema: self.schema,
             zero_threshold: self.zero_threshold,
-            zero_count: self.zero.total(),
-            count: self.count.total(),
-            sum: self.sum.total(),
+            zero_count: of(self.zero),
+            count: of(self.count),
+            sum: of(self.sum),
             positive_spans,
             positive_buckets,
             negative_spans,
             negative_buckets,
-            custom_values: self.custom_values,
+            custom_values: self.custom_values.clone(),
         }
     }
 
@@ -388,10 +402,10 @@ fn cells(spans: &[Span], counts: &[f64]) -> Vec<Cell> {
     indexed(spans, counts).map(|(index, v)| Cell { index, term: Term::of(v) }).collect()
 }
 
-fn totals(cells: &[Cell]) -> (Vec<Span>, Vec<f64>) {
+fn side(cells: &[Cell], of: impl Fn(Term) -> f64) -> (Vec<Span>, Vec<f64>) {
     let mut builder = Builder::default();
     for cell in cells {
-        builder.push(cell.index, cell.term.total());
+        builder.push(cell.index, of(cell.term));
     }
     builder.finish()
 }
