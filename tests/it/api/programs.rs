@@ -153,9 +153,9 @@ async fn a_real_prometheus_federates_from_it() {
     );
     let Some((_prometheus, base)) = start_prometheus(dir.path(), &config) else { return };
     let expected = |text: &str| {
-        text.contains(concat!(
+        text.contains(
             r#"{"__name__":"temperature","instance":"attic","job":"federate","replica":"a","room":"a\"\\b\n"}"#,
-        )) && text.contains(",\"21.5\"]")
+        ) && text.contains(",\"21.5\"]")
     };
     eventually("federation", &format!("{base}/api/v1/query?query=temperature"), expected).await;
     // An absent instance stays absent, because it was sent as empty.
