@@ -112,7 +112,7 @@ fn expressions_are_evaluated_over_a_file() {
         assert_eq!(said(&output).trim_end(), expected, "{args:?}");
     };
     let counter = "x_total{job=\"a\"} 10 60000\nx_total{job=\"a\"} 40 120000\n";
-    check(counter, &["increase(x_total[2m])"], "{job=\"a\"} => 45 @[120]");
+    check(counter, &["increase(x_total[2m])"], "{job=\"a\"} => 40 @[120]");
     check(counter, &["x_total", "--time", "60"], "x_total{job=\"a\"} => 10 @[60]");
     check(
         counter,
