@@ -184,7 +184,10 @@ impl<'t> Exec<'t, '_> {
             }
             match otherwise.as_ref().map(|list| (list, list.nodes.as_slice())) {
                 None => return Ok(Flow::Next),
-                Some((_, [next @ Node::Branch { kind: BranchKind::If | BranchKind::With, .. }])) => {
+                Some((
+                    _,
+                    [next @ Node::Branch { kind: BranchKind::If | BranchKind::With, .. }],
+                )) => {
                     node = next;
                 }
                 Some((list, _)) => return self.list(dot, list),

@@ -32,7 +32,10 @@ fn parse_errors_are_worded_as_go_words_them() {
     fails("{{ .a }", "template: test:1: unexpected \"}\" in operand");
     fails("{{ foo }}", "template: test:1: function \"foo\" not defined");
     fails("{{ 1) }}", "template: test:1: unexpected right paren");
-    fails("{{\n\n \"a }}", "template: test:3: unterminated quoted string in action started at test:1");
+    fails(
+        "{{\n\n \"a }}",
+        "template: test:3: unterminated quoted string in action started at test:1",
+    );
     fails("{{\n 1", "template: test:2: unclosed action started at test:1");
 }
 
@@ -128,7 +131,8 @@ fn everything_has_a_limit() {
     let chain = |n: usize| "{{ if 0 }}a".to_owned() + &"{{ else if 0 }}b".repeat(n);
     check(&(chain(400) + "{{ else }}c{{ end }}"), "c");
     fails(&(chain(20_000) + "{{ end }}"), "template: test:1: more than 400 times else in a row");
-    let x = "{{ define \"x\" }}{{ if 1 }}{{ template \"x\" }}{{ end }}{{ end }}{{ template \"x\" }}";
+    let x =
+        "{{ define \"x\" }}{{ if 1 }}{{ template \"x\" }}{{ end }}{{ end }}{{ template \"x\" }}";
     let error = expand(x).expect_err("endless").detail().to_owned();
     assert!(error.ends_with("exceeded maximum template depth (250)"), "{error}");
     let error = expand("{{ range 100000000 }}{{ end }}").expect_err("too long").to_string();
