@@ -379,3 +379,22 @@ async fn rules_come_from_files_patterns_and_text() {
     let settings = h.settings.clone();
     assert!(h.manager.update(settings).await.is_err(), "nothing starts after the end");
 }
+
+#[tokio::test]
+async fn an_update_nobody_waits_for_is_finished() {
+    let mut h = harness();
+    h.load("groups: [{name: g, rules: [{record: r, expr: vector(1)}]}]").await.unwrap();
+    let source = "groups: [{name: g, rules: [{record: s, expr: vector(2)}]}]".to_owned();
+    h.settings.sources = vec![RuleSource::Text { file: "f.yml".to_owned(), source }];
+    tokio::select! {
+        biased;
+        _ = h.manager.update(h.settings.clone()) => panic!("it cannot be done at once"),
+        () = std::future::ready(()) => {}
+    }
+    // The next update waits for it, and finds that nothing is left to change.
+    h.manager.update(h.settings.clone()).await.unwrap();
+    h.tick().await;
+    assert_eq!(h.rule("s").health, RuleHealth::Ok);
+    assert_eq!(h.stored("r").await.len(), 0);
+    assert_eq!(h.stored("s").await.len(), 1);
+}
