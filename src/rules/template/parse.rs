@@ -328,10 +328,8 @@ impl<'t> Parser<'t> {
         let mut otherwise = None;
         if closer == Closer::Else {
             let next = self.peek().kind;
-            let chained = matches!(
-                (kind, next),
-                (BranchKind::If, Kind::If) | (BranchKind::With, Kind::With)
-            );
+            let chained =
+                matches!((kind, next), (BranchKind::If, Kind::If) | (BranchKind::With, Kind::With));
             otherwise = Some(if chained {
                 // `else if` is an `if` within the `else` that shares its `end`.
                 self.next();
