@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use regex_automata::meta::Regex;
 use serde_json::Value;
+use watchfire::model::regex::GoRegex;
 use watchfire::parser::ParserOptions;
 use watchfire::rules::unit_test::{FileReport, UnitTestOptions, run_unit_tests};
 
@@ -68,7 +68,7 @@ fn promtool_test_rules_cases_agree() {
             .collect();
         let run_patterns = args.iter().filter_map(|a| a.strip_prefix("--run="));
         let options = UnitTestOptions {
-            run: run_patterns.map(|p| Regex::new(p).unwrap()).collect(),
+            run: run_patterns.map(|p| GoRegex::new(p).unwrap()).collect(),
             parser: ParserOptions::default(),
             ..Default::default()
         };
