@@ -5,3 +5,4 @@ mod bench;
 mod failures;
 mod lifecycle;
 mod real;
+mod tls;
