@@ -28,7 +28,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("discovery", &["model", "relabel", "http"]),
     ("scrape", &["model", "relabel", "http", "storage", "discovery"]),
     ("notifier", &["model", "relabel", "http", "discovery"]),
-    ("rules", &["model", "functions", "parser", "query", "storage", "notifier"]),
+    ("rules", &["model", "vector", "functions", "parser", "query", "storage", "notifier"]),
     ("config", &["model", "parser", "relabel", "http", "discovery", "scrape", "notifier", "rules"]),
     (
         "api",

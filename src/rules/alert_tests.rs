@@ -1,3 +1,5 @@
+//! The life of alerts, tick by tick, and invariants of any life.
+
 use proptest::prelude::*;
 
 use super::*;

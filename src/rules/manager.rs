@@ -137,7 +137,19 @@ impl Manager {
     ///
     /// External labels and URL take effect on groups that do not change, too (Prometheus
     /// keeps the old ones until such a group changes).
-    pub async fn update(&self, settings: RuleSettings) -> Result<(), UpdateError> {
+    ///
+    /// Dropping the future does not stop the update: who asked for a reload may go away,
+    /// half a reload must not stay.
+    pub async fn update(self: &Arc<Self>, settings: RuleSettings) -> Result<(), UpdateError> {
+        let manager = self.clone();
+        let task = tokio::spawn(async move { manager.apply(settings).await });
+        task.await.unwrap_or_else(|e| {
+            let message = format!("BUG: loading rules panicked: {e}");
+            Err(UpdateError::Load(failure("", message).problems))
+        })
+    }
+
+    async fn apply(&self, settings: RuleSettings) -> Result<(), UpdateError> {
         let mut running = self.running.lock().await;
         if self.shutdown.is_cancelled() {
             return Err(UpdateError::ShutDown);

@@ -1,3 +1,5 @@
+//! Verdicts on rule files, with the place of every problem.
+
 use super::*;
 
 /// Every problem of a file as `SEVERITY LOCATION | TEXT`.

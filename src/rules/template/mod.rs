@@ -6,19 +6,18 @@
 //! nothing of rules, storage or time: queries and the evaluation time are handed in.
 //! Everything an expansion may use is bounded: nesting, steps, size of the output.
 
+mod eval;
 mod exec;
 mod fields;
 mod float;
 mod functions;
 mod gotime;
 mod lex;
-mod metrics;
 mod node;
 mod number;
 mod parse;
 mod printf;
 mod prometheus;
-mod regexp;
 mod value;
 
 use std::collections::HashMap;
@@ -27,10 +26,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use thiserror::Error;
 
-pub use self::metrics::TemplateMetrics;
-use self::regexp::Pattern;
 use self::value::{AlertData, Type, Value};
-use crate::model::regex::RegexError;
+use crate::model::regex::{GoRegex, RegexError};
 use crate::model::value::VectorSample;
 use crate::model::{Labels, Sample, TimestampMs};
 
@@ -165,7 +162,7 @@ pub struct Template {
     text: String,
     trees: parse::Trees,
     missing_key: MissingKey,
-    patterns: Mutex<HashMap<String, Pattern>>,
+    patterns: Mutex<HashMap<String, GoRegex>>,
     /// The output, where the text has no actions.
     plain: Option<String>,
 }
@@ -222,11 +219,11 @@ impl Template {
             .map_err(|abort| TemplateError::Execute { name: self.name.clone(), detail: abort.0 })
     }
 
-    fn pattern(&self, source: &str) -> Result<Pattern, RegexError> {
+    fn pattern(&self, source: &str) -> Result<GoRegex, RegexError> {
         if let Some(pattern) = self.patterns.lock().get(source) {
             return Ok(pattern.clone());
         }
-        let pattern = Pattern::new(source)?;
+        let pattern = GoRegex::new(source)?;
         let mut kept = self.patterns.lock();
         if kept.len() < MAX_KEPT_PATTERNS {
             kept.insert(source.to_owned(), pattern.clone());

@@ -1,3 +1,5 @@
+//! Nodes and their places, and what Go would accept or refuse.
+
 use super::*;
 
 fn root(source: &str) -> Arc<Node> {

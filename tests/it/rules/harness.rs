@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
@@ -102,10 +102,12 @@ impl Clock for TestClock {
 #[derive(Default)]
 struct Inbox {
     sent: Mutex<Vec<OutgoingAlert>>,
+    panics: AtomicBool,
 }
 
 impl Notifier for Inbox {
     fn send(&self, alerts: Vec<OutgoingAlert>) {
+        assert!(!self.panics.load(Ordering::Relaxed), "the notifier is broken");
         self.sent.lock().unwrap().extend(alerts);
     }
 }
@@ -151,10 +153,20 @@ impl Harness {
         Self { clock, storage, manager, inbox, sleepers: 0, settings, registry }
     }
 
+    /// Makes the notifier panic, or work again.
+    pub fn break_notifier(&self, broken: bool) {
+        self.inbox.panics.store(broken, Ordering::Relaxed);
+    }
+
     /// Loads rules from text.
     pub async fn load(&mut self, source: &str) -> Result<(), UpdateError> {
         let text = RuleSource::Text { file: "f.yml".to_owned(), source: source.to_owned() };
-        self.settings.sources = vec![text];
+        self.load_from(vec![text]).await
+    }
+
+    /// Loads rules from anywhere.
+    pub async fn load_from(&mut self, sources: Vec<RuleSource>) -> Result<(), UpdateError> {
+        self.settings.sources = sources;
         let removed = self.groups();
         let result = self.manager.update(self.settings.clone()).await;
         let left = self.groups();

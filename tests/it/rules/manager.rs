@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use watchfire::rules::RuleSource;
 use watchfire::rules::view::{AlertState, RuleHealth, RulesView};
 use watchfire::storage::memory::MemoryStorage;
 
@@ -326,4 +327,74 @@ groups:
     assert_eq!(h.rule("A").last_error, "exceeded limit of 1 with 2 alerts");
     assert!(h.alerting("A").alerts.is_empty());
     assert_eq!(h.stored("r").await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_panic_stays_within_its_rule() {
+    let mut h = harness();
+    h.load("groups: [{name: g, rules: [{alert: A, expr: x}, {record: r, expr: x}]}]")
+        .await
+        .unwrap();
+    h.put("x/i=a", 1.0);
+    h.break_notifier(true);
+    for _ in 0..2 {
+        h.tick().await;
+        assert_eq!(h.rule("A").last_error, "BUG: the evaluation panicked: the notifier is broken");
+        assert_eq!(h.rule("r").health, RuleHealth::Ok);
+        // What made the rule panic is noted as sent: try again after the resend delay.
+        h.put("x/i=b", 1.0);
+    }
+    h.break_notifier(false);
+    for _ in 0..4 {
+        h.tick().await;
+    }
+    assert_eq!((h.rule("A").health, h.sent().len()), (RuleHealth::Ok, 2));
+}
+
+#[tokio::test]
+async fn rules_come_from_files_patterns_and_text() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let file = |name: &str, group: &str| {
+        let text = format!("groups: [{{name: {group}, rules: [{{record: r, expr: '1'}}]}}]");
+        std::fs::write(path(name), text).unwrap();
+    };
+    file("b.yml", "b");
+    file("a.yml", "a");
+    let mut h = harness();
+    h.load_from(vec![
+        RuleSource::Pattern(path("*.yml")),
+        RuleSource::Pattern(path("b.yml")),
+        RuleSource::Pattern(path("none-*.yml")),
+        RuleSource::Text { file: "~own".to_owned(), source: "groups: [{name: o}]".to_owned() },
+    ])
+    .await
+    .unwrap();
+    let groups: Vec<_> = h.manager.groups().into_iter().map(|g| (g.file, g.name)).collect();
+    let expected = [(path("a.yml"), "a"), (path("b.yml"), "b"), ("~own".to_owned(), "o")];
+    assert_eq!(groups, expected.map(|(f, n)| (f, n.to_owned())));
+    let bad = h.load_from(vec![RuleSource::Pattern("[".to_owned())]).await.unwrap_err();
+    assert!(bad.to_string().contains("[: bad pattern: "), "{bad}");
+    h.manager.shutdown().await;
+    let settings = h.settings.clone();
+    assert!(h.manager.update(settings).await.is_err(), "nothing starts after the end");
+}
+
+#[tokio::test]
+async fn an_update_nobody_waits_for_is_finished() {
+    let mut h = harness();
+    h.load("groups: [{name: g, rules: [{record: r, expr: vector(1)}]}]").await.unwrap();
+    let source = "groups: [{name: g, rules: [{record: s, expr: vector(2)}]}]".to_owned();
+    h.settings.sources = vec![RuleSource::Text { file: "f.yml".to_owned(), source }];
+    tokio::select! {
+        biased;
+        _ = h.manager.update(h.settings.clone()) => panic!("it cannot be done at once"),
+        () = std::future::ready(()) => {}
+    }
+    // The next update waits for it, and finds that nothing is left to change.
+    h.manager.update(h.settings.clone()).await.unwrap();
+    h.tick().await;
+    assert_eq!(h.rule("s").health, RuleHealth::Ok);
+    assert_eq!(h.stored("r").await.len(), 0);
+    assert_eq!(h.stored("s").await.len(), 1);
 }
