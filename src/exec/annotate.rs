@@ -107,7 +107,8 @@ impl RangeNotes<'_> {
     }
 }
 
-fn mixed_schemas(labels: &Labels) -> String {
+/// Exponential and custom buckets met where they cannot.
+pub(crate) fn mixed_schemas(labels: &Labels) -> String {
     format!(
         "vector contains a mix of histograms with exponential and custom buckets schemas for \
          metric name {}",

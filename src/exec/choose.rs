@@ -23,11 +23,11 @@ const STEPS_AT_ONCE: u32 = 8;
 /// Opens a choosing aggregation.
 pub(crate) fn open_choose<'a>(cx: &'a Cx, node: &'a Choose, grid: StepGrid) -> Result<BoxOp<'a>> {
     let params = values(cx, &node.param, grid)?;
+    let limits = limits(cx, node, &params)?;
     let input = open(cx, &node.input, grid)?;
     if input.series().is_empty() {
         return Ok(Box::new(Ready::empty()));
     }
-    let limits = limits(cx, node, &params)?;
     let input = collect(cx, input, grid.len)?;
     let choice = choose(cx, node, &input, &limits)?;
     if grid.is_instant() && choice.ordered {

@@ -8,7 +8,7 @@ use rustc_hash::FxBuildHasher;
 use super::cx::{Cx, Result};
 use super::exchange::collect;
 use super::group::KeyLabels;
-use super::labels::invalid_label_name;
+use super::labels::{invalid_label_name, is_label_name};
 use super::open::open;
 use super::operator::{BoxOp, Ready, SeriesMeta, SeriesTable, weight};
 use super::text::format_f;
@@ -26,7 +26,7 @@ pub(crate) fn open_count_values<'a>(
     grouping: &Grouping,
     grid: StepGrid,
 ) -> Result<BoxOp<'a>> {
-    if label.is_empty() {
+    if !is_label_name(label) {
         return Err(invalid_label_name(label));
     }
     let key = match grouping {

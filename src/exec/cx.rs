@@ -64,6 +64,8 @@ pub(crate) struct ExecOptions {
     pub per_step_stats: bool,
     /// Ranges of series may run on the thread pool.
     pub parallel: bool,
+    /// Slots of work that make a part of their own; changes the order of additions.
+    pub part_work: u64,
 }
 
 /// What an evaluation cost.

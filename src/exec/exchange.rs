@@ -11,17 +11,17 @@ use super::operator::{BoxOp, Collected, weight};
 use crate::vector::SeriesBlock;
 
 /// Slots of work that are worth a task of their own.
-const PART_WORK: u64 = 65_536;
+pub(crate) const PART_WORK: u64 = 65_536;
 /// What a series costs beside its steps: finding and decoding its samples.
 const SERIES_WORK: u64 = 32;
 /// Most parts an input is cut into.
 const PARTS_MAX: u64 = 64;
 
 /// Consecutive ranges that cover `0..rows`, of equal size but for rounding.
-fn partition(rows: u32, steps: u32, parts_max: u64) -> Vec<Range<u32>> {
+fn partition(rows: u32, steps: u32, part_work: u64, parts_max: u64) -> Vec<Range<u32>> {
     let work = u64::from(rows) * (u64::from(steps) + SERIES_WORK);
     let parts =
-        (work / PART_WORK).clamp(1, parts_max.clamp(1, PARTS_MAX)).min(u64::from(rows.max(1)));
+        (work / part_work).clamp(1, parts_max.clamp(1, PARTS_MAX)).min(u64::from(rows.max(1)));
     (0..parts)
         .map(|i| {
             let bound = |i: u64| (u64::from(rows) * i / parts) as u32;
@@ -48,7 +48,7 @@ pub(crate) fn fold<'a, T: Send>(
         }
         Ok(acc)
     };
-    let ranges = partition(input.series().len(), steps, parts_max);
+    let ranges = partition(input.series().len(), steps, cx.options.part_work, parts_max);
     if ranges.len() == 1 {
         return Ok(vec![drain(input)?]);
     }
@@ -101,15 +101,15 @@ mod tests {
     #[test]
     fn parts_cover_every_series_once_and_small_inputs_stay_whole() {
         for rows in [0, 1, 100] {
-            let parts = partition(rows, 10, 64);
+            let parts = partition(rows, 10, PART_WORK, 64);
             assert_eq!((parts.len(), parts[0].clone()), (1, 0..rows));
         }
         for rows in [10_000, 99_999] {
-            let parts = partition(rows, 361, 64);
+            let parts = partition(rows, 361, PART_WORK, 64);
             assert!(parts.len() > 1 && parts.len() <= 64);
             assert_eq!((parts[0].start, parts[parts.len() - 1].end), (0, rows));
             assert!(parts.windows(2).all(|w| w[0].end == w[1].start));
         }
-        assert_eq!(partition(10_000, 361, 2).len(), 2);
+        assert_eq!(partition(10_000, 361, PART_WORK, 2).len(), 2);
     }
 }

@@ -13,7 +13,7 @@ use super::open::open;
 use super::operator::{BoxOp, Collected, Ready, SeriesMeta, SeriesTable, weight};
 use super::select::InstantSelect;
 use crate::model::{Labels, METRIC_NAME, StepGrid};
-use crate::plan::node::{Emit, Info, Select};
+use crate::plan::node::Info;
 use crate::vector::{SeriesBlock, SeriesId};
 
 /// Labels that tell which target a series belongs to.
@@ -23,8 +23,10 @@ const IDENTIFYING: [&str; 2] = ["instance", "job"];
 pub(crate) fn open_info<'a>(cx: &'a Cx, node: &'a Info, grid: StepGrid) -> Result<BoxOp<'a>> {
     let base = collect(cx, open(cx, &node.input, grid)?, grid.len)?;
     // The times of the info samples decide between duplicates; their values do not matter.
-    let select = Select { emit: Emit::Timestamp, ..node.select.clone() };
-    let info = collect(cx, InstantSelect::open(cx, &select, grid)?, grid.len)?;
+    let info = collect(cx, InstantSelect::open(cx, &node.select, grid)?, grid.len)?;
+    if info.has_histograms() {
+        return Err(ExecError::query("info sample should be float"));
+    }
     let mut enrichment = Enrichment::new(node, &base, &info);
     for row in 0..base.table.len() {
         cx.check()?;
@@ -141,7 +143,10 @@ impl<'i, 'a> Enrichment<'i, 'a> {
                 || self.node.data_matchers.iter().any(|m| &*m.name == name)
         };
         let mut builder = meta.labels.builder();
-        let mut added = false;
+        let unmatched = partners.is_empty();
+        if unmatched && self.node.data_matchers.iter().any(|m| !m.matches_empty()) {
+            return Ok(None);
+        }
         for partner in partners {
             for (name, value) in self.info.table.labels(*partner).iter() {
                 if name == METRIC_NAME || meta.labels.get(name).is_some() || !wanted(name) {
@@ -151,11 +156,7 @@ impl<'i, 'a> Enrichment<'i, 'a> {
                     return Err(ExecError::query(format!("conflicting label: {name}")));
                 }
                 builder.set(name, value);
-                added = true;
             }
-        }
-        if !added && self.node.data_matchers.iter().any(|m| !m.matches_empty()) {
-            return Ok(None);
         }
         Ok(Some(SeriesMeta { labels: builder.build(), drop_name: meta.drop_name }))
     }

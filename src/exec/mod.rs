@@ -33,4 +33,5 @@ mod text;
 mod window;
 
 pub(crate) use cx::{Cx, ExecError, ExecOptions, ExecStats, Interrupt};
+pub(crate) use exchange::PART_WORK;
 pub(crate) use output::{instant, range};

@@ -169,6 +169,11 @@ impl<'a> Collected<'a> {
         any
     }
 
+    /// True when some series holds a histogram.
+    pub(crate) fn has_histograms(&self) -> bool {
+        self.blocks.iter().any(SeriesBlock::has_histograms)
+    }
+
     /// The blocks as an operator again, perhaps under other labels.
     pub(crate) fn into_ready(self, table: Arc<SeriesTable>) -> Ready<'a> {
         Ready::new(table, self.blocks, Some(self.hold))

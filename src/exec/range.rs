@@ -9,14 +9,14 @@ use super::cx::{Cx, ExecError, Hold, Result, SampleCounts};
 use super::open::open;
 use super::operator::{BoxOp, Operator, SeriesTable, rows_per_block};
 use super::scalar::step_rows;
-use super::select::{histogram_samples, table_of};
+use super::select::{derive_hints, histogram_samples, table_of};
 use super::window::{WindowShape, sweep};
 use crate::functions::{Flags, FunctionSpec, Kernel, RangeArgs, RangeKernel, WindowMode};
 use crate::model::StepGrid;
 use crate::model::histogram::CounterResetHint;
 use crate::parser::ast::RangeExtension;
 use crate::plan::BoundSelect;
-use crate::plan::node::{RangeCall, RangeSource};
+use crate::plan::node::{RangeCall, RangeSource, Select};
 use crate::storage::RawSeries;
 use crate::vector::{RawSamples, SeriesBlock, SeriesId};
 
@@ -24,15 +24,12 @@ use crate::vector::{RawSamples, SeriesBlock, SeriesId};
 pub(crate) enum Samples<'a> {
     Stored {
         series: &'a [Arc<dyn RawSeries>],
+        select: &'a Select,
         bound: BoundSelect,
         hold: Hold<'a>,
     },
     /// `block` is the one being read and the next of its rows.
-    Steps {
-        input: BoxOp<'a>,
-        grid: StepGrid,
-        block: Option<Box<(SeriesBlock, u32)>>,
-    },
+    Steps { input: BoxOp<'a>, grid: StepGrid, block: Option<Box<(SeriesBlock, u32)>> },
 }
 
 /// A range source opened: its series, its windows and its samples.
@@ -64,7 +61,7 @@ pub(crate) fn open_source<'a>(
                 table: table_of(series),
                 shape: WindowShape { at_ms, offset_ms, range_ms, before_ms, after_ms },
                 mode,
-                samples: Samples::Stored { series, bound, hold: cx.budget.hold(0)? },
+                samples: Samples::Stored { series, select, bound, hold: cx.budget.hold(0)? },
             })
         }
         RangeSource::Subquery(sub) => {
@@ -88,9 +85,12 @@ impl<'a> Samples<'a> {
     pub(crate) fn load(&mut self, row: u32, raw: &mut RawSamples) -> Result<()> {
         raw.clear();
         match self {
-            Self::Stored { series, bound, hold } => {
+            Self::Stored { series, select, bound, hold } => {
                 series[row as usize].read_into(bound.from_ms, bound.to_ms, raw)?;
                 raw.drop_stale();
+                if select.stats_only {
+                    derive_hints(raw);
+                }
                 hold.grow_to(raw.len())
             }
             Self::Steps { input, grid, block } => {
@@ -111,12 +111,12 @@ impl<'a> Samples<'a> {
 
     fn split(self, cx: &'a Cx, ranges: &[Range<u32>]) -> std::result::Result<Vec<Self>, Self> {
         match self {
-            Self::Stored { series, bound, hold } => {
+            Self::Stored { series, select, bound, hold } => {
                 let parts: Result<Vec<Self>> = ranges
                     .iter()
-                    .map(|_| Ok(Self::Stored { series, bound, hold: cx.budget.hold(0)? }))
+                    .map(|_| Ok(Self::Stored { series, select, bound, hold: cx.budget.hold(0)? }))
                     .collect();
-                parts.map_err(|_| Self::Stored { series, bound, hold })
+                parts.map_err(|_| Self::Stored { series, select, bound, hold })
             }
             Self::Steps { input, grid, block } => match input.split(ranges) {
                 Ok(parts) => Ok(parts

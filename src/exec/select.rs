@@ -4,8 +4,12 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::annotate::mixed_schemas;
 use super::cx::{Cx, Hold, Result, SampleCounts};
 use super::operator::{BoxOp, Operator, SeriesMeta, SeriesTable, rows_per_block};
+use super::window::{WindowShape, sweep};
+use crate::functions::{Flags, smoothed_instant};
+use crate::model::histogram::CounterResetHint;
 use crate::model::value::is_stale_nan;
 use crate::model::{FloatHistogram, StepGrid, TimestampMs};
 use crate::parser::ast::RangeExtension;
@@ -32,7 +36,7 @@ pub(crate) struct InstantSelect<'a> {
     grid: StepGrid,
     bound: BoundSelect,
     emit: Emit,
-    smoothed: bool,
+    select: &'a Select,
     series: &'a [Arc<dyn RawSeries>],
     table: Arc<SeriesTable>,
     rows: Range<u32>,
@@ -41,7 +45,7 @@ pub(crate) struct InstantSelect<'a> {
 }
 
 impl<'a> InstantSelect<'a> {
-    pub(crate) fn open(cx: &'a Cx, select: &Select, grid: StepGrid) -> Result<BoxOp<'a>> {
+    pub(crate) fn open(cx: &'a Cx, select: &'a Select, grid: StepGrid) -> Result<BoxOp<'a>> {
         let bound = cx.binding.selects[select.id];
         let series = &cx.series[bound.request];
         let table = table_of(series);
@@ -50,7 +54,7 @@ impl<'a> InstantSelect<'a> {
             grid,
             bound,
             emit: select.emit,
-            smoothed: select.extension == Some(RangeExtension::Smoothed),
+            select,
             series,
             rows: 0..table.len(),
             table,
@@ -60,18 +64,14 @@ impl<'a> InstantSelect<'a> {
     }
 
     fn fill(&mut self, block: &mut SeriesBlock, row: u32, counts: &mut SampleCounts) {
-        let (raw, grid, bound) = (&self.raw, self.grid, self.bound);
-        if self.smoothed {
-            return fill_smoothed(
-                raw,
-                grid,
-                bound,
-                self.cx.binding.lookback_ms,
-                block,
-                row,
-                counts,
-            );
+        if self.select.stats_only {
+            derive_hints(&mut self.raw);
         }
+        if self.select.extension == Some(RangeExtension::Smoothed) {
+            self.raw.drop_stale();
+            return self.fill_smoothed(block, row, counts);
+        }
+        let (raw, grid, bound) = (&self.raw, self.grid, self.bound);
         let oldest = self.cx.binding.lookback_ms;
         let (mut float, mut hist) = (0, 0);
         for step in 0..grid.len {
@@ -96,11 +96,13 @@ impl<'a> InstantSelect<'a> {
             let weight = if is_hist { histogram_samples(&raw.hist[hist - 1].1) } else { 1 };
             counts.add(step, weight, weight);
             match self.emit {
-                Emit::Value if is_hist => {
+                Emit::Value | Emit::FloatTimestamp if is_hist => {
                     block.set_histogram(row, step, raw.hist[hist - 1].1.clone());
                 }
                 Emit::Value => block.set_float(row, step, raw.vs[float - 1]),
-                Emit::Timestamp => block.set_float(row, step, newest as f64 / 1000.0),
+                Emit::Timestamp | Emit::FloatTimestamp => {
+                    block.set_float(row, step, newest as f64 / 1000.0)
+                }
                 Emit::StartTimestamp => {
                     let start = if is_hist {
                         raw.hist_start_ts.get(hist - 1)
@@ -112,6 +114,33 @@ impl<'a> InstantSelect<'a> {
                     }
                 }
             }
+        }
+    }
+}
+
+impl InstantSelect<'_> {
+    /// `smoothed`: the window around each step, interpolated.
+    fn fill_smoothed(&self, block: &mut SeriesBlock, row: u32, counts: &mut SampleCounts) {
+        let lookback_ms = self.cx.binding.lookback_ms;
+        let shape = WindowShape {
+            at_ms: self.bound.at_ms,
+            offset_ms: self.bound.offset_ms,
+            range_ms: lookback_ms,
+            before_ms: 0,
+            after_ms: lookback_ms,
+        };
+        let mut flags = Flags::default();
+        sweep(&self.raw, self.grid, shape, |step, seen| {
+            if let Some(sample) = smoothed_instant(&seen.window, &mut flags) {
+                counts.add(step, 1, 1);
+                block.set_sample(row, step, sample);
+            }
+            Ok::<(), std::convert::Infallible>(())
+        })
+        .unwrap_or_else(|never| match never {});
+        if flags.has(Flags::MIXED_SCHEMAS) {
+            let labels = self.table.labels(block.first.0 + row);
+            self.cx.warn(&self.select.span, mixed_schemas(labels));
         }
     }
 }
@@ -164,36 +193,21 @@ impl<'a> Operator<'a> for InstantSelect<'a> {
     }
 }
 
-/// `smoothed`: the exact sample, else the line between the samples on both sides, else the
-/// one before; nothing before the first. Histograms are not interpolated here.
-fn fill_smoothed(
-    raw: &RawSamples,
-    grid: StepGrid,
-    bound: BoundSelect,
-    lookback_ms: i64,
-    block: &mut SeriesBlock,
-    row: u32,
-    counts: &mut SampleCounts,
-) {
-    for step in 0..grid.len {
-        let reference = bound.reference_ms(grid.at(step));
-        let after = raw.ts.partition_point(|ts| *ts <= reference);
-        let Some(before) = after.checked_sub(1) else { continue };
-        let (t0, v0) = (raw.ts[before], raw.vs[before]);
-        if t0 <= reference.saturating_sub(lookback_ms) || is_stale_nan(v0) {
+/// Works counter-reset hints out from one sample to the next, where they are unknown.
+pub(crate) fn derive_hints(raw: &mut RawSamples) {
+    let mut before: Option<Arc<FloatHistogram>> = None;
+    for (_, h) in &mut raw.hist {
+        if is_stale_nan(h.sum) {
             continue;
         }
-        counts.add(step, 1, 1);
-        let next = (after..raw.ts.len())
-            .find(|i| !is_stale_nan(raw.vs[*i]))
-            .filter(|i| raw.ts[*i] <= reference.saturating_add(lookback_ms));
-        let value = match next {
-            Some(next) if t0 != reference => {
-                let (t1, v1) = (raw.ts[next], raw.vs[next]);
-                v0 + (v1 - v0) * (reference - t0) as f64 / (t1 - t0) as f64
-            }
-            _ => v0,
-        };
-        block.set_float(row, step, value);
+        let original = h.clone();
+        if let Some(before) = &before
+            && h.counter_reset_hint == CounterResetHint::Unknown
+        {
+            let reset = h.detect_reset(before);
+            Arc::make_mut(h).counter_reset_hint =
+                if reset { CounterResetHint::Reset } else { CounterResetHint::NotReset };
+        }
+        before = Some(original);
     }
 }

@@ -58,6 +58,7 @@ fn evaluate(
         type_and_unit_labels: false,
         per_step_stats: false,
         parallel,
+        part_work: 4096,
     };
     let cx = Cx::new(binding, series, options, Interrupt::default());
     range(&cx, &plan.root).map_err(|e| e.to_string())

@@ -8,9 +8,13 @@ use super::node::{
 };
 use crate::aggregations::AggregatorKernel;
 use crate::functions::{Kernel, LabelEffect, Operator};
+use crate::model::regex::GoRegex;
 use crate::model::value::ValueType;
 use crate::model::{METRIC_NAME, MatchOp, Matcher};
-use crate::parser::ast::{self, BinaryOp, Call, Expr, ExprKind, Grouping, Span, UnaryOp};
+use crate::parser::ast::{
+    self, BinaryOp, Call, DurationExpr, DurationKind, DurationOp, Expr, ExprKind, Grouping,
+    Modifiers, Span, UnaryOp,
+};
 
 /// Lowers a checked expression. Selector and subquery numbers are given out later.
 pub(super) fn lower(expr: &Expr, options: PlanOptions) -> Node {
@@ -45,11 +49,13 @@ impl Lowering {
         match &expr.kind {
             ExprKind::Number(n) => Node::Number(n.value),
             ExprKind::String(text) => Node::Text(text.clone()),
-            ExprKind::VectorSelector(selector) => Node::Select(vector_select(selector, hints)),
+            ExprKind::VectorSelector(selector) => {
+                Node::Select(vector_select(selector, expr.span.clone(), hints))
+            }
             ExprKind::MatrixSelector(_) | ExprKind::Subquery(_) => {
                 Node::RangeResult(self.range_source(expr, hints))
             }
-            ExprKind::Call(call) => self.call(call, hints),
+            ExprKind::Call(call) => self.call(call, &expr.span, hints),
             ExprKind::Aggregate(aggregate) => self.aggregate(aggregate, expr),
             ExprKind::Binary(binary) => self.binary(binary, expr.span.clone()),
             ExprKind::Unary { op: UnaryOp::Plus, expr } => self.expr(expr, hints),
@@ -89,7 +95,7 @@ impl Lowering {
     fn range_source(&self, expr: &Expr, hints: &Hints) -> RangeSource {
         match &expr.kind {
             ExprKind::MatrixSelector(matrix) => {
-                let mut select = vector_select(&matrix.selector, hints);
+                let mut select = vector_select(&matrix.selector, expr.span.clone(), hints);
                 select.range = Some(matrix.range.clone());
                 RangeSource::Select(select)
             }
@@ -106,7 +112,7 @@ impl Lowering {
         }
     }
 
-    fn call(&self, call: &Call, outer: &Hints) -> Node {
+    fn call(&self, call: &Call, whole: &Span, outer: &Hints) -> Node {
         let function = call.function;
         let hints = Hints { function: function.name, ..Hints::default() };
         let arg = |i: usize| self.expr(&call.args[i], &hints);
@@ -115,7 +121,7 @@ impl Lowering {
             _ => Overlap::SameStep,
         };
         let node = match function.kernel {
-            Kernel::Operator(operator) => return self.operator(operator, call, outer),
+            Kernel::Operator(operator) => return self.operator(operator, call, whole, outer),
             Kernel::Scalar(_) => {
                 let args = (0..call.args.len()).map(arg).collect();
                 return Node::ScalarCall { function, args };
@@ -150,7 +156,7 @@ impl Lowering {
         self.names(node, function.labels, overlap)
     }
 
-    fn operator(&self, operator: Operator, call: &Call, outer: &Hints) -> Node {
+    fn operator(&self, operator: Operator, call: &Call, whole: &Span, outer: &Hints) -> Node {
         let hints = Hints { function: call.function.name, ..Hints::default() };
         let arg = |i: usize| self.boxed(&call.args[i], &hints);
         let span = |i: usize| call.args[i].span.clone();
@@ -204,11 +210,12 @@ impl Lowering {
                 return Self::merged(Node::LabelJoin { input: arg(0), target, separator, sources });
             }
             Operator::Sort { descending } => {
-                return Node::Sort { input: arg(0), descending, span: span(0) };
+                return Node::Sort { input: arg(0), descending, span: whole.clone() };
             }
             Operator::SortByLabel { descending } => {
                 let labels = texts(1);
-                return Node::SortByLabel { input: arg(0), labels, descending, span: span(0) };
+                let span = whole.clone();
+                return Node::SortByLabel { input: arg(0), labels, descending, span };
             }
             Operator::Info => return self.info(call, outer),
         };
@@ -320,7 +327,7 @@ impl Lowering {
         {
             name_matchers.push(default);
         }
-        let modifiers = first_modifiers(&call.args[0]).cloned().unwrap_or_default();
+        let modifiers = first_modifiers(&call.args[0]).unwrap_or_default();
         let select = Select {
             id: 0,
             matchers: name_matchers.iter().chain(&data_matchers).cloned().collect(),
@@ -328,14 +335,16 @@ impl Lowering {
             at: modifiers.at,
             extension: None,
             range: None,
-            emit: Emit::Value,
+            emit: Emit::FloatTimestamp,
+            stats_only: false,
+            span: call.args[0].span.clone(),
             hints: Hints { function: "info", ..Hints::default() },
         };
         Node::Info(Box::new(Info { input, select, data_matchers, name_matchers }))
     }
 }
 
-fn vector_select(selector: &ast::VectorSelector, hints: &Hints) -> Select {
+fn vector_select(selector: &ast::VectorSelector, span: Span, hints: &Hints) -> Select {
     Select {
         id: 0,
         matchers: selector.matchers.clone(),
@@ -344,6 +353,8 @@ fn vector_select(selector: &ast::VectorSelector, hints: &Hints) -> Select {
         extension: selector.extension,
         range: None,
         emit: Emit::Value,
+        stats_only: false,
+        span,
         hints: hints.clone(),
     }
 }
@@ -357,8 +368,8 @@ fn sample_time(input: Node, emit: Emit) -> Node {
     }
 }
 
-fn compile(source: &str) -> Result<regex_automata::meta::Regex, String> {
-    regex_automata::meta::Regex::new(&format!("^(?s:{source})$"))
+fn compile(source: &str) -> Result<GoRegex, String> {
+    GoRegex::anchored(source)
         .map_err(|_| format!("invalid regular expression in label_replace(): {source}"))
 }
 
@@ -388,12 +399,30 @@ fn absent_labels(expr: &Expr) -> Vec<(String, String)> {
         .collect()
 }
 
-/// The modifiers of the first selector of an expression.
-fn first_modifiers(expr: &Expr) -> Option<&ast::Modifiers> {
+/// Where the first selector of an expression looks: its own modifiers, within those of the
+/// subqueries around it.
+fn first_modifiers(expr: &Expr) -> Option<Modifiers> {
     match &expr.kind {
-        ExprKind::VectorSelector(selector) => Some(&selector.modifiers),
-        ExprKind::MatrixSelector(matrix) => Some(&matrix.selector.modifiers),
-        ExprKind::Subquery(sub) => first_modifiers(&sub.expr),
+        ExprKind::VectorSelector(selector) => Some(selector.modifiers.clone()),
+        ExprKind::MatrixSelector(matrix) => Some(matrix.selector.modifiers.clone()),
+        ExprKind::Subquery(sub) => {
+            let inner = first_modifiers(&sub.expr)?;
+            if inner.at.is_some() {
+                return Some(inner);
+            }
+            let offset = match (sub.modifiers.offset.clone(), inner.offset) {
+                (Some(outer), Some(inner)) => Some(DurationExpr {
+                    span: outer.span.start..inner.span.end,
+                    kind: DurationKind::Binary {
+                        op: DurationOp::Add,
+                        lhs: Box::new(outer),
+                        rhs: Box::new(inner),
+                    },
+                }),
+                (outer, inner) => outer.or(inner),
+            };
+            Some(Modifiers { offset, at: sub.modifiers.at })
+        }
         ExprKind::Call(call) => call.args.iter().find_map(first_modifiers),
         ExprKind::Aggregate(a) => {
             a.param.as_ref().and_then(first_modifiers).or_else(|| first_modifiers(&a.expr))

@@ -34,15 +34,17 @@ pub(crate) struct Plan {
 impl Plan {
     /// Plans a checked expression.
     pub(crate) fn new(expr: &Expr, options: PlanOptions) -> Self {
-        let mut root = passes::run(lower::lower(expr, options));
-        let (selects, subqueries) = passes::number(&mut root);
-        Self { root, selects, subqueries }
+        Self::finish(passes::run(lower::lower(expr, options)))
     }
 
     /// As `new`, without the passes: what they are tested against.
     #[cfg(test)]
     pub(crate) fn unoptimized(expr: &Expr, options: PlanOptions) -> Self {
-        let mut root = lower::lower(expr, options);
+        Self::finish(lower::lower(expr, options))
+    }
+
+    fn finish(mut root: Node) -> Self {
+        passes::mark_stats(&mut root);
         let (selects, subqueries) = passes::number(&mut root);
         Self { root, selects, subqueries }
     }

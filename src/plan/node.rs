@@ -7,6 +7,7 @@
 use crate::aggregations::{AggregatorSpec, Selection};
 use crate::functions::FunctionSpec;
 use crate::model::Matcher;
+use crate::model::regex::GoRegex;
 use crate::parser::ast::{
     AtModifier, BinaryOp, DurationExpr, Grouping, RangeExtension, Span, VectorMatching,
 };
@@ -165,6 +166,10 @@ pub struct Select {
     pub extension: Option<RangeExtension>,
     pub range: Option<DurationExpr>,
     pub emit: Emit,
+    /// Only counts and sums of histograms are wanted. Prometheus then works counter-reset
+    /// hints out from the samples, which shows in annotations.
+    pub stats_only: bool,
+    pub span: Span,
     pub hints: Hints,
 }
 
@@ -174,6 +179,8 @@ pub enum Emit {
     Value,
     /// The sample's own time in seconds.
     Timestamp,
+    /// As `Timestamp` for floats; histograms as they are.
+    FloatTimestamp,
     /// Its start time in seconds, where known.
     StartTimestamp,
 }
@@ -285,7 +292,7 @@ pub struct LabelReplace {
     pub replacement: String,
     pub source: String,
     /// Compiled once; the error is the query's when it runs.
-    pub regex: Result<regex_automata::meta::Regex, String>,
+    pub regex: Result<GoRegex, String>,
 }
 
 /// `info(v, selector)`
@@ -416,6 +423,18 @@ impl Node {
                 source.select().into_iter().collect()
             }
             _ => vec![],
+        }
+    }
+
+    /// The selectors of this node itself, to change.
+    pub fn own_selects_mut(&mut self) -> Vec<&mut Select> {
+        match self {
+            Self::Select(select) => vec![select],
+            Self::Info(info) => vec![&mut info.select],
+            _ => match self.range_source_mut() {
+                Some(RangeSource::Select(select)) => vec![select],
+                _ => vec![],
+            },
         }
     }
 

@@ -97,6 +97,7 @@ async fn evaluate(
         type_and_unit_labels: engine.options.type_and_unit_labels,
         per_step_stats: options.per_step_stats && engine.options.per_step_stats,
         parallel: !small && engine.options.parallel,
+        part_work: exec::PART_WORK,
     };
     let job = Job {
         plan: query.plan.clone(),

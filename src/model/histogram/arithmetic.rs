@@ -525,4 +525,37 @@ mod tests {
             assert_eq!(h.counter_reset_hint, expected, "{a:?} + {b:?}");
         }
     }
+
+    proptest::proptest! {
+        /// Whatever the schemas and layouts, adding what was subtracted gives it back, and
+        /// no observation is lost on the way.
+        #[test]
+        fn sums_keep_every_observation(
+            schemas in (-4i32..=8, -4i32..=8),
+            offsets in (-20i32..20, -20i32..20),
+            a in proptest::collection::vec(0u8..20, 1..12),
+            b in proptest::collection::vec(0u8..20, 1..12),
+            thresholds in (0usize..3, 0usize..3),
+        ) {
+            let of = |schema: i32, offset: i32, counts: &[u8], threshold: usize| {
+                let counts: Vec<f64> = counts.iter().copied().map(f64::from).collect();
+                let mut h = exponential(schema, counts.iter().sum(), 1.0, offset, &counts);
+                h.zero_threshold = [0.0, 0.001, 1.0][threshold];
+                h
+            };
+            let (a, b) = (
+                of(schemas.0, offsets.0, &a, thresholds.0),
+                of(schemas.1, offsets.1, &b, thresholds.1),
+            );
+            let mut sum = a.clone();
+            sum.add(&b).unwrap();
+            let inside: f64 = sum.zero_count + sum.positive_buckets.iter().sum::<f64>();
+            let boundary = a.zero_threshold == b.zero_threshold;
+            proptest::prop_assert_eq!(sum.count, a.count + b.count);
+            proptest::prop_assert!(!boundary || inside == sum.count, "{} in {}", inside, sum);
+            proptest::prop_assert_eq!(sum.schema, a.schema.min(b.schema));
+            sum.sub(&b).unwrap();
+            proptest::prop_assert_eq!(sum.count, a.count);
+        }
+    }
 }

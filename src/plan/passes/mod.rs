@@ -2,7 +2,10 @@
 
 mod fold;
 mod invariant;
+mod stats;
 mod unique;
+
+pub(super) use stats::mark_stats;
 
 use super::node::{Node, RangeSource};
 
@@ -16,14 +19,11 @@ pub(super) fn run(root: Node) -> Node {
 /// Gives selectors and subqueries their dense numbers; returns how many there are of each.
 pub(super) fn number(root: &mut Node) -> (usize, usize) {
     fn walk(node: &mut Node, counts: &mut (usize, usize)) {
-        match node {
-            Node::Select(select) => take(&mut select.id, &mut counts.0),
-            Node::Info(info) => take(&mut info.select.id, &mut counts.0),
-            _ => match node.range_source_mut() {
-                Some(RangeSource::Select(select)) => take(&mut select.id, &mut counts.0),
-                Some(RangeSource::Subquery(sub)) => take(&mut sub.id, &mut counts.1),
-                None => {}
-            },
+        for select in node.own_selects_mut() {
+            take(&mut select.id, &mut counts.0);
+        }
+        if let Some(RangeSource::Subquery(sub)) = node.range_source_mut() {
+            take(&mut sub.id, &mut counts.1);
         }
         for child in node.children_mut() {
             walk(child, counts);
