@@ -153,7 +153,7 @@ impl<'t> Parser<'t> {
         self.fault(text)
     }
 
-    fn expect(&mut self, kinds: &[Kind], context: &str) -> Parsed<Token<'t>> {
+    fn need(&mut self, kinds: &[Kind], context: &str) -> Parsed<Token<'t>> {
         let token = self.next_non_space();
         if kinds.contains(&token.kind) { Ok(token) } else { self.unexpected(&token, context) }
     }
@@ -216,9 +216,9 @@ impl<'t> Parser<'t> {
 
     fn definition(&mut self) -> Parsed<()> {
         const CONTEXT: &str = "define clause";
-        let token = self.expect(&[Kind::String, Kind::RawString], CONTEXT)?;
+        let token = self.need(&[Kind::String, Kind::RawString], CONTEXT)?;
         let name = self.unquoted(&token)?;
-        self.expect(&[Kind::RightDelim], CONTEXT)?;
+        self.need(&[Kind::RightDelim], CONTEXT)?;
         let (list, closer) = self.item_list()?;
         if closer != Closer::End {
             return self.fault(format!("unexpected {} in {CONTEXT}", closer.text()));
@@ -267,7 +267,7 @@ impl<'t> Parser<'t> {
             Kind::Break | Kind::Continue => self.loop_control(&token)?,
             Kind::Else => return self.otherwise(),
             Kind::End => {
-                self.expect(&[Kind::RightDelim], "end")?;
+                self.need(&[Kind::RightDelim], "end")?;
                 return Ok(Item::Closer(Closer::End));
             }
             Kind::If => self.branch(BranchKind::If)?,
@@ -287,7 +287,7 @@ impl<'t> Parser<'t> {
     fn loop_control(&mut self, word: &Token<'t>) -> Parsed<Node> {
         let breaks = word.kind == Kind::Break;
         let context = if breaks { "{{break}}" } else { "{{continue}}" };
-        self.expect(&[Kind::RightDelim], context)?;
+        self.need(&[Kind::RightDelim], context)?;
         if self.at.range_depth == 0 {
             return self.fault(format!("{context} outside {{{{range}}}}"));
         }
@@ -297,7 +297,7 @@ impl<'t> Parser<'t> {
 
     fn otherwise(&mut self) -> Parsed<Item> {
         if !matches!(self.peek_non_space().kind, Kind::If | Kind::With) {
-            self.expect(&[Kind::RightDelim], "else")?;
+            self.need(&[Kind::RightDelim], "else")?;
         }
         Ok(Item::Closer(Closer::Else))
     }
