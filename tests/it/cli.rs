@@ -113,17 +113,13 @@ fn expressions_are_evaluated_over_a_file() {
         "{} =>\n10 @[60]\n10 @[90]\n40 @[120]",
     );
     check("# TYPE y gauge\ny 3 1\n# EOF\n", &["y * 2"], "{} => 6 @[1]");
+    check(counter, &["--json", "x_total > 100"], "{\"resultType\":\"vector\",\"result\":[]}");
+    check(counter, &["sum(x_total"], "error: 1:4: parse error: unclosed left parenthesis");
     check(
-        counter,
-        &["--json", "x_total > 100"],
-        "{\"resultType\":\"vector\",\"result\":[]}",
+        "x{ 1\n",
+        &["x"],
+        "error: -: line 1: expected label name, got \" 1\\n\" (\"INVALID\") while parsing: \"x{ 1\"",
     );
-    check(
-        counter,
-        &["sum(x_total"],
-        "error: 1:4: parse error: unclosed left parenthesis",
-    );
-    check("x{ 1\n", &["x"], "error: -: line 1: expected label name, got \" 1\\n\" (\"INVALID\") while parsing: \"x{ 1\"");
 }
 
 #[test]
