@@ -100,6 +100,10 @@ fn benches(c: &mut Criterion) {
     group.bench_function("select 100k series, sorted", |b| {
         b.iter(|| black_box(select(&tsdb, vec![Matcher::equal("job", "api-server")])));
     });
+    tsdb.maintain().expect("maintenance");
+    group.bench_function("select 100k series, sorted, after maintenance", |b| {
+        b.iter(|| black_box(select(&tsdb, vec![Matcher::equal("job", "api-server")])));
+    });
     group.bench_function("select one path of 100 and a status by regex", |b| {
         let status = Matcher::new(MatchOp::Regex, "status", "4..").expect("a pattern");
         b.iter(|| {

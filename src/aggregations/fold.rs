@@ -2,25 +2,40 @@
 //! slots of a row, word by word.
 
 use std::any::Any;
+use std::ops::Range;
 
 use super::Accumulator;
 use crate::vector::SeriesBlock;
 
-/// Calls `f(step)` for every present float of a row. A word whose bits are all set is
-/// walked without looking at them.
+/// Visits the present floats of a row: `dense` gets whole words of steps that are all
+/// present, `sparse` every other present step.
 #[inline]
-pub(super) fn for_present(words: &[u64], mut f: impl FnMut(usize)) {
+pub(super) fn for_words(
+    words: &[u64],
+    mut dense: impl FnMut(Range<usize>),
+    mut sparse: impl FnMut(usize),
+) {
     for (i, word) in words.iter().copied().enumerate() {
         let base = i * 64;
         if word == u64::MAX {
-            for step in base..base + 64 {
-                f(step);
-            }
+            dense(base..base + 64);
             continue;
         }
         let mut word = word;
         while word != 0 {
-            f(base + word.trailing_zeros() as usize);
+            sparse(base + word.trailing_zeros() as usize);
+            word &= word - 1;
+        }
+    }
+}
+
+/// Calls `f(step)` for every present float of a row.
+#[inline]
+pub(super) fn for_present(words: &[u64], mut f: impl FnMut(usize)) {
+    for (i, word) in words.iter().copied().enumerate() {
+        let mut word = word;
+        while word != 0 {
+            f(i * 64 + word.trailing_zeros() as usize);
             word &= word - 1;
         }
     }

@@ -1,9 +1,10 @@
 //! `count`, `group`, `min`, `max`: folds without rounding, so merging is exact.
 
 use std::any::Any;
+use std::cell::Cell;
 
 use super::Accumulator;
-use super::fold::{Grid, for_present, histogram_steps, same_kind};
+use super::fold::{Grid, for_present, for_words, histogram_steps, same_kind};
 use crate::functions::Flags;
 use crate::vector::{Bitmap, SeriesBlock, SeriesId};
 
@@ -21,8 +22,14 @@ impl<const GROUP: bool> Count<GROUP> {
 
 impl<const GROUP: bool> Accumulator for Count<GROUP> {
     fn add(&mut self, group: u32, block: &SeriesBlock, row: u32) {
+        let counts = Cell::from_mut(self.counts.row_mut(group)).as_slice_of_cells();
+        let bump = |count: &Cell<u32>| count.set(count.get() + 1);
+        for_words(
+            block.present.row(row),
+            |steps| counts[steps].iter().for_each(bump),
+            |step| bump(&counts[step]),
+        );
         let counts = self.counts.row_mut(group);
-        for_present(block.present.row(row), |step| counts[step] += 1);
         for step in histogram_steps(block, row) {
             counts[step as usize] += 1;
         }
@@ -82,9 +89,17 @@ impl<const MAX: bool> Extreme<MAX> {
 
 impl<const MAX: bool> Accumulator for Extreme<MAX> {
     fn add(&mut self, group: u32, block: &SeriesBlock, row: u32) {
-        let (kept, new) = (self.values.row_mut(group), block.row(row));
-        let words = block.present.row(row);
-        for_present(words, |step| kept[step] = Self::pick(kept[step], new[step]));
+        let kept = Cell::from_mut(self.values.row_mut(group)).as_slice_of_cells();
+        let (new, words) = (block.row(row), block.present.row(row));
+        for_words(
+            words,
+            |steps| {
+                for (kept, new) in kept[steps.clone()].iter().zip(&new[steps]) {
+                    kept.set(Self::pick(kept.get(), *new));
+                }
+            },
+            |step| kept[step].set(Self::pick(kept[step].get(), new[step])),
+        );
         or_into(self.present.row_mut(group), words);
         if histogram_steps(block, row).next().is_some() {
             self.flags[group as usize].raise(Flags::HISTOGRAMS_IGNORED_AGG);

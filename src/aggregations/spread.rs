@@ -6,7 +6,7 @@ use super::Accumulator;
 use super::fold::{Grid, for_present, histogram_steps, same_kind};
 use super::simple::or_into;
 use crate::functions::Flags;
-use crate::functions::over_time::quantile_of_sorted;
+use crate::functions::over_time::quantile_of;
 use crate::vector::{Bitmap, SeriesBlock, SeriesId};
 
 /// `stdvar`, or `stddev` when `DEVIATION`: population variance by Welford's method.
@@ -108,20 +108,28 @@ impl<const DEVIATION: bool> Accumulator for Variance<DEVIATION> {
     }
 }
 
-/// `quantile`: keeps every value, because ranks need them all.
+/// `quantile`: keeps every row, because ranks need all values of a step.
 pub(super) struct Quantile {
-    groups: u32,
-    values: Grid<Vec<f64>>,
+    steps: u32,
+    /// The rows of each group, in series order.
+    groups: Vec<KeptRows>,
     /// The wanted quantile per step.
     phis: Vec<f64>,
     flags: Vec<Flags>,
 }
 
+/// Rows one after the other, with their presence words.
+#[derive(Clone, Debug, Default)]
+struct KeptRows {
+    floats: Vec<f64>,
+    words: Vec<u64>,
+}
+
 impl Quantile {
     pub(super) fn start(groups: u32, steps: u32, phis: &[f64]) -> Box<dyn Accumulator> {
         Box::new(Self {
-            groups,
-            values: Grid::new(groups, steps, Vec::new()),
+            steps,
+            groups: vec![KeptRows::default(); groups as usize],
             phis: phis.to_vec(),
             flags: vec![Flags::default(); groups as usize],
         })
@@ -130,9 +138,11 @@ impl Quantile {
 
 impl Accumulator for Quantile {
     fn add(&mut self, group: u32, block: &SeriesBlock, row: u32) {
-        let values = block.row(row);
-        let kept = self.values.row_mut(group);
-        for_present(block.present.row(row), |s| kept[s].push(values[s]));
+        let kept = &mut self.groups[group as usize];
+        if !block.present.row_is_empty(row) {
+            kept.floats.extend_from_slice(block.row(row));
+            kept.words.extend_from_slice(block.present.row(row));
+        }
         if histogram_steps(block, row).next().is_some() {
             self.flags[group as usize].raise(Flags::HISTOGRAMS_IGNORED_AGG);
         }
@@ -140,8 +150,9 @@ impl Accumulator for Quantile {
 
     fn merge(&mut self, later: Box<dyn Accumulator>) {
         let later: Self = same_kind(later);
-        for (mine, theirs) in self.values.cells.iter_mut().zip(later.values.cells) {
-            mine.extend(theirs);
+        for (mine, theirs) in self.groups.iter_mut().zip(later.groups) {
+            mine.floats.extend(theirs.floats);
+            mine.words.extend(theirs.words);
         }
         for (mine, theirs) in self.flags.iter_mut().zip(later.flags) {
             mine.raise(theirs);
@@ -153,17 +164,23 @@ impl Accumulator for Quantile {
     }
 
     fn finish(mut self: Box<Self>) -> (SeriesBlock, Vec<Flags>) {
-        let mut out = SeriesBlock::absent(SeriesId(0), self.groups, self.values.steps as u32);
-        for group in 0..self.groups {
-            for (step, values) in self.values.row_mut(group).iter_mut().enumerate() {
-                if values.is_empty() {
+        let mut out = SeriesBlock::absent(SeriesId(0), self.groups.len() as u32, self.steps);
+        let (steps, words) = (self.steps as usize, (self.steps as usize).div_ceil(64));
+        let mut column: Vec<f64> = Vec::new();
+        for (group, kept) in self.groups.iter().enumerate() {
+            for step in 0..steps {
+                column.clear();
+                let rows = kept.floats.chunks_exact(steps).zip(kept.words.chunks_exact(words));
+                let present = rows.filter(|(_, words)| words[step / 64] >> (step % 64) & 1 == 1);
+                column.extend(present.map(|(row, _)| row[step]));
+                if column.is_empty() {
                     continue;
                 }
                 let phi = self.phis.get(step).copied().unwrap_or(f64::NAN);
                 if !(0.0..=1.0).contains(&phi) {
-                    self.flags[group as usize].raise(Flags::QUANTILE_OUT_OF_RANGE);
+                    self.flags[group].raise(Flags::QUANTILE_OUT_OF_RANGE);
                 }
-                out.set_float(group, step as u32, quantile_of_sorted(phi, values));
+                out.set_float(group as u32, step as u32, quantile_of(phi, &mut column));
             }
         }
         (out, self.flags)

@@ -43,43 +43,54 @@ impl<const AVG: bool> Sum<AVG> {
         })
     }
 
+    /// The first float of a slot starts its sum: adding it to 0 would lose -0.
     fn add_floats(&mut self, group: u32, values: &[f64], words: &[u64]) {
-        let steps = self.sums.steps as u32;
-        let sums = self.sums.row_mut(group);
-        let cs = self.compensations.row_mut(group);
-        let Some(counts) = &mut self.counts else {
-            // The first float of a slot starts its sum: adding it to 0 would lose -0.
-            for (i, (word, seen)) in words.iter().zip(self.present.row_mut(group)).enumerate() {
-                let (base, known) = (i * 64, *seen & *word);
-                *seen |= *word;
-                if known == u64::MAX {
-                    let columns = base..base + 64;
-                    add_dense(
-                        &values[columns.clone()],
-                        &mut sums[columns.clone()],
-                        &mut cs[columns],
-                    );
-                    continue;
-                }
-                for_present(&[*word & !known], |s| sums[base + s] = values[base + s]);
-                for_present(&[known], |s| {
-                    let s = base + s;
-                    (sums[s], cs[s]) = kahan_inc(values[s], sums[s], cs[s]);
-                });
+        for (i, word) in words.iter().copied().enumerate() {
+            if word == 0 {
+                continue;
             }
-            return;
-        };
-        let counts = counts.row_mut(group);
-        for_present(words, |s| {
-            self.present.set(group, s as u32);
-            counts[s] += 1;
-            if counts[s] == 1 {
-                sums[s] = values[s];
+            let base = i * 64;
+            let seen = &mut self.present.row_mut(group)[i];
+            let (fresh, known) = (word & !*seen, word & *seen);
+            *seen |= word;
+            let sums = &mut self.sums.row_mut(group)[base..];
+            for_present(&[fresh], |s| sums[s] = values[base + s]);
+            if let Some(counts) = &mut self.counts {
+                let counts = &mut counts.row_mut(group)[base..];
+                for_present(&[word], |s| counts[s] += 1);
+                self.add_to_means(group, base, known, &values[base..]);
+                continue;
+            }
+            let cs = &mut self.compensations.row_mut(group)[base..];
+            if known == u64::MAX {
+                add_dense(&values[base..base + 64], &mut sums[..64], &mut cs[..64]);
+                continue;
+            }
+            for_present(&[known], |s| {
+                (sums[s], cs[s]) = kahan_inc(values[base + s], sums[s], cs[s]);
+            });
+        }
+    }
+
+    /// Adds to slots that hold a mean already; their counts include the new float.
+    fn add_to_means(&mut self, group: u32, base: usize, known: u64, values: &[f64]) {
+        let steps = self.sums.steps as u32;
+        let sums = &mut self.sums.row_mut(group)[base..];
+        let cs = &mut self.compensations.row_mut(group)[base..];
+        // Without a running mean and without an overflow, a mean is a sum for now.
+        if known == u64::MAX && self.running.is_none() {
+            let (values, sums, cs) = (&values[..64], &mut sums[..64], &mut cs[..64]);
+            if values.iter().zip(&*sums).all(|(v, sum)| (v + sum).is_finite()) {
+                add_dense(values, sums, cs);
                 return;
             }
+        }
+        let Some(counts) = &self.counts else { return };
+        let counts = &counts.row(group)[base..];
+        for_present(&[known], |s| {
             let n = f64::from(counts[s]);
-            let is_running = self.running.as_ref().is_some_and(|r| r.get(group, s as u32));
-            if !is_running {
+            let step = (base + s) as u32;
+            if !self.running.as_ref().is_some_and(|r| r.get(group, step)) {
                 let (sum, c) = kahan_inc(values[s], sums[s], cs[s]);
                 if !sum.is_infinite() {
                     (sums[s], cs[s]) = (sum, c);
@@ -89,7 +100,7 @@ impl<const AVG: bool> Sum<AVG> {
                 cs[s] /= n - 1.0;
                 self.running
                     .get_or_insert_with(|| Bitmap::zeros(self.groups, steps))
-                    .set(group, s as u32);
+                    .set(group, step);
             }
             let q = (n - 1.0) / n;
             (sums[s], cs[s]) = kahan_inc(values[s] / n, q * sums[s], q * cs[s]);

@@ -16,7 +16,6 @@ pub(crate) enum ErrorKind {
     Timeout,
     Internal,
     Unavailable,
-    NotFound,
 }
 
 impl ErrorKind {
@@ -29,7 +28,6 @@ impl ErrorKind {
             Self::Timeout => "timeout",
             Self::Internal => "internal",
             Self::Unavailable => "unavailable",
-            Self::NotFound => "not_found",
         }
     }
 
@@ -43,7 +41,6 @@ impl ErrorKind {
             Self::Timeout => StatusCode::SERVICE_UNAVAILABLE,
             // Prometheus gives `unavailable` no status of its own.
             Self::Internal | Self::Unavailable => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::NotFound => StatusCode::NOT_FOUND,
         }
     }
 }
@@ -88,10 +85,9 @@ impl From<QueryError> for ApiError {
     }
 }
 
-/// Errors of label and series look-ups. Prometheus calls whatever it cannot classify
-/// `execution`, and storage problems `internal`.
+/// Errors of label and series look-ups are `execution`, unlike those of queries.
 impl From<StorageError> for ApiError {
     fn from(error: StorageError) -> Self {
-        Self::new(ErrorKind::Internal, error.to_string())
+        Self::new(ErrorKind::Execution, error.to_string())
     }
 }

@@ -85,6 +85,7 @@ pub(super) async fn version() -> Response {
 pub(super) async fn metrics(State(state): State<Arc<ApiState>>, headers: HeaderMap) -> Response {
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
     let format = ExpositionFormat::negotiate(accept);
+    state.metrics.set_ready(state.readiness.get() == Phase::Ready);
     let mut response = Response::new(Body::from(encode(&state.registry, format)));
     response
         .headers_mut()

@@ -125,33 +125,28 @@ fn push_metric(out: &mut String, labels: &Labels) {
     push_labels(out, labels);
 }
 
+/// Floats stand under `values` and histograms under `histograms`, each in time order.
 fn push_series(out: &mut String, series: &crate::model::value::Series) {
     push_metric(out, &series.labels);
-    let floats = series.points.iter().filter_map(|(ts, sample)| match sample {
-        Sample::Float(v) => Some((*ts, *v)),
-        Sample::Histogram(_) => None,
-    });
-    for (i, (ts, value)) in floats.enumerate() {
-        out.push_str(if i == 0 { ",\"values\":[" } else { "," });
-        push_float_point(out, ts, value);
-    }
-    let mut has_floats = false;
+    let mut opening = ",\"values\":[";
     let mut has_histograms = false;
-    for (_, sample) in &series.points {
+    for (ts, sample) in &series.points {
         match sample {
-            Sample::Float(_) => has_floats = true,
+            Sample::Float(value) => {
+                out.push_str(std::mem::replace(&mut opening, ","));
+                push_float_point(out, *ts, *value);
+            }
             Sample::Histogram(_) => has_histograms = true,
         }
     }
-    if has_floats {
+    if opening == "," {
         out.push(']');
     }
     if has_histograms {
-        let mut first = true;
+        opening = ",\"histograms\":[";
         for (ts, sample) in &series.points {
             if let Sample::Histogram(histogram) = sample {
-                out.push_str(if first { ",\"histograms\":[" } else { "," });
-                first = false;
+                out.push_str(std::mem::replace(&mut opening, ","));
                 push_histogram_point(out, *ts, histogram);
             }
         }

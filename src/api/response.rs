@@ -197,7 +197,6 @@ mod tests {
             (ErrorKind::Timeout, 503, "timeout"),
             (ErrorKind::Internal, 500, "internal"),
             (ErrorKind::Unavailable, 500, "unavailable"),
-            (ErrorKind::NotFound, 404, "not_found"),
         ] {
             let expected = format!(r#"{{"status":"error","errorType":"{word}","error":"no"}}"#);
             assert_eq!(body_of(ApiError::new(kind, "no").into_response()), (status, expected));

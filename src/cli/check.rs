@@ -31,8 +31,6 @@ pub(crate) enum CheckCommand {
         /// The server's lookback, for --lint=too-long-scrape-interval.
         #[arg(long = "query.lookback-delta", default_value = "5m")]
         lookback_delta: String,
-        #[command(flatten)]
-        features: FeatureFlags,
     },
     /// Check rule files and PrometheusRule manifests; standard input when none is named.
     Rules {
@@ -40,8 +38,6 @@ pub(crate) enum CheckCommand {
         files: Vec<PathBuf>,
         #[command(flatten)]
         lint: LintFlags,
-        #[command(flatten)]
-        features: FeatureFlags,
     },
 }
 
@@ -105,10 +101,10 @@ impl Outcome {
 }
 
 /// Runs `watchfire check ...`.
-pub(crate) fn run(command: &CheckCommand) -> ExitCode {
+pub(crate) fn run(command: &CheckCommand, features: &FeatureFlags) -> ExitCode {
     let mut outcome = Outcome::default();
     match command {
-        CheckCommand::Rules { files, lint, features } => {
+        CheckCommand::Rules { files, lint } => {
             let checks = lint.checks(&["duplicate-rules"]);
             let options = lint.load_options(features);
             if files.is_empty() {
@@ -127,7 +123,7 @@ pub(crate) fn run(command: &CheckCommand) -> ExitCode {
             }
             outcome.exit_code(lint)
         }
-        CheckCommand::Config { files, syntax_only, lint, lookback_delta, features } => {
+        CheckCommand::Config { files, syntax_only, lint, lookback_delta } => {
             let lookback_ms = match parse_duration(lookback_delta) {
                 Ok(ms) => ms,
                 Err(error) => return super::fail(&format!("--query.lookback-delta: {error}")),

@@ -44,19 +44,17 @@ pub(crate) struct EvalArgs {
     /// Print the result as the API's JSON.
     #[arg(long)]
     json: bool,
-    #[command(flatten)]
-    features: FeatureFlags,
 }
 
 /// Runs `watchfire eval`.
-pub(crate) fn run(args: &EvalArgs) -> ExitCode {
-    match evaluate(args) {
+pub(crate) fn run(args: &EvalArgs, features: &FeatureFlags) -> ExitCode {
+    match evaluate(args, features) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
 }
 
-fn evaluate(args: &EvalArgs) -> Result<(), String> {
+fn evaluate(args: &EvalArgs, features: &FeatureFlags) -> Result<(), String> {
     let bytes = read(&args.data)?;
     let samples = samples(&bytes).map_err(|e| format!("{}: {e}", args.data))?;
     let newest = samples.values().flatten().filter_map(|(ts, _)| *ts).max();
@@ -70,7 +68,7 @@ fn evaluate(args: &EvalArgs) -> Result<(), String> {
     let untimed_ms = grid.map_or(at_ms, |grid| grid.start_ms);
     let source: Arc<dyn Source> = Arc::new(fill(samples, untimed_ms)?);
 
-    let engine = Engine::new(args.features.engine());
+    let engine = Engine::new(features.engine());
     let prepared = engine.prepare(&args.expr).map_err(|e| e.to_string())?;
     let runtime = small_runtime().map_err(|e| e.to_string())?;
     let options = RunOptions::default();

@@ -20,14 +20,14 @@ const PARSER: &[&str] = &[
 /// Always on, as in Prometheus 3.14.
 const ALWAYS_ON: &[&str] = &["promql-duration-expr", "native-histograms", "promql-at-modifier"];
 
-/// `--enable-feature`, shared by every command that parses PromQL.
+/// `--enable-feature`, before or after the name of any command.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct FeatureFlags {
     /// Comma-separated features to enable; names are those of Prometheus
     /// (promql-experimental-functions, promql-extended-range-selectors,
     /// promql-binop-fill-modifiers, promql-delayed-name-removal, promql-per-step-stats,
     /// type-and-unit-labels, use-start-timestamps). Repeatable.
-    #[arg(long = "enable-feature", value_name = "LIST", value_delimiter = ',')]
+    #[arg(long = "enable-feature", value_name = "LIST", value_delimiter = ',', global = true)]
     enable_feature: Vec<String>,
 }
 

@@ -8,7 +8,6 @@ use std::time::Duration;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command};
 
-use super::FeatureFlags;
 use crate::model::duration::parse_duration;
 
 /// Flags of `watchfire serve`.
@@ -106,9 +105,6 @@ pub(crate) struct ServeFlags {
     /// Maximum number of samples a single query can load into memory.
     #[arg(long = "query.max-samples", value_name = "N", default_value_t = 50_000_000)]
     pub query_max_samples: usize,
-
-    #[command(flatten)]
-    pub features: FeatureFlags,
 
     /// Only log messages with the given severity or above.
     #[arg(long = "log.level", value_name = "LEVEL", default_value = "info", value_parser = ["debug", "info", "warn", "error"])]

@@ -18,6 +18,8 @@ use features::FeatureFlags;
 #[derive(Debug, Parser)]
 #[command(name = "watchfire", version, about, max_term_width = 100)]
 struct Cli {
+    #[command(flatten)]
+    features: FeatureFlags,
     #[command(subcommand)]
     command: Command,
 }
@@ -42,7 +44,9 @@ enum Command {
 /// Runs the command line given to the process. Exit codes: 0 fine, 1 failure, 2 a command
 /// line that cannot be understood, 3 a lint finding where lint findings are fatal.
 pub fn run() -> ExitCode {
-    let command = Cli::command().mut_subcommand("serve", |c| c.args(flags::unserved_args()));
+    let mut command = Cli::command().mut_subcommand("serve", |c| c.args(flags::unserved_args()));
+    // Spreads global flags over the commands, so that all of them are listed below.
+    command.build();
     let matches = command.clone().get_matches();
     let cli = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli,
@@ -52,11 +56,17 @@ pub fn run() -> ExitCode {
         Command::Serve(flags) => {
             let matches = matches.subcommand_matches("serve").expect("BUG: serve was parsed");
             let serve = command.find_subcommand("serve").expect("BUG: serve is a command");
-            serve::run(&flags, flags::effective(serve, matches), &flags::unserved_given(matches))
+            let given = serve::Given {
+                flags: &flags,
+                features: &cli.features,
+                effective: flags::effective(serve, matches),
+                unserved: flags::unserved_given(matches),
+            };
+            serve::run(given)
         }
-        Command::Check(command) => check::run(&command),
+        Command::Check(command) => check::run(&command, &cli.features),
         Command::Query(command) => query::run(&command),
-        Command::Eval(args) => eval::run(&args),
+        Command::Eval(args) => eval::run(&args, &cli.features),
     }
 }
 

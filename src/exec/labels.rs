@@ -2,9 +2,6 @@
 
 use std::sync::Arc;
 
-use regex_automata::meta::Regex;
-use regex_automata::util::captures::Captures;
-
 use super::cx::{Cx, ExecError, Result};
 use super::open::open;
 use super::operator::{BoxOp, Relabelled, SeriesMeta, SeriesTable};
@@ -76,18 +73,14 @@ pub(crate) fn replace<'a>(cx: &'a Cx, node: &'a LabelReplace, grid: StepGrid) ->
         )));
     }
     let input = open(cx, &node.input, grid)?;
-    let mut captures = regex.create_captures();
     let series = input
         .series()
         .series
         .iter()
         .map(|s| {
             let source = s.labels.get_or_empty(&node.source);
-            regex.captures(source, &mut captures);
-            if !captures.is_match() {
-                return s.clone();
-            }
-            let value = expand(&node.replacement, source, regex, &captures);
+            let Some(found) = regex.find(source) else { return s.clone() };
+            let value = regex.expand(&node.replacement, source, &found);
             with_label(s, &node.target, &value)
         })
         .collect();
@@ -138,46 +131,6 @@ fn with_label(series: &SeriesMeta, name: &str, value: &str) -> SeriesMeta {
     SeriesMeta { labels: builder.build(), drop_name }
 }
 
-/// Go's `Regexp.Expand`: `$1`, `$name`, `${1}`, `${name}` and `$$`; a group that is not
-/// there is empty, and a `$` that starts none of these stands for itself.
-fn expand(template: &str, source: &str, regex: &Regex, captures: &Captures) -> String {
-    let mut out = String::new();
-    let mut rest = template;
-    while let Some(dollar) = rest.find('$') {
-        out.push_str(&rest[..dollar]);
-        let after = &rest[dollar + 1..];
-        if let Some(next) = after.strip_prefix('$') {
-            out.push('$');
-            rest = next;
-            continue;
-        }
-        let is_word = |c: char| c.is_alphanumeric() || c == '_';
-        let (name, next) = match after.strip_prefix('{') {
-            Some(braced) => match braced.split_once('}') {
-                Some((name, next)) if !name.is_empty() && name.chars().all(is_word) => (name, next),
-                _ => ("", after),
-            },
-            None => after.split_at(after.find(|c| !is_word(c)).unwrap_or(after.len())),
-        };
-        if name.is_empty() {
-            out.push('$');
-            rest = after;
-            continue;
-        }
-        rest = next;
-        let group = match name.parse::<usize>() {
-            Ok(i) => captures.get_group(i),
-            Err(_) => captures
-                .pattern()
-                .and_then(|p| regex.group_info().to_index(p, name))
-                .and_then(|i| captures.get_group(i)),
-        };
-        out.push_str(group.map_or("", |span| &source[span.range()]));
-    }
-    out.push_str(rest);
-    out
-}
-
 /// Any UTF-8 but the empty text. The parser turns bytes that are no UTF-8 (`"\xff"`) into
 /// U+FFFD, which therefore stands for what Prometheus refuses.
 pub(crate) fn is_label_name(name: &str) -> bool {
@@ -187,27 +140,4 @@ pub(crate) fn is_label_name(name: &str) -> bool {
 /// The error of a label name that cannot be.
 pub(crate) fn invalid_label_name(name: &str) -> ExecError {
     ExecError::query(format!("invalid label name {}", quote(name)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn templates_expand_as_in_go() {
-        let regex = Regex::new("^(?s:(?P<host>[^:]*):(.*))$").unwrap();
-        let mut captures = regex.create_captures();
-        regex.captures("web:9090", &mut captures);
-        for (template, expected) in [
-            ("$1", "web"),
-            ("${1}x$2", "webx9090"),
-            ("$1x", ""),
-            ("$host-$2", "web-9090"),
-            ("a$$b$", "a$b$"),
-            ("${", "${"),
-            ("${nope}", ""),
-        ] {
-            assert_eq!(expand(template, "web:9090", &regex, &captures), expected, "{template}");
-        }
-    }
 }

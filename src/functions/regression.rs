@@ -84,7 +84,7 @@ fn regression(w: &Window<'_>, origin_ms: TimestampMs) -> Line {
         ((0.0, 0.0), (0.0, 0.0), (0.0, 0.0), (0.0, 0.0));
     let add = |sum: &mut (f64, f64), v: f64| *sum = kahan_inc(v, sum.0, sum.1);
     for (ts, y) in w.ts.iter().zip(w.vs) {
-        let x = (ts - origin_ms) as f64 / 1000.0;
+        let x = ts.saturating_sub(origin_ms) as f64 / 1000.0;
         add(&mut x_sum, x);
         add(&mut y_sum, *y);
         add(&mut xy_sum, x * y);

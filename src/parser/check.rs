@@ -37,7 +37,7 @@ impl<'a> Checker<'a> {
         self.errors.push(ParseError { span, message: message.into() });
     }
 
-    fn expect(&mut self, argument: &Argument, wanted: ValueType, context: &str) {
+    fn want(&mut self, argument: &Argument, wanted: ValueType, context: &str) {
         let got = argument.value_type;
         if got != wanted {
             let (wanted, got) = (wanted.documented(), got.documented());
@@ -99,14 +99,14 @@ impl<'a> Checker<'a> {
         param_errors: Range<usize>,
     ) {
         let Some((param, wanted)) = param.zip(op.param) else {
-            return self.expect(&expr, ValueType::InstantVector, "aggregation expression");
+            return self.want(&expr, ValueType::InstantVector, "aggregation expression");
         };
         let of_expr = self.errors.split_off(param_errors.end);
         let of_param = self.errors.split_off(param_errors.start);
         self.errors.extend(of_expr);
-        self.expect(&expr, ValueType::InstantVector, "aggregation expression");
+        self.want(&expr, ValueType::InstantVector, "aggregation expression");
         self.errors.extend(of_param);
-        self.expect(&param, wanted, "aggregation parameter");
+        self.want(&param, wanted, "aggregation parameter");
     }
 
     /// Checks one argument of a call; `before` is the mark from before it was built.
@@ -139,7 +139,7 @@ impl<'a> Checker<'a> {
             None => return,
         };
         let context = format!("call to function {}", quote(function.name));
-        self.expect(&Argument { span: expr.span.clone(), value_type }, wanted, &context);
+        self.want(&Argument { span: expr.span.clone(), value_type }, wanted, &context);
     }
 
     /// Checks the number of arguments; such errors come before those of the arguments,

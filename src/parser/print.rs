@@ -42,7 +42,14 @@ impl Display for Expr {
                 write!(f, "{})", aggregate.expr)
             }
             ExprKind::Binary(binary) => {
-                write!(f, "{} {} {}", binary.lhs, BinaryHead(binary), binary.rhs)
+                // As the base of a power, `+Inf` would read back as a sign on the power.
+                match &binary.lhs.kind {
+                    ExprKind::Number(n) if binary.op == BinaryOp::Pow && n.value > 0.0 => {
+                        f.write_str(n.to_string().trim_start_matches('+'))?;
+                    }
+                    _ => binary.lhs.fmt(f)?,
+                }
+                write!(f, " {} {}", BinaryHead(binary), binary.rhs)
             }
             ExprKind::Unary { op, expr } => write!(f, "{}{expr}", op.as_str()),
             ExprKind::Paren(expr) => write!(f, "({expr})"),

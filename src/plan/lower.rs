@@ -8,6 +8,7 @@ use super::node::{
 };
 use crate::aggregations::AggregatorKernel;
 use crate::functions::{Kernel, LabelEffect, Operator};
+use crate::model::regex::GoRegex;
 use crate::model::value::ValueType;
 use crate::model::{METRIC_NAME, MatchOp, Matcher};
 use crate::parser::ast::{
@@ -367,8 +368,8 @@ fn sample_time(input: Node, emit: Emit) -> Node {
     }
 }
 
-fn compile(source: &str) -> Result<regex_automata::meta::Regex, String> {
-    regex_automata::meta::Regex::new(&format!("^(?s:{source})$"))
+fn compile(source: &str) -> Result<GoRegex, String> {
+    GoRegex::anchored(source)
         .map_err(|_| format!("invalid regular expression in label_replace(): {source}"))
 }
 

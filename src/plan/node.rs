@@ -7,6 +7,7 @@
 use crate::aggregations::{AggregatorSpec, Selection};
 use crate::functions::FunctionSpec;
 use crate::model::Matcher;
+use crate::model::regex::GoRegex;
 use crate::parser::ast::{
     AtModifier, BinaryOp, DurationExpr, Grouping, RangeExtension, Span, VectorMatching,
 };
@@ -291,7 +292,7 @@ pub struct LabelReplace {
     pub replacement: String,
     pub source: String,
     /// Compiled once; the error is the query's when it runs.
-    pub regex: Result<regex_automata::meta::Regex, String>,
+    pub regex: Result<GoRegex, String>,
 }
 
 /// `info(v, selector)`

@@ -2,7 +2,6 @@
 
 use md5::{Digest, Md5};
 
-use super::pattern::expand;
 use super::{Action, DEFAULT_REGEX, RelabelConfig};
 use crate::model::{Labels, LabelsBuilder};
 
@@ -89,12 +88,12 @@ fn replace(rule: &RelabelConfig, value: &str, labels: &mut LabelsBuilder) {
         return;
     }
     let Some(captures) = rule.regex.captures(value) else { return };
-    let target = expand(&rule.target_label, value, &captures);
+    let target = rule.regex.expand(&rule.target_label, value, &captures);
     // A target that expands to no name leaves the labels as they are.
     if target.is_empty() {
         return;
     }
-    labels.set(&target, &expand(&rule.replacement, value, &captures));
+    labels.set(&target, &rule.regex.expand(&rule.replacement, value, &captures));
 }
 
 fn map_names(rule: &RelabelConfig, labels: &mut LabelsBuilder) {
@@ -102,7 +101,7 @@ fn map_names(rule: &RelabelConfig, labels: &mut LabelsBuilder) {
         .iter()
         .filter_map(|(name, value)| {
             let captures = rule.regex.captures(name)?;
-            Some((expand(&rule.replacement, name, &captures), value.to_owned()))
+            Some((rule.regex.expand(&rule.replacement, name, &captures), value.to_owned()))
         })
         .collect();
     for (name, value) in mapped {

@@ -17,6 +17,7 @@ mod recording;
 mod restore;
 mod scheduler;
 pub mod template;
+pub mod unit_test;
 pub mod view;
 mod write;
 mod yaml;

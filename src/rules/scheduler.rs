@@ -25,10 +25,11 @@ pub(super) fn tick_before(
     now_ms: TimestampMs,
 ) -> TimestampMs {
     let hash = Labels::from_pairs([("name", name), ("file", file)]).hash64();
-    // Prometheus computes in nanoseconds; whole milliseconds of that are what is stored.
+    // Prometheus computes in nanoseconds; whole milliseconds of that are what is stored. A
+    // tick within the current millisecond counts as past: it may have been evaluated.
     let interval = i128::from(interval_ms) * NS_PER_MS;
     let offset = i128::from(hash) % interval;
-    let now = i128::from(now_ms) * NS_PER_MS;
+    let now = i128::from(now_ms) * NS_PER_MS + (NS_PER_MS - 1);
     let tick = (now - offset).div_euclid(interval) * interval + offset;
     i64::try_from(tick.div_euclid(NS_PER_MS)).unwrap_or(now_ms)
 }
@@ -114,7 +115,8 @@ mod tests {
         for (name, interval) in [("a", 60_000), ("b", 60_000), ("c", 1_000), ("d", 7_001)] {
             let tick = tick_before(name, "f.yml", interval, now);
             assert!(tick <= now && now - tick < interval);
-            assert_eq!(tick_before(name, "f.yml", interval, tick + 1), tick);
+            assert_eq!(tick_before(name, "f.yml", interval, tick), tick);
+            assert_eq!(tick_before(name, "f.yml", interval, tick - 1), tick - interval);
             assert_eq!(tick_before(name, "f.yml", interval, tick + interval + 1), tick + interval);
         }
         let a = tick_before("a", "f.yml", 60_000, now);

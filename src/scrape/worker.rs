@@ -78,22 +78,28 @@ impl Default for TargetState {
 
 /// Runs until the target is gone or the program stops. Should the loop itself fail, it is
 /// started again: one target's trouble never ends the scraping of another.
-pub(super) async fn supervise(
+pub(super) fn supervise(
     around: Surroundings,
     settings: watch::Receiver<Arc<LoopSettings>>,
     gone: CancellationToken,
     state: Arc<TargetState>,
-) {
-    loop {
-        let worker = Worker::new(&around, settings.clone(), gone.clone(), state.clone());
-        match tokio::spawn(worker.run()).await {
-            Err(error) if error.is_panic() => {
-                let url = settings.borrow().target.url.clone();
-                tracing::error!(%url, %error, "scrape loop failed and is started again");
-                let pause = around.clock.now_ms() + settings.borrow().target.interval_ms;
-                around.clock.sleep_until(pause).await;
+) -> impl Future<Output = ()> + Send {
+    // The beat counts from the moment the target became known, not from when a thread got
+    // round to it.
+    let mut known_since_ms = around.clock.now_ms();
+    async move {
+        loop {
+            let worker = Worker::new(&around, settings.clone(), gone.clone(), state.clone());
+            match tokio::spawn(worker.run(known_since_ms)).await {
+                Err(error) if error.is_panic() => {
+                    let url = settings.borrow().target.url.clone();
+                    tracing::error!(%url, %error, "scrape loop failed and is started again");
+                    let pause = around.clock.now_ms() + settings.borrow().target.interval_ms;
+                    around.clock.sleep_until(pause).await;
+                    known_since_ms = around.clock.now_ms();
+                }
+                _ => return,
             }
-            _ => return,
         }
     }
 }
@@ -131,8 +137,8 @@ impl Worker {
         Self { around, updates, settings, gone, state, desk, last_start_ns: None }
     }
 
-    async fn run(mut self) {
-        let mut tick = self.first_tick();
+    async fn run(mut self, known_since_ms: TimestampMs) {
+        let mut tick = self.first_tick(known_since_ms);
         loop {
             let clock = self.around.clock.clone();
             tokio::select! {
@@ -146,7 +152,7 @@ impl Worker {
                     let interval_ms = self.settings.target.interval_ms;
                     self.take_update();
                     if self.settings.target.interval_ms != interval_ms {
-                        tick = self.first_tick();
+                        tick = self.first_tick(clock.now_ms());
                     }
                     continue;
                 }
@@ -168,10 +174,9 @@ impl Worker {
         }
     }
 
-    /// The first moment of the target's own beat from now on.
-    fn first_tick(&self) -> TimestampMs {
+    /// The first moment of the target's own beat that is not before `now_ms`.
+    fn first_tick(&self, now_ms: TimestampMs) -> TimestampMs {
         let interval_ms = self.settings.target.interval_ms;
-        let now_ms = self.around.clock.now_ms();
         let offset_ms = self.settings.target.offset_ms(self.around.offset_seed);
         now_ms + (offset_ms - now_ms).rem_euclid(interval_ms)
     }

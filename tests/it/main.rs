@@ -13,3 +13,4 @@ mod serve;
 mod storage;
 mod support;
 mod templates;
+mod templates_oracle;

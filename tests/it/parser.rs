@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use proptest::prelude::*;
 use serde_json::Value;
 use watchfire::model::Labels;
 use watchfire::model::histogram::{CounterResetHint, FloatHistogram, Span};
@@ -245,6 +246,121 @@ fn series_are_read_as_by_prometheus() {
             let message = got.expect_err(input).to_string();
             let expected = case["error"].as_str().unwrap_or_default();
             assert!(message.contains(expected), "{input}: {message}, not {expected}");
+        }
+    }
+}
+
+/// A label value or string in quotes, with whatever characters.
+fn quoted() -> impl Strategy<Value = String> {
+    // U+FFFD as such stands for broken UTF-8 and is refused.
+    any::<String>()
+        .prop_map(|text| watchfire::model::labels::quote(&text).replace('\u{FFFD}', "\\ufffd"))
+}
+
+fn number_text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        any::<f64>()
+            .prop_map(|v| format!("{v:?}"))
+            .prop_filter("finite", |v| v.parse::<f64>().is_ok_and(f64::is_finite)),
+        Just("Inf".to_owned()),
+        Just("NaN".to_owned()),
+        (0..1_000_000u32).prop_map(|v| v.to_string()),
+        (1..1000u32, "[smhdwy]|ms").prop_map(|(n, unit)| format!("{n}{unit}")),
+    ]
+}
+
+fn duration_text() -> impl Strategy<Value = String> {
+    let leaf = prop_oneof![
+        (1..1000u32, "[smhdwy]|ms").prop_map(|(n, unit)| format!("{n}{unit}")),
+        (1..100_000u32).prop_map(|ms| format!("{}", f64::from(ms) / 1000.0)),
+        Just("step()".to_owned()),
+        Just("range()".to_owned()),
+    ];
+    leaf.prop_recursive(3, 8, 2, |inner| {
+        prop_oneof![
+            (inner.clone(), "[-+*/%^]", inner.clone())
+                .prop_map(|(a, op, b)| format!("{a} {op} {b}")),
+            (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("min_of({a}, {b})")),
+            inner.prop_map(|a| format!("(-{a})")),
+        ]
+    })
+}
+
+fn selector_text() -> impl Strategy<Value = String> {
+    let matcher = ("[a-z_]{1,3}", "=|!=", quoted()).prop_map(|(l, op, v)| format!("{l}{op}{v}"));
+    let name = prop_oneof![Just("sum".to_owned()), Just("on_x:y".to_owned()), "[a-z]{1,4}_x"];
+    let braces = prop::collection::vec(matcher, 0..3).prop_map(|m| format!("{{{}}}", m.join(",")));
+    let modifiers = prop_oneof![
+        Just(String::new()),
+        Just(" @ start()".to_owned()),
+        (-1_000_000i64..1_000_000).prop_map(|ms| format!(" @ {}", ms as f64 / 1000.0)),
+        duration_text().prop_map(|d| format!(" offset ({d})")),
+        (1..500u32).prop_map(|m| format!(" smoothed offset -{m}m")),
+    ];
+    (name, braces, modifiers)
+        .prop_map(|(name, braces, modifiers)| format!("{name}{braces}{modifiers}"))
+}
+
+/// Expressions that are vectors, so that any may stand in any other.
+fn vector_text() -> impl Strategy<Value = String> {
+    selector_text().prop_recursive(5, 40, 3, |inner| {
+        let op = "[-+*/%^]|==|!=|<=|>=|<|>|</|>/|and|or|unless|atan2|== bool";
+        prop_oneof![
+            (inner.clone(), op, inner.clone()).prop_map(|(a, op, b)| format!("{a} {op} {b}")),
+            (inner.clone(), "[-+*/^]", number_text())
+                .prop_map(|(a, op, b)| format!("{a} {op} {b}")),
+            (inner.clone(), inner.clone()).prop_map(|(a, b)| {
+                format!("({a}) / on (a, \"b.c\") group_left (d) fill_right (-1) ({b})")
+            }),
+            inner.clone().prop_map(|a| format!("({a})")),
+            inner.clone().prop_map(|a| format!("-{a}")),
+            inner.clone().prop_map(|a| format!("sum by (a, \"b c\") ({a})")),
+            (number_text(), inner.clone()).prop_map(|(n, a)| format!("topk without () ({n}, {a})")),
+            (selector_text(), duration_text()).prop_map(|(_, d)| format!("rate(x[{d}] offset 1m)")),
+            (inner.clone(), duration_text())
+                .prop_map(|(a, d)| format!("sum_over_time(({a})[{d}:])")),
+            (inner, quoted())
+                .prop_map(|(a, s)| format!("label_replace({a}, \"a\", {s}, \"b\", '')")),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// The text is the rule's identity: it must survive being read back, also when pretty.
+    #[test]
+    fn printing_is_a_fixed_point(text in vector_text()) {
+        let Ok(expr) = parser::parse(&text, &ParserOptions::all()) else { return Ok(()) };
+        let printed = expr.to_string();
+        let again = parser::parse(&printed, &ParserOptions::all());
+        prop_assert_eq!(again.map(|e| e.to_string()).map_err(|e| e.to_string()), Ok(printed.clone()));
+        let pretty = parser::pretty(&expr);
+        let again = parser::parse(&pretty, &ParserOptions::all());
+        prop_assert_eq!(again.map(|e| e.to_string()).map_err(|e| e.to_string()), Ok(printed));
+    }
+
+    #[test]
+    fn generated_expressions_are_mostly_sound(text in vector_text()) {
+        if let Err(errors) = parser::parse(&text, &ParserOptions::all()) {
+            let message = errors.to_string();
+            let known = ["duration must be greater than 0", "by zero", "out of range", "bool modifier"];
+            prop_assert!(known.iter().any(|k| message.contains(k)), "{}: {}", text, message);
+        }
+    }
+
+    #[test]
+    fn nothing_panics(text in any::<String>(), soup in "[-a-z0-9_:(){}\\[\\]\"'`,=~!@#+*/%^<> \\\\.]{0,40}") {
+        for text in [text, soup] {
+            let _ = parser::parse(&text, &ParserOptions::default());
+            let _ = parser::parse_metric(&text);
+            let _ = parser::parse_metric_selector(&text);
+            let _ = parser::parse_series_description(&format!("x {text}"));
+            let _ = parser::parse_series_description(&format!("x {{{{{text}"));
+            if let Ok(regex) = watchfire::model::regex::GoRegex::new(&text) {
+                let _ = regex.replace_all("a-b:9 \u{e9}", "$1$0");
+            }
+            let _ = watchfire::model::regex::AnchoredRegex::new(&text).map(|r| r.is_match(&text));
         }
     }
 }

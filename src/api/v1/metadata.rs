@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use serde::Serialize;
 
-use super::super::error::{ApiError, ErrorKind};
+use super::super::error::ApiError;
 use super::super::params::Params;
 use super::super::response::{ApiResult, LabelMap, Success};
 use super::super::state::ApiState;
@@ -63,9 +63,8 @@ pub(super) async fn targets(State(state): State<Arc<ApiState>>, params: Params) 
     let wanted = params.get("metric");
     let matchers = match params.get("match_target") {
         "" => Vec::new(),
-        text => {
-            parser::parse_metric_selector(text).map_err(|e| ApiError::bad_data(e.to_string()))?
-        }
+        text => parser::parse_metric_selector(text)
+            .map_err(|e| ApiError::invalid_parameter("match_target", e))?,
     };
     let known = state.scrape.metadata();
     let body: Vec<TargetMetadataBody<'_>> = known
@@ -79,8 +78,5 @@ pub(super) async fn targets(State(state): State<Arc<ApiState>>, params: Params) 
             metadata: MetadataBody::from(&entry.metadata),
         })
         .collect();
-    if body.is_empty() {
-        return Err(ApiError::new(ErrorKind::NotFound, "specified metadata not found"));
-    }
     Ok(Success::new(&body))
 }

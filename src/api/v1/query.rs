@@ -57,6 +57,7 @@ pub(super) async fn range(State(state): State<Arc<ApiState>>, params: Params) ->
             )
         })?;
     let (options, _cancel_on_drop) = run_options(&params)?;
+    let options = RunOptions { end_ms: Some(end_ms), ..options };
     let query = state.engine.prepare(params.get("query"))?;
     let result = query.range(&state.source, grid, &options).await?;
     Ok(answer(result, query.text(), &params, limit))

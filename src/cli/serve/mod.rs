@@ -16,6 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use super::features::FeatureFlags;
 use super::flags::ServeFlags;
 use crate::api::{self, Phase};
 use crate::config::{self, Config, Loaded};
@@ -23,20 +24,26 @@ use crate::rules::RuleSource;
 use crate::telemetry::{build, logging};
 use service::Service;
 
-/// Runs the service until it is told to stop. `flags` are the values in effect, by name.
-pub(crate) fn run(
-    flags: &ServeFlags,
-    effective: BTreeMap<String, String>,
-    unserved: &[&str],
-) -> ExitCode {
-    if let Err(error) = start_logging(flags) {
+/// What the command line said.
+pub(crate) struct Given<'a> {
+    pub flags: &'a ServeFlags,
+    pub features: &'a FeatureFlags,
+    /// Values in effect, by the flag's name.
+    pub effective: BTreeMap<String, String>,
+    /// Flags that were given and have no effect.
+    pub unserved: Vec<&'static str>,
+}
+
+/// Runs the service until it is told to stop.
+pub(crate) fn run(given: Given<'_>) -> ExitCode {
+    if let Err(error) = start_logging(given.flags) {
         return super::fail(&error);
     }
     let outcome = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|e| format!("cannot start worker threads: {e}"))
-        .and_then(|runtime| runtime.block_on(serve(flags, effective, unserved)));
+        .and_then(|runtime| runtime.block_on(serve(given)));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -52,16 +59,13 @@ fn start_logging(flags: &ServeFlags) -> Result<(), logging::LogError> {
     logging::init(flags.log_level.parse()?, flags.log_format.parse()?)
 }
 
-async fn serve(
-    flags: &ServeFlags,
-    effective: BTreeMap<String, String>,
-    unserved: &[&str],
-) -> Result<(), String> {
+async fn serve(given: Given<'_>) -> Result<(), String> {
+    let flags = given.flags;
     tracing::info!(version = build::VERSION, "Starting Watchfire");
-    for flag in unserved {
+    for flag in &given.unserved {
         tracing::warn!("--{flag} is accepted but not served yet; it has no effect");
     }
-    for feature in flags.features.unknown() {
+    for feature in given.features.unknown() {
         tracing::warn!("--enable-feature={feature} is not known; it has no effect");
     }
     raise_file_limit();
@@ -71,10 +75,10 @@ async fn serve(
     let origin = Origin::new(flags, &listeners, &url.route_prefix)?;
     let loaded = origin.load()?;
     // Rules that cannot run are fatal at start, and cheaper to find before the store opens.
-    service::check_rules(&origin.rule_sources(&loaded.config), flags)?;
+    service::check_rules(&origin.rule_sources(&loaded.config), given.features)?;
 
     let shutdown = CancellationToken::new();
-    let (service, state) = Service::new(flags, effective, origin, &loaded.config, url)?;
+    let (service, state) = Service::new(given, origin, &loaded.config, url)?;
     let web = tokio::spawn(api::serve(listeners, Arc::clone(&state), shutdown.clone()));
     let stop = wait_for_stop(Arc::clone(&service), state.quit.clone());
     let result = tokio::select! {

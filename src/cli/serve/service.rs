@@ -10,8 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::late::LateStorage;
 use super::status::Status;
-use super::{ExternalUrl, Origin};
+use super::{ExternalUrl, Given, Origin};
 use crate::api::{ApiMetrics, ApiOptions, ApiState, Readiness};
+use crate::cli::features::FeatureFlags;
 use crate::cli::flags::ServeFlags;
 use crate::config::Config;
 use crate::model::regex::AnchoredRegex;
@@ -51,18 +52,18 @@ pub(super) struct Service {
 impl Service {
     /// Makes the parts and what the web server needs of them. Nothing runs yet.
     pub fn new(
-        flags: &ServeFlags,
-        effective: BTreeMap<String, String>,
+        given: Given<'_>,
         origin: Origin,
         config: &Config,
         url: ExternalUrl,
     ) -> Result<(Arc<Self>, Arc<ApiState>), String> {
+        let Given { flags, features, effective, .. } = given;
         let mut registry = new_registry();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let storage = Arc::new(LateStorage::default());
         let source: Arc<dyn Source> = storage.clone();
         let sink: Arc<dyn Sink> = storage.clone();
-        let engine = Engine::new(engine_options(flags));
+        let engine = Engine::new(engine_options(flags, features));
         engine.set_clock(clock.clone());
         let notifier_options = NotifierOptions {
             queue_capacity: flags.notification_queue_capacity,
@@ -82,7 +83,7 @@ impl Service {
             resend_delay_ms: ms(flags.resend_delay),
             outage_tolerance_ms: ms(flags.for_outage_tolerance),
             grace_period_ms: ms(flags.for_grace_period),
-            load: load_options(flags),
+            load: load_options(features),
         });
         let hostname = super::hostname();
         let labels = &config.global.external_labels;
@@ -247,8 +248,8 @@ impl Service {
 }
 
 /// Fails with every error of every rule file.
-pub(super) fn check_rules(sources: &[RuleSource], flags: &ServeFlags) -> Result<(), String> {
-    let files = rules::load_all(sources, &load_options(flags));
+pub(super) fn check_rules(sources: &[RuleSource], features: &FeatureFlags) -> Result<(), String> {
+    let files = rules::load_all(sources, &load_options(features));
     let errors: Vec<String> =
         files.iter().flat_map(LoadedFile::errors).map(ToString::to_string).collect();
     if errors.is_empty() {
@@ -261,17 +262,17 @@ fn ms(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-fn load_options(flags: &ServeFlags) -> LoadOptions {
-    LoadOptions { parser: flags.features.parser(), ..LoadOptions::default() }
+fn load_options(features: &FeatureFlags) -> LoadOptions {
+    LoadOptions { parser: features.parser(), ..LoadOptions::default() }
 }
 
-fn engine_options(flags: &ServeFlags) -> EngineOptions {
+fn engine_options(flags: &ServeFlags, features: &FeatureFlags) -> EngineOptions {
     EngineOptions {
         lookback_ms: ms(flags.lookback_delta),
         timeout: flags.query_timeout,
         max_samples: flags.query_max_samples,
         max_concurrency: flags.query_max_concurrency,
-        ..flags.features.engine()
+        ..features.engine()
     }
 }
 

@@ -9,7 +9,7 @@ use super::*;
 use crate::model::Sample::Float;
 use crate::model::value::ValueType::{RangeVector, Scalar};
 
-pub(crate) use quantiles::quantile_of_sorted;
+pub(crate) use quantiles::quantile_of;
 
 /// A row of this family: name, kernel, doc, example.
 const fn row(

@@ -2,10 +2,15 @@
 
 use std::cmp::Ordering;
 
+use smallvec::SmallVec;
+
 use super::floats;
 use crate::functions::{Flags, RangeArgs};
 use crate::model::Sample;
 use crate::vector::Window;
+
+/// A copy of a window to sort; small windows need no allocation.
+type Scratch = SmallVec<[f64; 64]>;
 
 pub(super) fn quantile(w: &Window<'_>, args: &RangeArgs<'_>, flags: &mut Flags) -> Option<Sample> {
     let values = floats(w, flags)?;
@@ -13,13 +18,13 @@ pub(super) fn quantile(w: &Window<'_>, args: &RangeArgs<'_>, flags: &mut Flags) 
     if !(0.0..=1.0).contains(&phi) {
         flags.raise(Flags::QUANTILE_OUT_OF_RANGE);
     }
-    Some(Sample::Float(quantile_of_sorted(phi, &mut values.to_vec())))
+    Some(Sample::Float(quantile_of(phi, &mut Scratch::from_slice(values))))
 }
 
 /// The `phi`-quantile of `values`, which are sorted here, NaN first:
 /// `rank = phi * (n - 1)`, interpolated between the neighbours of the rank.
 /// NaN for no values or a NaN `phi`, -Inf below 0 and +Inf above 1.
-pub(crate) fn quantile_of_sorted(phi: f64, values: &mut [f64]) -> f64 {
+pub(crate) fn quantile_of(phi: f64, values: &mut [f64]) -> f64 {
     if values.is_empty() || phi.is_nan() {
         return f64::NAN;
     }
@@ -47,15 +52,15 @@ pub(super) fn median_absolute_deviation(
     _: &RangeArgs<'_>,
     flags: &mut Flags,
 ) -> Option<Sample> {
-    let mut values = floats(w, flags)?.to_vec();
+    let mut values = Scratch::from_slice(floats(w, flags)?);
     if values.iter().any(|v| v.is_nan()) {
         return Some(Sample::Float(f64::NAN));
     }
-    let median = quantile_of_sorted(0.5, &mut values);
+    let median = quantile_of(0.5, &mut values);
     for v in &mut values {
         *v = (*v - median).abs();
     }
-    Some(Sample::Float(quantile_of_sorted(0.5, &mut values)))
+    Some(Sample::Float(quantile_of(0.5, &mut values)))
 }
 
 #[cfg(test)]
@@ -77,7 +82,7 @@ mod tests {
             (nan, &[1.0], nan),
             (0.5, &[], nan),
         ] {
-            let got = quantile_of_sorted(phi, &mut values.to_vec());
+            let got = quantile_of(phi, &mut values.to_vec());
             let same = got == expected || (got.is_nan() && f64::is_nan(expected));
             assert!(same, "{phi} of {values:?}: expected {expected}, got {got}");
         }

@@ -169,22 +169,36 @@ impl HistogramSum {
         self.schema == super::CUSTOM_BUCKETS_SCHEMA
     }
 
+    /// Adds another sum with its compensation.
+    pub fn merge(&mut self, later: &Self) -> Result<Combined, IncompatibleSchemas> {
+        let combined = self.add(&later.part(|t| t.value))?;
+        let mut compensation = later.part(|t| t.c);
+        compensation.counter_reset_hint = self.hint;
+        self.add(&compensation)?;
+        Ok(combined)
+    }
+
     /// The sum as a histogram, not compacted.
     pub fn finish(self) -> FloatHistogram {
-        let (positive_spans, positive_buckets) = totals(&self.positive);
-        let (negative_spans, negative_buckets) = totals(&self.negative);
+        self.part(Term::total)
+    }
+
+    /// A histogram of one part of every number.
+    fn part(&self, of: impl Fn(Term) -> f64) -> FloatHistogram {
+        let (positive_spans, positive_buckets) = side(&self.positive, &of);
+        let (negative_spans, negative_buckets) = side(&self.negative, &of);
         FloatHistogram {
             counter_reset_hint: self.hint,
             schema: self.schema,
             zero_threshold: self.zero_threshold,
-            zero_count: self.zero.total(),
-            count: self.count.total(),
-            sum: self.sum.total(),
+            zero_count: of(self.zero),
+            count: of(self.count),
+            sum: of(self.sum),
             positive_spans,
             positive_buckets,
             negative_spans,
             negative_buckets,
-            custom_values: self.custom_values,
+            custom_values: self.custom_values.clone(),
         }
     }
 
@@ -388,10 +402,10 @@ fn cells(spans: &[Span], counts: &[f64]) -> Vec<Cell> {
     indexed(spans, counts).map(|(index, v)| Cell { index, term: Term::of(v) }).collect()
 }
 
-fn totals(cells: &[Cell]) -> (Vec<Span>, Vec<f64>) {
+fn side(cells: &[Cell], of: impl Fn(Term) -> f64) -> (Vec<Span>, Vec<f64>) {
     let mut builder = Builder::default();
     for cell in cells {
-        builder.push(cell.index, cell.term.total());
+        builder.push(cell.index, of(cell.term));
     }
     builder.finish()
 }
@@ -523,6 +537,39 @@ mod tests {
             let other = FloatHistogram { counter_reset_hint: b, ..Default::default() };
             assert_eq!(h.add(&other).unwrap().reset_collision, collision);
             assert_eq!(h.counter_reset_hint, expected, "{a:?} + {b:?}");
+        }
+    }
+
+    proptest::proptest! {
+        /// Whatever the schemas and layouts, adding what was subtracted gives it back, and
+        /// no observation is lost on the way.
+        #[test]
+        fn sums_keep_every_observation(
+            schemas in (-4i32..=8, -4i32..=8),
+            offsets in (-20i32..20, -20i32..20),
+            a in proptest::collection::vec(0u8..20, 1..12),
+            b in proptest::collection::vec(0u8..20, 1..12),
+            thresholds in (0usize..3, 0usize..3),
+        ) {
+            let of = |schema: i32, offset: i32, counts: &[u8], threshold: usize| {
+                let counts: Vec<f64> = counts.iter().copied().map(f64::from).collect();
+                let mut h = exponential(schema, counts.iter().sum(), 1.0, offset, &counts);
+                h.zero_threshold = [0.0, 0.001, 1.0][threshold];
+                h
+            };
+            let (a, b) = (
+                of(schemas.0, offsets.0, &a, thresholds.0),
+                of(schemas.1, offsets.1, &b, thresholds.1),
+            );
+            let mut sum = a.clone();
+            sum.add(&b).unwrap();
+            let inside: f64 = sum.zero_count + sum.positive_buckets.iter().sum::<f64>();
+            let boundary = a.zero_threshold == b.zero_threshold;
+            proptest::prop_assert_eq!(sum.count, a.count + b.count);
+            proptest::prop_assert!(!boundary || inside == sum.count, "{} in {}", inside, sum);
+            proptest::prop_assert_eq!(sum.schema, a.schema.min(b.schema));
+            sum.sub(&b).unwrap();
+            proptest::prop_assert_eq!(sum.count, a.count);
         }
     }
 }

@@ -88,22 +88,22 @@ impl HistogramFold {
         }
         let (n1, n2) = (f64::from(self.count), f64::from(later.count));
         self.count += later.count;
-        let other = later.sum.finish();
+        let mut other = later.sum;
         if !(self.running || later.running) {
             let mut direct = self.sum.clone();
-            let outcome = direct.add(&other);
+            let outcome = direct.merge(&other);
             if !AVG || !direct.has_overflow() {
                 self.note(outcome);
                 self.sum = direct;
                 return;
             }
         }
-        // Means weighted by their counts.
-        self.sum.mul(if self.running { n1 } else { 1.0 } / (n1 + n2));
-        let mut other = other;
-        other.mul(if later.running { n2 } else { 1.0 } / (n1 + n2));
+        // Means weigh as much as they have members; a direct sum is divided by all.
+        let weight = |running: bool, n: f64| if running { n / (n1 + n2) } else { 1.0 / (n1 + n2) };
+        self.sum.mul(weight(self.running, n1));
+        other.mul(weight(later.running, n2));
         self.running = true;
-        let outcome = self.sum.add(&other);
+        let outcome = self.sum.merge(&other);
         self.note(outcome);
     }
 
@@ -135,5 +135,57 @@ impl HistogramFold {
             Ok(combined) => self.bounds_reconciled |= combined.bounds_reconciled,
             Err(IncompatibleSchemas) => self.incompatible = true,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{custom, exponential};
+    use super::*;
+
+    fn fold<const AVG: bool>(values: &[f64], split: usize) -> FoldOutcome {
+        let of = |v: f64| exponential(0, v, v, 0, &[v]);
+        let part = |values: &[f64]| {
+            let mut fold = HistogramFold::new(&of(values[0]));
+            values[1..].iter().for_each(|v| fold.add::<AVG>(&of(*v)));
+            fold
+        };
+        let mut first = part(&values[..split]);
+        if split < values.len() {
+            first.merge::<AVG>(part(&values[split..]));
+        }
+        first.finish::<AVG>()
+    }
+
+    #[test]
+    fn folds_give_the_same_in_one_go_and_merged() {
+        let max = f64::MAX;
+        for (values, sum, avg) in [
+            (&[1.0, 1e100, 1.0, -1e100][..], 2.0, 0.5),
+            (&[1.0, 2.0, 6.0], 9.0, 3.0),
+            (&[max, max, max, max], f64::INFINITY, max),
+        ] {
+            for split in [values.len(), 1, 2] {
+                let h = |outcome: FoldOutcome| outcome.histogram.expect("one schema");
+                assert_eq!(h(fold::<false>(values, split)).count, sum, "sum of {values:?}");
+                let got = h(fold::<true>(values, split)).positive_buckets[0];
+                assert!((got / avg - 1.0).abs() < 1e-15, "avg of {values:?}: {avg} != {got}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_combined_has_no_result_and_the_rest_is_told() {
+        let mut fold = HistogramFold::new(&custom(&[1.0, 2.0], 1.0, 1.0, &[1.0]));
+        fold.add::<false>(&custom(&[2.0], 1.0, 1.0, &[1.0]));
+        assert!(fold.clone().finish::<false>().bounds_reconciled);
+        fold.add::<false>(&exponential(0, 1.0, 1.0, 0, &[1.0]));
+        assert!(fold.finish::<false>().histogram.is_none());
+        let hinted = |hint| FloatHistogram { counter_reset_hint: hint, ..Default::default() };
+        let mut fold = HistogramFold::new(&hinted(CounterResetHint::Reset));
+        // The running hint is unknown by now, but both were seen.
+        fold.add::<true>(&hinted(CounterResetHint::Unknown));
+        fold.add::<true>(&hinted(CounterResetHint::NotReset));
+        assert!(fold.finish::<true>().reset_collision);
     }
 }

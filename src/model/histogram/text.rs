@@ -5,6 +5,9 @@ use std::fmt::{self, Write};
 use super::{Bucket, CounterResetHint, FloatHistogram};
 use crate::model::float::general;
 
+/// Widest gap that is spelled out as empty buckets.
+const FILLED_GAP_MAX: usize = 10_000;
+
 /// `{count:22, sum:3, [-0.1,0.1]:2, (0.5,1]:3}`: non-empty buckets, ascending.
 impl fmt::Display for FloatHistogram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -39,10 +42,14 @@ impl fmt::Display for Bucket {
 
 impl FloatHistogram {
     /// `{{schema:1 count:22 sum:3 offset:-1 buckets:[5 10 7]}}`, the notation of test
-    /// scripts: fields that are zero are left out, gaps are filled with empty buckets.
+    /// scripts: fields that are zero are left out, gaps are filled with empty buckets. A
+    /// histogram with a gap too wide to fill has no such form and prints as usual.
     pub fn test_expression(&self) -> String {
         let mut h = self.clone();
-        h.compact(usize::MAX);
+        h.compact(FILLED_GAP_MAX);
+        if h.positive_spans.len() > 1 || h.negative_spans.len() > 1 {
+            return h.to_string();
+        }
         let mut parts: Vec<String> = Vec::new();
         if h.schema != 0 {
             parts.push(format!("schema:{}", h.schema));
@@ -88,7 +95,6 @@ fn join(values: &[f64]) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::tests::{custom, exponential};
-    use super::*;
 
     #[test]
     fn histograms_print_in_both_notations() {
@@ -104,6 +110,9 @@ mod tests {
             h.test_expression(),
             "{{count:22 sum:3 z_bucket:2 z_bucket_w:0.1 buckets:[5 0 7] n_offset:1 n_buckets:[3 1]}}"
         );
+        h.positive_spans[0].length = 1;
+        h.positive_spans.push(super::super::Span { offset: 2_000_000_000, length: 2 });
+        assert!(h.test_expression().starts_with("{count:22,"), "no room for two billion zeros");
         let h = custom(&[5.0, 10.0], 4.0, 1.0, &[1.0, 2.0, 1.0]);
         assert_eq!(h.to_string(), "{count:4, sum:1, [-Inf,5]:1, (5,10]:2, (10,+Inf]:1}");
         assert_eq!(

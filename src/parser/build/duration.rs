@@ -176,7 +176,7 @@ impl Builder<'_> {
             Rule::number | Rule::number_word | Rule::duration => {
                 let number = self.number(&pair);
                 // Go's durations are nanoseconds in 63 bits.
-                if !(number.value.abs() <= i64::MAX as f64 / 1e9) {
+                if number.value.is_nan() || number.value.abs() > i64::MAX as f64 / 1e9 {
                     self.error(span, "duration out of range");
                     return Ok(nothing());
                 }

@@ -145,3 +145,41 @@ fn duplicates_are_listed_by_name_and_labels() {
         "lint error 1 duplicate rule(s) found.\nMetric: r\nLabel(s):\n\tx: y\nMight cause inconsistency while recording expressions"
     );
 }
+
+mod robustness {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const WHOLE: &str = "---\napiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\nmetadata: {name: x}\nspec:\n  groups: &g\n  - name: 'g''s'\n    limit: 0x10\n    labels: {a: \"b\\n\"}\n    rules:\n    - &r\n      alert: A # why\n      expr: |+2\n          sum(up) by (job)\n            > 1\n\n      for: 5m\n      annotations: {t: '{{ $value }}', <<: {u: w}}\n    - <<: *r\n      alert: B\n      expr: >-\n        rate(x[5m])\n---\ngroups: *g\n";
+
+    proptest! {
+        /// Whatever happens to a file, reading it ends with groups or with errors.
+        #[test]
+        fn any_damage_gives_an_error_or_rules(
+            edits in prop::collection::vec(
+                (any::<prop::sample::Index>(), prop::sample::select(vec![
+                    "", "\n", "\t", " ", ":", "- ", "{", "}", "[", "]", "'", "\"", "|", ">", "&a ",
+                    "*a", "#", "---\n", "\\", "é", "\u{0}", "\r", "<<: ", "!!int ", "? ", "%", "\u{feff}",
+                ])),
+                1..12,
+            ),
+            cut in any::<bool>(),
+        ) {
+            let mut text: Vec<char> = WHOLE.chars().collect();
+            for (index, insert) in edits {
+                let at = index.index(text.len());
+                let end = if cut { (at + 3).min(text.len()) } else { at };
+                text.splice(at..end, insert.chars());
+                if text.is_empty() {
+                    text.push(' ');
+                }
+            }
+            let source: String = text.into_iter().collect();
+            let report = check_source("f", &source, &LoadOptions::default());
+            for problem in report.errors.iter().chain(&report.remarks) {
+                prop_assert!(!problem.to_string().is_empty());
+            }
+        }
+    }
+}

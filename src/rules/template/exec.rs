@@ -159,21 +159,39 @@ impl<'t> Exec<'t, '_> {
                 self.vars.truncate(mark);
                 return flow;
             }
-            Node::Branch { kind, pipe, list, otherwise, .. } => {
+            Node::Branch { .. } => {
                 let mark = self.vars.len();
-                let value = self.pipeline(dot, pipe)?;
-                let flow = self.deeper(|x| match (value.truth(), otherwise) {
-                    (true, _) if *kind == BranchKind::With => x.list(&value, list),
-                    (true, _) => x.list(dot, list),
-                    (false, Some(otherwise)) => x.list(dot, otherwise),
-                    (false, None) => Ok(Flow::Next),
-                });
+                let flow = self.deeper(|x| x.branch(dot, node));
                 self.vars.truncate(mark);
                 return flow;
             }
             Node::Template { name, pipe, .. } => self.invoke(dot, name, pipe.as_ref())?,
             Node::Break { .. } => return Ok(Flow::Break),
             Node::Continue { .. } => return Ok(Flow::Continue),
+        }
+        Ok(Flow::Next)
+    }
+
+    /// `if` and `with`. A chain of `else if` is followed in a loop, however long it is.
+    fn branch(&mut self, dot: &Value, node: &'t Node) -> Run<Flow> {
+        let mut node = node;
+        while let Node::Branch { kind, pipe, list, otherwise, .. } = node {
+            self.at(Place::Node(node));
+            self.step()?;
+            let value = self.pipeline(dot, pipe)?;
+            if value.truth() {
+                return self.list(if *kind == BranchKind::With { &value } else { dot }, list);
+            }
+            match otherwise.as_ref().map(|list| (list, list.nodes.as_slice())) {
+                None => return Ok(Flow::Next),
+                Some((
+                    _,
+                    [next @ Node::Branch { kind: BranchKind::If | BranchKind::With, .. }],
+                )) => {
+                    node = next;
+                }
+                Some((list, _)) => return self.list(dot, list),
+            }
         }
         Ok(Flow::Next)
     }
@@ -256,7 +274,11 @@ impl<'t> Exec<'t, '_> {
             }
             Value::Map(map) => {
                 for (key, value) in map.iter() {
-                    if !each(self, Value::str(key.as_str()), value.clone())? {
+                    let element = match value {
+                        Value::NilAny => Value::NilAny,
+                        value => Value::Boxed(Arc::new(value.clone())),
+                    };
+                    if !each(self, Value::str(key.as_str()), element)? {
                         break;
                     }
                 }
@@ -342,7 +364,7 @@ impl<'t> Exec<'t, '_> {
         for command in &pipe.commands {
             let result = match self.command(dot, command, value)? {
                 Value::NilAny => Value::Missing,
-                other => other,
+                other => other.unboxed(),
             };
             value = Some(result);
         }
@@ -481,6 +503,9 @@ impl<'t> Exec<'t, '_> {
         for (i, name) in names.iter().enumerate() {
             let (args, last) =
                 if i + 1 == count { (args, last.take()) } else { (&args[..0], None) };
+            if let Value::Boxed(inner) = &receiver {
+                (receiver, boxed) = (inner.as_ref().clone(), true);
+            }
             (receiver, boxed) = self.field(dot, name, term, args, last, &receiver, boxed)?;
         }
         Ok(receiver)
@@ -718,6 +743,7 @@ impl<'t> Exec<'t, '_> {
 
     /// Checks a value against a parameter's type; one pointer is followed if need be.
     fn validate(&self, value: Value, param: Type) -> Run<Value> {
+        let value = value.unboxed();
         let Some(actual) = value.type_of() else {
             if param.can_be_nil() {
                 return Ok(nil_of(param));

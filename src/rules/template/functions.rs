@@ -305,36 +305,45 @@ fn eq_pair(a: &Value, b: &Value) -> Result<bool, String> {
             }
             return Err(INCOMPATIBLE.to_owned());
         }
-        (None, None) => {
-            if is_nil(a) || is_nil(b) {
-                return Ok(is_nil(a) == is_nil(b));
-            }
-            return same_object(a, b);
-        }
+        (None, None) => return same_object(a, b),
     })
+}
+
+/// The word of `reflect.Kind` for what is not basic; "" for nothing.
+fn kind(value: &Value) -> &'static str {
+    match value.type_of() {
+        None => "",
+        Some(Type::Alert | Type::Time) => "struct",
+        Some(Type::Labels | Type::Map) => "map",
+        Some(kind) if kind.is_pointer() => "ptr",
+        Some(Type::Any) => "",
+        Some(_) => "slice",
+    }
 }
 
 /// Pointers and structs: identity, as far as Go can tell.
 fn same_object(a: &Value, b: &Value) -> Result<bool, String> {
-    let (kind_a, kind_b) = (a.type_name(), b.type_name());
-    let text = |v: &Value| printf::sprint(std::slice::from_ref(v));
-    for value in [b, a] {
-        if matches!(
-            value,
-            Value::Labels(_) | Value::Map(_) | Value::List(..) | Value::Vector(_) | Value::Alert(_)
-        ) {
-            let (shown, kind) = (text(value), value.type_name());
-            return Err(format!("non-comparable type {shown}: {kind}"));
-        }
+    let text = |v: &Value| printf::sprintf("%s", std::slice::from_ref(v));
+    let (kind_a, kind_b) = (kind(a), kind(b));
+    if kind_a != kind_b && !kind_a.is_empty() && !kind_b.is_empty() {
+        let (shown_a, shown_b) = (text(a), printf::sprint(std::slice::from_ref(b)));
+        let (type_a, type_b) = (a.type_name(), b.type_name());
+        return Err(format!("non-comparable types {shown_a}: {type_a}, {type_b}: {shown_b}"));
     }
-    Ok(kind_a == kind_b
-        && match (a, b) {
-            (Value::Sample(a), Value::Sample(b)) => std::sync::Arc::ptr_eq(a, b),
-            (Value::Histogram(a), Value::Histogram(b)) => std::sync::Arc::ptr_eq(a, b),
-            (Value::Time(a, Type::Time), Value::Time(b, Type::Time)) => a == b,
-            (Value::Location, Value::Location) => true,
-            _ => false,
-        })
+    if is_nil(a) || is_nil(b) {
+        return Ok(is_nil(a) == is_nil(b));
+    }
+    if matches!(kind_b, "map" | "slice") || matches!(b, Value::Alert(_)) {
+        let (shown, name) = (text(b), b.type_name());
+        return Err(format!("non-comparable type {shown}: {name}"));
+    }
+    Ok(match (a, b) {
+        (Value::Sample(a), Value::Sample(b)) => std::sync::Arc::ptr_eq(a, b),
+        (Value::Histogram(a), Value::Histogram(b)) => std::sync::Arc::ptr_eq(a, b),
+        (Value::Time(a, Type::Time), Value::Time(b, Type::Time)) => a == b,
+        (Value::Location, Value::Location) => true,
+        _ => false,
+    })
 }
 
 fn lt(a: &Value, b: &Value) -> Result<bool, String> {

@@ -12,6 +12,7 @@ mod float;
 mod functions;
 mod gotime;
 mod lex;
+mod metrics;
 mod node;
 mod number;
 mod parse;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use thiserror::Error;
 
+pub use self::metrics::TemplateMetrics;
 use self::regexp::Pattern;
 use self::value::{AlertData, Type, Value};
 use crate::model::regex::RegexError;
@@ -239,35 +241,4 @@ pub fn error_text(error: &TemplateError) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[track_caller]
-    fn refuses(text: &str, expected: &str) {
-        let error = Template::parse("test", text).expect_err(text);
-        assert_eq!(error.detail(), expected, "{text}");
-    }
-
-    #[test]
-    fn parse_errors_are_worded_as_go_words_them() {
-        refuses("{{", "template: test:1: unclosed action");
-        refuses("{{ }}", "template: test:1: missing value for command");
-        refuses("{{ .a }", "template: test:1: unexpected \"}\" in operand");
-        refuses("{{ foo }}", "template: test:1: function \"foo\" not defined");
-        refuses("{{ $x }}", "template: test:1: undefined variable \"$x\"");
-        refuses("{{ if .a }}", "template: test:1: unexpected EOF");
-        refuses("{{ end }}", "template: test:1: unexpected {{end}}");
-        refuses("{{ if }}{{ end }}", "template: test:1: missing value for if");
-        refuses("a\n{{ .a | 1 }}", "template: test:2: non executable command in pipeline stage 2");
-        refuses("{{ \"a }}", "template: test:1: unterminated quoted string");
-        refuses("{{ 1a }}", "template: test:1: bad number syntax: \"1a\"");
-        refuses("{{ (1 }}", "template: test:1: unclosed left paren");
-        refuses("{{ 1) }}", "template: test:1: unexpected right paren");
-        refuses("{{ break }}", "template: test:1: {{break}} outside {{range}}");
-        refuses("{{ 1.a }}", "template: test:1: bad number syntax: \"1.a\"");
-        refuses("{{ true.a }}", "template: test:1: unexpected . after term \"true\"");
-        refuses("{{/* a }}", "template: test:1: unclosed comment");
-        refuses("{{ .a-b }}", "template: test:1: bad character U+002D '-'");
-        refuses("{{ define \"a\" }}", "template: test:1: unexpected EOF");
-    }
-}
+mod tests;

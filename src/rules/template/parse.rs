@@ -11,6 +11,9 @@ use super::number::{Number, go_quote, unquote};
 /// recursively, so the depth is what the stack of a worker thread bears.
 pub(super) const MAX_NESTING: usize = 100;
 
+/// Longest chain of `else if`: walked in a loop, but still a nested tree.
+const MAX_CHAIN: usize = 400;
+
 /// A finished error text, from `template: ` on.
 #[derive(Debug)]
 pub(super) struct Fault(pub String);
@@ -300,12 +303,22 @@ impl<'t> Parser<'t> {
     }
 
     fn branch(&mut self, kind: BranchKind) -> Parsed<Node> {
+        self.enter()?;
+        let node = self.branch_link(kind, 0);
+        self.at.depth -= 1;
+        node
+    }
+
+    /// A branch that is the `link`th of its chain of `else if`s.
+    fn branch_link(&mut self, kind: BranchKind, link: usize) -> Parsed<Node> {
+        if link > MAX_CHAIN {
+            return self.fault(format!("more than {MAX_CHAIN} times else in a row"));
+        }
         let context = match kind {
             BranchKind::If => "if",
             BranchKind::With => "with",
             BranchKind::Range => "range",
         };
-        self.enter()?;
         let vars = self.at.vars.len();
         let pipe = self.pipeline(context, Kind::RightDelim)?;
         let in_range = usize::from(kind == BranchKind::Range);
@@ -314,14 +327,13 @@ impl<'t> Parser<'t> {
         self.at.range_depth -= in_range;
         let mut otherwise = None;
         if closer == Closer::Else {
-            let chained = match (kind, self.peek().kind) {
-                (BranchKind::If, Kind::If) | (BranchKind::With, Kind::With) => true,
-                _ => false,
-            };
+            let next = self.peek().kind;
+            let chained =
+                matches!((kind, next), (BranchKind::If, Kind::If) | (BranchKind::With, Kind::With));
             otherwise = Some(if chained {
                 // `else if` is an `if` within the `else` that shares its `end`.
                 self.next();
-                List { nodes: vec![self.branch(kind)?] }
+                List { nodes: vec![self.branch_link(kind, link + 1)?] }
             } else {
                 let (list, closer) = self.item_list()?;
                 if closer != Closer::End {
@@ -331,7 +343,6 @@ impl<'t> Parser<'t> {
             });
         }
         self.at.vars.truncate(vars);
-        self.at.depth -= 1;
         Ok(Node::Branch { pos: pipe.pos, kind, pipe, list, otherwise })
     }
 

@@ -259,6 +259,8 @@ impl Format<'_> {
 struct Printer {
     out: String,
     flags: Flags,
+    /// Within the parentheses of a complaint.
+    complaining: bool,
 }
 
 impl Printer {
@@ -281,9 +283,10 @@ impl Printer {
         self.flags.zero = zero;
     }
 
+    /// The flags stay, but a type's own text is not asked for again.
     fn bad_verb(&mut self, arg: &Value, verb: char) {
         self.out.push_str(&format!("%!{verb}("));
-        let flags = std::mem::take(&mut self.flags);
+        let outer = std::mem::replace(&mut self.complaining, true);
         match arg {
             Value::Missing | Value::NilAny => self.out.push_str("<nil>"),
             _ => {
@@ -292,7 +295,7 @@ impl Printer {
                 self.arg(arg, 'v');
             }
         }
-        self.flags = flags;
+        self.complaining = outer;
         self.out.push(')');
     }
 
@@ -309,6 +312,7 @@ impl Printer {
             _ => {}
         }
         if !self.flags.sharp_v
+            && !self.complaining
             && matches!(verb, 'v' | 's' | 'x' | 'X' | 'q')
             && let Some(text) = arg.stringer()
         {
@@ -373,10 +377,14 @@ impl Printer {
 
     /// Go prints an address, which says nothing and differs from run to run.
     fn pointer(&mut self, arg: &Value, verb: char) {
-        if arg.type_of().is_some_and(Type::is_pointer) {
-            self.pad_with_spaces("0xc000000000");
-        } else {
-            self.bad_verb(arg, verb);
+        const ADDRESS: u64 = 0xc0_0000_0000;
+        let is_pointer = arg.type_of().is_some_and(Type::is_pointer);
+        match verb {
+            'v' | 'p' if is_pointer => self.digits(ADDRESS, false, 16, 'x', true),
+            'b' | 'o' | 'd' | 'x' | 'X' if is_pointer => {
+                self.integer(arg, ADDRESS, false, verb);
+            }
+            _ => self.bad_verb(arg, verb),
         }
     }
 

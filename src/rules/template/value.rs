@@ -140,6 +140,9 @@ pub(super) enum Value {
     NilAny,
     /// The nil of a type that has one.
     Nil(Type),
+    /// An element of a map of `interface{}` that a loop runs over: its static type shows
+    /// in errors about its fields, and nowhere else.
+    Boxed(Arc<Value>),
     Bool(bool),
     /// A signed integer of any of Go's integer types.
     Int(i64, Type),
@@ -180,7 +183,7 @@ impl Value {
     pub(super) fn type_of(&self) -> Option<Type> {
         Some(match self {
             Self::Missing => return None,
-            Self::NilAny => Type::Any,
+            Self::NilAny | Self::Boxed(_) => Type::Any,
             Self::Bool(_) => Type::Bool,
             Self::Float(_) => Type::Float,
             Self::Complex(..) => Type::Complex,
@@ -214,6 +217,7 @@ impl Value {
     pub(super) fn truth(&self) -> bool {
         match self {
             Self::Missing | Self::NilAny | Self::Nil(_) => false,
+            Self::Boxed(inner) => inner.truth(),
             Self::Bool(b) => *b,
             Self::Int(v, _) | Self::Duration(v, Type::Duration) => *v != 0,
             Self::Uint(v, _) => *v != 0,
@@ -230,6 +234,14 @@ impl Value {
             | Self::Duration(..)
             | Self::Location
             | Self::Histogram(_) => true,
+        }
+    }
+
+    /// The value without the interface around it.
+    pub(super) fn unboxed(self) -> Self {
+        match self {
+            Self::Boxed(inner) => inner.as_ref().clone(),
+            other => other,
         }
     }
 

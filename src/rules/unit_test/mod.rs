@@ -11,16 +11,15 @@ mod schema;
 
 use std::path::{Path, PathBuf};
 
-use regex_automata::meta::Regex;
-
 use super::config::{GroupSpec, LoadOptions, load_file};
+use crate::model::regex::GoRegex;
 use crate::parser::ParserOptions;
 
 /// How to run unit tests.
 #[derive(Clone, Debug, Default)]
 pub struct UnitTestOptions {
     /// `--run`: only tests whose name one of these matches somewhere; none means all.
-    pub run: Vec<Regex>,
+    pub run: Vec<GoRegex>,
     /// `--ignore-unknown-fields`, for rule files; test files are always strict.
     pub ignore_unknown_fields: bool,
     /// Experimental syntax, in rules and in tests.

@@ -75,8 +75,11 @@ impl TestServer {
         tokio::spawn(api::serve(vec![listener], Arc::clone(&state), shutdown.clone()));
         // Plain HTTP needs no provider, but the client insists on one.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client =
-            reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+        let client = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .no_gzip()
+            .build()
+            .unwrap();
         Self { base, storage, state, client, shutdown }
     }
 

@@ -4,6 +4,7 @@
 mod crash;
 mod interop;
 mod isolation;
+mod model;
 mod rules;
 
 use std::collections::BTreeMap;

@@ -252,6 +252,38 @@ fn a_series_that_left_and_came_back_keeps_its_new_samples() {
 }
 
 #[test]
+fn what_happens_is_counted_under_prometheus_names() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut registry = watchfire::telemetry::Registry::default();
+    let metrics = watchfire::storage::tsdb::TsdbMetrics::new(&mut registry);
+    let tsdb =
+        open_with(dir.path(), TsdbOptions { metrics, ..Default::default() }).expect("a store");
+    let hour = 3_600_000;
+    commit(&tsdb, "up", 3, 10 * hour, 1.0).expect("a commit");
+    let mut refused = tsdb.appender();
+    for (ts, value) in [(10 * hour - 1, 1.0), (1, 1.0)] {
+        refused.append(None, &labels("up", 0), ts, value).expect_err("too old");
+    }
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).expect("an exposition");
+    for line in [
+        "prometheus_tsdb_head_series 3",
+        "prometheus_tsdb_head_series_created_total 3",
+        "prometheus_tsdb_head_chunks 3",
+        "prometheus_tsdb_head_samples_appended_total{type=\"float\"} 3",
+        "prometheus_tsdb_head_samples_appended_total{type=\"histogram\"} 0",
+        "prometheus_tsdb_out_of_order_samples_total{type=\"float\"} 1",
+        "prometheus_tsdb_out_of_bound_samples_total{type=\"float\"} 1",
+        "prometheus_tsdb_head_max_time 36000000",
+        "prometheus_tsdb_head_active_appenders 1",
+        "prometheus_tsdb_wal_corruptions_total 0",
+        "prometheus_tsdb_wal_segment_current 0",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line} in:\n{text}");
+    }
+}
+
+#[test]
 fn a_directory_in_use_or_not_usable_is_named() {
     let dir = tempfile::tempdir().expect("a directory");
     let tsdb = open(dir.path());

@@ -8,6 +8,7 @@
 mod appender;
 mod isolation;
 mod map;
+mod ranking;
 mod read;
 mod replay;
 mod series;
@@ -32,6 +33,7 @@ use super::wal::{Wal, WalOptions, segment};
 pub(crate) use appender::HeadAppender;
 use isolation::Isolation;
 use map::SeriesMap;
+use ranking::Ranking;
 pub use stats::TsdbStats;
 
 /// How a head works.
@@ -51,6 +53,7 @@ pub(crate) struct Head {
     clock: Arc<dyn Clock>,
     metrics: TsdbMetrics,
     series: SeriesMap,
+    ranking: Ranking,
     isolation: Arc<Isolation>,
     /// Time of the oldest sample, `i64::MAX` while there is none.
     min_ms: AtomicI64,
@@ -94,6 +97,7 @@ impl Head {
             clock,
             metrics,
             series: SeriesMap::default(),
+            ranking: Ranking::default(),
             isolation: Arc::default(),
             min_ms: AtomicI64::new(TimestampMs::MAX),
             max_ms: AtomicI64::new(TimestampMs::MIN),

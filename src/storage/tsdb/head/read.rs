@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hashbrown::HashSet;
-use rayon::slice::ParallelSliceMut;
 use rustc_hash::FxBuildHasher;
 
 use crate::model::{Labels, Matcher, TimestampMs};
@@ -15,9 +14,6 @@ use crate::vector::RawSamples;
 use super::Head;
 use super::isolation::View;
 use super::series::MemSeries;
-
-/// Below this many series one thread sorts faster than several.
-const PARALLEL_SORT_MIN: usize = 20_000;
 
 /// References looked up before waiting writers get a turn.
 const IDS_PER_LOCK: usize = 8192;
@@ -49,23 +45,13 @@ impl Head {
         // The view comes first: what it shows is in the index already.
         let view = Arc::new(self.isolation.view());
         let found = self.matching(&view, &request.matchers, request.from_ms, request.to_ms);
-        let mut order: Vec<(&[u8], u32)> = found
-            .iter()
-            .enumerate()
-            .map(|(i, s)| (s.labels.as_bytes(), u32::try_from(i).unwrap_or(u32::MAX)))
-            .collect();
-        if order.len() < PARALLEL_SORT_MIN {
-            order.sort_unstable_by(|a, b| compare_labels(a.0, b.0));
-        } else {
-            order.par_sort_unstable_by(|a, b| compare_labels(a.0, b.0));
-        }
+        let mut found = self.ranking.sort(found);
         if request.hints.limit > 0 {
-            order.truncate(request.hints.limit);
+            found.truncate(request.hints.limit);
         }
-        order
+        found
             .into_iter()
-            .map(|(_, i)| -> Arc<dyn RawSeries> {
-                let series = Arc::clone(&found[i as usize]);
+            .map(|series| -> Arc<dyn RawSeries> {
                 Arc::new(HeadSeries { view: Arc::clone(&view), series })
             })
             .collect()
@@ -161,7 +147,7 @@ impl Head {
 }
 
 /// Orders encoded label sets as [`Labels`] does, text by text, without decoding them.
-fn compare_labels(mut a: &[u8], mut b: &[u8]) -> Order {
+pub(super) fn compare_labels(mut a: &[u8], mut b: &[u8]) -> Order {
     loop {
         match (a.is_empty(), b.is_empty()) {
             (true, true) => return Order::Equal,

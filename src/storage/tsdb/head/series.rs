@@ -2,7 +2,7 @@
 //! see of it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use smallvec::SmallVec;
@@ -72,6 +72,8 @@ pub(crate) struct MemSeries {
     last_commit: AtomicU64,
     /// The log holds the series' record.
     logged: AtomicBool,
+    /// Place in label order, 0 while not known: see `Ranking`.
+    rank: AtomicU32,
     state: Mutex<State>,
 }
 
@@ -196,8 +198,17 @@ impl MemSeries {
             max_ms: AtomicI64::new(TimestampMs::MIN),
             last_commit: AtomicU64::new(0),
             logged: AtomicBool::new(false),
+            rank: AtomicU32::new(0),
             state: Mutex::default(),
         }
+    }
+
+    pub(crate) fn rank(&self) -> u32 {
+        self.rank.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_rank(&self, rank: u32) {
+        self.rank.store(rank, Ordering::Relaxed);
     }
 
     pub(crate) fn is_logged(&self) -> bool {

@@ -23,10 +23,17 @@ impl Head {
             // A sample far in the future must not expire everything else.
             let newest = newest.min(self.clock.now_ms());
             let keep_from = newest.saturating_sub(self.options.retention_ms);
-            let slack = self.options.chunk_range_ms.min(self.options.retention_ms / 10);
-            if oldest < keep_from.saturating_sub(slack) {
+            // Walking all series is not free: not before a step's worth of time can go.
+            let step = self.options.chunk_range_ms.min(self.options.retention_ms / 10);
+            let done = self.min_valid_ms.load(Ordering::Acquire);
+            if oldest < keep_from && keep_from.saturating_sub(done) >= step {
                 self.truncate(keep_from);
             }
+        }
+        if self.ranking.is_stale(self.series.len()) {
+            let mut all = Vec::with_capacity(self.series.len());
+            self.series.for_each(|series| all.push(Arc::clone(series)));
+            self.ranking.rank(all);
         }
         self.truncate_wal()
     }
@@ -42,6 +49,8 @@ impl Head {
             let (dropped, empty) = series.truncate(from_ms);
             chunks += dropped;
             if empty {
+                // A select under way may still hold it: the next ranking will not know it.
+                series.set_rank(0);
                 gone.push(Arc::clone(series));
             } else {
                 oldest = oldest.min(series.bounds().0);

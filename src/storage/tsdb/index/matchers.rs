@@ -48,7 +48,7 @@ impl MemPostings {
                 self.get(&matcher.name, &matcher.value).len()
             }
             // `.*` refuses nothing.
-            MatchOp::Regex if &*matcher.value == ".*" => 0,
+            MatchOp::Regex if matcher.regex().is_some_and(|r| r.matches_all()) => 0,
             // A set of literals costs what it finds; a pattern is tried on every value.
             _ => match literals(matcher) {
                 Some(set) => set.iter().map(|v| self.get(&matcher.name, v).len() + 1).sum(),
@@ -106,39 +106,17 @@ impl MemPostings {
     }
 }
 
-/// The distinct texts a regular expression accepts, when it is a plain alternation of
-/// them: `a|b|c`, `(a|b)`, with escaped punctuation. That is what dashboards send.
-fn literals(matcher: &Matcher) -> Option<Vec<String>> {
-    if !matches!(matcher.op, MatchOp::Regex | MatchOp::NotRegex) {
-        return None;
-    }
-    let text = &*matcher.value;
-    let inner = text.strip_prefix('(').and_then(|t| t.strip_suffix(')')).unwrap_or(text);
-    let mut set = vec![String::new()];
-    let mut chars = inner.chars();
-    while let Some(c) = chars.next() {
-        let literal = match c {
-            '|' => {
-                set.push(String::new());
-                continue;
-            }
-            '\\' => chars.next().filter(char::is_ascii_punctuation)?,
-            '.' | '+' | '*' | '?' | '(' | ')' | '[' | ']' | '{' | '}' | '^' | '$' => return None,
-            c => c,
-        };
-        set.last_mut()?.push(literal);
-    }
-    set.sort_unstable();
-    set.dedup();
-    Some(set)
+/// The distinct texts an expression accepts, when it is in effect a list of them.
+fn literals(matcher: &Matcher) -> Option<&[String]> {
+    matcher.regex()?.set_matches()
 }
 
-/// What an expression says of every value that is not empty, when it says the same of all.
+/// What a matcher says of every value that is not empty, when it says the same of all.
 fn answer_for_all(matcher: &Matcher) -> Option<bool> {
-    let any = matches!(&*matcher.value, ".*" | ".+");
+    let any = |m: &Matcher| m.regex().is_some_and(|r| r.matches_all() || r.matches_non_empty());
     match matcher.op {
-        MatchOp::Regex if any => Some(true),
-        MatchOp::NotRegex if any => Some(false),
+        MatchOp::Regex if any(matcher) => Some(true),
+        MatchOp::NotRegex if any(matcher) => Some(false),
         MatchOp::Equal if matcher.value.is_empty() => Some(false),
         MatchOp::NotEqual if matcher.value.is_empty() => Some(true),
         _ => None,

@@ -5,9 +5,12 @@
 
 use super::ast::Span;
 use super::scan::{Kind, Scan, Token, scan};
-use super::{ParseError, ParseErrors, literal};
+use super::{ParseError, ParseErrors};
 use crate::model::labels::quote;
 use crate::{aggregations, functions};
+
+mod braces;
+mod postfix;
 
 /// A token that does not fit, and the words of the innermost construct that has any:
 /// where (`label matching`) and what was expected instead (may be empty).
@@ -28,8 +31,6 @@ impl Fault {
 type Words = (&'static str, &'static str);
 
 type Walk = Result<(), Fault>;
-
-const DURATION_WORDS: &str = "number, duration, step(), or range()";
 
 /// Why `text` is not a query.
 pub(super) fn query(text: &str) -> ParseErrors {
@@ -126,7 +127,7 @@ impl<'a> Walker<'a> {
         Err(Fault::worded((context, expected)))
     }
 
-    fn expect(&mut self, text: &str) -> Walk {
+    fn need(&mut self, text: &str) -> Walk {
         if self.take(text) { Ok(()) } else { self.fault() }
     }
 
@@ -212,7 +213,7 @@ impl<'a> Walker<'a> {
             _ if self.token().is("(") => {
                 self.bump();
                 self.expr()?;
-                self.expect(")")?;
+                self.need(")")?;
             }
             _ if is_metric_name(self.token()) => {
                 self.bump();
@@ -262,9 +263,16 @@ impl<'a> Walker<'a> {
             return self.fault();
         }
         let count = self.args()?;
-        if !before && self.token().is_any(&["by", "without"]) {
+        if before {
+            return Ok(count);
+        }
+        if self.token().is_any(&["by", "without"]) {
             self.bump();
             self.labels()?;
+        } else {
+            // Only having looked at the next token is Prometheus sure of the aggregation's
+            // end, so the lexer's complaint comes before those about its arguments.
+            self.report_lexer();
         }
         Ok(count)
     }
@@ -285,7 +293,7 @@ impl<'a> Walker<'a> {
 
     /// Arguments in parentheses; returns how many.
     fn args(&mut self) -> Result<usize, Fault> {
-        self.expect("(")?;
+        self.need("(")?;
         let mut count = 0;
         if self.take(")") {
             return Ok(count);
@@ -295,14 +303,14 @@ impl<'a> Walker<'a> {
             count += 1;
             let comma = self.token().span();
             if !self.take(",") {
-                self.expect(")")?;
+                self.need(")")?;
                 return Ok(count);
             }
             if !self.starts_expr() {
                 self.report_lexer();
                 let message = "trailing commas not allowed in function call args";
                 self.errors.push(error(comma, message));
-                self.expect(")")?;
+                self.need(")")?;
                 return Ok(count);
             }
         }
@@ -320,98 +328,6 @@ impl<'a> Walker<'a> {
                 | Kind::Preprocessor
         ) || token.is_any(&["(", "{", "+", "-"])
             || is_metric_name(token)
-    }
-
-    /// Label names in parentheses.
-    fn labels(&mut self) -> Walk {
-        const CONTEXT: &str = "grouping opts";
-        if !self.take("(") {
-            return self.fault_in(CONTEXT, "\"(\"");
-        }
-        if self.take(")") {
-            return Ok(());
-        }
-        loop {
-            if !is_label(self.token()) {
-                return self.fault_in(CONTEXT, "label");
-            }
-            self.bump();
-            if self.take(")") {
-                return Ok(());
-            }
-            if !self.take(",") {
-                return self.fault_in(CONTEXT, "\",\" or \")\"");
-            }
-            if self.take(")") {
-                return Ok(());
-            }
-        }
-    }
-
-    fn matchers(&mut self) -> Walk {
-        const CONTEXT: &str = "label matching";
-        self.expect("{")?;
-        if self.take("}") {
-            return Ok(());
-        }
-        loop {
-            let kind = self.token().kind;
-            if !matches!(kind, Kind::Identifier | Kind::String) {
-                return self.fault_in(CONTEXT, "identifier or \"}\"");
-            }
-            self.bump();
-            if self.token().kind == Kind::Equal {
-                self.bump();
-                if self.token().kind != Kind::String {
-                    return self.fault_in(CONTEXT, "string");
-                }
-                self.bump();
-            } else if kind == Kind::Identifier {
-                return self.fault_in(CONTEXT, "label matching operator");
-            }
-            if self.take("}") {
-                return Ok(());
-            }
-            if !self.take(",") {
-                return self.fault_in(CONTEXT, "\",\" or \"}\"");
-            }
-            if self.take("}") {
-                return Ok(());
-            }
-        }
-    }
-
-    /// As `matchers`, with equality only.
-    fn label_set(&mut self) -> Walk {
-        const CONTEXT: &str = "label set";
-        self.expect("{")?;
-        if self.take("}") {
-            return Ok(());
-        }
-        loop {
-            let kind = self.token().kind;
-            if !matches!(kind, Kind::Identifier | Kind::String) {
-                return self.fault_in(CONTEXT, "identifier or \"}\"");
-            }
-            self.bump();
-            if self.take("=") {
-                if self.token().kind != Kind::String {
-                    return self.fault_in(CONTEXT, "string");
-                }
-                self.bump();
-            } else if kind == Kind::Identifier {
-                return self.fault_in(CONTEXT, "\"=\"");
-            }
-            if self.take("}") {
-                return Ok(());
-            }
-            if !self.take(",") {
-                return self.fault_in(CONTEXT, "\",\" or \"}\"");
-            }
-            if self.take("}") {
-                return Ok(());
-            }
-        }
     }
 
     fn binary_modifiers(&mut self) -> Walk {
@@ -438,129 +354,13 @@ impl<'a> Walker<'a> {
             left |= sets_left;
             right |= sets_right;
             self.bump();
-            self.expect("(")?;
+            self.need("(")?;
             self.sign();
             self.literal()?;
-            self.expect(")")?;
+            self.need(")")?;
         }
         Ok(())
     }
-
-    fn sign(&mut self) -> bool {
-        self.take("+") || self.take("-")
-    }
-
-    fn literal(&mut self) -> Walk {
-        let token = self.token();
-        let value = match token.kind {
-            Kind::Number => {
-                literal::number(token.text).map_err(|e| format!("error parsing number: {e}"))
-            }
-            Kind::Duration => literal::duration_seconds(token.text).map_err(|e| e.to_string()),
-            _ => return self.fault(),
-        };
-        if let Err(message) = value {
-            let span = token.span();
-            self.errors.push(error(span, message));
-        }
-        self.bump();
-        Ok(())
-    }
-
-    /// Steps over one postfix; false when there is none.
-    fn postfix(&mut self) -> Result<bool, Fault> {
-        if self.take("[") {
-            self.brackets()?;
-        } else if self.take("offset") {
-            self.sign();
-            self.duration_atom().map_err(|_| Fault::worded(("offset", DURATION_WORDS)))?;
-        } else if self.take("@") {
-            self.at().map_err(|_| Fault::worded(("@", "timestamp")))?;
-        } else if self.token().is_any(&["anchored", "smoothed"]) {
-            self.bump();
-        } else {
-            return Ok(false);
-        }
-        Ok(true)
-    }
-
-    fn at(&mut self) -> Walk {
-        if self.token().is_any(&["start", "end"]) {
-            self.bump();
-            self.expect("(")?;
-            return self.expect(")");
-        }
-        self.sign();
-        self.literal()
-    }
-
-    fn brackets(&mut self) -> Walk {
-        const RANGE: Words = ("subquery or range", "\":\" or \"]\"");
-        const STEP: Words = ("subquery selector", "\"]\"");
-        self.duration_in(("subquery or range selector", DURATION_WORDS), RANGE)?;
-        if self.take("]") {
-            return Ok(());
-        }
-        if !self.take(":") {
-            return Err(Fault::worded(RANGE));
-        }
-        if self.take("]") {
-            return Ok(());
-        }
-        let first = ("subquery selector", "number, duration, step(), or range() or \"]\"");
-        self.duration_in(first, STEP)?;
-        if self.take("]") { Ok(()) } else { Err(Fault::worded(STEP)) }
-    }
-
-    /// A duration expression with the words for its first operand and for what follows.
-    fn duration_in(&mut self, first: Words, later: Words) -> Walk {
-        self.duration_operand().map_err(|_| Fault::worded(first))?;
-        while is_arithmetic(self.token()) {
-            self.bump();
-            self.duration_operand().map_err(|_| Fault::worded(later))?;
-        }
-        Ok(())
-    }
-
-    fn duration_expr(&mut self) -> Walk {
-        loop {
-            self.duration_operand()?;
-            if !is_arithmetic(self.token()) {
-                return Ok(());
-            }
-            self.bump();
-        }
-    }
-
-    fn duration_operand(&mut self) -> Walk {
-        while self.sign() {}
-        self.duration_atom()
-    }
-
-    fn duration_atom(&mut self) -> Walk {
-        if self.token().is_any(&["step", "range"]) {
-            self.bump();
-            self.expect("(")?;
-            return self.expect(")");
-        }
-        if self.token().is_any(&["min_of", "max_of"]) {
-            self.bump();
-            self.expect("(")?;
-            self.duration_expr()?;
-            self.expect(",")?;
-            self.duration_expr()?;
-            return self.expect(")");
-        }
-        if self.take("(") {
-            self.duration_expr()?;
-            return self.expect(")");
-        }
-        self.literal()
-    }
-}
-
-fn is_arithmetic(token: &Token<'_>) -> bool {
-    token.kind == Kind::Operator && token.is_any(&["+", "-", "*", "/", "%", "^"])
 }
 
 fn is_binary(token: &Token<'_>) -> bool {
@@ -574,15 +374,5 @@ fn is_metric_name(token: &Token<'_>) -> bool {
         Kind::Operator => token.is_any(&["and", "or", "unless"]),
         Kind::Keyword => !token.is_any(&["bool", "on", "ignoring", "group_left", "group_right"]),
         _ => false,
-    }
-}
-
-/// Whether a token may be a label in `by (...)` and its like.
-fn is_label(token: &Token<'_>) -> bool {
-    match token.kind {
-        Kind::String => true,
-        Kind::Operator => token.is_any(&["and", "or", "unless", "atan2"]),
-        Kind::Keyword => !token.is("without"),
-        _ => is_metric_name(token),
     }
 }

@@ -1,0 +1,139 @@
+//! The store against a model of a few lines: any sequence of appends, commits, dropped
+//! batches, restarts and maintenance leaves the same samples.
+
+use proptest::prelude::*;
+use watchfire::model::value::stale_nan;
+use watchfire::storage::AppendError;
+
+use super::*;
+
+#[derive(Clone, Debug)]
+enum Action {
+    /// Series, time relative to the newest so far, value.
+    Append(usize, i64, f64),
+    Commit,
+    Drop,
+    /// Without closing, as after a crash.
+    Restart,
+    Close,
+    Maintain,
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    let value = prop::sample::select(vec![0.0, 1.0, -1.5, f64::INFINITY, f64::NAN, stale_nan()]);
+    prop_oneof![
+        12 => (0usize..4, -150i64..400, value).prop_map(|(s, dt, v)| Action::Append(s, dt, v)),
+        4 => Just(Action::Commit),
+        1 => Just(Action::Drop),
+        1 => Just(Action::Restart),
+        1 => Just(Action::Close),
+        1 => Just(Action::Maintain),
+    ]
+}
+
+const RANGE_MS: i64 = 200;
+
+/// Committed samples per series, and the batch under way.
+#[derive(Default)]
+struct Model {
+    series: BTreeMap<usize, Vec<(i64, u64)>>,
+    batch: Vec<(usize, i64, u64)>,
+    /// Oldest time the batch takes.
+    from_ms: Option<i64>,
+}
+
+impl Model {
+    fn newest(&self) -> Option<i64> {
+        self.series.values().filter_map(|s| s.last()).map(|(ts, _)| *ts).max()
+    }
+
+    fn append(&mut self, series: usize, ts: i64, bits: u64) -> Result<(), AppendError> {
+        let newest = self.newest().unwrap_or(ts);
+        if ts < *self.from_ms.get_or_insert(newest - RANGE_MS / 2) {
+            return Err(AppendError::OutOfBounds);
+        }
+        match self.series.get(&series).and_then(|s| s.last()) {
+            Some((last, _)) if ts < *last => return Err(AppendError::OutOfOrder),
+            Some((last, held)) if ts == *last && bits != *held => {
+                return Err(AppendError::DuplicateForTimestamp);
+            }
+            _ => self.batch.push((series, ts, bits)),
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self) {
+        for (series, ts, bits) in self.batch.drain(..) {
+            let samples = self.series.entry(series).or_default();
+            if samples.last().is_none_or(|(last, _)| *last < ts) {
+                samples.push((ts, bits));
+            }
+        }
+        self.from_ms = None;
+    }
+
+    fn drop_batch(&mut self) {
+        self.batch.clear();
+        self.from_ms = None;
+    }
+}
+
+fn check(model: &Model, tsdb: &Tsdb) {
+    let found: BTreeMap<String, Vec<(i64, u64)>> = everything(tsdb)
+        .into_iter()
+        .map(|(l, s)| (l, s.into_iter().map(|(t, v)| (t, v.to_bits())).collect()))
+        .collect();
+    let expected =
+        model.series.iter().map(|(i, s)| (labels("m", *i).to_string(), s.clone())).collect();
+    assert_eq!(found, expected);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(120))]
+    #[test]
+    fn any_history_leaves_what_the_model_says(actions in prop::collection::vec(action(), 1..120)) {
+        let dir = tempfile::tempdir().expect("a directory");
+        // Retention far beyond the times used: maintenance cuts segments and nothing else.
+        let options = || TsdbOptions { chunk_range_ms: RANGE_MS, ..Default::default() };
+        let clock = Arc::new(ManualClock::new(0));
+        let reopen = || Tsdb::open(dir.path(), options(), clock.clone()).expect("a store");
+        let mut tsdb = reopen();
+        let mut model = Model::default();
+        let mut appender = None;
+        let mut newest = 1_000;
+        for action in actions {
+            match action {
+                Action::Append(series, dt, value) => {
+                    let ts = newest + dt;
+                    let appender = appender.get_or_insert_with(|| tsdb.appender());
+                    let got = appender.append(None, &labels("m", series), ts, value).map(|_| ());
+                    prop_assert_eq!(got.clone(), model.append(series, ts, value.to_bits()));
+                    if got.is_ok() {
+                        newest = newest.max(ts);
+                        clock.set_ms(newest);
+                    }
+                    continue;
+                }
+                Action::Commit => {
+                    if let Some(appender) = appender.take() {
+                        appender.commit().expect("a commit");
+                        model.commit();
+                    }
+                }
+                Action::Maintain => tsdb.maintain().expect("maintenance"),
+                Action::Drop | Action::Restart | Action::Close => {
+                    appender = None;
+                    model.drop_batch();
+                }
+            }
+            if matches!(action, Action::Close) {
+                tsdb.close().expect("a close");
+            }
+            if matches!(action, Action::Close | Action::Restart) {
+                drop(tsdb);
+                tsdb = reopen();
+            }
+            check(&model, &tsdb);
+        }
+    }
+}
