@@ -66,8 +66,10 @@ pub(crate) fn open_source<'a>(
         }
         RangeSource::Subquery(sub) => {
             let bound = cx.binding.subqueries[sub.id];
-            // Outside of a step-invariant part the inner grid was bound to this very grid.
-            debug_assert!(grid.len > 0 || bound.grid.len == 0);
+            // Every step takes room in each row, whether or not a series is there.
+            if bound.grid.len as usize > cx.options.max_samples {
+                return Err(ExecError::TooManySamples);
+            }
             let input = open(cx, &sub.input, bound.grid)?;
             let (at_ms, offset_ms, range_ms) = (bound.at_ms, bound.offset_ms, bound.range_ms);
             Ok(OpenSource {

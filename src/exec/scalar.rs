@@ -60,7 +60,7 @@ fn query_time(cx: &Cx, what: QueryTime) -> f64 {
     match what {
         QueryTime::Start => start,
         QueryTime::End => end,
-        QueryTime::Range => (cx.binding.end_ms - grid.start_ms) as f64 / 1000.0,
+        QueryTime::Range => cx.binding.end_ms.saturating_sub(grid.start_ms) as f64 / 1000.0,
         QueryTime::Step if grid.is_instant() => 0.0,
         QueryTime::Step => grid.step_ms as f64 / 1000.0,
     }

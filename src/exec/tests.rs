@@ -105,6 +105,30 @@ fn passes_and_threads_change_nothing() {
 }
 
 #[test]
+fn a_name_that_is_to_go_goes_after_a_comparison_too() {
+    let grid = StepGrid::instant(1_200_000);
+    let text = "(rate(a_total{instance='i0'}[5m]) > -a_total)";
+    let expr = parser::parse(text, &ParserOptions::all()).unwrap();
+    let storage = storage();
+    let value = |delayed_name_removal| {
+        let plan = Plan::new(&expr, PlanOptions { delayed_name_removal });
+        evaluate(&plan, &storage, grid, true)
+    };
+    assert_eq!(value(true), value(false));
+    let Ok(Value::Matrix(matrix)) = value(true) else { panic!("no matrix") };
+    assert_eq!(matrix.len(), 1);
+    assert_eq!(matrix[0].labels.metric_name(), "");
+}
+
+#[test]
+fn subqueries_of_too_many_steps_are_refused_before_they_take_memory() {
+    let expr = parser::parse("sum_over_time(a_total[3w:1ms])", &ParserOptions::all()).unwrap();
+    let plan = Plan::new(&expr, PlanOptions::default());
+    let got = evaluate(&plan, &storage(), StepGrid::instant(0), true);
+    assert_eq!(got, Err("too many samples".into()));
+}
+
+#[test]
 fn names_that_coincide_after_dropping_are_an_error_only_at_the_same_step() {
     let storage = MemoryStorage::new();
     for (name, from, to) in [("a", 0, 5), ("b", 6, 9), ("c", 0, 9)] {

@@ -140,7 +140,7 @@ impl Binder<'_> {
     fn duration_ms(&self, duration: &DurationExpr, positive: bool) -> Result<i64, String> {
         let times = QueryTimes {
             step: if self.top.is_instant() { 0.0 } else { self.top.step_ms as f64 / 1000.0 },
-            range: (self.options.end_ms - self.top.start_ms) as f64 / 1000.0,
+            range: self.options.end_ms.saturating_sub(self.top.start_ms) as f64 / 1000.0,
         };
         duration_ms(duration, times, positive)
     }

@@ -10,6 +10,8 @@ mod explain;
 mod lower;
 pub(crate) mod node;
 mod passes;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use bind::{BindOptions, Binding, BoundSelect};
 pub(crate) use node::Node;

@@ -1,11 +1,13 @@
 //! The facade over parser, plan and exec: prepare once, run as instant, range or rule.
 
+mod metrics;
 mod run;
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+pub use metrics::QueryMetrics;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -64,6 +66,7 @@ pub struct Engine {
     slots: Arc<Semaphore>,
     /// Measures how long phases take; without one every duration is 0.
     clock: OnceLock<Arc<dyn Clock>>,
+    metrics: OnceLock<QueryMetrics>,
 }
 
 impl Engine {
@@ -75,6 +78,7 @@ impl Engine {
             default_subquery_step_ms: AtomicI64::new(60_000),
             slots: Arc::new(Semaphore::new(slots)),
             clock: OnceLock::new(),
+            metrics: OnceLock::new(),
         })
     }
 
@@ -86,6 +90,12 @@ impl Engine {
     /// Gives the engine a clock to measure the `stats` of queries with. The first one stays.
     pub fn set_clock(&self, clock: Arc<dyn Clock>) {
         self.clock.get_or_init(|| clock);
+    }
+
+    /// Counts queries from now on. The first metrics stay.
+    pub fn set_metrics(&self, metrics: QueryMetrics) {
+        metrics.set_concurrent_max(self.options.max_concurrency);
+        self.metrics.get_or_init(|| metrics);
     }
 
     /// Changes the step of subqueries that name none; from the next evaluation on.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::future::try_join_all;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Engine, PreparedQuery, QueryError, QueryResult, QueryStats, RunOptions};
+use super::{Engine, PreparedQuery, QueryError, QueryMetrics, QueryResult, QueryStats, RunOptions};
 use crate::exec::{self, Cx, ExecError, ExecOptions, ExecStats, Interrupt};
 use crate::model::annotation::Severity;
 use crate::model::{Annotation, Annotations, StepGrid, Value};
@@ -41,6 +41,7 @@ pub(super) async fn run(
     let interrupt = Interrupt::default();
     // A caller that drops the future stops the evaluation as well.
     let _stop = StopOnDrop(interrupt.clone());
+    let _running = engine.metrics.get().map(QueryMetrics::begin);
     tokio::select! {
         biased;
         result = evaluate(query, source, grid, shape, options, interrupt.clone()) => result,
@@ -125,6 +126,9 @@ async fn evaluate(
         exec_total_seconds: total,
         ..sample_stats(stats, grid, exec_options.per_step_stats)
     };
+    if let Some(metrics) = engine.metrics.get() {
+        metrics.observe(&stats);
+    }
     Ok(QueryResult { value, annotations, stats })
 }
 

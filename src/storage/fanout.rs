@@ -173,3 +173,73 @@ fn histograms(raw: &RawSamples) -> impl Iterator<Item = (TimedHistogram, Timesta
     let start = |i: usize| raw.hist_start_ts.get(i).copied().unwrap_or(0);
     raw.hist.iter().enumerate().map(move |(i, sample)| (sample.clone(), start(i)))
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::model::Matcher;
+    use crate::storage::SelectHints;
+    use crate::storage::memory::MemoryStorage;
+
+    struct Broken;
+
+    impl Source for Broken {
+        fn select<'a>(
+            &'a self,
+            _: &'a SelectRequest,
+        ) -> BoxFuture<'a, Result<SeriesSet, StorageError>> {
+            Box::pin(async { Err(StorageError::Remote("remote is down".into())) })
+        }
+
+        fn label_names<'a>(
+            &'a self,
+            _: &'a LabelRequest,
+        ) -> BoxFuture<'a, Result<LabelAnswer, StorageError>> {
+            Box::pin(async { Err(StorageError::Remote("remote is down".into())) })
+        }
+
+        fn label_values<'a>(
+            &'a self,
+            _: &'a str,
+            _: &'a LabelRequest,
+        ) -> BoxFuture<'a, Result<LabelAnswer, StorageError>> {
+            Box::pin(async { Err(StorageError::Remote("remote is down".into())) })
+        }
+    }
+
+    fn store(samples: &[(&str, i64, f64)]) -> Arc<dyn Source> {
+        let storage = MemoryStorage::new();
+        for (name, ts, v) in samples {
+            let labels = Labels::from_pairs([("__name__", *name), ("job", "x")]);
+            storage.append(&labels, *ts, *v, None).unwrap();
+        }
+        Arc::new(storage)
+    }
+
+    fn request() -> SelectRequest {
+        let matchers = vec![Matcher::equal("job", "x")];
+        SelectRequest { matchers, from_ms: 0, to_ms: 100, hints: SelectHints::default() }
+    }
+
+    #[test]
+    fn the_same_series_of_two_sources_becomes_one() {
+        let first = store(&[("a", 1, 1.0), ("a", 3, 3.0)]);
+        let second = store(&[("a", 2, 2.0), ("a", 3, 9.0), ("b", 1, 5.0)]);
+        let fanout = Fanout::new(first, vec![second, Arc::new(Broken)]);
+        let set = fanout.select(&request()).now_or_never().unwrap().unwrap();
+        assert_eq!(set.warnings, ["remote is down"]);
+        let names: Vec<&str> = set.series.iter().map(|s| s.labels().metric_name()).collect();
+        assert_eq!(names, ["a", "b"]);
+        let mut out = RawSamples::default();
+        set.series[0].read_into(0, 100, &mut out).unwrap();
+        assert_eq!((out.ts, out.vs), (vec![1, 2, 3], vec![1.0, 2.0, 3.0]));
+    }
+
+    #[test]
+    fn a_broken_primary_fails_the_query() {
+        let fanout = Fanout::new(Arc::new(Broken), vec![store(&[("a", 1, 1.0)])]);
+        assert!(fanout.select(&request()).now_or_never().unwrap().is_err());
+    }
+}

@@ -397,3 +397,59 @@ impl Appender for MemoryAppender {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels() -> Labels {
+        Labels::from_pairs([("__name__", "m")])
+    }
+
+    #[test]
+    fn appends_are_refused_as_the_head_refuses_them() {
+        let storage = MemoryStorage::new();
+        let check = |ts, value, expected| {
+            let mut appender = storage.appender();
+            let got = appender.append(None, &labels(), ts, value).map(|_| ());
+            assert_eq!(got, expected, "{value} at {ts}");
+            appender.commit().unwrap();
+        };
+        check(10, 1.0, Ok(()));
+        check(10, 1.0, Ok(()));
+        check(10, 2.0, Err(AppendError::DuplicateForTimestamp));
+        check(9, 1.0, Err(AppendError::OutOfOrder));
+        check(11, f64::NAN, Ok(()));
+        check(11, f64::NAN, Ok(()));
+        let mut out = RawSamples::default();
+        let series = storage.series_of(&labels());
+        series.read_into(10, 11, &mut out).unwrap();
+        assert_eq!(out.ts, [10, 11]);
+    }
+
+    #[test]
+    fn a_dropped_batch_leaves_nothing() {
+        let storage = MemoryStorage::new();
+        let mut appender = storage.appender();
+        appender.append(None, &labels(), 1, 1.0).unwrap();
+        drop(appender);
+        assert!(storage.is_empty());
+    }
+
+    #[test]
+    fn histogram_hints_come_out_as_of_chunks() {
+        let storage = MemoryStorage::new();
+        let counts = [(5.0, CounterResetHint::Unknown), (6.0, CounterResetHint::Unknown)];
+        let more = [(2.0, CounterResetHint::Unknown), (3.0, CounterResetHint::Reset)];
+        let gauges = [(1.0, CounterResetHint::Gauge), (0.0, CounterResetHint::Gauge)];
+        for (i, (count, hint)) in counts.into_iter().chain(more).chain(gauges).enumerate() {
+            let h = FloatHistogram { count, counter_reset_hint: hint, ..FloatHistogram::default() };
+            storage.append_histogram(&labels(), i as i64, &Arc::new(h), None).unwrap();
+        }
+        let mut out = RawSamples::default();
+        storage.series_of(&labels()).read_into(0, 9, &mut out).unwrap();
+        let hints: Vec<_> = out.hist.iter().map(|(_, h)| h.counter_reset_hint).collect();
+        use CounterResetHint::{Gauge, NotReset, Unknown};
+        assert_eq!(hints, [Unknown, NotReset, Unknown, Unknown, Gauge, Gauge]);
+    }
+}

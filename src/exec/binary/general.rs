@@ -121,7 +121,8 @@ impl<'m, 'a> General<'m, 'a> {
     fn many_series(&mut self, series: u32, active: &[u64], matched: &mut Bitmap) -> Result<()> {
         let group = self.many_groups[series as usize];
         let fill_one = self.matched.fills().1;
-        let labels = self.many.table.labels(series).clone();
+        let SeriesMeta { labels, drop_name: drops } =
+            self.many.table.series[series as usize].clone();
         let (block, row) = self.many.row(series);
         let steps: Vec<u32> = block
             .occupied_steps(row)
@@ -144,7 +145,7 @@ impl<'m, 'a> General<'m, 'a> {
                 _ => {
                     let filled = self.matched.key.apply(&labels);
                     let one_labels = partner.map_or(&filled, |r| self.one.table.labels(r));
-                    let meta = self.matched.result(&labels, Some(one_labels));
+                    let meta = self.matched.result(&labels, drops, Some(one_labels));
                     self.out.row(meta, self.many.steps)
                 }
             };
@@ -173,7 +174,8 @@ impl<'m, 'a> General<'m, 'a> {
                         continue;
                     }
                     let Some(one) = self.one.sample(series, step) else { continue };
-                    let meta = self.matched.result(&self.matched.key.apply(&labels), Some(&labels));
+                    let meta =
+                        self.matched.result(&self.matched.key.apply(&labels), false, Some(&labels));
                     let out_row = self.out.row(meta, self.one.steps);
                     self.write(group, out_row, step, &many, &one)?;
                 }

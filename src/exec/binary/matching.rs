@@ -41,14 +41,15 @@ impl Match<'_, '_> {
         if self.swapped { (right, left) } else { (left, right) }
     }
 
-    /// The labels of what a pair gives. `one` is `None` for a series without a partner.
-    pub(super) fn result(&self, many: &Labels, one: Option<&Labels>) -> SeriesMeta {
+    /// The series of what a pair gives. `one` is `None` for a series without a partner; a
+    /// name of `many` that is to go at the end still is.
+    pub(super) fn result(&self, many: &Labels, drops: bool, one: Option<&Labels>) -> SeriesMeta {
         let op = self.elements.op;
         let keeps_name = op.is_comparison() || op.is_trim();
         let mut drops_metadata = !keeps_name;
-        let mut drop_name = false;
+        let mut drop_name = drops;
         if self.elements.return_bool {
-            drop_name = self.delayed_names;
+            drop_name |= self.delayed_names;
             drops_metadata = !self.delayed_names;
         }
         let one_to_one = self.one_to_one();
@@ -135,7 +136,7 @@ fn streamed_table(
     let mut seen: HashSet<Labels, FxBuildHasher> = HashSet::default();
     for (s, group) in many.series.iter().zip(many_groups) {
         let partner = ones[*group as usize].first();
-        let result = matched.result(&s.labels, partner.map(|row| one.labels(*row)));
+        let result = matched.result(&s.labels, s.drop_name, partner.map(|row| one.labels(*row)));
         if partner.is_some() {
             let again = std::mem::replace(&mut taken[*group as usize], true);
             if matched.one_to_one() && again || !seen.insert(result.labels.clone()) {

@@ -2,6 +2,7 @@
 //! out by hand.
 
 mod conformance;
+mod limits;
 mod naive;
 
 use std::sync::Arc;

@@ -1,0 +1,110 @@
+//! What the engine counts, under Prometheus' names.
+
+use std::sync::atomic::{AtomicI64, AtomicU64};
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+
+use super::QueryStats;
+use crate::telemetry::{Registry, Summary};
+
+/// Metrics of the query engine. Clones share state.
+#[derive(Clone, Debug)]
+pub struct QueryMetrics {
+    queries: Gauge<i64, AtomicI64>,
+    concurrent_max: Gauge<i64, AtomicI64>,
+    samples: Counter<u64, AtomicU64>,
+    samples_read: Counter<u64, AtomicU64>,
+    duration_seconds: Family<SliceLabels, Summary>,
+    duration_histogram_seconds: Family<SliceLabels, Histogram>,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct SliceLabels {
+    slice: &'static str,
+}
+
+const BUCKETS: [f64; 11] = [0.01, 0.1, 0.5, 1.0, 5.0, 10.0, 20.0, 30.0, 60.0, 100.0, 120.0];
+
+impl QueryMetrics {
+    /// Registers the metrics.
+    pub fn new(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            queries: Gauge::default(),
+            concurrent_max: Gauge::default(),
+            samples: Counter::default(),
+            samples_read: Counter::default(),
+            duration_seconds: Family::new_with_constructor(|| Summary::new(&[0.5, 0.9, 0.99])),
+            duration_histogram_seconds: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
+        };
+        registry.register(
+            "prometheus_engine_queries",
+            "The current number of queries being executed or waiting",
+            metrics.queries.clone(),
+        );
+        registry.register(
+            "prometheus_engine_queries_concurrent_max",
+            "The max number of concurrent queries",
+            metrics.concurrent_max.clone(),
+        );
+        registry.register(
+            "prometheus_engine_query_samples",
+            "The total number of samples loaded by all queries",
+            metrics.samples.clone(),
+        );
+        registry.register(
+            "prometheus_engine_query_samples_read",
+            "The total number of samples read from storage by all queries, each once",
+            metrics.samples_read.clone(),
+        );
+        registry.register(
+            "prometheus_engine_query_duration_seconds",
+            "Query timings",
+            metrics.duration_seconds.clone(),
+        );
+        registry.register(
+            "prometheus_engine_query_duration_histogram_seconds",
+            "The duration of various parts of PromQL query execution",
+            metrics.duration_histogram_seconds.clone(),
+        );
+        metrics
+    }
+
+    pub(super) fn set_concurrent_max(&self, max: usize) {
+        self.concurrent_max.set(i64::try_from(max).unwrap_or(i64::MAX));
+    }
+
+    /// Counts a query until the answer is dropped.
+    pub(super) fn begin(&self) -> Running {
+        self.queries.inc();
+        Running(self.queries.clone())
+    }
+
+    /// Notes what a finished query cost.
+    pub(super) fn observe(&self, stats: &QueryStats) {
+        self.samples.inc_by(stats.total_queryable_samples);
+        self.samples_read.inc_by(stats.samples_read);
+        for (slice, seconds) in [
+            ("queue_time", stats.queue_seconds),
+            ("prepare_time", stats.prepare_seconds),
+            ("inner_eval", stats.inner_eval_seconds),
+            ("result_sort", stats.result_sort_seconds),
+        ] {
+            let labels = SliceLabels { slice };
+            self.duration_seconds.get_or_create(&labels).observe(seconds);
+            self.duration_histogram_seconds.get_or_create(&labels).observe(seconds);
+        }
+    }
+}
+
+/// A query that has not finished.
+pub(super) struct Running(Gauge<i64, AtomicI64>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
