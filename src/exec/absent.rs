@@ -38,7 +38,7 @@ pub(crate) fn absent_over_time<'a>(
     labels: &[(String, String)],
     grid: StepGrid,
 ) -> Result<BoxOp<'a>> {
-    let mut source = open_source(cx, source, grid)?;
+    let mut source = open_source(cx, source)?;
     let mut any = no_steps(grid);
     let mut raw = RawSamples::default();
     let mut counts = SampleCounts::new(cx, grid);

@@ -91,7 +91,7 @@ fn points(block: &SeriesBlock, row: u32, at: impl Fn(u32) -> i64) -> Vec<(i64, S
 /// A range vector: the samples of one window, at their own times.
 fn range_result(cx: &Cx, source: &RangeSource) -> Result<Value> {
     let grid = cx.binding.grid;
-    let mut source = open_source(cx, source, grid)?;
+    let mut source = open_source(cx, source)?;
     let mut raw = RawSamples::default();
     let mut hold = cx.budget.hold(0)?;
     let mut matrix = vec![];

@@ -40,12 +40,8 @@ pub(crate) struct OpenSource<'a> {
     pub samples: Samples<'a>,
 }
 
-/// Opens a range source on a grid.
-pub(crate) fn open_source<'a>(
-    cx: &'a Cx,
-    source: &'a RangeSource,
-    grid: StepGrid,
-) -> Result<OpenSource<'a>> {
+/// Opens a range source; its times are those it was bound to.
+pub(crate) fn open_source<'a>(cx: &'a Cx, source: &'a RangeSource) -> Result<OpenSource<'a>> {
     match source {
         RangeSource::Select(select) => {
             let bound = cx.binding.selects[select.id];
@@ -189,7 +185,7 @@ pub(crate) fn open_range<'a>(cx: &'a Cx, call: &'a RangeCall, grid: StepGrid) ->
     }
     let (values, per_step) = step_rows(cx, &call.scalars, grid)?;
     let scalars = Scalars { per_step, values };
-    let source = open_source(cx, &call.source, grid)?;
+    let source = open_source(cx, &call.source)?;
     if let Some(check) = check
         && !source.table.is_empty()
     {
