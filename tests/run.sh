@@ -7,8 +7,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 tools=$PWD/target/tools
-programs=(prometheus promtool prometheus-alertmanager amtool prometheus-node-exporter prometheus-pushgateway)
-packages=(prometheus prometheus-alertmanager prometheus-node-exporter prometheus-pushgateway)
+programs=(prometheus promtool prometheus-alertmanager amtool prometheus-node-exporter prometheus-pushgateway openssl)
+packages=(prometheus prometheus-alertmanager prometheus-node-exporter prometheus-pushgateway openssl)
 export PATH="$tools/usr/bin:$PATH"
 
 missing() {

@@ -242,6 +242,12 @@ fn scrape_config(
 fn warn_scrape(config: &ScrapeConfig, own: &Node, notes: &mut Notes) {
     let job = quote(&config.job_name);
     let mut warn = |text: &str| notes.warn(format!("scrape config {job}: {text}"));
+    if !matches!(config.scheme.as_str(), "http" | "https") {
+        let scheme = quote(&config.scheme);
+        warn(&format!(
+            "scheme {scheme} is unknown: its targets cannot be scraped; use http or https"
+        ));
+    }
     for kind in config.other_discovery.keys() {
         warn(&format!("{kind} is not served yet: its targets are not scraped"));
     }

@@ -121,12 +121,10 @@ fn expressions_are_evaluated_over_a_file() {
     );
     check("# TYPE y gauge\ny 3 1\n# EOF\n", &["y * 2"], "{} => 6 @[1]");
     check(counter, &["--json", "x_total > 100"], "{\"resultType\":\"vector\",\"result\":[]}");
-    check(counter, &["sum(x_total"], "error: 1:4: parse error: unclosed left parenthesis");
-    check(
-        "x{ 1\n",
-        &["x"],
-        "error: -: line 1: expected label name, got \" 1\\n\" (\"INVALID\") while parsing: \"x{ 1\"",
-    );
+    check(counter, &["sum(x_total"], "error: 1:12: parse error: unclosed left parenthesis");
+    let broken = watchfire(&["eval", "--data", "-", "x"], dir.path(), Some(b"x 1\ny{a} 2\n"));
+    assert_eq!(broken.status.code(), Some(1));
+    assert!(said(&broken).starts_with("error: -: line 2: "), "{}", said(&broken));
 }
 
 #[test]

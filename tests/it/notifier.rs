@@ -179,18 +179,18 @@ impl Alertmanager {
         let config = dir.path().join("alertmanager.yml");
         std::fs::write(&config, "route: {receiver: none}\nreceivers: [{name: none}]\n").unwrap();
         let address = free_address();
-        let spawned = Command::new("prometheus-alertmanager")
+        if !crate::support::available("prometheus-alertmanager") {
+            return None;
+        }
+        let process = Command::new("prometheus-alertmanager")
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--storage.path={}", dir.path().join("data").display()))
             .arg(format!("--web.listen-address={address}"))
             .arg("--cluster.listen-address=")
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            .spawn();
-        let Ok(process) = spawned else {
-            eprintln!("SKIPPED: prometheus-alertmanager is not installed");
-            return None;
-        };
+            .spawn()
+            .expect("prometheus-alertmanager starts");
         let this = Self { process, address, _dir: dir };
         eventually(client, &format!("http://{address}/-/ready"), |_| true).await;
         Some(this)

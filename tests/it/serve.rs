@@ -230,7 +230,10 @@ fn without_configuration_it_watches_itself() {
 
 /// Starts `watchfire serve` where it cannot start; returns what it said.
 fn refusal(dir: &Path, more: &[&str]) -> String {
-    let mut args = strings(["serve", "--storage.tsdb.path=data"]);
+    let mut args = strings(["serve"]);
+    if !more.iter().any(|a| a.starts_with("--storage.tsdb.path")) {
+        args.push("--storage.tsdb.path=data".to_owned());
+    }
     if !more.iter().any(|a| a.starts_with("--web.listen-address")) {
         args.push(format!("--web.listen-address={}", free_address()));
     }
@@ -261,16 +264,12 @@ fn what_is_wrong_at_start_is_said_with_its_place() {
         "scrape_configs:\n  - job_name: a\n    relabel_configs: [{regex: '(', action: keep, source_labels: [x]}]\n",
         &["bad.yml", "missing closing )"],
     );
-    check(
-        "scrape_configs:\n  - job_name: a\n    scheme: gopher\n    static_configs: [{targets: ['x:1']}]\n",
-        &["bad.yml", "gopher"],
-    );
     fs::write(
         dir.path().join("rules.yml"),
         "groups:\n  - name: g\n    rules:\n      - alert: A\n        expr: up ==\n",
     )
     .expect("rules");
-    check("rule_files: [rules.yml]\n", &["rules.yml", "group \"g\", rule 1", "parse error"]);
+    check("rule_files: [rules.yml]\n", &["rules.yml", "rule 1, ", "parse error"]);
     fs::write(
         dir.path().join("rules.yml"),
         "groups:\n  - name: g\n    rules:\n      - alert: A\n        expr: up\n        annotations: {s: '{{ $nope }}'}\n",
@@ -286,6 +285,35 @@ fn what_is_wrong_at_start_is_said_with_its_place() {
     fs::write(dir.path().join("file"), "").expect("a file");
     let log = refusal(dir.path(), &["--storage.tsdb.path=file/data"]);
     assert!(log.contains("file/data"), "{log}");
+}
+
+#[test]
+fn what_prometheus_accepts_starts_and_is_named_where_it_has_no_effect() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let config = "
+scrape_configs:
+  - job_name: odd
+    scheme: gopher
+    scrape_interval: 1s
+    scrape_timeout: 1s
+    static_configs: [{targets: ['127.0.0.1:1']}]
+  - job_name: found
+    consul_sd_configs: [{server: '127.0.0.1:2'}]
+remote_read: [{url: 'http://127.0.0.1:3/read'}]
+";
+    fs::write(dir.path().join("prometheus.yml"), config).expect("a config");
+    let flags = ["--config.file=prometheus.yml", "--storage.tsdb.min-block-duration=2h"];
+    let server = Server::start(dir.path(), free_address(), &flags);
+    let log = server.program.log();
+    for text in ["gopher", "consul_sd_configs", "remote_read", "storage.tsdb.min-block-duration"] {
+        assert!(log.contains(text), "want {text:?} in:\n{log}");
+    }
+    let error = until(PATIENCE, || {
+        let targets = server.get("/api/v1/targets");
+        let target = &targets["data"]["activeTargets"][0];
+        (target["health"] == "down").then(|| target["lastError"].to_string())
+    });
+    assert!(error.is_some_and(|e| e.contains("scheme")), "the target's error says why");
 }
 
 #[test]

@@ -36,13 +36,9 @@ pub struct Program {
 }
 
 impl Program {
-    /// Starts a program found in `PATH`. `None` when it is not installed, after saying so;
-    /// with WATCHFIRE_REQUIRE_PROGRAMS set (as tests/run.sh does) that is a failure.
+    /// Starts a program found in `PATH`. `None` when it is not [`available`].
     pub fn start(name: &str, args: &[String]) -> Option<Self> {
-        if !installed(name) {
-            let text = format!("{name} is not installed; run tests/run.sh, which fetches it");
-            assert!(std::env::var_os("WATCHFIRE_REQUIRE_PROGRAMS").is_none(), "{text}");
-            eprintln!("SKIPPED: {text}");
+        if !available(name) {
             return None;
         }
         Some(Self::spawn(name, Command::new(name).args(args)))
@@ -126,10 +122,17 @@ impl Drop for Program {
     }
 }
 
-/// True when `PATH` has the program.
-pub fn installed(name: &str) -> bool {
-    std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(name).is_file()))
+/// True when `PATH` has the program. When it has not, says so loudly; with
+/// WATCHFIRE_REQUIRE_PROGRAMS set (as tests/run.sh does) the test fails.
+pub fn available(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if std::env::split_paths(&path).any(|dir| dir.join(name).is_file()) {
+        return true;
+    }
+    let text = format!("{name} is not installed; run tests/run.sh, which fetches it");
+    assert!(std::env::var_os("WATCHFIRE_REQUIRE_PROGRAMS").is_none(), "{text}");
+    eprintln!("SKIPPED: {text}");
+    false
 }
 
 /// Looks again and again until there is an answer, at most for `patience`: how tests wait

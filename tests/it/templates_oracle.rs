@@ -84,11 +84,11 @@ fn run_promtool(annotations: &BTreeMap<String, &String>) -> Option<String> {
             "alert_rule_test": [{"eval_time": "0m", "alertname": "A", "exp_alerts": []}]}]});
     std::fs::write(dir.path().join("r.yml"), rules.to_string()).unwrap();
     std::fs::write(dir.path().join("t.yml"), tests.to_string()).unwrap();
-    let run = Command::new("promtool").args(["test", "rules", "t.yml"]).current_dir(&dir).output();
-    let Ok(output) = run else {
-        eprintln!("SKIPPED: promtool is not installed");
+    if !crate::support::available("promtool") {
         return None;
-    };
+    }
+    let run = Command::new("promtool").args(["test", "rules", "t.yml"]).current_dir(&dir).output();
+    let output = run.expect("promtool runs");
     let out = String::from_utf8_lossy(&output.stdout);
     Some(format!("{out}{}", String::from_utf8_lossy(&output.stderr)))
 }

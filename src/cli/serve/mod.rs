@@ -107,7 +107,6 @@ async fn run_service(
     service.open_storage().await?;
     service.start(config).await?;
     state.readiness.set(Phase::Ready);
-    state.metrics.set_ready(true);
     tracing::info!("Server is ready to receive web requests.");
     service.keep_house().await;
     Ok(())

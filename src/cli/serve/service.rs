@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::model::regex::AnchoredRegex;
 use crate::model::{Clock, Labels};
 use crate::notifier::{self, NotifierOptions};
-use crate::query::{Engine, EngineOptions};
+use crate::query::{Engine, EngineOptions, QueryMetrics};
 use crate::remote_write::RemoteWriteMetrics;
 use crate::rules::config::{LoadOptions, LoadedFile};
 use crate::rules::{self, External, RuleSettings, RuleSource};
@@ -65,6 +65,7 @@ impl Service {
         let sink: Arc<dyn Sink> = storage.clone();
         let engine = Engine::new(engine_options(flags, features));
         engine.set_clock(clock.clone());
+        engine.set_metrics(QueryMetrics::new(&mut registry));
         let notifier_options = NotifierOptions {
             queue_capacity: flags.notification_queue_capacity,
             max_batch_size: flags.notification_batch_size,

@@ -11,7 +11,7 @@ use axum_server::tls_rustls::RustlsConfig;
 use watchfire::scrape::ScrapeView;
 
 use super::bench::Bench;
-use crate::support::installed;
+use crate::support::available;
 
 /// A self-signed certificate for a name, as two PEM files.
 fn certificate(dir: &Path, name: &str) {
@@ -31,8 +31,7 @@ fn certificate(dir: &Path, name: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_are_checked_as_configured() {
-    if !installed("openssl") {
-        eprintln!("SKIPPED: openssl is not installed");
+    if !available("openssl") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();

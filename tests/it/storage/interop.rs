@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use watchfire::storage::tsdb::WalCompression;
 
 use super::*;
-use crate::support::{Program, free_address, http_get, installed, until};
+use crate::support::{Program, available, free_address, http_get, until};
 
 fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
@@ -72,8 +72,7 @@ fn prometheus_serves_what_we_wrote() {
 
 #[test]
 fn promtool_dumps_a_checkpoint_and_segments_we_wrote() {
-    if !installed("promtool") {
-        eprintln!("SKIPPED: promtool is not installed");
+    if !available("promtool") {
         return;
     }
     let dir = tempfile::tempdir().expect("a directory");
