@@ -10,7 +10,6 @@
 
 pub mod fanout;
 pub mod memory;
-pub mod remote;
 pub mod tsdb;
 
 use std::sync::Arc;

@@ -10,7 +10,7 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use watchfire::scrape::ScrapeView;
 
-use super::bench::Bench;
+use super::rig::Bench;
 
 async fn counting_target() -> (SocketAddr, Arc<AtomicUsize>) {
     let hits = Arc::new(AtomicUsize::new(0));

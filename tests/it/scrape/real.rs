@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::bench::{Bench, series_labels};
+use super::rig::{Bench, series_labels};
 use crate::support::{Program, free_address};
 
 /// Starts an exporter and waits until it answers.

@@ -10,7 +10,7 @@ use axum::routing::get;
 use axum_server::tls_rustls::RustlsConfig;
 use watchfire::scrape::ScrapeView;
 
-use super::bench::Bench;
+use super::rig::Bench;
 use crate::support::available;
 
 /// A self-signed certificate for a name, as two PEM files.
