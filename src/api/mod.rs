@@ -29,3 +29,4 @@ pub use state::{
     ApiOptions, ApiState, Phase, Readiness, ReloadHandle, RuntimeInfo, StatusView, TsdbHead,
     TsdbStat, TsdbStatus, WalReplay,
 };
+pub use v1::tree_json;

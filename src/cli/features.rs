@@ -3,6 +3,7 @@
 use clap::Args;
 
 use crate::parser::ParserOptions;
+use crate::promqltest;
 use crate::query::EngineOptions;
 
 /// Features that have an effect, beyond those the parser knows.
@@ -54,6 +55,28 @@ impl FeatureFlags {
             use_start_timestamps: self.has(ENGINE[2]),
             type_and_unit_labels: self.has(ENGINE[3]),
             ..EngineOptions::default()
+        }
+    }
+
+    /// Settings for `.test` scripts: what they expect, and what was asked for besides.
+    pub fn script_engine(&self) -> EngineOptions {
+        let options = promqltest::engine_options();
+        EngineOptions {
+            per_step_stats: options.per_step_stats || self.has(ENGINE[1]),
+            type_and_unit_labels: options.type_and_unit_labels || self.has(ENGINE[3]),
+            ..options
+        }
+    }
+
+    /// Whether names are dropped at the end of a query.
+    pub fn delayed_name_removal(&self) -> bool {
+        self.has(ENGINE[0])
+    }
+
+    /// Names each unknown feature on standard error, in promtool's words.
+    pub fn warn_of_unknown(&self) {
+        for feature in self.unknown() {
+            eprintln!("  WARNING: Unknown feature passed to --enable-feature: {feature}");
         }
     }
 

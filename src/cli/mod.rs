@@ -6,9 +6,12 @@ mod eval;
 mod features;
 mod flags;
 mod format;
+mod promql;
 mod query;
 mod serve;
+mod test;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -20,6 +23,9 @@ use features::FeatureFlags;
 struct Cli {
     #[command(flatten)]
     features: FeatureFlags,
+    /// Promtool asks for this before some commands; here nothing needs it.
+    #[arg(long, hide = true)]
+    experimental: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -39,6 +45,12 @@ enum Command {
     Query(query::QueryCommand),
     /// Evaluate an expression over a file of samples, without a server.
     Eval(eval::EvalArgs),
+    /// Run unit tests of rules, or scripts that test PromQL itself.
+    #[command(subcommand)]
+    Test(test::TestCommand),
+    /// Parse, format or rewrite an expression; list functions.
+    #[command(subcommand)]
+    Promql(promql::PromqlCommand),
 }
 
 /// Runs the command line given to the process. Exit codes: 0 fine, 1 failure, 2 a command
@@ -52,6 +64,9 @@ pub fn run() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => error.exit(),
     };
+    if !matches!(cli.command, Command::Serve(_)) {
+        cli.features.warn_of_unknown();
+    }
     match cli.command {
         Command::Serve(flags) => {
             let matches = matches.subcommand_matches("serve").expect("BUG: serve was parsed");
@@ -67,12 +82,20 @@ pub fn run() -> ExitCode {
         Command::Check(command) => check::run(&command, &cli.features),
         Command::Query(command) => query::run(&command),
         Command::Eval(args) => eval::run(&args, &cli.features),
+        Command::Test(command) => test::run(&command, &cli.features),
+        Command::Promql(command) => promql::run(&command, &cli.features),
     }
 }
 
 /// A runtime for commands that do one thing and end.
 fn small_runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+/// Prints lines to standard output. Whoever reads them may stop reading (`| head`): what
+/// is left then goes nowhere.
+fn say(text: &dyn std::fmt::Display) {
+    let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 /// Prints `error: WHAT` for a person and gives the exit code of a failure.

@@ -1,7 +1,7 @@
 //! Text to a typed, checked syntax tree with byte spans, and back to text.
 //!
 //! `syntax` is the only file that names pest; `build` turns its pairs into the tree,
-//! `check` finds type errors, `print` and `pretty` write the tree, `diagnostic` renders
+//! `check` finds type errors, `print`, `pretty` and `outline` write the tree, `diagnostic` renders
 //! errors. Where the grammar fails, `diagnose` reads the text again, token by token
 //! (`scan`), to say what Prometheus would say. `series` reads the notation of series in
 //! tests. The parser collects several errors; Prometheus' API shows the first.
@@ -13,6 +13,7 @@ mod diagnose;
 pub mod diagnostic;
 mod literal;
 mod nesting;
+mod outline;
 pub mod pretty;
 mod print;
 mod scan;
@@ -22,6 +23,7 @@ mod walk;
 
 pub use ast::Expr;
 pub use diagnostic::{ParseError, ParseErrors};
+pub use outline::outline;
 pub use pretty::pretty;
 pub use series::{SeriesDescription, SeriesValue, parse_series_description, parse_series_values};
 

@@ -44,6 +44,30 @@ impl Expr {
         found
     }
 
+    /// Calls `change` on every selector, in text order. Spans stay those of the old text.
+    pub fn change_selectors(&mut self, change: &mut impl FnMut(&mut VectorSelector)) {
+        match &mut self.kind {
+            ExprKind::Number(_) | ExprKind::String(_) => {}
+            ExprKind::VectorSelector(selector) => change(selector),
+            ExprKind::MatrixSelector(matrix) => change(&mut matrix.selector),
+            ExprKind::Subquery(subquery) => subquery.expr.change_selectors(change),
+            ExprKind::Call(call) => {
+                call.args.iter_mut().for_each(|arg| arg.change_selectors(change));
+            }
+            ExprKind::Aggregate(aggregate) => {
+                if let Some(param) = &mut aggregate.param {
+                    param.change_selectors(change);
+                }
+                aggregate.expr.change_selectors(change);
+            }
+            ExprKind::Binary(binary) => {
+                binary.lhs.change_selectors(change);
+                binary.rhs.change_selectors(change);
+            }
+            ExprKind::Unary { expr, .. } | ExprKind::Paren(expr) => expr.change_selectors(change),
+        }
+    }
+
     /// The expression without parentheses around it.
     pub fn unparenthesised(&self) -> &Expr {
         let mut expr = self;

@@ -9,8 +9,9 @@ use crate::parser::ast::{
     Grouping, Modifiers, NumberLiteral, RangeExtension, UnaryOp, VectorMatching, VectorSelector,
 };
 
-/// A tree as JSON; keys of objects come in alphabetical order, as in Go.
-pub(super) fn to_json(expr: &Expr) -> Value {
+/// A tree as the JSON that `parse_query` answers; keys of objects come in alphabetical
+/// order, as in Go.
+pub fn to_json(expr: &Expr) -> Value {
     match &expr.kind {
         ExprKind::Number(number) => {
             json!({"type": "numberLiteral", "val": float::fixed(number.value)})

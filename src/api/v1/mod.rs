@@ -10,6 +10,7 @@ mod syntax;
 mod targets;
 mod write;
 
+pub use ast::to_json as tree_json;
 pub(super) use status::BuildBody;
 
 use std::sync::Arc;

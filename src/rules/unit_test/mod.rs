@@ -26,6 +26,8 @@ pub struct UnitTestOptions {
     pub parser: ParserOptions,
     /// `promql-delayed-name-removal`
     pub delayed_name_removal: bool,
+    /// `--debug`: report what is stored at the end of each test.
+    pub dump_series: bool,
 }
 
 /// The outcome of one test file.
@@ -47,6 +49,8 @@ pub struct TestReport {
     pub name: String,
     /// Promtool's texts, indented as it prints them; empty when the test passed.
     pub errors: Vec<String>,
+    /// Every series, as given and as rules wrote it, when asked for.
+    pub dump: Vec<String>,
 }
 
 impl FileReport {
@@ -94,8 +98,7 @@ async fn run_file(path: &Path, options: &UnitTestOptions) -> FileReport {
     for test in &file.tests {
         let selected = options.run.is_empty() || options.run.iter().any(|r| r.is_match(&test.name));
         if selected {
-            let errors = run::run_test(test, &file, groups.clone(), options).await;
-            report.tests.push(TestReport { name: test.name.clone(), errors });
+            report.tests.push(run::run_test(test, &file, groups.clone(), options).await);
         }
     }
     report

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::UnitTestOptions;
 use super::compare::{Shown, alerts, go_duration, samples, samples_text};
 use super::data::Feed;
 use super::schema::{ExpectedAlert, ExpectedSample, ExprCase, Test, TestFile};
+use super::{TestReport, UnitTestOptions};
 use crate::model::duration::format_duration;
 use crate::model::labels::quote;
 use crate::model::{Labels, Sample, TimestampMs};
@@ -20,8 +20,10 @@ use crate::rules::group::{Context, Defaults, External, Group};
 use crate::rules::metrics::Metrics;
 use crate::rules::recording::vector;
 use crate::storage::memory::MemoryStorage;
+use crate::storage::{RawSeries, SelectHints, SelectRequest};
 use crate::telemetry::Registry;
 use crate::telemetry::clock::ManualClock;
+use crate::vector::RawSamples;
 
 /// Tests look at what fires, not at what is sent.
 struct Nobody;
@@ -30,19 +32,58 @@ impl Notifier for Nobody {
     fn send(&self, _alerts: Vec<OutgoingAlert>) {}
 }
 
-/// Runs one test and gives its errors.
+/// Runs one test.
 pub(super) async fn run_test(
     test: &Test,
     file: &TestFile,
     specs: Vec<GroupSpec>,
     options: &UnitTestOptions,
+) -> TestReport {
+    let cx = context(test, file, options);
+    let errors = evaluate(test, file, specs, &cx).await;
+    let dump = if options.dump_series { dump(&cx).await } else { Vec::new() };
+    TestReport { name: test.name.clone(), errors, dump }
+}
+
+/// `{a="b"} 1@0 2@60`: what is stored, one series a line, times in seconds.
+async fn dump(cx: &Context) -> Vec<String> {
+    let (from_ms, to_ms) = (TimestampMs::MIN, TimestampMs::MAX);
+    let request =
+        SelectRequest { matchers: Vec::new(), from_ms, to_ms, hints: SelectHints::default() };
+    let found = match cx.source.select(&request).await {
+        Ok(found) => found.series,
+        Err(e) => return vec![e.to_string()],
+    };
+    let line = |series: &Arc<dyn RawSeries>| {
+        let mut raw = RawSamples::default();
+        if let Err(e) = series.read_into(from_ms, to_ms, &mut raw) {
+            return e.to_string();
+        }
+        let at = |ts: &TimestampMs| *ts as f64 / 1000.0;
+        let mut line = series.labels().to_string();
+        for (ts, v) in raw.ts.iter().zip(&raw.vs) {
+            line += &format!(" {v}@{}", at(ts));
+        }
+        for (ts, h) in &raw.hist {
+            line += &format!(" {}@{}", h.test_expression(), at(ts));
+        }
+        line
+    };
+    found.iter().map(line).collect()
+}
+
+/// Runs the rules over the input and gives what is not as expected.
+async fn evaluate(
+    test: &Test,
+    file: &TestFile,
+    specs: Vec<GroupSpec>,
+    cx: &Context,
 ) -> Vec<String> {
     let mut feed = match Feed::new(test) {
         Ok(feed) => feed,
         Err(errors) => return errors,
     };
-    let cx = context(test, file, options);
-    let groups = match plan(test, file, specs, &cx) {
+    let groups = match plan(test, file, specs, cx) {
         Ok(groups) => groups,
         Err(e) => return vec![e],
     };
@@ -55,7 +96,7 @@ pub(super) async fn run_test(
             return errors;
         }
         for group in &groups {
-            group.evaluate(&cx, ts, || false).await;
+            group.evaluate(cx, ts, || false).await;
             let failed = group.rules.iter().filter_map(|r| Some((r, r.last_error()?)));
             errors.extend(failed.map(|(rule, e)| {
                 let (name, time) = (rule.spec.name(), go_duration(ts));
@@ -78,7 +119,7 @@ pub(super) async fn run_test(
         let at = test.start_ms + case.eval_time_ms;
         let stored = feed.store_until(at, &*cx.sink);
         errors.extend(stored.err());
-        errors.extend(check_expr(case, at, file.fuzzy_compare, &cx).await.err());
+        errors.extend(check_expr(case, at, file.fuzzy_compare, cx).await.err());
     }
     errors
 }

@@ -1,0 +1,77 @@
+//! `watchfire test rules`: promtool's flags, outcome lines and exit codes.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::cli::{FeatureFlags, fail, say, small_runtime};
+use crate::model::regex::GoRegex;
+use crate::rules::unit_test::{FileReport, UnitTestOptions, run_unit_tests};
+
+#[derive(Debug, Args)]
+pub(crate) struct RulesArgs {
+    /// The test files.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Run only the tests whose name this regular expression matches. Repeatable: one of
+    /// them must match.
+    #[arg(long, value_name = "REGEX", value_parser = |text: &str| GoRegex::new(text))]
+    run: Vec<GoRegex>,
+    /// Accepted as by promtool; expected and got are always shown whole, one below the other.
+    #[arg(long)]
+    diff: bool,
+    /// Say on standard error which tests ran, and show all series as they were at the end.
+    #[arg(long)]
+    debug: bool,
+    /// Accept unknown fields in rule files; test files are always checked.
+    #[arg(long)]
+    ignore_unknown_fields: bool,
+}
+
+/// Runs `watchfire test rules`: 1 when a test failed or could not run.
+pub(crate) fn run(args: &RulesArgs, features: &FeatureFlags) -> ExitCode {
+    let runtime = match small_runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error),
+    };
+    let options = UnitTestOptions {
+        run: args.run.clone(),
+        ignore_unknown_fields: args.ignore_unknown_fields,
+        parser: features.parser(),
+        delayed_name_removal: features.delayed_name_removal(),
+        dump_series: args.debug,
+    };
+    let mut failed = false;
+    for file in &args.files {
+        // One file at a time, so that its outcome is seen before the next begins.
+        for report in runtime.block_on(run_unit_tests(std::slice::from_ref(file), &options)) {
+            show(&report, args.debug);
+            failed |= !report.passed();
+        }
+    }
+    ExitCode::from(u8::from(failed))
+}
+
+fn show(report: &FileReport, debug: bool) {
+    for warning in &report.warnings {
+        eprintln!("{warning}");
+    }
+    for test in report.tests.iter().filter(|_| debug) {
+        eprintln!("DEBUG: Test {} finished", test.name);
+        eprintln!("DEBUG: Dump of all data (input_series and rules):");
+        for series in &test.dump {
+            eprintln!("  {series}");
+        }
+    }
+    if report.passed() {
+        say(&"  SUCCESS");
+    } else {
+        eprintln!("  FAILED:");
+        for error in report.all_errors() {
+            eprintln!("{error}");
+            say(&"");
+        }
+    }
+    say(&"");
+}
