@@ -76,7 +76,9 @@ impl From<QueryError> for ApiError {
             QueryError::Parse(_) | QueryError::Invalid(_) => {
                 return Self::invalid_parameter("query", error);
             }
-            QueryError::Execution(_) | QueryError::TooManySamples => ErrorKind::Execution,
+            QueryError::Execution(_)
+            | QueryError::TooManySamples
+            | QueryError::TooMuchMemory(_) => ErrorKind::Execution,
             QueryError::Timeout(_) => ErrorKind::Timeout,
             QueryError::Canceled(_) => ErrorKind::Canceled,
             QueryError::Storage(_) => ErrorKind::Internal,

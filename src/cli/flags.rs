@@ -105,6 +105,10 @@ pub(crate) struct ServeFlags {
     /// Maximum number of samples a single query can load into memory.
     #[arg(long = "query.max-samples", value_name = "N", default_value_t = 50_000_000)]
     pub query_max_samples: usize,
+    /// Maximum memory a single query can hold, in bytes: its samples (16 each), histograms
+    /// and the labels of the series it selects. (Prometheus has no such flag.)
+    #[arg(long = "query.max-memory-bytes", value_name = "BYTES", default_value_t = 2 << 30)]
+    pub query_max_memory_bytes: u64,
 
     /// Only log messages with the given severity or above.
     #[arg(long = "log.level", value_name = "LEVEL", default_value = "info", value_parser = ["debug", "info", "warn", "error"])]

@@ -21,6 +21,8 @@ pub(crate) enum ExecError {
     Query(String),
     #[error("too many samples")]
     TooManySamples,
+    #[error("too much memory")]
+    TooMuchMemory,
     #[error("canceled")]
     Canceled,
     #[error("timed out")]
@@ -58,6 +60,7 @@ impl Interrupt {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ExecOptions {
     pub max_samples: usize,
+    pub max_memory_bytes: u64,
     pub delayed_names: bool,
     pub use_start_timestamps: bool,
     pub type_and_unit_labels: bool,
@@ -78,6 +81,12 @@ pub(crate) struct ExecStats {
     pub queryable_per_step: Vec<u64>,
     pub read_per_step: Vec<u64>,
 }
+
+/// What a series takes beside its labels and samples: the handle, its row in tables.
+const SERIES_BYTES: u64 = 128;
+
+/// What counts as one sample in limits: a time and a value.
+const SAMPLE_BYTES: u64 = 16;
 
 /// The shared state of one evaluation.
 pub(crate) struct Cx {
@@ -101,11 +110,14 @@ impl Cx {
         options: ExecOptions,
         interrupt: Interrupt,
     ) -> Self {
+        let handles = series.iter().flatten();
+        let handle_bytes = |s: &Arc<dyn RawSeries>| SERIES_BYTES + s.labels().encoded_size() as u64;
+        let series_bytes = handles.map(handle_bytes).sum();
         Self {
             binding,
             series,
             options,
-            budget: Budget::new(options.max_samples),
+            budget: Budget::new(&options, series_bytes),
             interrupt,
             annotations: Mutex::default(),
             monotonicity: Mutex::default(),
@@ -208,23 +220,45 @@ impl SampleCounts {
     }
 }
 
-/// Samples held in memory at one time, over all threads of one evaluation.
+/// Samples held in memory at one time, over all threads of one evaluation. Histograms and
+/// empty slots count by their size. The limit in bytes counts the series as well.
 #[derive(Debug)]
 pub(crate) struct Budget {
     used: AtomicUsize,
     peak: AtomicUsize,
     max: usize,
+    /// What the limit in bytes leaves for samples, in samples; `None` when the series alone
+    /// exceed it.
+    memory_max: Option<u64>,
 }
 
 impl Budget {
-    fn new(max: usize) -> Self {
-        Self { used: AtomicUsize::new(0), peak: AtomicUsize::new(0), max }
+    fn new(options: &ExecOptions, series_bytes: u64) -> Self {
+        let left = options.max_memory_bytes.checked_sub(series_bytes);
+        Self {
+            used: AtomicUsize::new(0),
+            peak: AtomicUsize::new(0),
+            max: options.max_samples,
+            memory_max: left.map(|bytes| bytes / SAMPLE_BYTES),
+        }
+    }
+
+    /// Fails when `used` samples are too many. Too many samples are said to be just that,
+    /// as by Prometheus, even when they are too many bytes as well.
+    fn check(&self, used: usize) -> Result<()> {
+        match self.memory_max {
+            _ if used > self.max => Err(ExecError::TooManySamples),
+            Some(max) if used as u64 <= max => Ok(()),
+            _ => Err(ExecError::TooMuchMemory),
+        }
     }
 
     /// Takes `samples` from the budget until the answer is dropped.
     pub(crate) fn hold(&self, samples: usize) -> Result<Hold<'_>> {
         let mut hold = Hold { budget: self, samples: 0 };
         hold.grow_to(samples)?;
+        // Where nothing is held yet, the series may already be too much.
+        self.check(0)?;
         Ok(hold)
     }
 }
@@ -246,7 +280,7 @@ impl Hold<'_> {
         let used = self.budget.used.fetch_add(more, Ordering::Relaxed) + more;
         self.samples = samples;
         self.budget.peak.fetch_max(used, Ordering::Relaxed);
-        if used > self.budget.max { Err(ExecError::TooManySamples) } else { Ok(()) }
+        self.budget.check(used)
     }
 
     /// Takes over what another holds.

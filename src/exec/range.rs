@@ -9,7 +9,7 @@ use super::cx::{Cx, ExecError, Hold, Result, SampleCounts};
 use super::open::open;
 use super::operator::{BoxOp, Operator, SeriesTable, rows_per_block};
 use super::scalar::step_rows;
-use super::select::{derive_hints, histogram_samples, table_of};
+use super::select::{derive_hints, histogram_samples, raw_weight, table_of};
 use super::window::{WindowShape, sweep};
 use crate::functions::{Flags, FunctionSpec, Kernel, RangeArgs, RangeKernel, WindowMode};
 use crate::model::StepGrid;
@@ -19,6 +19,10 @@ use crate::plan::BoundSelect;
 use crate::plan::node::{RangeCall, RangeSource, Select};
 use crate::storage::RawSeries;
 use crate::vector::{RawSamples, SeriesBlock, SeriesId};
+
+/// Samples in windows after which a row looks whether it should go on: well below 100 ms
+/// of the slowest kernel.
+const CHECK_EVERY: usize = 1 << 18;
 
 /// Where the raw samples of a row come from.
 pub(crate) enum Samples<'a> {
@@ -89,7 +93,7 @@ impl<'a> Samples<'a> {
                 if select.stats_only {
                     derive_hints(raw);
                 }
-                hold.grow_to(raw.len())
+                hold.grow_to(raw_weight(raw))
             }
             Self::Steps { input, grid, block } => {
                 while block.as_ref().is_none_or(|b| b.1 == b.0.rows) {
@@ -235,6 +239,7 @@ impl RangeOp<'_> {
             mode: self.mode,
             use_start_timestamps: self.cx.options.use_start_timestamps,
         };
+        let mut unchecked = 0;
         sweep(raw, self.grid, self.shape, |step, seen| {
             let window = &seen.window;
             if window.ts.is_empty() && window.hist.is_empty() {
@@ -245,6 +250,12 @@ impl RangeOp<'_> {
             };
             let read = seen.new_floats.len() as u64 + weigh(&raw.hist[seen.new_hist.clone()]);
             counts.add(step, window.ts.len() as u64 + weigh(window.hist), read);
+            // Long windows over many steps make one row long work.
+            unchecked += window.ts.len() + window.hist.len();
+            if unchecked > CHECK_EVERY {
+                unchecked = 0;
+                self.cx.check()?;
+            }
             args.scalars = scalars.at(step);
             if let Some(sample) = (self.kernel)(window, &args, &mut flags) {
                 block.set_sample(row, step, sample);
@@ -273,9 +284,7 @@ impl<'a> Operator<'a> for RangeOp<'a> {
         let mut block = SeriesBlock::absent(SeriesId(first), rows, self.grid.len);
         let mut counts = SampleCounts::new(self.cx, self.grid);
         for row in 0..rows {
-            if row % 8 == 0 {
-                self.cx.check()?;
-            }
+            self.cx.check()?;
             self.samples.load(first + row, &mut self.raw)?;
             self.fill(&mut block, row, &mut counts)?;
         }

@@ -30,6 +30,11 @@ pub(crate) fn histogram_samples(h: &FloatHistogram) -> u64 {
     (histogram_bytes(h) as u64 + 8) / 16
 }
 
+/// What the samples of a series count for in limits.
+pub(crate) fn raw_weight(raw: &RawSamples) -> usize {
+    raw.ts.len() + raw.hist.iter().map(|(_, h)| histogram_samples(h) as usize).sum::<usize>()
+}
+
 /// See the module.
 pub(crate) struct InstantSelect<'a> {
     cx: &'a Cx,
@@ -165,7 +170,7 @@ impl<'a> Operator<'a> for InstantSelect<'a> {
             self.raw.clear();
             let series = &self.series[(first + row) as usize];
             series.read_into(self.bound.from_ms, self.bound.to_ms, &mut self.raw)?;
-            self.hold.grow_to(self.raw.len())?;
+            self.hold.grow_to(raw_weight(&self.raw))?;
             self.fill(&mut block, row, &mut counts);
         }
         self.cx.count_samples(self.grid, &counts);

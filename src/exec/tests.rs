@@ -53,6 +53,7 @@ fn evaluate(
         .collect();
     let options = ExecOptions {
         max_samples: 10_000_000,
+        max_memory_bytes: u64::MAX,
         delayed_names: false,
         use_start_timestamps: false,
         type_and_unit_labels: false,

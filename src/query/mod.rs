@@ -25,6 +25,8 @@ pub struct EngineOptions {
     pub timeout: Duration,
     /// Most samples one query may hold in memory.
     pub max_samples: usize,
+    /// Most bytes one query may hold: its samples, histograms and series.
+    pub max_memory_bytes: u64,
     /// Queries evaluated at once; further ones wait.
     pub max_concurrency: usize,
     pub parser: ParserOptions,
@@ -46,6 +48,7 @@ impl Default for EngineOptions {
             lookback_ms: 300_000,
             timeout: Duration::from_secs(120),
             max_samples: 50_000_000,
+            max_memory_bytes: 2 << 30,
             max_concurrency: 20,
             parser: ParserOptions::default(),
             delayed_name_removal: false,
@@ -251,6 +254,11 @@ pub enum QueryError {
     /// `execution`, 422.
     #[error("query processing would load too many samples into memory in query execution")]
     TooManySamples,
+    /// `execution`, 422; the limit in bytes.
+    #[error(
+        "query would hold more than {0} bytes in memory in query execution: select fewer series or a shorter time, or raise --query.max-memory-bytes"
+    )]
+    TooMuchMemory(u64),
     /// `timeout`, 503.
     #[error("query timed out in {0}")]
     Timeout(&'static str),

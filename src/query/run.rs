@@ -6,16 +6,23 @@ use std::sync::Arc;
 use futures_util::future::try_join_all;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Engine, PreparedQuery, QueryError, QueryMetrics, QueryResult, QueryStats, RunOptions};
+use super::{
+    Engine, EngineOptions, PreparedQuery, QueryError, QueryMetrics, QueryResult, QueryStats,
+    RunOptions,
+};
 use crate::exec::{self, Cx, ExecError, ExecOptions, ExecStats, Interrupt};
 use crate::model::annotation::Severity;
 use crate::model::{Annotation, Annotations, StepGrid, Value};
 use crate::plan::{BindOptions, Binding, Plan};
 use crate::storage::{RawSeries, SelectHints, SelectRequest, Source};
 
-/// Series times steps up to which a query runs where it is: a hop to another thread
-/// costs more than this much work.
-const SMALL_WORK: u64 = 4096;
+/// Samples looked at up to which a query runs where it is: a hop to another thread costs
+/// more than this much work.
+const SMALL_WORK: u64 = 1 << 16;
+
+/// How far apart samples are taken to be when work is estimated: the densest usual
+/// scrape interval is a few seconds, the usual one 15.
+const SAMPLE_INTERVAL_MS: u64 = 15_000;
 
 /// Names of the phases in "query timed out in ..." and "query was canceled in ...".
 const EXECUTION: &str = "query execution";
@@ -89,10 +96,10 @@ async fn evaluate(
         .map_err(QueryError::Invalid)?;
     let (series, warnings) = fetch(source, &binding).await?;
     let prepared = clock.seconds();
-    let work = series.iter().map(Vec::len).sum::<usize>() as u64 * u64::from(grid.len.max(1));
-    let small = work <= SMALL_WORK && query.plan.subqueries() == 0;
+    let small = work(&binding, &series) <= SMALL_WORK && query.plan.subqueries() == 0;
     let exec_options = ExecOptions {
         max_samples: engine.options.max_samples,
+        max_memory_bytes: engine.options.max_memory_bytes,
         delayed_names: engine.options.delayed_name_removal,
         use_start_timestamps: engine.options.use_start_timestamps,
         type_and_unit_labels: engine.options.type_and_unit_labels,
@@ -112,7 +119,7 @@ async fn evaluate(
         let joined = tokio::task::spawn_blocking(move || job.run()).await;
         joined.map_err(|e| QueryError::Execution(format!("unexpected error: {e}")))?
     };
-    let (value, mut annotations, stats) = done.map_err(query_error)?;
+    let (value, mut annotations, stats) = done.map_err(|e| query_error(e, &engine.options))?;
     for text in warnings {
         annotations.add(Annotation { severity: Severity::Warning, text, span: None });
     }
@@ -130,6 +137,20 @@ async fn evaluate(
         metrics.observe(&stats);
     }
     Ok(QueryResult { value, annotations, stats })
+}
+
+/// About how many samples will be looked at: those that are decoded, and those of every
+/// window at every step.
+fn work(binding: &Binding, series: &[Vec<Arc<dyn RawSeries>>]) -> u64 {
+    let steps = u64::from(binding.grid.len.max(1));
+    let samples = |ms: u64| 1 + ms / SAMPLE_INTERVAL_MS;
+    let each = binding.selects.iter().map(|select| {
+        let span_ms = select.to_ms.saturating_sub(select.from_ms).max(0).unsigned_abs();
+        let windows = steps.saturating_mul(samples(select.range_ms.unsigned_abs()));
+        let found = series[select.request].len() as u64;
+        windows.saturating_add(samples(span_ms)).saturating_mul(found)
+    });
+    each.fold(0, u64::saturating_add)
 }
 
 /// Everything an evaluation needs, to be moved to another thread.
@@ -189,10 +210,11 @@ async fn fetch(
     Ok((series, warnings))
 }
 
-fn query_error(error: ExecError) -> QueryError {
+fn query_error(error: ExecError, options: &EngineOptions) -> QueryError {
     match error {
         ExecError::Query(text) => QueryError::Execution(text),
         ExecError::TooManySamples => QueryError::TooManySamples,
+        ExecError::TooMuchMemory => QueryError::TooMuchMemory(options.max_memory_bytes),
         ExecError::Canceled => QueryError::Canceled(EVALUATION),
         ExecError::TimedOut => QueryError::Timeout(EVALUATION),
         ExecError::Storage(e) => QueryError::Storage(e),

@@ -257,7 +257,7 @@ fn expressions_are_parsed_formatted_and_changed() {
     changed(&["delete", query, "a"], "sum by (a) (rate(x{b!=\"2\"}[5m]) or max_over_time(y[1h:]))");
     changed(&["set", "-t", "!~", "x", "a", "b|c"], "x{a!~\"b|c\"}");
     changed(&["set", "x + {a=\"b\"}", "__name__", "y"], "y + {__name__=\"y\",a=\"b\"}");
-    changed(&["set", "-t=!=", "x", "__name__", "y"], "{__name__!=\"y\"}");
+    changed(&["set", "--type=!=", "x", "__name__", "y"], "{__name__!=\"y\"}");
     changed(&["delete", "x{a=\"b\"}", "__name__"], "x{a=\"b\"}");
     check(
         &["label-matchers", "set", "-t", "=~", "x", "a", "("],

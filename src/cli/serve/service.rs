@@ -272,6 +272,7 @@ fn engine_options(flags: &ServeFlags, features: &FeatureFlags) -> EngineOptions 
         lookback_ms: ms(flags.lookback_delta),
         timeout: flags.query_timeout,
         max_samples: flags.query_max_samples,
+        max_memory_bytes: flags.query_max_memory_bytes,
         max_concurrency: flags.query_max_concurrency,
         ..features.engine()
     }

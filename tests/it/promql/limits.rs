@@ -1,14 +1,24 @@
 //! What a query may cost, and who may stop it.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread::{self, ThreadId};
 use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 
 use tokio_util::sync::CancellationToken;
 use watchfire::model::value::Value;
 use watchfire::model::{Labels, StepGrid};
 use watchfire::query::{Engine, EngineOptions, QueryError, RunOptions};
-use watchfire::storage::Source;
 use watchfire::storage::memory::MemoryStorage;
+use watchfire::storage::{
+    LabelAnswer, LabelRequest, RawSeries, SelectRequest, SeriesSet, Source, StorageError,
+};
+use watchfire::vector::RawSamples;
 
 use super::{block_on, engine, load};
 
@@ -104,4 +114,171 @@ fn a_range_may_end_between_steps() {
     };
     check(None, 4.0);
     check(Some(320_000), 5.0);
+}
+
+#[test]
+fn too_much_memory_is_refused_by_the_name_of_the_flag() {
+    let limited = |max_memory_bytes| EngineOptions { max_memory_bytes, ..Default::default() };
+    let check = |max_memory_bytes, expr: &str, fails: bool| {
+        let result = run(limited(max_memory_bytes), &RunOptions::default(), expr);
+        match result {
+            Err(QueryError::TooMuchMemory(limit)) => {
+                assert_eq!((limit, fails), (max_memory_bytes, true))
+            }
+            other => {
+                assert!(other.is_ok() && !fails, "{expr} within {max_memory_bytes}: {other:?}")
+            }
+        }
+    };
+    // 300 series of 60 samples: 288,000 bytes and the labels.
+    check(280_000, "m", true);
+    check(700_000, "m", false);
+    check(280_000, "sum(rate(m[5m]))", false);
+    // The series alone.
+    check(10_000, "count(m)", true);
+    let error = run(limited(10_000), &RunOptions::default(), "m").unwrap_err().to_string();
+    assert!(error.contains("10000 bytes") && error.contains("--query.max-memory-bytes"), "{error}");
+}
+
+/// Series of one sample whose first read, on demand, waits until it is let go.
+struct Watched {
+    labels: Labels,
+    log: Arc<ReadLog>,
+}
+
+/// What happened to the series of a [`WatchedSource`].
+#[derive(Default)]
+struct ReadLog {
+    selects: AtomicUsize,
+    reads: AtomicUsize,
+    readers: Mutex<Vec<ThreadId>>,
+    /// Told when the first read begins; answers when it may go on.
+    gate: Mutex<Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>>,
+}
+
+impl RawSeries for Watched {
+    fn labels(&self) -> &Labels {
+        &self.labels
+    }
+
+    fn read_into(&self, _: i64, to_ms: i64, out: &mut RawSamples) -> Result<(), StorageError> {
+        self.log.reads.fetch_add(1, Ordering::SeqCst);
+        self.log.readers.lock().push(thread::current().id());
+        if let Some((began, go_on)) = self.log.gate.lock().take() {
+            began.send(()).unwrap();
+            go_on.recv().unwrap();
+        }
+        out.push(to_ms, 1.0);
+        Ok(())
+    }
+}
+
+/// Makes series at every select, or never answers when `stuck`.
+struct WatchedSource {
+    series: usize,
+    stuck: bool,
+    log: Arc<ReadLog>,
+}
+
+impl Source for WatchedSource {
+    fn select<'a>(
+        &'a self,
+        _: &'a SelectRequest,
+    ) -> BoxFuture<'a, Result<SeriesSet, StorageError>> {
+        self.log.selects.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async {
+            if self.stuck {
+                std::future::pending::<()>().await;
+            }
+            let one = |i: usize| -> Arc<dyn RawSeries> {
+                let labels = Labels::from_pairs([("__name__", "m"), ("i", &format!("{i:06}"))]);
+                Arc::new(Watched { labels, log: self.log.clone() })
+            };
+            Ok(SeriesSet { series: (0..self.series).map(one).collect(), warnings: vec![] })
+        })
+    }
+
+    fn label_names<'a>(
+        &'a self,
+        _: &'a LabelRequest,
+    ) -> BoxFuture<'a, Result<LabelAnswer, StorageError>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn label_values<'a>(
+        &'a self,
+        _: &'a str,
+        _: &'a LabelRequest,
+    ) -> BoxFuture<'a, Result<LabelAnswer, StorageError>> {
+        Box::pin(std::future::pending())
+    }
+}
+
+/// Lets a future go on once, and says whether it has not ended.
+async fn is_pending<F: Future>(future: &mut Pin<Box<F>>) -> bool {
+    std::future::poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx).is_pending())).await
+}
+
+fn watched(series: usize, stuck: bool) -> (Arc<dyn Source>, Arc<ReadLog>) {
+    let log = Arc::new(ReadLog::default());
+    (Arc::new(WatchedSource { series, stuck, log: log.clone() }), log)
+}
+
+#[test]
+fn queries_beyond_the_concurrency_wait_for_a_slot() {
+    let (source, log) = watched(1, true);
+    let options = EngineOptions { max_concurrency: 1, ..EngineOptions::default() };
+    let query = Engine::new(options).prepare("m").unwrap();
+    let run = RunOptions::default();
+    block_on(async {
+        let mut first = Box::pin(query.instant(&source, 0, &run));
+        let mut second = Box::pin(query.instant(&source, 0, &run));
+        assert!(is_pending(&mut first).await && is_pending(&mut second).await);
+        assert_eq!(log.selects.load(Ordering::SeqCst), 1);
+        drop(first);
+        assert!(is_pending(&mut second).await);
+        assert_eq!(log.selects.load(Ordering::SeqCst), 2);
+    });
+}
+
+#[test]
+fn a_query_nobody_waits_for_stops_reading() {
+    let (source, log) = watched(50_000, false);
+    for expr in ["m", "rate(m[5m])", "sum(max_over_time(m[1h]))", "m + m", "topk(3, m)"] {
+        let ((began, has_begun), (go_on, may_go_on)) = (mpsc::channel(), mpsc::channel());
+        *log.gate.lock() = Some((began, may_go_on));
+        log.reads.store(0, Ordering::SeqCst);
+        let options = EngineOptions { parallel: false, max_concurrency: 1, ..Default::default() };
+        let query = Engine::new(options).prepare(expr).unwrap();
+        block_on(async {
+            let run = RunOptions::default();
+            let mut asked = Box::pin(query.instant(&source, 0, &run));
+            assert!(is_pending(&mut asked).await, "{expr}");
+            has_begun.recv().unwrap();
+            drop(asked);
+            go_on.send(()).unwrap();
+            // The only slot is free again once the evaluation has ended.
+            let next = RunOptions { timeout: Some(Duration::from_secs(60)), ..run };
+            let other = load(&[]);
+            query.instant(&other, 0, &next).await.unwrap();
+        });
+        // It looks at least after every block of series.
+        let reads = log.reads.load(Ordering::SeqCst);
+        assert!(reads <= 5_000, "{expr}: {reads} reads after nobody waited");
+    }
+}
+
+#[test]
+fn work_that_takes_long_leaves_the_async_thread_free() {
+    let reader = |series: usize, expr: &str| {
+        let (source, log) = watched(series, false);
+        let query = engine().prepare(expr).unwrap();
+        block_on(query.instant(&source, 0, &RunOptions::default())).unwrap();
+        let readers = log.readers.lock();
+        readers.iter().all(|id| *id == thread::current().id())
+    };
+    assert!(reader(3, "m"), "a small query needs no other thread");
+    assert!(reader(100, "sum(rate(m[5m]))"));
+    assert!(!reader(3, "max_over_time(m[30d])"), "few series, but a long window");
+    assert!(!reader(20_000, "m"), "many series");
 }
