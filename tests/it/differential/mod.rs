@@ -114,15 +114,71 @@ async fn generated_expressions_have_the_same_answers() {
         different.join("\n")
     );
     assert!(answered > 10 * refused && refused > 10, "{answered} answered, {refused} refused");
+    // An exception must stay one.
+    assert!(known.values().sum::<usize>() < answered / 50, "{known:?}");
 }
 
 fn same(theirs: &Value, ours: &Value) -> bool {
     alike(theirs, ours, TOLERANCE)
+        || (theirs["errorType"] == ours["errorType"]
+            && theirs["error"].is_string()
+            && comparable(&theirs["error"]) == comparable(&ours["error"]))
+}
+
+/// The part of an error text that both versions agree on.
+fn comparable(error: &Value) -> String {
+    let text = error.as_str().unwrap_or_default();
+    // Range queries name the parameter too, since 3.0.
+    let text = text.strip_prefix("invalid parameter \"query\": ").unwrap_or(text);
+    // Which of several faulty groups is found first, and in which order its series are
+    // met, depends on the order of a hash map in 2.42.
+    match text.split_once(" for the match group ") {
+        Some((head, tail)) => {
+            let end = tail.split_once("]").map_or("", |(_, end)| end);
+            let side = if tail.contains(" on the left ") { "left" } else { "right" };
+            format!("{head} for the match group on the {side}: {end}")
+        }
+        None => text.to_owned(),
+    }
 }
 
 /// Why the two may differ, if it is a change between the versions.
-fn known_difference(_expr: &str, _theirs: &Value, _ours: &Value) -> Option<&'static str> {
+fn known_difference(expr: &str, theirs: &Value, ours: &Value) -> Option<&'static str> {
+    if theirs["status"] != ours["status"] {
+        return None;
+    }
+    let has = |word: &str| expr.contains(word);
+    let chooses = has("topk") || has("bottomk");
+    if has("atan2") {
+        return Some("atan2 kept the metric name in 2.42");
+    }
+    if has("stddev") || has("stdvar") {
+        return Some("the deviation of one infinite value is NaN since 3.0, was 0");
+    }
+    if chooses && values(theirs) == values(ours) {
+        return Some("which of equal values is chosen depends on a hash map in 2.42");
+    }
+    if chooses && has("scalar(single)") && has("@") {
+        return Some("2.42 takes the parameter of the first step where the input has @");
+    }
+    // Since 3.0 a range that starts far before the first sample is cut to half an interval
+    // before it is cut to where a counter would be zero. Counters here start far from it.
+    let near_zero = ["level", "flaky", "sometimes", "up", "odd", "single", "epoch", "limit"];
+    if (has("rate(") || has("increase(")) && near_zero.iter().any(|metric| has(metric)) {
+        return Some("extrapolation of counters near zero changed in 3.0");
+    }
     None
+}
+
+/// Every time with a value, whatever the series.
+fn values(answer: &Value) -> Vec<String> {
+    let mut values = Vec::new();
+    for series in answer["data"]["result"].as_array().into_iter().flatten() {
+        values.extend(series["values"].as_array().into_iter().flatten().map(Value::to_string));
+        values.extend(series.get("value").map(Value::to_string));
+    }
+    values.sort();
+    values
 }
 
 /// The first series or field that differs; whole answers are too long to read.
@@ -164,9 +220,7 @@ async fn generated_mistakes_are_refused_alike() {
             refused += 1;
         }
         if verdict(&theirs) != verdict(&ours) {
-            if newer_language(&expr).is_none() {
-                different.push(format!("{expr}\n  theirs {theirs}\n  ours   {ours}"));
-            }
+            different.push(format!("{expr}\n  theirs {theirs}\n  ours   {ours}"));
         } else if theirs["error"] == ours["error"] {
             same_text += 1;
         } else {
@@ -182,9 +236,4 @@ async fn generated_mistakes_are_refused_alike() {
         different.join("\n")
     );
     assert!(refused >= 100, "only {refused} refused");
-}
-
-/// Why the language of Prometheus 3.14 accepts what 2.42 refused.
-fn newer_language(_expr: &str) -> Option<&'static str> {
-    None
 }
