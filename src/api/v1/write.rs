@@ -7,7 +7,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 
-use super::super::params::read_body;
+use super::super::params::{BodyError, read_body};
 use super::super::response::text_response;
 use super::super::state::ApiState;
 use crate::remote_write::{self, WriteLimits};
@@ -31,7 +31,10 @@ pub(super) async fn write(State(state): State<Arc<ApiState>>, request: Request) 
     let body =
         match read_body(request.into_body(), BODY_BYTES_MAX, state.options.read_timeout).await {
             Ok(body) => body,
-            Err(error) => return text_response(StatusCode::BAD_REQUEST, &error.message),
+            Err(error @ BodyError::TooLarge(_)) => {
+                return text_response(StatusCode::PAYLOAD_TOO_LARGE, &error.to_string());
+            }
+            Err(error) => return text_response(StatusCode::BAD_REQUEST, &error.to_string()),
         };
     let sink = Arc::clone(&state.sink);
     let metrics = state.remote_write.clone();

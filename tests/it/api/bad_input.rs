@@ -98,7 +98,7 @@ async fn remote_write_says_what_it_does_not_read() {
         let exact = status == 415;
         assert!(!exact || got.body.trim_end() == expected, "{context}");
     }
-    server.check("/-/healthy", 200, "Prometheus Server is Healthy.\n").await;
+    server.check("/-/healthy", 200, "Watchfire is Healthy.\n").await;
 }
 
 #[tokio::test]
@@ -121,12 +121,30 @@ async fn unknown_paths_and_bad_forms_are_refused_in_words() {
             400,
             "{\"status\":\"error\",\"errorType\":\"bad_data\"",
         ),
+        (
+            "GET",
+            "/api/v1/series?match[]=up&x=%zz",
+            400,
+            "{\"status\":\"error\",\"errorType\":\"bad_data\",\"error\":\"error parsing form values: invalid URL escape \\\"%zz\\\"\"}",
+        ),
+        (
+            "GET",
+            "/api/v1/series?match[]=up&x=1%2",
+            400,
+            "{\"status\":\"error\",\"errorType\":\"bad_data\",\"error\":\"error parsing form values: invalid URL escape \\\"%2\\\"\"}",
+        ),
+        (
+            "GET",
+            "/api/v1/series?match[]=up;x=1",
+            400,
+            "{\"status\":\"error\",\"errorType\":\"bad_data\",\"error\":\"error parsing form values: invalid semicolon separator in query\"}",
+        ),
         ("GET", "/api/v1/query?query=1&query=2", 200, "{\"status\":\"success\""),
         (
             "GET",
-            "/api/v1/label/%ff/values",
+            "/api/v1/label/a%ff/values",
             400,
-            "{\"status\":\"error\",\"errorType\":\"bad_data\"",
+            r#"{"status":"error","errorType":"bad_data","error":"invalid label name: \"a\\xff\""}"#,
         ),
     ] {
         let got = answer(server.request(method, path)).await;

@@ -5,6 +5,7 @@
 mod data;
 mod generate;
 mod invalid;
+mod rules;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
