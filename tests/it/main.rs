@@ -3,6 +3,7 @@
 mod api;
 mod cli;
 mod config;
+mod differential;
 mod notifier;
 mod parser;
 mod promql;
