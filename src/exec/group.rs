@@ -58,12 +58,16 @@ impl KeyLabels {
     /// Writes the key of a series: equal bytes, same group.
     fn write(&self, labels: &Labels, key: &mut Vec<u8>) {
         key.clear();
-        for (name, value) in labels.iter() {
-            if self.keeps(name) {
-                for text in [name, value] {
-                    key.extend_from_slice(&(text.len() as u32).to_le_bytes());
-                    key.extend_from_slice(text.as_bytes());
-                }
+        let (listed, wanted) = match self {
+            Self::Only(names) => (names, true),
+            Self::AllBut(names) => (names, false),
+        };
+        // Both sides are sorted by name.
+        let mut listed = listed.iter().map(String::as_bytes).peekable();
+        for (name, pair) in labels.encoded_pairs() {
+            while listed.next_if(|l| *l < name).is_some() {}
+            if (listed.peek() == Some(&name)) == wanted {
+                key.extend_from_slice(pair);
             }
         }
     }

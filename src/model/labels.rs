@@ -10,6 +10,7 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 
+use smallvec::SmallVec;
 use xxhash_rust::xxh64::xxh64;
 
 use super::{METRIC_NAME, is_metadata_label};
@@ -78,12 +79,30 @@ impl Labels {
         LabelIter { rest: &self.data }
     }
 
+    /// Each name in name order, with the encoded bytes of its whole pair. For keys and
+    /// searches, which need no text and so no check that the bytes are one.
+    pub(crate) fn encoded_pairs(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let mut rest = &*self.data;
+        std::iter::from_fn(move || {
+            if rest.is_empty() {
+                return None;
+            }
+            let (name, after) = split_text(rest);
+            let (_, after) = split_text(after);
+            let pair = &rest[..rest.len() - after.len()];
+            rest = after;
+            Some((name, pair))
+        })
+    }
+
     /// The value of a label, or `None` when it is absent.
     pub fn get(&self, name: &str) -> Option<&str> {
-        for (n, v) in self.iter() {
-            match n.cmp(name) {
-                Ordering::Less => {}
-                Ordering::Equal => return Some(v),
+        let mut rest = &*self.data;
+        while !rest.is_empty() {
+            let (found, value) = split_text(rest);
+            match found.cmp(name.as_bytes()) {
+                Ordering::Less => rest = split_text(value).1,
+                Ordering::Equal => return Some(text(split_text(value).0)),
                 Ordering::Greater => return None,
             }
         }
@@ -107,7 +126,7 @@ impl Labels {
 
     /// The set without `__name__`, `__type__` and `__unit__`.
     pub fn without_metadata(&self) -> Self {
-        if self.iter().any(|(n, _)| is_metadata_label(n)) {
+        if self.encoded_pairs().any(|(n, _)| is_metadata_label(text(n))) {
             self.retain(|n| !is_metadata_label(n))
         } else {
             self.clone()
@@ -116,14 +135,13 @@ impl Labels {
 
     /// The set with only the labels whose name satisfies `keep`.
     pub fn retain(&self, keep: impl Fn(&str) -> bool) -> Self {
-        let mut data = Vec::with_capacity(self.data.len());
-        for (name, value) in self.iter() {
-            if keep(name) {
-                push_str(&mut data, name);
-                push_str(&mut data, value);
+        let mut data: SmallVec<[u8; 256]> = SmallVec::new();
+        for (name, pair) in self.encoded_pairs() {
+            if keep(text(name)) {
+                data.extend_from_slice(pair);
             }
         }
-        Self { data: data.into() }
+        Self { data: data.as_slice().into() }
     }
 
     /// A builder that starts from this set.
@@ -140,7 +158,16 @@ impl Labels {
 /// Orders as Prometheus' `labels.Compare`: pair by pair, name first, a shorter prefix first.
 impl Ord for Labels {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.iter().cmp(other.iter())
+        let (mut a, mut b) = (&*self.data, &*other.data);
+        while !a.is_empty() && !b.is_empty() {
+            let (text_a, rest_a) = split_text(a);
+            let (text_b, rest_b) = split_text(b);
+            match text_a.cmp(text_b) {
+                Ordering::Equal => (a, b) = (rest_a, rest_b),
+                order => return order,
+            }
+        }
+        a.len().cmp(&b.len())
     }
 }
 
@@ -176,21 +203,6 @@ pub struct LabelIter<'a> {
     rest: &'a [u8],
 }
 
-impl<'a> LabelIter<'a> {
-    fn take_str(&mut self) -> &'a str {
-        let (len, head) = match self.rest[0] {
-            255 => {
-                let b = &self.rest[1..4];
-                (usize::from(b[0]) | usize::from(b[1]) << 8 | usize::from(b[2]) << 16, 4)
-            }
-            n => (usize::from(n), 1),
-        };
-        let (text, rest) = self.rest[head..].split_at(len);
-        self.rest = rest;
-        std::str::from_utf8(text).expect("BUG: a label set holds only UTF-8")
-    }
-}
-
 impl<'a> Iterator for LabelIter<'a> {
     type Item = (&'a str, &'a str);
 
@@ -198,8 +210,29 @@ impl<'a> Iterator for LabelIter<'a> {
         if self.rest.is_empty() {
             return None;
         }
-        Some((self.take_str(), self.take_str()))
+        let (name, rest) = split_text(self.rest);
+        let (value, rest) = split_text(rest);
+        self.rest = rest;
+        Some((text(name), text(value)))
     }
+}
+
+/// The first text of encoded ones, and the rest.
+#[inline]
+fn split_text(encoded: &[u8]) -> (&[u8], &[u8]) {
+    match encoded[0] {
+        255 => {
+            let b = &encoded[1..4];
+            let len = usize::from(b[0]) | usize::from(b[1]) << 8 | usize::from(b[2]) << 16;
+            encoded[4..].split_at(len)
+        }
+        len => encoded[1..].split_at(usize::from(len)),
+    }
+}
+
+#[inline]
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("BUG: a label set holds only UTF-8")
 }
 
 /// A mutable label set. Setting an empty value deletes the label.
@@ -353,6 +386,8 @@ fn push_str(data: &mut Vec<u8>, text: &str) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -377,6 +412,21 @@ mod tests {
         let ab = Labels::from_pairs([("a", "1"), ("b", "1")]);
         let b = Labels::from_pairs([("b", "1")]);
         assert!(a < ab && ab < b && Labels::empty() < a);
+    }
+
+    proptest! {
+        #[test]
+        fn encoded_pairs_and_order_are_those_of_the_texts(
+            a in prop::collection::vec(("[a-c]{1,2}", "[a-c]{0,3}|x{300}"), 0..4),
+            b in prop::collection::vec(("[a-c]{1,2}", "[a-c]{0,3}|x{300}"), 0..4),
+        ) {
+            let (a, b) = (Labels::from_pairs(a), Labels::from_pairs(b));
+            prop_assert_eq!(a.cmp(&b), a.iter().cmp(b.iter()));
+            prop_assert_eq!(a.encoded_pairs().flat_map(|(_, p)| p).copied().collect::<Vec<_>>(), a.as_bytes());
+            for (name, value) in a.iter() {
+                prop_assert_eq!(a.get(name), Some(value));
+            }
+        }
     }
 
     #[test]

@@ -53,7 +53,7 @@ fn floats<const COUNTER: bool, const RATE: bool>(
     if COUNTER {
         if use_start {
             growth += reset_correction_with_starts(w, flags);
-        } else {
+        } else if falls(w.vs) {
             for pair in w.vs.windows(2) {
                 if pair[1] < pair[0] {
                     growth += pair[0];
@@ -76,6 +76,13 @@ fn floats<const COUNTER: bool, const RATE: bool>(
         flags.raise(Flags::COUNTER_FLOATS);
     }
     Some(Sample::Float(growth * factor))
+}
+
+/// True when some value is below the one before it. Looks at all of them, so that it
+/// needs no branches: counters are seldom reset.
+#[inline]
+fn falls(vs: &[f64]) -> bool {
+    vs.iter().zip(vs.get(1..).unwrap_or_default()).fold(false, |f, (a, b)| f | (b < a))
 }
 
 fn native<const COUNTER: bool, const RATE: bool>(

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use rayon::slice::ParallelSliceMut;
 
-use super::read::compare_labels;
 use super::series::MemSeries;
 
 /// Below this many series one thread sorts faster than several.
@@ -66,9 +65,7 @@ impl Ranking {
 }
 
 fn sort_by_labels(all: &mut [Arc<MemSeries>]) {
-    let compare = |a: &Arc<MemSeries>, b: &Arc<MemSeries>| {
-        compare_labels(a.labels.as_bytes(), b.labels.as_bytes())
-    };
+    let compare = |a: &Arc<MemSeries>, b: &Arc<MemSeries>| a.labels.cmp(&b.labels);
     if all.len() < PARALLEL_SORT_MIN {
         all.sort_unstable_by(compare);
     } else {
@@ -83,9 +80,7 @@ fn merge(ranked: Vec<(u32, Arc<MemSeries>)>, new: Vec<Arc<MemSeries>>) -> Vec<Ar
     let mut merged = Vec::with_capacity(ranked.len() + new.len());
     let mut new = new.into_iter().peekable();
     for (_, series) in ranked {
-        while let Some(first) =
-            new.next_if(|n| compare_labels(n.labels.as_bytes(), series.labels.as_bytes()).is_lt())
-        {
+        while let Some(first) = new.next_if(|n| n.labels < series.labels) {
             merged.push(first);
         }
         merged.push(series);

@@ -1,6 +1,5 @@
 //! Reading: selects and label look-ups under one consistent view.
 
-use std::cmp::Ordering as Order;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -143,53 +142,5 @@ impl Head {
             );
         }
         found
-    }
-}
-
-/// Orders encoded label sets as [`Labels`] does, text by text, without decoding them.
-pub(super) fn compare_labels(mut a: &[u8], mut b: &[u8]) -> Order {
-    loop {
-        match (a.is_empty(), b.is_empty()) {
-            (true, true) => return Order::Equal,
-            (true, false) => return Order::Less,
-            (false, true) => return Order::Greater,
-            (false, false) => {}
-        }
-        let (text_a, rest_a) = split_text(a);
-        let (text_b, rest_b) = split_text(b);
-        match text_a.cmp(text_b) {
-            Order::Equal => (a, b) = (rest_a, rest_b),
-            order => return order,
-        }
-    }
-}
-
-#[inline]
-fn split_text(bytes: &[u8]) -> (&[u8], &[u8]) {
-    match bytes[0] {
-        255 => {
-            let len =
-                usize::from(bytes[1]) | usize::from(bytes[2]) << 8 | usize::from(bytes[3]) << 16;
-            bytes[4..].split_at(len)
-        }
-        len => bytes[1..].split_at(usize::from(len)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn encoded_order_is_the_order_of_labels(
-            a in prop::collection::vec(("[a-c]{1,2}", "[a-c]{0,3}|x{300}"), 0..4),
-            b in prop::collection::vec(("[a-c]{1,2}", "[a-c]{0,3}|x{300}"), 0..4),
-        ) {
-            let (a, b) = (Labels::from_pairs(a), Labels::from_pairs(b));
-            prop_assert_eq!(compare_labels(a.as_bytes(), b.as_bytes()), a.cmp(&b));
-        }
     }
 }
