@@ -7,6 +7,7 @@ use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use axum::routing::{any, get};
+use tower_http::CompressionLevel;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 
@@ -41,7 +42,8 @@ pub fn router(state: Arc<ApiState>) -> Router {
     prefixed(routes, &state)
         .fallback(not_found)
         .layer(CatchPanicLayer::custom(middleware::panicked))
-        .layer(CompressionLayer::new())
+        // Deflating is most of what a large answer costs, and the higher levels save little.
+        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
         .layer(from_fn_with_state(Arc::clone(&state), middleware::count))
         .with_state(state)
 }

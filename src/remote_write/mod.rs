@@ -141,7 +141,7 @@ struct Batch {
 
 impl Batch {
     fn add(&mut self, series: &Series<'_>) -> Result<(), WriteError> {
-        self.written.exemplars_dropped += series.exemplars()?;
+        self.written.exemplars_dropped += series.exemplars();
         let Some(labels) = series.labels()? else {
             self.written.invalid_series += 1;
             tracing::warn!("remote write: series with invalid metric name or labels skipped");

@@ -15,6 +15,8 @@ use super::wire::{Fields, Payload, WireError, each_double, each_varint, zigzag};
 /// One `TimeSeries` message.
 pub(super) struct Series<'a> {
     message: &'a [u8],
+    exemplars: usize,
+    histograms: usize,
 }
 
 /// Calls `f` for each field of a message.
@@ -34,7 +36,21 @@ pub(super) fn each_series<'a>(
     request: &'a [u8],
     mut f: impl FnMut(&Series<'a>) -> Result<(), WriteError>,
 ) -> Result<(), WriteError> {
-    each_message(request, 1, |message| f(&Series { message }))
+    each_message(request, 1, |message| {
+        let (mut exemplars, mut histograms) = (0, 0);
+        each_field::<WriteError>(message, |fields, field, payload| {
+            match field {
+                3 if payload.bytes().is_none() => {
+                    return Err(fields.wrong_kind(field, payload).into());
+                }
+                3 => exemplars += 1,
+                4 => histograms += 1,
+                _ => {}
+            }
+            Ok(())
+        })?;
+        f(&Series { message, exemplars, histograms })
+    })
 }
 
 /// Calls `f` for each metadata entry of a request that names its family.
@@ -118,6 +134,9 @@ impl<'a> Series<'a> {
         &self,
         mut f: impl FnMut(TimestampMs, Arc<FloatHistogram>) -> Result<(), WriteError>,
     ) -> Result<(), WriteError> {
+        if self.histograms == 0 {
+            return Ok(());
+        }
         each_message(self.message, 4, |histogram| {
             let (ts, value) = decode_histogram(histogram)?;
             f(ts, Arc::new(value))
@@ -125,13 +144,8 @@ impl<'a> Series<'a> {
     }
 
     /// Number of exemplars.
-    pub(super) fn exemplars(&self) -> Result<usize, WriteError> {
-        let mut count = 0;
-        each_message(self.message, 3, |_| {
-            count += 1;
-            Ok(())
-        })?;
-        Ok(count)
+    pub(super) fn exemplars(&self) -> usize {
+        self.exemplars
     }
 }
 

@@ -56,6 +56,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The next field's number and payload.
+    #[inline]
     pub(super) fn next(&mut self) -> Result<Option<(u64, Payload<'a>)>, WireError> {
         if self.pos == self.message.len() {
             return Ok(None);
@@ -102,7 +103,17 @@ impl<'a> Fields<'a> {
         Ok(*bytes)
     }
 
+    #[inline]
     fn uvarint(&mut self) -> Result<u64, WireError> {
+        // Keys and most lengths are of one byte.
+        if let Some(byte @ 0..0x80) = self.message.get(self.pos) {
+            self.pos += 1;
+            return Ok(u64::from(*byte));
+        }
+        self.long_uvarint()
+    }
+
+    fn long_uvarint(&mut self) -> Result<u64, WireError> {
         let start = self.pos;
         let mut value = 0u64;
         for (i, byte) in self.message[start..].iter().take(10).enumerate() {

@@ -51,6 +51,14 @@ impl HeadAppender {
         hint: Option<SeriesRef>,
         labels: &Labels,
     ) -> Result<Arc<MemSeries>, AppendError> {
+        // Remote write sends the samples of a series one after the other.
+        if let Some(hint) = hint
+            && let Some(Pending { series, .. }) = self.pending.last()
+            && series.id == hint.0
+            && same_labels(&series.labels, labels)
+        {
+            return Ok(Arc::clone(series));
+        }
         if let Some(hint) = hint
             && let Some(series) = self.head.series.by_id(hint.0)
             && same_labels(&series.labels, labels)
