@@ -80,7 +80,7 @@ fn generate(g: &mut Generator) -> (String, String) {
     }
     test.push_str("  promql_expr_test:\n");
     for expr in
-        ["rec:level", "ALERTS", "sum(rec:level)", "count by (alertname, alertstate) (ALERTS)"]
+        ["rec:level", "ALERTS", "max(rec:level)", "count by (alertname, alertstate) (ALERTS)"]
     {
         let _ = writeln!(test, "  - {{expr: '{expr}', eval_time: {}m}}", g.pick(&[3, 6, 11]));
     }
