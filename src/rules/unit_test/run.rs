@@ -95,6 +95,7 @@ async fn evaluate(
             errors.push(e);
             return errors;
         }
+        let told = errors.len();
         for group in &groups {
             group.evaluate(cx, ts, || false).await;
             let failed = group.rules.iter().filter_map(|r| Some((r, r.last_error()?)));
@@ -102,9 +103,11 @@ async fn evaluate(
                 let (name, time) = (rule.spec.name(), go_duration(ts));
                 format!("    rule: {name}, time: {time}, err: {e}")
             }));
-            if !errors.is_empty() {
-                return errors;
-            }
+        }
+        // Only a failed evaluation ends the test: what alerts are not as expected is told
+        // for every time.
+        if errors.len() > told {
+            return errors;
         }
         let from = ts - test.start_ms;
         let until = from + file.evaluation_interval_ms;
