@@ -23,6 +23,8 @@ const FORM_BYTES_MAX: usize = 10 << 20;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Params {
     pairs: Vec<(String, String)>,
+    /// Why the first of the malformed pairs was left out.
+    malformed: Option<String>,
 }
 
 impl FromRequest<Arc<ApiState>> for Params {
@@ -30,7 +32,7 @@ impl FromRequest<Arc<ApiState>> for Params {
 
     async fn from_request(request: Request, state: &Arc<ApiState>) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
-        let mut pairs = Vec::new();
+        let mut params = Self::default();
         let is_form = parts
             .headers
             .get(header::CONTENT_TYPE)
@@ -40,13 +42,26 @@ impl FromRequest<Arc<ApiState>> for Params {
                 media.eq_ignore_ascii_case("application/x-www-form-urlencoded")
             });
         if is_form && matches!(parts.method, Method::POST | Method::PUT | Method::PATCH) {
-            let bytes = read_body(body, FORM_BYTES_MAX, state.options.read_timeout).await?;
-            pairs.extend(url::form_urlencoded::parse(&bytes).into_owned());
+            let read = read_body(body, FORM_BYTES_MAX, state.options.read_timeout).await;
+            let bytes =
+                read.map_err(|e| ApiError::bad_data(format!("error parsing form values: {e}")))?;
+            params.extend(&bytes);
         }
         let url_query = parts.uri.query().unwrap_or_default();
-        pairs.extend(url::form_urlencoded::parse(url_query.as_bytes()).into_owned());
-        Ok(Self { pairs })
+        params.extend(url_query.as_bytes());
+        Ok(params)
     }
+}
+
+/// Why a body was not read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    #[error("the request body has more than {0} bytes")]
+    TooLarge(usize),
+    #[error("the request body could not be read: {0}")]
+    Broken(axum::Error),
+    #[error("the request body did not arrive within {0}s (--web.read-timeout)")]
+    TooSlow(u64),
 }
 
 /// Reads a whole body within a size and a time.
@@ -54,28 +69,29 @@ pub(crate) async fn read_body(
     body: Body,
     bytes_max: usize,
     timeout: Duration,
-) -> Result<axum::body::Bytes, ApiError> {
-    let too_large = || {
-        ApiError::bad_data(format!(
-            "error parsing form values: the request body has more than {bytes_max} bytes"
-        ))
-    };
+) -> Result<axum::body::Bytes, BodyError> {
     // What announces too much is refused before it is read.
     if body.size_hint().lower() > bytes_max as u64 {
-        return Err(too_large());
+        return Err(BodyError::TooLarge(bytes_max));
     }
     match tokio::time::timeout(timeout, to_bytes(body, bytes_max)).await {
         Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(error)) if is_length_limit(&error) => Err(too_large()),
-        Ok(Err(error)) => Err(ApiError::bad_data(format!(
-            "error parsing form values: the request body could not be read: {error}"
-        ))),
-        Err(_) => Err(ApiError::bad_data(format!(
-            "error parsing form values: the request body did not arrive within {}s \
-             (--web.read-timeout)",
-            timeout.as_secs()
-        ))),
+        Ok(Err(error)) if is_length_limit(&error) => Err(BodyError::TooLarge(bytes_max)),
+        Ok(Err(error)) => Err(BodyError::Broken(error)),
+        Err(_) => Err(BodyError::TooSlow(timeout.as_secs())),
     }
+}
+
+/// Why Go's `net/url` does not read a pair, in its words.
+fn malformation(pair: &[u8]) -> Option<String> {
+    if pair.contains(&b';') {
+        return Some("invalid semicolon separator in query".to_owned());
+    }
+    let escapes = pair.iter().enumerate().filter(|(_, b)| **b == b'%');
+    escapes.map(|(at, _)| &pair[at..pair.len().min(at + 3)]).find_map(|escape| {
+        let whole = escape.len() == 3 && escape[1..].iter().all(u8::is_ascii_hexdigit);
+        (!whole).then(|| format!("invalid URL escape {}", quote(&String::from_utf8_lossy(escape))))
+    })
 }
 
 fn is_length_limit(error: &axum::Error) -> bool {
@@ -87,7 +103,27 @@ impl Params {
     /// Parameters from pairs; for tests and internal calls.
     #[cfg(test)]
     pub(crate) fn from_pairs(pairs: &[(&str, &str)]) -> Self {
-        Self { pairs: pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect() }
+        let pairs = pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        Self { pairs, malformed: None }
+    }
+
+    /// Adds the pairs of a form. As in Go, a pair with a semicolon or a broken escape is
+    /// left out: most endpoints go on without it, others ask [`Params::well_formed`].
+    fn extend(&mut self, form: &[u8]) {
+        for pair in form.split(|b| *b == b'&') {
+            match malformation(pair) {
+                Some(why) => drop(self.malformed.get_or_insert(why)),
+                None => self.pairs.extend(url::form_urlencoded::parse(pair).into_owned()),
+            }
+        }
+    }
+
+    /// An error when a pair was malformed.
+    pub(crate) fn well_formed(&self) -> Result<(), ApiError> {
+        match &self.malformed {
+            Some(why) => Err(ApiError::bad_data(format!("error parsing form values: {why}"))),
+            None => Ok(()),
+        }
     }
 
     /// The first value of a parameter, "" when it is absent.

@@ -3,6 +3,7 @@
 use super::operator::{BoxOp, PerBlock};
 use crate::functions::{FunctionSpec, Kernel};
 use crate::model::StepGrid;
+use crate::model::float::whole;
 use crate::vector::SeriesBlock;
 
 /// A function from the registry; `rows` holds its scalar arguments, `width` for each step.
@@ -21,7 +22,7 @@ pub(crate) fn function<'a>(
         }),
         Kernel::Calendar(f) => PerBlock::boxed(input, move |block, _| {
             block.histograms = None;
-            block.floats.iter_mut().for_each(|v| *v = f(*v as i64));
+            block.floats.iter_mut().for_each(|v| *v = f(whole(*v)));
             Ok(())
         }),
         Kernel::MapWith(f) => PerBlock::boxed(input, move |block, _| {

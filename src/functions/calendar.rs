@@ -91,14 +91,14 @@ pub(super) static ROWS: &[FunctionSpec] = &[
     ),
     field(
         "minute",
-        |t| t.div_euclid(60).rem_euclid(60) as f64,
+        |t| (second_of_day(t) / 60 % 60) as f64,
         "Minute of the hour, 0 to 59 (UTC), of every value taken as seconds since the epoch; of \
          the evaluation time without an argument. Histograms are dropped.",
         "minute() < 10",
     ),
     field(
         "hour",
-        |t| t.div_euclid(3600).rem_euclid(24) as f64,
+        |t| (second_of_day(t) / 3600) as f64,
         "Hour of the day, 0 to 23 (UTC), of every value taken as seconds since the epoch; of the \
          evaluation time without an argument. Histograms are dropped.",
         "up == 0 and on () hour() >= 8 < 18",
@@ -150,9 +150,21 @@ pub(super) static ROWS: &[FunctionSpec] = &[
     ),
 ];
 
+/// Where the calendar of Go begins: the year -292,277,022,399. What lies before, as NaN and
+/// infinities do once they are whole seconds, counts from its end, in 292,277,026,596.
+const CALENDAR_START: i64 = -9_223_372_028_715_321_600;
+
 /// Days since 1970-01-01, a Thursday.
 fn days(seconds: i64) -> i64 {
-    seconds.div_euclid(86_400)
+    around(seconds).div_euclid(86_400) as i64
+}
+
+fn second_of_day(seconds: i64) -> i64 {
+    around(seconds).rem_euclid(86_400) as i64
+}
+
+fn around(seconds: i64) -> i128 {
+    i128::from(seconds) + if seconds < CALENDAR_START { 1 << 64 } else { 0 }
 }
 
 /// A date of the proleptic Gregorian calendar. Computed here because the calendar of the
@@ -211,19 +223,21 @@ mod tests {
         let names =
             ["year", "month", "day_of_month", "day_of_week", "day_of_year", "days_in_month"];
         for (seconds, expected) in [
-            (0, [1970, 1, 1, 4, 1, 31]),
+            (0, [1970_i64, 1, 1, 4, 1, 31]),
             (-1, [1969, 12, 31, 3, 365, 31]),
             (951_782_400, [2000, 2, 29, 2, 60, 29]),
             (4_107_542_400, [2100, 3, 1, 1, 60, 31]),
             (1_136_239_445, [2006, 1, 2, 1, 2, 31]),
             (-2_208_988_800, [1900, 1, 1, 1, 1, 31]),
             (253_402_300_799, [9999, 12, 31, 5, 365, 31]),
+            (i64::MAX, [292_277_026_596, 12, 4, 0, 339, 31]),
+            (i64::MIN, [292_277_026_596, 12, 4, 0, 339, 31]),
         ] {
             for (name, expected) in names.iter().zip(expected) {
                 let Some(FunctionSpec { kernel: Kernel::Calendar(kernel), .. }) = find(name) else {
                     panic!("{name} is a calendar function");
                 };
-                assert_eq!(kernel(seconds), f64::from(expected), "{name} of {seconds}");
+                assert_eq!(kernel(seconds), expected as f64, "{name} of {seconds}");
             }
         }
     }

@@ -172,6 +172,14 @@ pub fn general(v: f64) -> String {
     out
 }
 
+/// A float as a whole number as Go converts it on amd64, where Prometheus' answers come
+/// from: towards zero, and the least integer for what does not fit, NaN included.
+pub fn whole(v: f64) -> i64 {
+    // 2^63 is a float, the largest i64 is not.
+    const LIMIT: f64 = 9_223_372_036_854_775_808.0;
+    if (-LIMIT..LIMIT).contains(&v) { v as i64 } else { i64::MIN }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -299,7 +299,7 @@ fn selector_text() -> impl Strategy<Value = String> {
         Just("on_x:y".to_owned()),
         "[a-z]{1,4}_x",
         prop::sample::select(
-            &["by", "offset", "start", "fill", "anchored", "group_left", "info"][..]
+            &["by", "offset", "start", "fill", "anchored", "without", "info"][..]
         )
         .prop_map(str::to_owned),
     ];

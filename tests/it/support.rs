@@ -10,6 +10,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 /// A folder of the conformance data or the corpus (`conformance/parser`, `corpus/rules`),
 /// which lie beside the project. `None` where they are absent, after saying so loudly.
 pub fn shared(path: &str) -> Option<PathBuf> {
@@ -170,4 +172,56 @@ fn http(method: reqwest::Method, url: &str) -> Result<(u16, String), String> {
         Ok::<_, reqwest::Error>((status, response.text().await?))
     };
     runtime.map_err(|e| e.to_string())?.block_on(fetch).map_err(|e| e.to_string())
+}
+
+/// A real Prometheus with this configuration, and where it listens. `None` without one.
+pub fn start_prometheus(dir: &std::path::Path, config: &str) -> Option<(Program, String)> {
+    let address = free_address();
+    let file = dir.join("prometheus.yml");
+    std::fs::write(&file, config.replace("SELF", &address.to_string())).unwrap();
+    let args = [
+        format!("--config.file={}", file.display()),
+        format!("--storage.tsdb.path={}", dir.join("data").display()),
+        format!("--web.listen-address={address}"),
+        "--web.enable-remote-write-receiver".to_owned(),
+    ];
+    let base = format!("http://{address}");
+    let mut program = Program::start("prometheus", &args)?;
+    // The helper blocks on a runtime of its own, which may not stand inside another.
+    let ready = format!("{base}/-/ready");
+    std::thread::scope(|scope| scope.spawn(|| program.wait_ready(&ready)).join()).unwrap();
+    Some((program, base))
+}
+
+/// Makes order irrelevant where Prometheus promises none.
+pub fn ordered(text: &str) -> Value {
+    let mut value: Value =
+        serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in answer {text}"));
+    for path in ["/data/result", "/data"] {
+        if let Some(Value::Array(items)) = value.pointer_mut(path) {
+            items.sort_by_key(|item| item["metric"].to_string() + &item.to_string());
+        }
+    }
+    value
+}
+
+/// Equal, but for rounding in sample values: summation has been compensated differently
+/// over the years. Floats are strings in JSON; `tolerance` is relative.
+pub fn alike(theirs: &Value, ours: &Value, tolerance: f64) -> bool {
+    match (theirs, ours) {
+        (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| alike(a, b, tolerance))
+        }
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len()
+                && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| alike(a, b, tolerance)))
+        }
+        (Value::String(a), Value::String(b)) if a != b => {
+            match (a.parse::<f64>(), b.parse::<f64>()) {
+                (Ok(a), Ok(b)) => (a - b).abs() <= tolerance * a.abs().max(b.abs()),
+                _ => false,
+            }
+        }
+        (a, b) => a == b,
+    }
 }

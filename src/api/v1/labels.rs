@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{OriginalUri, Path, State};
 use futures_util::future::try_join_all;
 use serde::Serialize;
 
@@ -27,9 +28,12 @@ pub(super) async fn names(State(state): State<Arc<ApiState>>, params: Params) ->
 /// Values of one label.
 pub(super) async fn values(
     State(state): State<Arc<ApiState>>,
-    Path(name): Path<String>,
+    OriginalUri(uri): OriginalUri,
+    name: Result<Path<String>, PathRejection>,
     params: Params,
 ) -> ApiResult {
+    // The one reason to reject a segment is that it is not UTF-8.
+    let Ok(Path(name)) = name else { return Err(invalid_bytes(uri.path())) };
     let name = match name.strip_prefix("U__") {
         Some(escaped) => unescape_name(escaped).unwrap_or(name),
         None => name,
@@ -41,6 +45,21 @@ pub(super) async fn values(
     let request = label_request(&params)?;
     let answer = state.source.label_values(&name, &request).await?;
     Ok(strings(answer, limit))
+}
+
+/// The error for a name, in `/label/<name>/values`, that is not UTF-8; as in Go, bytes that
+/// are no character are written in hexadecimal.
+fn invalid_bytes(path: &str) -> ApiError {
+    let segment = path.rsplit('/').nth(1).unwrap_or_default();
+    let bytes: Vec<u8> = percent_encoding::percent_decode_str(segment).collect();
+    let mut text = String::new();
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(quote(chunk.valid()).trim_matches('"'));
+        for byte in chunk.invalid() {
+            text.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    ApiError::bad_data(format!("invalid label name: \"{text}\""))
 }
 
 fn label_request(params: &Params) -> Result<LabelRequest, ApiError> {
@@ -64,6 +83,7 @@ struct SeriesList<'a>(Vec<LabelMap<'a>>);
 
 /// Label sets of series.
 pub(super) async fn series(State(state): State<Arc<ApiState>>, params: Params) -> ApiResult {
+    params.well_formed()?;
     if params.all("match[]").is_empty() {
         return Err(ApiError::bad_data("no match[] parameter provided"));
     }

@@ -7,13 +7,16 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 
-use super::super::params::read_body;
+use super::super::params::{BodyError, read_body};
 use super::super::response::text_response;
 use super::super::state::ApiState;
 use crate::remote_write::{self, WriteLimits};
 
 /// Largest request as sent; senders make them of a few hundred KiB.
 const BODY_BYTES_MAX: usize = 32 << 20;
+const MEDIA_TYPE: &str = "application/x-protobuf";
+const MESSAGE_V1: &str = "prometheus.WriteRequest";
+const MESSAGE_V2: &str = "io.prometheus.write.v2.Request";
 
 /// Stores the samples of a request: all of it, or nothing.
 pub(super) async fn write(State(state): State<Arc<ApiState>>, request: Request) -> Response {
@@ -28,7 +31,10 @@ pub(super) async fn write(State(state): State<Arc<ApiState>>, request: Request) 
     let body =
         match read_body(request.into_body(), BODY_BYTES_MAX, state.options.read_timeout).await {
             Ok(body) => body,
-            Err(error) => return text_response(StatusCode::BAD_REQUEST, &error.message),
+            Err(error @ BodyError::TooLarge(_)) => {
+                return text_response(StatusCode::PAYLOAD_TOO_LARGE, &error.to_string());
+            }
+            Err(error) => return text_response(StatusCode::BAD_REQUEST, &error.to_string()),
         };
     let sink = Arc::clone(&state.sink);
     let metrics = state.remote_write.clone();
@@ -55,28 +61,53 @@ pub(super) async fn write(State(state): State<Arc<ApiState>>, request: Request) 
     }
 }
 
-/// Why the headers announce something this receiver does not read. Absent headers mean
-/// version 1.0, as the first senders had none.
+/// Why the headers announce something this receiver does not read, in Prometheus' own
+/// words. Absent headers mean version 1.0, as the first senders had none.
 fn unsupported(headers: &HeaderMap) -> Option<String> {
-    let text = |name: header::HeaderName| headers.get(name).and_then(|v| v.to_str().ok());
-    if let Some(content) = text(header::CONTENT_TYPE) {
-        let mut parts = content.split(';').map(str::trim);
-        let media = parts.next().unwrap_or_default();
-        let proto = parts.find_map(|part| part.strip_prefix("proto="));
-        if media != "application/x-protobuf" {
-            return Some(format!("unsupported content type {media}: send application/x-protobuf"));
-        }
-        if let Some(proto) = proto.filter(|proto| *proto != "prometheus.WriteRequest") {
-            return Some(format!(
-                "unsupported remote write message {proto}: this receiver reads \
-                 prometheus.WriteRequest (remote write 1.0)"
-            ));
+    let text = |name: header::HeaderName| {
+        headers.get(name).map(|v| String::from_utf8_lossy(v.as_bytes())).filter(|v| !v.is_empty())
+    };
+    if let Some(why) = text(header::CONTENT_TYPE).and_then(|kind| unsupported_type(kind.trim())) {
+        return Some(why);
+    }
+    let encoding = text(header::CONTENT_ENCODING).filter(|encoding| encoding != "snappy")?;
+    Some(format!(
+        "{encoding} encoding (compression) is not accepted by this server; only snappy is acceptable"
+    ))
+}
+
+fn unsupported_type(content_type: &str) -> Option<String> {
+    let mut parts = content_type.split(';');
+    if parts.next() != Some(MEDIA_TYPE) {
+        return Some(format!(
+            "expected {MEDIA_TYPE} as the first (media) part, got {content_type} content-type"
+        ));
+    }
+    for part in parts {
+        let pair: Vec<&str> = part.split('=').collect();
+        match pair[..] {
+            // As there, `proto` after a space is another parameter.
+            ["proto", MESSAGE_V1] => return None,
+            ["proto", MESSAGE_V2] => {
+                return Some(format!(
+                    "{MESSAGE_V2} protobuf message is not accepted by this server; only accepts \
+                     {MESSAGE_V1}"
+                ));
+            }
+            ["proto", other] => {
+                return Some(format!(
+                    "got {content_type} content type; unknown type for remote write protobuf \
+                     message {other}, supported: {MESSAGE_V1}, {MESSAGE_V2}"
+                ));
+            }
+            [_, _] => {}
+            _ => {
+                return Some(format!(
+                    "as per https://www.rfc-editor.org/rfc/rfc9110#parameter expected parameters \
+                     to be key-values, got {part} in {content_type} content-type"
+                ));
+            }
         }
     }
-    match text(header::CONTENT_ENCODING) {
-        None | Some("snappy") => None,
-        Some(other) => Some(format!(
-            "{other} encoding (compression) is not accepted by this server; only snappy is acceptable"
-        )),
-    }
+    None
 }

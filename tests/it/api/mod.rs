@@ -1,5 +1,6 @@
 //! The HTTP API on a real socket, over a store in memory.
 
+mod bad_input;
 mod endpoints;
 mod lifecycle;
 mod programs;

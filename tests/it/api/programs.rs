@@ -1,37 +1,16 @@
 //! Real programs against the API: `promtool`, and Prometheus itself writing to it,
 //! federating from it, and answering the same questions over the same data.
 
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
 use watchfire::model::Clock;
 use watchfire::remote_write::{self, proto};
 use watchfire::telemetry::clock::{ManualClock, SystemClock};
 
 use super::{NOW_MS, TestServer, answer};
-use crate::support::{Program, available, free_address};
-
-/// A real Prometheus with this configuration, and where it listens. `None` without one.
-fn start_prometheus(dir: &Path, config: &str) -> Option<(Program, String)> {
-    let address = free_address();
-    let file = dir.join("prometheus.yml");
-    std::fs::write(&file, config.replace("SELF", &address.to_string())).unwrap();
-    let args = [
-        format!("--config.file={}", file.display()),
-        format!("--storage.tsdb.path={}", dir.join("data").display()),
-        format!("--web.listen-address={address}"),
-        "--web.enable-remote-write-receiver".to_owned(),
-    ];
-    let base = format!("http://{address}");
-    let mut program = Program::start("prometheus", &args)?;
-    // The helper blocks on a runtime of its own, which may not stand inside another.
-    let ready = format!("{base}/-/ready");
-    std::thread::scope(|scope| scope.spawn(|| program.wait_ready(&ready)).join()).unwrap();
-    Some((program, base))
-}
+use crate::support::{alike, available, ordered, start_prometheus};
 
 /// Asks until the answer satisfies; another program's progress can only be polled.
 async fn eventually(what: &str, url: &str, satisfied: impl Fn(&str) -> bool) {
@@ -308,38 +287,6 @@ const QUESTIONS: &[&str] = &[
     "targets/metadata?metric=none",
 ];
 
-/// Makes order irrelevant where Prometheus promises none.
-fn ordered(text: &str) -> Value {
-    let mut value: Value =
-        serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in answer {text}"));
-    for path in ["/data/result", "/data"] {
-        if let Some(Value::Array(items)) = value.pointer_mut(path) {
-            items.sort_by_key(|item| item["metric"].to_string() + &item.to_string());
-        }
-    }
-    value
-}
-
-/// Equal, but for rounding in sample values: summation has been compensated differently
-/// over the years.
-fn alike(theirs: &Value, ours: &Value) -> bool {
-    match (theirs, ours) {
-        (Value::Array(a), Value::Array(b)) => {
-            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| alike(a, b))
-        }
-        (Value::Object(a), Value::Object(b)) => {
-            a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| alike(a, b)))
-        }
-        (Value::String(a), Value::String(b)) if a != b => {
-            match (a.parse::<f64>(), b.parse::<f64>()) {
-                (Ok(a), Ok(b)) => (a - b).abs() <= 1e-12 * a.abs().max(b.abs()),
-                _ => false,
-            }
-        }
-        (a, b) => a == b,
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_real_prometheus_gives_the_same_answers() {
     struct Empty;
@@ -373,7 +320,8 @@ async fn a_real_prometheus_gives_the_same_answers() {
         let theirs = answer(client.get(format!("{real}/api/v1/{url}"))).await;
         let ours = answer(client.get(format!("{}/api/v1/{url}", server.base))).await;
         let same = theirs.status == ours.status
-            && (theirs.body == ours.body || alike(&ordered(&theirs.body), &ordered(&ours.body)));
+            && (theirs.body == ours.body
+                || alike(&ordered(&theirs.body), &ordered(&ours.body), 1e-12));
         if !same {
             different.push(format!(
                 "{question}\n  theirs {} {}\n  ours   {} {}",

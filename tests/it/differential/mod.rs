@@ -1,0 +1,240 @@
+//! Generated questions to a real Prometheus and to this server over the same data: same
+//! answer, or same refusal. The seed is fixed; every failure names the seed and the
+//! expressions, which the next run asks again.
+
+mod data;
+mod generate;
+mod invalid;
+mod rules;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+use watchfire::remote_write;
+use watchfire::telemetry::clock::ManualClock;
+
+use self::generate::Generator;
+use crate::api::{TestServer, answer};
+use crate::support::{Program, alike, ordered, start_prometheus};
+
+const SEED: u64 = 20_240_603;
+const EXPRESSIONS: usize = 700;
+const MUTATIONS: usize = 150;
+/// Sums in another order and other compensation move the last digits.
+const TOLERANCE: f64 = 1e-9;
+
+/// Both servers, holding the same samples.
+struct Pair {
+    _prometheus: Program,
+    _dir: tempfile::TempDir,
+    real: String,
+    ours: TestServer,
+    client: reqwest::Client,
+}
+
+impl Pair {
+    async fn start(seed: u64) -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let (prometheus, real) = start_prometheus(dir.path(), "global: {}\n")?;
+        let ours = TestServer::start_with(Arc::new(ManualClock::new(data::END_MS)), |state| {
+            state.options.enable_remote_write_receiver = true;
+        })
+        .await;
+        let client = reqwest::Client::new();
+        let body = remote_write::encode(&data::request(seed)).unwrap();
+        for base in [&real, &ours.base] {
+            let request = client
+                .post(format!("{base}/api/v1/write"))
+                .header("Content-Type", "application/x-protobuf")
+                .header("Content-Encoding", "snappy")
+                .header("X-Prometheus-Remote-Write-Version", "0.1.0")
+                .body(body.clone());
+            let got = answer(request).await;
+            assert_eq!(got.status, 204, "{base}: {}", got.body);
+        }
+        Some(Self { _prometheus: prometheus, _dir: dir, real, ours, client })
+    }
+
+    /// Both answers, without what only newer versions send.
+    async fn ask(&self, endpoint: &str, fields: &[(&str, &str)]) -> (Value, Value) {
+        let mut answers = Vec::new();
+        for base in [&self.real, &self.ours.base] {
+            let request = self.client.post(format!("{base}/api/v1/{endpoint}")).form(fields);
+            let mut value = ordered(&answer(request).await.body);
+            if let Some(object) = value.as_object_mut() {
+                object.remove("warnings");
+                object.remove("infos");
+            }
+            answers.push(value);
+        }
+        let ours = answers.pop().unwrap();
+        (answers.pop().unwrap(), ours)
+    }
+}
+
+/// Instant queries at two times, and two ranges. Half seconds: never where a sample is.
+const TIMES: &[(&str, &[(&str, &str)])] = &[
+    ("query", &[("time", "1699999990.5")]),
+    ("query", &[("time", "1699998123.5")]),
+    ("query_range", &[("start", "1699998200.5"), ("end", "1699999990.5"), ("step", "73")]),
+    ("query_range", &[("start", "1699999300.5"), ("end", "1699999900.5"), ("step", "20")]),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn generated_expressions_have_the_same_answers() {
+    let Some(pair) = Pair::start(SEED).await else { return };
+    let mut generator = Generator::new(SEED);
+    let mut different = Vec::new();
+    let (mut answered, mut refused, mut known) = (0, 0, BTreeMap::<&str, usize>::new());
+    for n in 0..EXPRESSIONS {
+        let expr = generator.expression();
+        // Every question costs two evaluations: each expression gets two of the four.
+        for (endpoint, times) in TIMES.iter().skip(n % 2).step_by(2) {
+            let fields = [&[("query", expr.as_str())], *times].concat();
+            let (theirs, ours) = pair.ask(endpoint, &fields).await;
+            let count = if theirs["status"] == "success" { &mut answered } else { &mut refused };
+            *count += 1;
+            if same(&theirs, &ours) {
+                continue;
+            }
+            match known_difference(&expr, &theirs, &ours) {
+                Some(reason) => *known.entry(reason).or_default() += 1,
+                None => different.push(format!(
+                    "{endpoint} {times:?}\n  {expr}\n{}",
+                    first_difference(&theirs, &ours)
+                )),
+            }
+        }
+    }
+    println!("{answered} answered, {refused} refused, known differences: {known:?}");
+    assert!(
+        different.is_empty(),
+        "seed {SEED}: {} differ:\n{}",
+        different.len(),
+        different.join("\n")
+    );
+    assert!(answered > 10 * refused && refused > 10, "{answered} answered, {refused} refused");
+    // An exception must stay one.
+    assert!(known.values().sum::<usize>() < answered / 50, "{known:?}");
+}
+
+fn same(theirs: &Value, ours: &Value) -> bool {
+    alike(theirs, ours, TOLERANCE)
+        || (theirs["errorType"] == ours["errorType"]
+            && theirs["error"].is_string()
+            && comparable(&theirs["error"]) == comparable(&ours["error"]))
+}
+
+/// The part of an error text that both versions agree on.
+fn comparable(error: &Value) -> String {
+    let text = error.as_str().unwrap_or_default();
+    // Range queries name the parameter too, since 3.0.
+    let text = text.strip_prefix("invalid parameter \"query\": ").unwrap_or(text);
+    // Which of several faulty groups is found first, and in which order its series are
+    // met, depends on the order of a hash map in 2.42.
+    match text.split_once(" for the match group ") {
+        Some((head, tail)) => {
+            let end = tail.split_once("]").map_or("", |(_, end)| end);
+            let side = if tail.contains(" on the left ") { "left" } else { "right" };
+            format!("{head} for the match group on the {side}: {end}")
+        }
+        None => text.to_owned(),
+    }
+}
+
+/// Why the two may differ, if it is a change between the versions.
+fn known_difference(expr: &str, theirs: &Value, ours: &Value) -> Option<&'static str> {
+    if theirs["status"] != ours["status"] {
+        return None;
+    }
+    let has = |word: &str| expr.contains(word);
+    let chooses = has("topk") || has("bottomk");
+    if has("atan2") {
+        return Some("atan2 kept the metric name in 2.42");
+    }
+    if has("stddev") || has("stdvar") {
+        return Some("the deviation of one infinite value is NaN since 3.0, was 0");
+    }
+    if chooses && values(theirs) == values(ours) {
+        return Some("which of equal values is chosen depends on a hash map in 2.42");
+    }
+    if chooses && has("scalar(single)") && has("@") {
+        return Some("2.42 takes the parameter of the first step where the input has @");
+    }
+    // Since 3.0 a range that starts far before the first sample is cut to half an interval
+    // before it is cut to where a counter would be zero. Counters here start far from it.
+    let near_zero = ["level", "flaky", "sometimes", "up", "odd", "single", "epoch", "limit"];
+    if (has("rate(") || has("increase(")) && near_zero.iter().any(|metric| has(metric)) {
+        return Some("extrapolation of counters near zero changed in 3.0");
+    }
+    None
+}
+
+/// Every time with a value, whatever the series.
+fn values(answer: &Value) -> Vec<String> {
+    let mut values = Vec::new();
+    for series in answer["data"]["result"].as_array().into_iter().flatten() {
+        values.extend(series["values"].as_array().into_iter().flatten().map(Value::to_string));
+        values.extend(series.get("value").map(Value::to_string));
+    }
+    values.sort();
+    values
+}
+
+/// The first series or field that differs; whole answers are too long to read.
+fn first_difference(theirs: &Value, ours: &Value) -> String {
+    let list = |value: &Value| value["data"]["result"].as_array().cloned().unwrap_or_default();
+    let (a, b) = (list(theirs), list(ours));
+    let cut = |value: &Value| value.to_string().chars().take(400).collect::<String>();
+    if a.is_empty() || b.is_empty() {
+        return format!("  theirs {}\n  ours   {}", cut(theirs), cut(ours));
+    }
+    let count = format!("  {} against {} series", a.len(), b.len());
+    let pair = a.iter().zip(&b).find(|(a, b)| !same(a, b));
+    let Some((a, b)) = pair else { return count };
+    match (a["values"].as_array(), b["values"].as_array()) {
+        (Some(x), Some(y)) if a["metric"] == b["metric"] => {
+            let point = x.iter().zip(y).find(|(x, y)| !same(x, y));
+            let (x, y) = point.unwrap_or((&Value::Null, &Value::Null));
+            format!("{count}; {}: theirs {x}, ours {y}", a["metric"])
+        }
+        _ => format!("{count}\n  theirs {}\n  ours   {}", cut(a), cut(b)),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn generated_mistakes_are_refused_alike() {
+    let Some(pair) = Pair::start(SEED).await else { return };
+    let mut generator = Generator::new(SEED);
+    let mut different = Vec::new();
+    let (mut accepted, mut refused, mut same_text) = (0, 0, 0);
+    let mut texts = Vec::new();
+    for n in 0..Generator::pattern_count() + MUTATIONS {
+        let expr = generator.invalid(n);
+        let fields = [("query", expr.as_str()), ("time", "1699999990.5")];
+        let (theirs, ours) = pair.ask("query", &fields).await;
+        let verdict = |v: &Value| (v["status"].clone(), v["errorType"].clone());
+        if theirs["status"] == "success" {
+            accepted += 1;
+        } else {
+            refused += 1;
+        }
+        if verdict(&theirs) != verdict(&ours) {
+            different.push(format!("{expr}\n  theirs {theirs}\n  ours   {ours}"));
+        } else if theirs["error"] == ours["error"] {
+            same_text += 1;
+        } else {
+            texts.push(format!("{expr}\n  theirs {}\n  ours   {}", theirs["error"], ours["error"]));
+        }
+    }
+    println!("{accepted} accepted, {refused} refused, {same_text} with the same text");
+    println!("other texts:\n{}", texts.join("\n"));
+    assert!(
+        different.is_empty(),
+        "seed {SEED}: {} differ:\n{}",
+        different.len(),
+        different.join("\n")
+    );
+    assert!(refused >= 100, "only {refused} refused");
+}
