@@ -56,7 +56,9 @@ fn main() {
         }
     }
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    println!("\n| evaluate | series | steps | 1 thread, ms | ns per sample read | ns per sample | {threads} threads, ms |");
+    println!(
+        "\n| evaluate | series | steps | 1 thread, ms | ns per sample read | ns per sample | {threads} threads, ms |"
+    );
     println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: |");
     let runtime = Runtime::new().expect("a runtime");
     for series in [1_000, 10_000] {
@@ -118,8 +120,7 @@ fn evaluate(
     for (time, parallel) in times.iter_mut().zip([false, true]) {
         let engine = Engine::new(EngineOptions { parallel, ..EngineOptions::default() });
         let query = engine.prepare(expr).expect("a valid expression");
-        let run =
-            || runtime.block_on(query.range(source, grid, &options)).expect("a result");
+        let run = || runtime.block_on(query.range(source, grid, &options)).expect("a result");
         let stats = run().stats;
         (read, seen) = (stats.samples_read.max(1), stats.total_queryable_samples.max(1));
         *time = median(run);

@@ -298,10 +298,8 @@ fn selector_text() -> impl Strategy<Value = String> {
         Just("sum".to_owned()),
         Just("on_x:y".to_owned()),
         "[a-z]{1,4}_x",
-        prop::sample::select(
-            &["by", "offset", "start", "fill", "anchored", "without", "info"][..]
-        )
-        .prop_map(str::to_owned),
+        prop::sample::select(&["by", "offset", "start", "fill", "anchored", "without", "info"][..])
+            .prop_map(str::to_owned),
     ];
     let braces = prop::collection::vec(matcher, 0..3).prop_map(|m| format!("{{{}}}", m.join(",")));
     let modifiers = prop_oneof![
