@@ -1,6 +1,8 @@
 //! Plans evaluated with and without what makes them cheaper: the results are the same.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+
+use proptest::prelude::*;
 
 use super::{Cx, ExecOptions, Interrupt, range};
 use crate::model::{Labels, StepGrid, Value};
@@ -104,6 +106,73 @@ fn passes_and_threads_change_nothing() {
         }
     }
 }
+
+/// Expressions that give the passes work: constants, `@`, equal parts, subqueries.
+fn expressions() -> impl Strategy<Value = String> {
+    let scalar = prop::sample::select(
+        &["2", "(1 + 2 * 3)", "-1", "time()", "scalar(a_total{instance='i3'} @ 900)", "pi()"][..],
+    );
+    let modifiers = prop::sample::select(
+        &["", " @ 1200", " @ end()", " @ start() offset 1m", " offset -2m", " offset 45s"][..],
+    );
+    let name = prop::sample::select(
+        &["a_total", "b_total{zone='z1'}", "{instance=~'i[0-4]'}", "b_total{instance='i2'}"][..],
+    );
+    let functions = prop::sample::select(
+        &["rate", "max_over_time", "changes", "last_over_time", "deriv", "absent_over_time"][..],
+    );
+    let leaf = prop_oneof![
+        (name.clone(), modifiers.clone()).prop_map(|(name, m)| format!("{name}{m}")),
+        (functions.clone(), name, modifiers.clone())
+            .prop_map(|(f, name, m)| format!("{f}({name}[4m]{m})")),
+        scalar.clone().prop_map(|s| format!("vector({s})")),
+    ];
+    leaf.prop_recursive(4, 24, 2, move |inner| {
+        let op = || prop::sample::select(&["+", "/", ">", "== bool", "^"][..]);
+        let set = prop::sample::select(&["and on (zone)", "or", "unless ignoring (zone)"][..]);
+        let map = prop::sample::select(
+            &["abs", "-", "sort", "absent", "timestamp", "ceil", "sum by (zone)", "group", "avg"][..],
+        );
+        prop_oneof![
+            (map, inner.clone()).prop_map(|(f, a)| format!("{f}({a})")),
+            (inner.clone(), op(), scalar.clone()).prop_map(|(a, op, s)| format!("({a}) {op} {s}")),
+            (scalar.clone(), op(), inner.clone()).prop_map(|(s, op, a)| format!("{s} {op} ({a})")),
+            (inner.clone(), op(), inner.clone())
+                .prop_map(|(a, op, b)| format!("({a}) {op} on (instance, zone) ({b})")),
+            (inner.clone(), set, inner.clone()).prop_map(|(a, op, b)| format!("({a}) {op} ({b})")),
+            // Equal parts are evaluated once.
+            (inner.clone(), op()).prop_map(|(a, op)| format!("sum({a}) {op} sum({a})")),
+            (functions.clone(), inner.clone(), modifiers.clone())
+                .prop_map(|(f, a, m)| format!("{f}(({a})[5m:90s]{m})")),
+            inner.clone().prop_map(|a| format!("topk(2, {a})")),
+            inner.prop_map(|a| format!("label_replace({a}, 'x', '$1', 'instance', 'i(.*)')")),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn passes_and_threads_change_no_generated_expression(
+        text in expressions(),
+        delayed_name_removal in any::<bool>(),
+        instant in any::<bool>(),
+    ) {
+        let Ok(expr) = parser::parse(&text, &ParserOptions::all()) else { return Ok(()) };
+        let storage = GENERATED.get_or_init(storage);
+        let grid = StepGrid::range(600_000, 1_500_000, 75_000).unwrap();
+        let grid = if instant { StepGrid::instant(1_230_000) } else { grid };
+        let options = PlanOptions { delayed_name_removal };
+        let plan = Plan::new(&expr, options);
+        let show = |plan: &Plan, parallel| format!("{:?}", evaluate(plan, storage, grid, parallel));
+        let got = show(&plan, true);
+        prop_assert_eq!(&got, &show(&Plan::unoptimized(&expr, options), true), "passes: {}", text);
+        prop_assert_eq!(&got, &show(&plan, false), "threads: {}", text);
+    }
+}
+
+static GENERATED: OnceLock<MemoryStorage> = OnceLock::new();
 
 #[test]
 fn a_name_that_is_to_go_goes_after_a_comparison_too() {

@@ -287,8 +287,20 @@ fn duration_text() -> impl Strategy<Value = String> {
 }
 
 fn selector_text() -> impl Strategy<Value = String> {
-    let matcher = ("[a-z_]{1,3}", "=|!=", quoted()).prop_map(|(l, op, v)| format!("{l}{op}{v}"));
-    let name = prop_oneof![Just("sum".to_owned()), Just("on_x:y".to_owned()), "[a-z]{1,4}_x"];
+    let matcher = prop_oneof![
+        ("[a-z_]{1,3}", "=|!=", quoted()).prop_map(|(l, op, v)| format!("{l}{op}{v}")),
+        (quoted(), quoted()).prop_map(|(l, v)| format!("{l}={v}")),
+        ("[a-z_]{1,3}", "=~|!~", "[a-z|.]{0,3}x[*+?]?")
+            .prop_map(|(l, op, v)| format!("{l}{op}'{v}'")),
+        ("[a-z]{1,2}", "[a-z ]{0,3}").prop_map(|(l, v)| format!("{l} != `{v}`")),
+    ];
+    let name = prop_oneof![
+        Just("sum".to_owned()),
+        Just("on_x:y".to_owned()),
+        "[a-z]{1,4}_x",
+        prop::sample::select(&["by", "offset", "start", "fill", "anchored", "without", "info"][..])
+            .prop_map(str::to_owned),
+    ];
     let braces = prop::collection::vec(matcher, 0..3).prop_map(|m| format!("{{{}}}", m.join(",")));
     let modifiers = prop_oneof![
         Just(String::new()),
@@ -296,9 +308,45 @@ fn selector_text() -> impl Strategy<Value = String> {
         (-1_000_000i64..1_000_000).prop_map(|ms| format!(" @ {}", ms as f64 / 1000.0)),
         duration_text().prop_map(|d| format!(" offset ({d})")),
         (1..500u32).prop_map(|m| format!(" smoothed offset -{m}m")),
+        Just(" anchored @ end()".to_owned()),
     ];
     (name, braces, modifiers)
         .prop_map(|(name, braces, modifiers)| format!("{name}{braces}{modifiers}"))
+}
+
+/// A call of any function that gives a vector, with arguments of its types.
+fn call_text(vector: impl Strategy<Value = String> + Clone) -> impl Strategy<Value = String> {
+    use watchfire::model::value::ValueType;
+    let calls: Vec<_> = watchfire::functions::all()
+        // The second argument of info() is not any vector.
+        .filter(|spec| spec.returns == ValueType::InstantVector && spec.name != "info")
+        .map(|spec| (spec.name, spec.args))
+        .collect();
+    let args = (vector, duration_text(), duration_text(), number_text(), quoted());
+    (prop::sample::select(calls), args).prop_map(|((name, types), (v, d, step, n, s))| {
+        let arg = |kind: &ValueType| match kind {
+            ValueType::InstantVector => v.clone(),
+            ValueType::RangeVector => format!("({v})[{d}:{step}]"),
+            ValueType::Scalar => n.clone(),
+            ValueType::String => s.clone(),
+        };
+        format!("{name}({})", types.iter().map(arg).collect::<Vec<_>>().join(", "))
+    })
+}
+
+/// An aggregation by any aggregator.
+fn aggregation_text(
+    vector: impl Strategy<Value = String> + Clone,
+) -> impl Strategy<Value = String> {
+    use watchfire::model::value::ValueType;
+    let all: Vec<_> = watchfire::aggregations::all().map(|spec| (spec.name, spec.param)).collect();
+    let grouping = prop::sample::select(&["", "by ()", "by (a, on)", "without (\"b c\")"][..]);
+    let args = (vector, number_text(), quoted(), grouping);
+    (prop::sample::select(all), args).prop_map(|((name, param), (v, n, s, grouping))| match param {
+        None => format!("{name} {grouping} ({v})"),
+        Some(ValueType::String) => format!("{name} {grouping} ({s}, {v})"),
+        Some(_) => format!("{name}({n}, {v}) {grouping}"),
+    })
 }
 
 /// Expressions that are vectors, so that any may stand in any other.
@@ -312,6 +360,15 @@ fn vector_text() -> impl Strategy<Value = String> {
             (inner.clone(), inner.clone()).prop_map(|(a, b)| {
                 format!("({a}) / on (a, \"b.c\") group_left (d) fill_right (-1) ({b})")
             }),
+            (inner.clone(), inner.clone()).prop_map(|(a, b)| {
+                format!("({a}) >= bool ignoring () group_right () fill (Inf) # why\n ({b})")
+            }),
+            (inner.clone(), inner.clone())
+                .prop_map(|(a, b)| format!("({a}) - on () fill_left (0x1F) ({b})")),
+            (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("({a}) unless on (by) ({b})")),
+            call_text(inner.clone()),
+            aggregation_text(inner.clone()),
+            inner.clone().prop_map(|a| format!("scalar({a}) + ({a})")),
             inner.clone().prop_map(|a| format!("({a})")),
             inner.clone().prop_map(|a| format!("-{a}")),
             inner.clone().prop_map(|a| format!("sum by (a, \"b c\") ({a})")),

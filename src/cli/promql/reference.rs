@@ -46,10 +46,10 @@ fn function_signature(spec: &FunctionSpec) -> String {
         let name = arg.documented();
         args.push(if i < required { name.to_owned() } else { format!("[{name}]") });
     }
-    if let Arity::Variadic { max, .. } = spec.arity {
-        if max.is_none_or(|max| max > spec.args.len()) {
-            args.push("...".to_owned());
-        }
+    if let Arity::Variadic { max, .. } = spec.arity
+        && max.is_none_or(|max| max > spec.args.len())
+    {
+        args.push("...".to_owned());
     }
     format!("{}({}) -> {}", spec.name, args.join(", "), spec.returns.documented())
 }
