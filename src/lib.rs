@@ -21,3 +21,4 @@ pub mod scrape;
 pub mod storage;
 pub mod telemetry;
 pub mod vector;
+mod yaml;

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("telemetry", &["model"]),
+    ("yaml", &["model"]),
     ("vector", &["model"]),
     ("relabel", &["model"]),
     ("http", &["model"]),
@@ -28,8 +29,11 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("discovery", &["model", "relabel", "http"]),
     ("scrape", &["model", "relabel", "http", "storage", "discovery"]),
     ("notifier", &["model", "relabel", "http", "discovery"]),
-    ("rules", &["model", "vector", "functions", "parser", "query", "storage", "notifier"]),
-    ("config", &["model", "parser", "relabel", "http", "discovery", "scrape", "notifier", "rules"]),
+    ("rules", &["model", "yaml", "vector", "functions", "parser", "query", "storage", "notifier"]),
+    (
+        "config",
+        &["model", "yaml", "parser", "relabel", "http", "discovery", "scrape", "notifier", "rules"],
+    ),
     (
         "api",
         &[
@@ -69,6 +73,7 @@ const WALLS: &[(&str, &[&str])] = &[
             "promqltest/",
         ],
     ),
+    ("saphyr_parser", &["yaml/"]),
     ("serde_json", &["api/", "storage/remote/", "notifier/", "cli/"]),
     ("SystemTime", &["cli/", "telemetry/"]),
     ("Instant::now", &["cli/", "telemetry/"]),

@@ -12,7 +12,7 @@ use super::error::ApiError;
 use super::json::to_json;
 use super::query_json::QueryBody;
 use crate::model::Labels;
-use crate::model::annotation::{RENDERED_MAX, Severity};
+use crate::model::annotation::{Severity, capped};
 
 /// A successful answer.
 pub(crate) struct Success {
@@ -45,19 +45,6 @@ impl Success {
         self.infos = capped(infos, Severity::Info);
         self
     }
-}
-
-fn capped(mut texts: Vec<String>, severity: Severity) -> Vec<String> {
-    if texts.len() > RENDERED_MAX {
-        let more = texts.len() - RENDERED_MAX;
-        let word = match severity {
-            Severity::Warning => "warning",
-            Severity::Info => "info",
-        };
-        texts.truncate(RENDERED_MAX);
-        texts.push(format!("{more} more {word} annotations omitted"));
-    }
-    texts
 }
 
 const HEAD: &str = r#"{"status":"success","data":"#;

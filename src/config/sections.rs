@@ -60,8 +60,8 @@ pub(super) fn read(text: &str, lookup: Lookup) -> Result<Loaded, Vec<YamlError>>
         notes.warn(format!("line {line}: a second YAML document starts here and is not read"));
     }
     for (key, _) in root.entries("the configuration").map_err(|e| vec![e])? {
-        if !SECTIONS.contains(&key.text.as_str()) {
-            notes.problems.push(YamlError::at(key.line, unknown_field(&key.text, SECTIONS)));
+        if !SECTIONS.contains(&key.name()) {
+            notes.problems.push(YamlError::at(key.line(), unknown_field(key.name(), SECTIONS)));
         }
     }
     let config = sections(&root, lookup, &mut notes);
@@ -73,7 +73,7 @@ pub(super) fn read(text: &str, lookup: Lookup) -> Result<Loaded, Vec<YamlError>>
 }
 
 fn sections(root: &Node, lookup: Lookup, notes: &mut Notes) -> Config {
-    let global = global(root.get("global"), lookup, notes);
+    let global = global(root.get("global").map(AsRef::as_ref), lookup, notes);
     let scheme = global.name_validation;
     let defaults = global.scrape_defaults();
     let scrape_configs = match root.get("scrape_configs") {
@@ -110,7 +110,7 @@ fn global(node: Option<&Node>, lookup: Lookup, notes: &mut Notes) -> GlobalConfi
     let mut global =
         node.and_then(|node| notes.keep(from_node::<GlobalConfig>(node))).unwrap_or_default();
     if let Err(text) = global.normalize() {
-        notes.problems.push(YamlError::at(node.map_or(0, |n| n.line), text));
+        notes.problems.push(YamlError::at(node.map_or(0, |n| n.line()), text));
     }
     let mut missing = Vec::new();
     let mut labels = LabelsBuilder::default();
@@ -136,7 +136,7 @@ fn patterns(root: &Node, section: &str, what: &str, notes: &mut Notes) -> Vec<St
         // A star may stand in the last part of the path only.
         if pattern.find('*').is_some_and(|at| pattern[at..].contains('/')) {
             let text = format!("invalid {what} {}", quote(pattern));
-            notes.problems.push(YamlError::at(node.line, text));
+            notes.problems.push(YamlError::at(node.line(), text));
         }
     }
     patterns
@@ -189,7 +189,7 @@ fn unserved_sections(
 }
 
 fn scrape_configs(node: &Node, defaults: &ScrapeDefaults, notes: &mut Notes) -> Vec<ScrapeConfig> {
-    let Some(items) = notes.keep(node.items("scrape_configs").map(<[Node]>::to_vec)) else {
+    let Some(items) = notes.keep(node.items("scrape_configs").map(<[_]>::to_vec)) else {
         return Vec::new();
     };
     let mut configs: Vec<ScrapeConfig> = Vec::new();
@@ -199,7 +199,7 @@ fn scrape_configs(node: &Node, defaults: &ScrapeDefaults, notes: &mut Notes) -> 
         if configs.iter().any(|c| c.job_name == config.job_name) {
             let job = quote(&config.job_name);
             let text = format!("found multiple scrape configs with job name {job}");
-            notes.problems.push(YamlError::at(item.line, text));
+            notes.problems.push(YamlError::at(item.line(), text));
         }
         configs.push(config);
     }
@@ -211,7 +211,7 @@ fn scrape_config(
     defaults: &ScrapeDefaults,
     notes: &mut Notes,
 ) -> Result<ScrapeConfig, YamlError> {
-    let failed = |text: String| YamlError::at(node.line, text);
+    let failed = |text: String| YamlError::at(node.line(), text);
     if node.is_null() {
         return Err(failed("empty or null scrape config section".into()));
     }
@@ -274,14 +274,14 @@ fn warn_scrape(config: &ScrapeConfig, own: &Node, notes: &mut Notes) {
 
 fn client(node: &Node) -> Result<ClientConfig, YamlError> {
     let mut config: ClientConfig = from_node(node)?;
-    config.normalize().map_err(|e| YamlError::at(node.line, e.to_string()))?;
+    config.normalize().map_err(|e| YamlError::at(node.line(), e.to_string()))?;
     Ok(config)
 }
 
 fn no_nulls(node: &Node, list: &str, text: &str) -> Result<(), YamlError> {
     let Some(items) = node.get(list) else { return Ok(()) };
     match items.items(list)?.iter().find(|item| item.is_null()) {
-        Some(item) => Err(YamlError::at(item.line, text)),
+        Some(item) => Err(YamlError::at(item.line(), text)),
         None => Ok(()),
     }
 }
@@ -291,12 +291,12 @@ fn check_addresses(groups: &[StaticConfig], node: &Node) -> Result<(), YamlError
     for address in groups.iter().flat_map(|group| &group.targets) {
         if address.contains('/') {
             let text = format!("{} is not a valid hostname", quote(address));
-            return Err(YamlError::at(node.line, text));
+            return Err(YamlError::at(node.line(), text));
         }
     }
     for name in groups.iter().flat_map(|group| group.labels.keys()) {
         if name.is_empty() {
-            return Err(YamlError::at(node.line, "\"\" is not a valid label name"));
+            return Err(YamlError::at(node.line(), "\"\" is not a valid label name"));
         }
     }
     Ok(())
@@ -305,13 +305,13 @@ fn check_addresses(groups: &[StaticConfig], node: &Node) -> Result<(), YamlError
 fn other_discovery(node: &Node) -> Result<BTreeMap<String, serde_yaml::Value>, YamlError> {
     let mut kinds = BTreeMap::new();
     for (key, value) in node.entries("service discovery")? {
-        for item in value.items(&key.text)? {
+        for item in value.items(key.name())? {
             if item.is_null() {
-                let text = format!("empty or null section in {}", key.text);
-                return Err(YamlError::at(item.line, text));
+                let text = format!("empty or null section in {}", key.name());
+                return Err(YamlError::at(item.line(), text));
             }
         }
-        kinds.insert(key.text.clone(), unserved::masked(value)?);
+        kinds.insert(key.name().to_owned(), unserved::masked(value)?);
     }
     Ok(kinds)
 }
@@ -322,18 +322,18 @@ fn alerting(node: &Node, scheme: NameScheme, notes: &mut Notes) -> AlertingConfi
         return alerting;
     };
     for (key, value) in &entries {
-        match key.text.as_str() {
+        match key.name() {
             "alert_relabel_configs" => {
-                notes.keep(no_nulls(node, &key.text, "empty or null alert relabeling rule"));
+                notes.keep(no_nulls(node, key.name(), "empty or null alert relabeling rule"));
                 let rules = notes.keep(from_node::<Vec<RelabelConfig>>(value));
                 alerting.alert_relabel_configs = rules.unwrap_or_default();
                 for rule in &alerting.alert_relabel_configs {
                     let checked = rule.validate(scheme);
-                    notes.keep(checked.map_err(|e| YamlError::at(value.line, e.to_string())));
+                    notes.keep(checked.map_err(|e| YamlError::at(value.line(), e.to_string())));
                 }
             }
             "alertmanagers" => {
-                let items = notes.keep(value.items("alertmanagers").map(<[Node]>::to_vec));
+                let items = notes.keep(value.items("alertmanagers").map(<[_]>::to_vec));
                 for item in items.unwrap_or_default() {
                     let read = alertmanager(&item, scheme, notes);
                     alerting.alertmanagers.extend(notes.keep(read));
@@ -341,7 +341,7 @@ fn alerting(node: &Node, scheme: NameScheme, notes: &mut Notes) -> AlertingConfi
             }
             other => {
                 let text = unknown_field(other, &["alert_relabel_configs", "alertmanagers"]);
-                notes.problems.push(YamlError::at(key.line, text));
+                notes.problems.push(YamlError::at(key.line(), text));
             }
         }
     }
@@ -362,12 +362,12 @@ fn alertmanager(
     no_nulls(&own, STATIC, "empty or null section in static_configs")?;
     let mut config: AlertmanagerConfig = from_node(&own)?;
     config.http = client(&http)?;
-    config.sigv4 = sigv4.get("sigv4").map(unserved::masked).transpose()?;
+    config.sigv4 = sigv4.get("sigv4").map(|node| unserved::masked(node)).transpose()?;
     if config.relabel_configs.is_empty() {
         check_addresses(&config.static_configs, node)?;
     }
     config.other_discovery = other_discovery(&discovery)?;
-    config.validate(scheme).map_err(|e| YamlError::at(node.line, e.to_string()))?;
+    config.validate(scheme).map_err(|e| YamlError::at(node.line(), e.to_string()))?;
     for kind in config.other_discovery.keys() {
         notes.warn(format!("alerting: {kind} is not served yet: no alerts are sent there"));
     }
@@ -421,11 +421,11 @@ fn included(text: &str, defaults: &ScrapeDefaults, notes: &mut Notes) -> Vec<Scr
     let mut configs = Vec::new();
     let entries = document.root.entries("the file").map(<[_]>::to_vec);
     for (key, value) in notes.keep(entries).unwrap_or_default() {
-        if key.text == "scrape_configs" {
+        if key.name() == "scrape_configs" {
             configs = scrape_configs(&value, defaults, notes);
         } else {
-            let text = unknown_field(&key.text, &["scrape_configs"]);
-            notes.problems.push(YamlError::at(key.line, text));
+            let text = unknown_field(key.name(), &["scrape_configs"]);
+            notes.problems.push(YamlError::at(key.line(), text));
         }
     }
     configs

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 
 use super::decode::{from_node, unknown_field};
-use super::yaml::{Kind, Node, YamlError};
+use super::yaml::{Content, Node, YamlError};
 use crate::http::{ClientConfig, config as http};
 use crate::relabel::{NameScheme, RelabelConfig};
 
@@ -69,25 +69,26 @@ pub(super) fn check_remote(node: &Node, word: &str, scheme: NameScheme) -> Resul
     for item in node.items(&format!("remote_{word}"))? {
         if item.is_null() {
             let text = format!("empty or null remote {word} config section");
-            return Err(YamlError::at(item.line, text));
+            return Err(YamlError::at(item.line(), text));
         }
         let (client, own) = item.split(|key| http::FIELDS.contains(&key));
         check_keys(&own, known)?;
         let mut client: ClientConfig = from_node(&client)?;
-        client.normalize().map_err(|e| YamlError::at(item.line, e.to_string()))?;
-        if own.get("url").is_none_or(Node::is_null) {
-            return Err(YamlError::at(item.line, format!("url for remote_{word} is empty")));
+        client.normalize().map_err(|e| YamlError::at(item.line(), e.to_string()))?;
+        if own.get("url").is_none_or(|node| node.is_null()) {
+            return Err(YamlError::at(item.line(), format!("url for remote_{word} is empty")));
         }
         if let Some(rules) = own.get("write_relabel_configs") {
             for rule in from_node::<Vec<RelabelConfig>>(rules)? {
                 let checked = rule.validate(scheme);
-                checked.map_err(|e| YamlError::at(rules.line, e.to_string()))?;
+                checked.map_err(|e| YamlError::at(rules.line(), e.to_string()))?;
             }
         }
-        let name: String = own.get("name").map(from_node).transpose()?.unwrap_or_default();
+        let name: String =
+            own.get("name").map(|node| from_node(node)).transpose()?.unwrap_or_default();
         if !name.is_empty() && !names.insert(name.clone()) {
             let text = format!("found multiple remote {word} configs with job name {name:?}");
-            return Err(YamlError::at(item.line, text));
+            return Err(YamlError::at(item.line(), text));
         }
     }
     Ok(())
@@ -96,8 +97,8 @@ pub(super) fn check_remote(node: &Node, word: &str, scheme: NameScheme) -> Resul
 /// Checks the `tracing` section.
 pub(super) fn check_tracing(node: &Node) -> Result<(), YamlError> {
     check_keys(node, TRACING)?;
-    if node.get("endpoint").is_none_or(Node::is_null) {
-        return Err(YamlError::at(node.line, "tracing endpoint must be set"));
+    if node.get("endpoint").is_none_or(|node| node.is_null()) {
+        return Err(YamlError::at(node.line(), "tracing endpoint must be set"));
     }
     Ok(())
 }
@@ -109,8 +110,8 @@ pub(super) fn check_otlp(node: &Node) -> Result<(), YamlError> {
 
 fn check_keys(node: &Node, known: &[&str]) -> Result<(), YamlError> {
     for (key, _) in node.entries("this section")? {
-        if !known.contains(&key.text.as_str()) {
-            return Err(YamlError::at(key.line, unknown_field(&key.text, known)));
+        if !known.contains(&key.name()) {
+            return Err(YamlError::at(key.line(), unknown_field(key.name(), known)));
         }
     }
     Ok(())
@@ -141,21 +142,21 @@ pub(super) fn masked(node: &Node) -> Result<serde_yaml::Value, YamlError> {
 }
 
 fn masked_at(node: &Node, secret: bool) -> Result<serde_yaml::Value, YamlError> {
-    match &*node.kind {
-        Kind::Scalar { .. } if secret && !node.is_null() => {
+    match &node.content {
+        Content::Scalar { .. } if secret && !node.is_null() => {
             Ok(serde_yaml::Value::String("<secret>".into()))
         }
-        Kind::Scalar { .. } => serde_yaml::Value::deserialize(node),
-        Kind::Sequence(items) => items
+        Content::Scalar { .. } => serde_yaml::Value::deserialize(node),
+        Content::Sequence(items) => items
             .iter()
             .map(|item| masked_at(item, secret))
             .collect::<Result<Vec<_>, _>>()
             .map(serde_yaml::Value::Sequence),
-        Kind::Mapping(entries) => {
+        Content::Mapping(entries) => {
             let mut out = BTreeMap::new();
             for (key, value) in entries {
-                let secret = secret || SECRET_KEYS.contains(&key.text.as_str());
-                out.insert(key.text.clone(), masked_at(value, secret)?);
+                let secret = secret || SECRET_KEYS.contains(&key.name());
+                out.insert(key.name().to_owned(), masked_at(value, secret)?);
             }
             Ok(serde_yaml::Value::Mapping(
                 out.into_iter().map(|(k, v)| (serde_yaml::Value::String(k), v)).collect(),

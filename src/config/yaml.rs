@@ -1,19 +1,15 @@
-//! YAML as Go's reader takes it: a tree whose nodes know their line, so that every error
-//! can name it. Keys that stand twice are refused, `<<` merges, anchors are followed with
-//! a budget. How a tree becomes typed values is `decode`'s business.
+//! How a configuration's text becomes a tree whose mappings are final: the first document,
+//! with keys that stand twice refused and `<<` merged. How a tree becomes typed values is
+//! `decode`'s business.
 
-use std::collections::HashMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
-use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use thiserror::Error;
 
-/// Deepest nesting; a configuration needs about ten levels.
-const DEPTH_MAX: usize = 100;
-/// Most nodes a document may have once its aliases are followed.
-const NODES_MAX: usize = 1_000_000;
+pub(super) use crate::yaml::{Content, Entry, Node};
+use crate::yaml::{KeyProblem, NOT_MERGEABLE, Position, Style, SyntaxError, parse_first};
 
 /// What is wrong with a text, and where.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -30,109 +26,92 @@ impl YamlError {
     }
 }
 
-/// A value and the line it starts on.
-#[derive(Clone, Debug)]
-pub(crate) struct Node {
-    pub line: usize,
-    pub kind: Rc<Kind>,
-}
-
-#[derive(Debug)]
-pub(crate) enum Kind {
-    /// `plain` is false for quoted and block scalars, which are always text.
-    Scalar {
-        text: String,
-        plain: bool,
-    },
-    Sequence(Vec<Node>),
-    /// In file order, keys distinct, merges applied.
-    Mapping(Vec<(Key, Node)>),
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct Key {
-    pub text: String,
-    pub line: usize,
+impl From<SyntaxError> for YamlError {
+    fn from(e: SyntaxError) -> Self {
+        Self::at(e.at.line, e.message)
+    }
 }
 
 impl Node {
-    /// True for an absent value: nothing, `~` or `null`.
-    pub fn is_null(&self) -> bool {
-        match &*self.kind {
-            Kind::Scalar { text, plain: true } => {
-                matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL")
+    pub(super) fn line(&self) -> usize {
+        self.at.line
+    }
+
+    /// The text of a key; keys are scalars.
+    pub(super) fn name(&self) -> &str {
+        self.scalar().unwrap_or_default()
+    }
+
+    /// The text of a scalar that may be more than a text: plain and not tagged as one.
+    pub(super) fn plain(&self) -> Option<&str> {
+        match &self.content {
+            Content::Scalar { text, style: Style::Plain, tag }
+                if tag.as_deref() != Some("!!str") =>
+            {
+                Some(text)
             }
-            _ => false,
+            _ => None,
         }
     }
 
     /// The entries of a mapping; none for an absent value.
-    pub fn entries(&self, what: &str) -> Result<&[(Key, Node)], YamlError> {
-        match &*self.kind {
-            Kind::Mapping(entries) => Ok(entries),
+    pub(super) fn entries(&self, what: &str) -> Result<&[Entry], YamlError> {
+        match &self.content {
+            Content::Mapping(entries) => Ok(entries),
             _ if self.is_null() => Ok(&[]),
             _ => Err(self.expected(what, "a mapping")),
         }
     }
 
     /// The items of a sequence; none for an absent value.
-    pub fn items(&self, what: &str) -> Result<&[Node], YamlError> {
-        match &*self.kind {
-            Kind::Sequence(items) => Ok(items),
+    pub(super) fn items(&self, what: &str) -> Result<&[Arc<Node>], YamlError> {
+        match &self.content {
+            Content::Sequence(items) => Ok(items),
             _ if self.is_null() => Ok(&[]),
             _ => Err(self.expected(what, "a list")),
         }
     }
 
-    /// The value of a key of a mapping.
-    pub fn get(&self, name: &str) -> Option<&Node> {
-        match &*self.kind {
-            Kind::Mapping(entries) => entries.iter().find(|(k, _)| k.text == name).map(|(_, v)| v),
-            _ => None,
-        }
-    }
-
     /// Splits a mapping into the entries whose key satisfies `wanted` and the others.
-    pub fn split(&self, wanted: impl Fn(&str) -> bool) -> (Node, Node) {
-        let (mut yes, mut no) = (Vec::new(), Vec::new());
-        if let Kind::Mapping(entries) = &*self.kind {
-            for (key, value) in entries {
-                let side = if wanted(&key.text) { &mut yes } else { &mut no };
-                side.push((key.clone(), value.clone()));
-            }
-        }
-        let node = |entries| Node { line: self.line, kind: Rc::new(Kind::Mapping(entries)) };
+    pub(super) fn split(&self, wanted: impl Fn(&str) -> bool) -> (Node, Node) {
+        let entries = match &self.content {
+            Content::Mapping(entries) => entries.clone(),
+            _ => Vec::new(),
+        };
+        let (yes, no) = entries.into_iter().partition(|(key, _)| wanted(key.name()));
+        let node = |entries| Node::new(self.at, Content::Mapping(entries));
         (node(yes), node(no))
     }
 
     /// `field X must be a list, but is a mapping`.
-    pub fn expected(&self, what: &str, wanted: &str) -> YamlError {
-        let found = match &*self.kind {
-            Kind::Scalar { text, .. } => format!("the text {text:?}"),
-            Kind::Sequence(_) => "a list".into(),
-            Kind::Mapping(_) => "a mapping".into(),
+    pub(super) fn expected(&self, what: &str, wanted: &str) -> YamlError {
+        let found = match &self.content {
+            Content::Scalar { text, .. } => format!("the text {text:?}"),
+            Content::Sequence(_) => "a list".into(),
+            Content::Mapping(_) => "a mapping".into(),
         };
-        YamlError::at(self.line, format!("{what} must be {wanted}, but is {found}"))
+        YamlError::at(self.line(), format!("{what} must be {wanted}, but is {found}"))
     }
 }
 
 /// A document and where a second one begins, which Go ignores.
 #[derive(Debug)]
-pub(crate) struct Document {
-    pub root: Node,
+pub(super) struct Document {
+    pub root: Arc<Node>,
     pub second_line: Option<usize>,
 }
 
 /// Reads the first document; an empty text is a null.
-pub(crate) fn parse(text: &str) -> Result<Document, YamlError> {
+pub(super) fn parse(text: &str) -> Result<Document, YamlError> {
     check_syntax(text)?;
-    let mut reader =
-        Reader { events: Parser::new_from_str(text), anchors: HashMap::new(), nodes: 0 };
-    reader.document()
+    let (first, second) = parse_first(text)?;
+    let at = Position { line: 1, column: 1 };
+    let root = first.and_then(|d| d.root).unwrap_or_else(|| Arc::new(Node::null(at)));
+    Ok(Document { root: resolved(&root)?, second_line: second.map(|at| at.line) })
 }
 
-/// Lets the scanner that shares its ancestry with Go's judge the syntax (tabs, quoting):
-/// the one used for the tree takes a little more.
+/// Lets the scanner that shares its ancestry with Go's judge the syntax first, for the sake
+/// of its words.
 fn check_syntax(text: &str) -> Result<(), YamlError> {
     let Some(first) = serde_yaml::Deserializer::from_str(text).next() else { return Ok(()) };
     IgnoredAny::deserialize(first).map(|_| ()).map_err(|e| {
@@ -143,163 +122,37 @@ fn check_syntax(text: &str) -> Result<(), YamlError> {
     })
 }
 
-struct Reader<'a> {
-    events: Parser<'a, saphyr_parser::StrInput<'a>>,
-    anchors: HashMap<usize, (Node, usize)>,
-    nodes: usize,
+/// The tree with every mapping merged. Keys are checked everywhere, also where nothing is
+/// decoded. The reader has bounded depth and size, aliases followed.
+fn resolved(node: &Arc<Node>) -> Result<Arc<Node>, YamlError> {
+    let content = match &node.content {
+        Content::Scalar { .. } => return Ok(node.clone()),
+        Content::Sequence(items) => {
+            Content::Sequence(items.iter().map(resolved).collect::<Result<_, _>>()?)
+        }
+        Content::Mapping(_) => {
+            let mut problem = None;
+            let entries = node.merged(&mut |p| {
+                problem.get_or_insert_with(|| key_error(&p));
+            });
+            if let Some(problem) = problem {
+                return Err(problem);
+            }
+            let resolve = |(key, value): Entry| Ok((key, resolved(&value)?));
+            let entries = entries.unwrap_or_default().into_iter().map(resolve);
+            Content::Mapping(entries.collect::<Result<_, YamlError>>()?)
+        }
+    };
+    Ok(Arc::new(Node::new(node.at, content)))
 }
 
-impl<'a> Reader<'a> {
-    fn next(&mut self) -> Result<(Event<'a>, Span), YamlError> {
-        match self.events.next() {
-            Some(Ok(event)) => Ok(event),
-            Some(Err(e)) => Err(YamlError::at(e.marker().line(), e.info().to_owned())),
-            None => Err(YamlError::at(0, "the text ends too early")),
+fn key_error(problem: &KeyProblem<'_>) -> YamlError {
+    match problem {
+        KeyProblem::NotScalar(key) => YamlError::at(key.line(), "a key must be a plain text"),
+        KeyProblem::Repeated { key, name, first } => {
+            let line = first.line;
+            YamlError::at(key.line(), format!("key {name:?} already set in map on line {line}"))
         }
+        KeyProblem::NotMergeable(value) => YamlError::at(value.line(), NOT_MERGEABLE),
     }
-
-    fn document(&mut self) -> Result<Document, YamlError> {
-        loop {
-            let (event, span) = self.next()?;
-            match event {
-                Event::StreamEnd => {
-                    let root = scalar(span.start.line(), String::new(), true);
-                    return Ok(Document { root, second_line: None });
-                }
-                Event::DocumentStart(_) => break,
-                _ => {}
-            }
-        }
-        let (event, span) = self.next()?;
-        let root = self.node(event, span, 0)?;
-        loop {
-            let (event, span) = self.next()?;
-            match event {
-                Event::StreamEnd => return Ok(Document { root, second_line: None }),
-                Event::DocumentStart(_) => {
-                    return Ok(Document { root, second_line: Some(span.start.line()) });
-                }
-                _ => {}
-            }
-        }
-    }
-
-    fn count(&mut self, line: usize, nodes: usize) -> Result<(), YamlError> {
-        self.nodes += nodes;
-        if self.nodes > NODES_MAX {
-            let message = format!("more than {NODES_MAX} values once aliases are followed");
-            return Err(YamlError::at(line, message));
-        }
-        Ok(())
-    }
-
-    fn node(&mut self, event: Event<'a>, span: Span, depth: usize) -> Result<Node, YamlError> {
-        let line = span.start.line();
-        let before = self.nodes;
-        self.count(line, 1)?;
-        if depth > DEPTH_MAX {
-            return Err(YamlError::at(line, format!("nested deeper than {DEPTH_MAX} levels")));
-        }
-        let (node, anchor) = match event {
-            Event::Scalar(text, style, anchor, tag) => {
-                let plain = style == ScalarStyle::Plain && !is_string_tag(tag.as_deref());
-                (scalar(line, text.into_owned(), plain), anchor)
-            }
-            Event::SequenceStart(anchor, _) => (self.sequence(line, depth)?, anchor),
-            Event::MappingStart(anchor, _) => (self.mapping(line, depth)?, anchor),
-            Event::Alias(id) => {
-                let (node, size) = self
-                    .anchors
-                    .get(&id)
-                    .cloned()
-                    .ok_or_else(|| YamlError::at(line, "unknown anchor"))?;
-                self.count(line, size)?;
-                return Ok(Node { line, kind: node.kind });
-            }
-            other => return Err(YamlError::at(line, format!("unexpected {other:?}"))),
-        };
-        if anchor > 0 {
-            self.anchors.insert(anchor, (node.clone(), self.nodes - before));
-        }
-        Ok(node)
-    }
-
-    fn sequence(&mut self, line: usize, depth: usize) -> Result<Node, YamlError> {
-        let mut items = Vec::new();
-        loop {
-            let (event, span) = self.next()?;
-            if event == Event::SequenceEnd {
-                return Ok(Node { line, kind: Rc::new(Kind::Sequence(items)) });
-            }
-            items.push(self.node(event, span, depth + 1)?);
-        }
-    }
-
-    fn mapping(&mut self, line: usize, depth: usize) -> Result<Node, YamlError> {
-        let mut entries: Vec<(Key, Node)> = Vec::new();
-        let mut seen: HashMap<String, usize> = HashMap::new();
-        let mut merges = Vec::new();
-        loop {
-            let (event, span) = self.next()?;
-            if event == Event::MappingEnd {
-                break;
-            }
-            let key_line = span.start.line();
-            let key = self.node(event, span, depth + 1)?;
-            let Kind::Scalar { text, plain } = &*key.kind else {
-                return Err(YamlError::at(key_line, "a key must be a plain text"));
-            };
-            let (event, span) = self.next()?;
-            let value = self.node(event, span, depth + 1)?;
-            if *plain && text == "<<" {
-                merges.push(value);
-                continue;
-            }
-            if let Some(first) = seen.insert(text.clone(), key_line) {
-                let message = format!("key {text:?} already set in map on line {first}");
-                return Err(YamlError::at(key_line, message));
-            }
-            entries.push((Key { text: text.clone(), line: key_line }, value));
-        }
-        for merge in merges {
-            self.merge(&merge, &mut entries, &mut seen)?;
-        }
-        Ok(Node { line, kind: Rc::new(Kind::Mapping(entries)) })
-    }
-
-    /// Adds the merged mapping's entries that are not set; the first of several wins.
-    fn merge(
-        &mut self,
-        merge: &Node,
-        entries: &mut Vec<(Key, Node)>,
-        seen: &mut HashMap<String, usize>,
-    ) -> Result<(), YamlError> {
-        match &*merge.kind {
-            Kind::Mapping(merged) => {
-                self.count(merge.line, merged.len())?;
-                for (key, value) in merged {
-                    if !seen.contains_key(&key.text) {
-                        seen.insert(key.text.clone(), key.line);
-                        entries.push((key.clone(), value.clone()));
-                    }
-                }
-                Ok(())
-            }
-            Kind::Sequence(items) => {
-                items.iter().try_for_each(|item| self.merge(item, entries, seen))
-            }
-            Kind::Scalar { .. } => Err(YamlError::at(
-                merge.line,
-                "map merge requires map or sequence of maps as the value",
-            )),
-        }
-    }
-}
-
-fn scalar(line: usize, text: String, plain: bool) -> Node {
-    Node { line, kind: Rc::new(Kind::Scalar { text, plain }) }
-}
-
-fn is_string_tag(tag: Option<&Tag>) -> bool {
-    tag.is_some_and(|tag| tag.suffix == "str" || tag.handle.ends_with("!str"))
 }

@@ -4,6 +4,7 @@
 
 pub mod client;
 pub mod config;
+mod secret;
 mod tls;
 
 pub use client::{Client, HttpError, install_crypto_provider};

@@ -72,18 +72,22 @@ impl Annotations {
 
     /// As `texts`, with at most ten and a line that says how many were left out.
     pub fn rendered(&self, severity: Severity, query: &str) -> Vec<String> {
-        let mut texts = self.texts(severity, query);
-        if texts.len() > RENDERED_MAX {
-            let more = texts.len() - RENDERED_MAX;
-            let word = match severity {
-                Severity::Warning => "warning",
-                Severity::Info => "info",
-            };
-            texts.truncate(RENDERED_MAX);
-            texts.push(format!("{more} more {word} annotations omitted"));
-        }
-        texts
+        capped(self.texts(severity, query), severity)
     }
+}
+
+/// The first [`RENDERED_MAX`] texts, and a line that says how many were left out.
+pub(crate) fn capped(mut texts: Vec<String>, severity: Severity) -> Vec<String> {
+    if texts.len() > RENDERED_MAX {
+        let more = texts.len() - RENDERED_MAX;
+        let word = match severity {
+            Severity::Warning => "warning",
+            Severity::Info => "info",
+        };
+        texts.truncate(RENDERED_MAX);
+        texts.push(format!("{more} more {word} annotations omitted"));
+    }
+    texts
 }
 
 /// Line and column (from 1, in bytes) of a byte offset.

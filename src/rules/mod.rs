@@ -20,7 +20,6 @@ pub mod template;
 pub mod unit_test;
 pub mod view;
 mod write;
-mod yaml;
 
 pub use error::RuleError;
 pub use group::External;

@@ -9,8 +9,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::histograms::combine;
 use crate::functions::{Flags, RangeArgs, WindowMode};
-use crate::model::histogram::{Combined, CounterResetHint, IncompatibleSchemas};
+use crate::model::histogram::CounterResetHint;
 use crate::model::{FloatHistogram, Sample, TimestampMs};
 use crate::vector::Window;
 
@@ -178,12 +179,12 @@ impl Track for Histograms<'_> {
 
     fn add(mut a: FloatHistogram, b: FloatHistogram, flags: &mut Flags) -> Option<FloatHistogram> {
         let outcome = a.add(&b);
-        note(outcome, Flags::BOUNDS_RECONCILED_ADD, flags).map(|()| a)
+        combine(outcome, Flags::BOUNDS_RECONCILED_ADD, flags).map(|()| a)
     }
 
     fn sub(mut a: FloatHistogram, b: FloatHistogram, flags: &mut Flags) -> Option<FloatHistogram> {
         let outcome = a.sub(&b);
-        note(outcome, Flags::BOUNDS_RECONCILED_SUB, flags).map(|()| a)
+        combine(outcome, Flags::BOUNDS_RECONCILED_SUB, flags).map(|()| a)
     }
 
     fn check<const COUNTER: bool>(&self, used: Range<usize>, flags: &mut Flags) -> Option<()> {
@@ -206,25 +207,6 @@ impl Track for Histograms<'_> {
     }
 }
 
-fn note(
-    outcome: Result<Combined, IncompatibleSchemas>,
-    reconciled: Flags,
-    flags: &mut Flags,
-) -> Option<()> {
-    match outcome {
-        Ok(combined) => {
-            if combined.bounds_reconciled {
-                flags.raise(reconciled);
-            }
-            Some(())
-        }
-        Err(_) => {
-            flags.raise(Flags::MIXED_SCHEMAS);
-            None
-        }
-    }
-}
-
 /// The histogram `share` of the way from `a` to `b`, or from nothing when `from_zero`.
 fn between(
     a: &FloatHistogram,
@@ -238,9 +220,9 @@ fn between(
         result.mul(share);
         return Some(result);
     }
-    note(result.sub(a), Flags::BOUNDS_RECONCILED_SUB, flags)?;
+    combine(result.sub(a), Flags::BOUNDS_RECONCILED_SUB, flags)?;
     result.mul(share);
-    note(result.add(a), Flags::BOUNDS_RECONCILED_ADD, flags)?;
+    combine(result.add(a), Flags::BOUNDS_RECONCILED_ADD, flags)?;
     result.counter_reset_hint = b.counter_reset_hint;
     Some(result)
 }

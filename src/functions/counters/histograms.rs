@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{start_time_overlaps, start_time_reset};
 use crate::functions::Flags;
-use crate::model::histogram::CounterResetHint;
+use crate::model::histogram::{Combined, CounterResetHint, IncompatibleSchemas};
 use crate::model::{FloatHistogram, TimestampMs};
 
 type Point = (TimestampMs, Arc<FloatHistogram>);
@@ -63,11 +63,8 @@ pub(super) fn growth<const COUNTER: bool>(
 }
 
 /// Contradicting reset hints are not reported here: resets are dealt with explicitly.
-fn combine(
-    outcome: Result<
-        crate::model::histogram::Combined,
-        crate::model::histogram::IncompatibleSchemas,
-    >,
+pub(super) fn combine(
+    outcome: Result<Combined, IncompatibleSchemas>,
     reconciled: Flags,
     flags: &mut Flags,
 ) -> Option<()> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::problem::{ProblemKind, Severity};
 use super::validate::{Dialect, Reader};
-use crate::rules::yaml::{Content, Node};
+use crate::yaml::{Content, Node};
 
 /// Largest `spec` the operator accepts: half of what a ConfigMap holds.
 const SPEC_BYTES_MAX: usize = 512 << 10;

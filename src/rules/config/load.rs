@@ -7,7 +7,7 @@ use super::lint::duplicate_rules;
 use super::problem::{Problem, ProblemKind, Severity, render};
 use super::validate::{Dialect, Reader};
 use super::{DuplicateRule, GroupSpec, LoadOptions, Position};
-use crate::rules::yaml;
+use crate::yaml;
 
 /// Largest rule file that is read.
 const FILE_BYTES_MAX: u64 = 256 << 20;

@@ -12,7 +12,7 @@ mod validate;
 
 use std::collections::BTreeMap;
 
-pub use super::yaml::Position;
+pub use crate::yaml::Position;
 pub use lint::{DuplicateRule, duplicate_rules, duplicates_text};
 pub use load::{CheckReport, LoadedFile, check_file, check_source, load_file, load_source};
 pub(super) use problem::render;

@@ -10,7 +10,7 @@ use crate::model::duration::parse_duration;
 use crate::model::labels::{is_legacy_label_name, is_legacy_metric_name, quote};
 use crate::parser;
 use crate::rules::template::Template;
-use crate::rules::yaml::{Decoder, MapEntry, Node, locate};
+use crate::yaml::{Decoder, MapEntry, Node, locate};
 
 /// Where groups come from.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -239,7 +239,7 @@ fn fraction(nanos: i64, digits: usize, point: u8, trim: bool) -> String {
 }
 
 /// `time.Duration.String`: `1h2m3.5s`, `1.5ms`, `0s`.
-pub(super) fn duration_text(ns: i64) -> String {
+pub(in crate::rules) fn duration_text(ns: i64) -> String {
     let magnitude = ns.unsigned_abs();
     let sign = if ns < 0 { "-" } else { "" };
     let decimal = |value: u64, unit: u64| {

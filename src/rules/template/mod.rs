@@ -20,6 +20,8 @@ mod printf;
 mod prometheus;
 mod value;
 
+pub(in crate::rules) use gotime::duration_text;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 

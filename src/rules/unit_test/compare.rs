@@ -3,6 +3,7 @@
 use super::schema::{AlertCase, ExpectedAlert};
 use crate::model::duration::format_duration;
 use crate::model::{Labels, Sample};
+use crate::rules::template::duration_text;
 
 /// A sample to compare.
 #[derive(Clone, Debug, PartialEq)]
@@ -102,21 +103,7 @@ fn float_text(v: f64) -> String {
 
 /// Go's `time.Duration` text: `1h5m0s`, `1.5s`, `250ms`.
 pub(super) fn go_duration(ms: i64) -> String {
-    let sign = if ms < 0 { "-" } else { "" };
-    let ms = ms.unsigned_abs();
-    if ms == 0 {
-        return "0s".to_owned();
-    }
-    if ms < 1000 {
-        return format!("{sign}{ms}ms");
-    }
-    let (hours, minutes) = (ms / 3_600_000, ms / 60_000 % 60);
-    let seconds = (ms % 60_000) as f64 / 1000.0;
-    match (hours, minutes) {
-        (0, 0) => format!("{sign}{seconds}s"),
-        (0, m) => format!("{sign}{m}m{seconds}s"),
-        (h, m) => format!("{sign}{h}h{m}m{seconds}s"),
-    }
+    duration_text(ms.saturating_mul(1_000_000))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::model::duration::parse_duration;
 use crate::model::labels::quote;
 use crate::model::{Labels, TimestampMs};
-use crate::rules::yaml::{self, Decoder, Node, Position};
+use crate::yaml::{self, Decoder, Node, Position};
 
 /// One test file.
 #[derive(Debug, Default)]

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, Tag};
 
-use super::{Content, Document, Node, Position, Style, SyntaxError};
+use super::{Content, Document, Entry, Node, Position, Size, Style, SyntaxError};
 
-/// Deepest nesting; walks over the tree and its `Drop` may recurse safely below it.
+/// Deepest nesting, aliases followed; walks over the tree and its `Drop` may recurse safely
+/// below it.
 const DEPTH_MAX: usize = 200;
 /// Documents with fewer nodes than this, aliases counted in full, are always accepted.
-const WEIGHT_FREE: u64 = 400_000;
+const NODES_FREE: u64 = 400_000;
 /// Beyond that, aliases may multiply the nodes written by this much.
 const AMPLIFICATION_MAX: u64 = 10;
 
@@ -28,14 +29,27 @@ const MENDED_MAX: usize = 1000;
 /// is indented too little is indented more, which folding takes away again. Line numbers
 /// stay what they were, and so do columns of everything that starts a line's node.
 pub(crate) fn parse(source: &str) -> Result<Vec<Document>, SyntaxError> {
+    parse_mended(source, usize::MAX)
+}
+
+/// Reads the first document of a stream only. Where a second one starts is returned too;
+/// whether it is well formed is not known.
+pub(crate) fn parse_first(
+    source: &str,
+) -> Result<(Option<Document>, Option<Position>), SyntaxError> {
+    let mut documents = parse_mended(source, 1)?.into_iter();
+    Ok((documents.next(), documents.next().map(|second| second.at)))
+}
+
+fn parse_mended(source: &str, documents_max: usize) -> Result<Vec<Document>, SyntaxError> {
     let mut source = Cow::Borrowed(source.strip_prefix('\u{feff}').unwrap_or(source));
     for _ in 0..MENDED_MAX {
-        match parse_once(&source) {
+        match parse_once(&source, documents_max) {
             Ok(documents) => return Ok(documents),
             Err(e) => source = Cow::Owned(mend(&source, &e).ok_or(e)?),
         }
     }
-    parse_once(&source)
+    parse_once(&source, documents_max)
 }
 
 fn mend(source: &str, error: &SyntaxError) -> Option<String> {
@@ -76,11 +90,16 @@ fn quoted_len(text: &str) -> Option<usize> {
     None
 }
 
-fn parse_once(source: &str) -> Result<Vec<Document>, SyntaxError> {
+/// Stops at the start of the document beyond `documents_max`, which is returned unread.
+fn parse_once(source: &str, documents_max: usize) -> Result<Vec<Document>, SyntaxError> {
     let mut builder = Builder::new(source);
     for event in Parser::new_from_str(source) {
         let (event, span) = event.map_err(|e| scan_error(&e))?;
         builder.accept(event, span)?;
+        if builder.documents.len() > documents_max {
+            builder.layout.allow_tabs(span.start.line(), usize::MAX);
+            break;
+        }
     }
     builder.layout.check_tabs(source)?;
     Ok(builder.documents)
@@ -102,7 +121,7 @@ fn scan_error(e: &ScanError) -> SyntaxError {
 struct Open {
     at: Position,
     anchor: usize,
-    weight: u64,
+    size: Size,
     items: Items,
     /// Written with brackets or braces; such lines may be indented by tabs.
     flow: bool,
@@ -110,7 +129,7 @@ struct Open {
 
 enum Items {
     Sequence(Vec<Arc<Node>>),
-    Mapping(Vec<(Arc<Node>, Arc<Node>)>, Option<Arc<Node>>),
+    Mapping(Vec<Entry>, Option<Arc<Node>>),
 }
 
 struct Builder<'a> {
@@ -146,7 +165,7 @@ impl<'a> Builder<'a> {
             Event::DocumentStart(_) => {
                 self.anchors.clear();
                 self.written = 0;
-                self.documents.push(Document { root: None });
+                self.documents.push(Document { at, root: None });
             }
             Event::Scalar(text, style, anchor, tag) => {
                 self.layout.note_scalar(style, span);
@@ -157,15 +176,12 @@ impl<'a> Builder<'a> {
                     let indicator = self.layout.byte(self.layout.offset(at));
                     at.column += usize::from(matches!(indicator, Some(b':' | b'-' | b'?')));
                 }
-                let node = Node {
-                    at,
-                    content: Content::Scalar {
-                        text: text.into_owned(),
-                        style: style_of(style),
-                        tag: tag.and_then(|t| short_tag(&t)),
-                    },
-                    weight: 1,
+                let content = Content::Scalar {
+                    text: text.into_owned(),
+                    style: style_of(style),
+                    tag: tag.and_then(|t| short_tag(&t)),
                 };
+                let node = Node::new(at, content);
                 self.written += 1;
                 self.place(Arc::new(node), anchor)?;
             }
@@ -174,6 +190,7 @@ impl<'a> Builder<'a> {
                     at,
                     message: "anchor value contains itself".to_owned(),
                 })?;
+                self.check_depth(at, node.size.height)?;
                 self.place(node, 0)?;
             }
             Event::SequenceStart(anchor, _) => {
@@ -195,14 +212,19 @@ impl<'a> Builder<'a> {
         anchor: usize,
         items: Items,
     ) -> Result<(), SyntaxError> {
-        if self.open.len() >= DEPTH_MAX {
-            let message = format!("exceeded max depth of {DEPTH_MAX}");
-            return Err(SyntaxError { at, message });
-        }
+        self.check_depth(at, 1)?;
         self.written += 1;
         let offset = self.layout.offset(at);
         let flow = !span.is_empty() && self.layout.byte(offset).is_some_and(|b| b"[{".contains(&b));
-        self.open.push(Open { at, anchor, weight: 1, items, flow });
+        self.open.push(Open { at, anchor, size: Size { nodes: 1, height: 1 }, items, flow });
+        Ok(())
+    }
+
+    fn check_depth(&self, at: Position, height: usize) -> Result<(), SyntaxError> {
+        if self.open.len() + height > DEPTH_MAX {
+            let message = format!("exceeded max depth of {DEPTH_MAX}");
+            return Err(SyntaxError { at, message });
+        }
         Ok(())
     }
 
@@ -215,7 +237,7 @@ impl<'a> Builder<'a> {
             Items::Sequence(items) => Content::Sequence(items),
             Items::Mapping(entries, _) => Content::Mapping(entries),
         };
-        let node = Node { at: open.at, content, weight: open.weight };
+        let node = Node { at: open.at, content, size: open.size };
         self.place(Arc::new(node), open.anchor)
     }
 
@@ -224,7 +246,8 @@ impl<'a> Builder<'a> {
         if anchor > 0 {
             self.anchors.insert(anchor, node.clone());
         }
-        if node.weight > WEIGHT_FREE && node.weight / AMPLIFICATION_MAX > self.written {
+        let nodes = node.size.nodes;
+        if nodes > NODES_FREE && nodes / AMPLIFICATION_MAX > self.written {
             let message = "document contains excessive aliasing".to_owned();
             return Err(SyntaxError { at: node.at, message });
         }
@@ -234,7 +257,7 @@ impl<'a> Builder<'a> {
             }
             return Ok(());
         };
-        parent.weight = parent.weight.saturating_add(node.weight);
+        parent.size.hold(&node);
         match &mut parent.items {
             Items::Sequence(items) => items.push(node),
             Items::Mapping(entries, key) => match key.take() {

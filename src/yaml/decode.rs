@@ -1,9 +1,9 @@
 //! Nodes to Rust values, collecting every error on the way.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Content, Node, Position, Style, integer};
+use super::merge::{KeyProblem, NOT_MERGEABLE};
+use super::{Content, Entry, Node, Position, Style, float, integer};
 use crate::model::labels::quote;
 
 /// One thing that does not fit, with go-yaml's words.
@@ -25,7 +25,7 @@ pub(crate) struct Decoder {
 /// The fields of one mapping, taken out one by one; what is left is unknown.
 #[derive(Debug)]
 pub(crate) struct Fields {
-    entries: Vec<(Arc<Node>, Arc<Node>)>,
+    entries: Vec<Entry>,
 }
 
 impl Decoder {
@@ -48,66 +48,22 @@ impl Decoder {
     }
 
     /// The entries of a mapping with merge keys followed. Null counts as an empty mapping.
-    pub(crate) fn entries(
-        &mut self,
-        node: &Node,
-        go_type: &str,
-    ) -> Option<Vec<(Arc<Node>, Arc<Node>)>> {
+    pub(crate) fn entries(&mut self, node: &Node, go_type: &str) -> Option<Vec<Entry>> {
         if node.is_null() {
             return Some(Vec::new());
         }
-        let Content::Mapping(entries) = &node.content else {
+        let entries = node.merged(&mut |problem| match problem {
+            KeyProblem::NotScalar(key) => self.mismatch(key, "string"),
+            KeyProblem::Repeated { key, name, first } => self.error(
+                key.at,
+                format!("mapping key {} already defined at line {}", quote(name), first.line),
+            ),
+            KeyProblem::NotMergeable(value) => self.error(value.at, NOT_MERGEABLE.to_owned()),
+        });
+        if entries.is_none() {
             self.mismatch(node, go_type);
-            return None;
-        };
-        let mut out: Vec<(Arc<Node>, Arc<Node>)> = Vec::with_capacity(entries.len());
-        let mut seen: HashMap<&str, Position> = HashMap::with_capacity(entries.len());
-        let mut merges = Vec::new();
-        for (key, value) in entries {
-            let Some(name) = key.scalar() else {
-                self.mismatch(key, "string");
-                continue;
-            };
-            if is_merge(key) {
-                merges.push(value.clone());
-                continue;
-            }
-            if let Some(first) = seen.insert(name, key.at) {
-                let message =
-                    format!("mapping key {} already defined at line {}", quote(name), first.line);
-                self.error(key.at, message);
-                continue;
-            }
-            out.push((key.clone(), value.clone()));
         }
-        for merged in merges {
-            self.merge(&merged, &mut out);
-        }
-        Some(out)
-    }
-
-    /// Adds the entries of a merged mapping that are not there yet.
-    fn merge(&mut self, value: &Node, out: &mut Vec<(Arc<Node>, Arc<Node>)>) {
-        let sources: Vec<&Node> = match &value.content {
-            Content::Mapping(_) => vec![value],
-            Content::Sequence(items) => items.iter().map(AsRef::as_ref).collect(),
-            Content::Scalar { .. } => Vec::new(),
-        };
-        let all_mappings = sources.iter().all(|n| matches!(n.content, Content::Mapping(_)));
-        if sources.is_empty() || !all_mappings {
-            self.error(
-                value.at,
-                "map merge requires map or sequence of maps as the value".to_owned(),
-            );
-            return;
-        }
-        for source in sources {
-            for (key, value) in self.entries(source, "map").unwrap_or_default() {
-                if !out.iter().any(|(k, _)| k.scalar() == key.scalar()) {
-                    out.push((key, value));
-                }
-            }
-        }
+        entries
     }
 
     /// The fields of a struct.
@@ -146,7 +102,8 @@ impl Decoder {
             return 0;
         }
         let whole = |f: &f64| f.fract() == 0.0 && f.abs() < 9e15;
-        match integer(text).or_else(|| text.parse().ok().filter(whole).map(|f| f as i64)) {
+        let exact = integer(text).and_then(|n| i64::try_from(n).ok());
+        match exact.or_else(|| text.parse().ok().filter(whole).map(|f| f as i64)) {
             Some(value) => value,
             None => {
                 self.mismatch(node, "int");
@@ -157,31 +114,15 @@ impl Decoder {
 
     /// A float, as Go's YAML reads it (`.inf`, `.NaN`, `1e3`, `0x1f`).
     pub(crate) fn float(&mut self, node: &Node) -> f64 {
-        let text = match &node.content {
-            _ if node.is_null() => return 0.0,
-            Content::Scalar { text, style: Style::Plain, .. } => text.as_str(),
-            _ => {
-                self.mismatch(node, "float64");
-                return 0.0;
-            }
+        let value = match &node.content {
+            _ if node.is_null() => Some(0.0),
+            Content::Scalar { text, style: Style::Plain, .. } => float(text),
+            _ => None,
         };
-        match text {
-            ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => return f64::INFINITY,
-            "-.inf" | "-.Inf" | "-.INF" => return f64::NEG_INFINITY,
-            ".nan" | ".NaN" | ".NAN" => return f64::NAN,
-            _ => {}
-        }
-        if let Some(value) = integer(text) {
-            return value as f64;
-        }
-        let numeric = text.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c));
-        match text.replace('_', "").parse() {
-            Ok(value) if numeric => value,
-            _ => {
-                self.mismatch(node, "float64");
-                0.0
-            }
-        }
+        value.unwrap_or_else(|| {
+            self.mismatch(node, "float64");
+            0.0
+        })
     }
 
     /// A truth value.
@@ -237,9 +178,4 @@ impl Fields {
         let i = self.entries.iter().position(|(key, _)| key.scalar() == Some(name))?;
         Some(self.entries.remove(i).1)
     }
-}
-
-fn is_merge(key: &Node) -> bool {
-    matches!(&key.content, Content::Scalar { text, style: Style::Plain, .. } if text == "<<")
-        || key.tag() == "!!merge"
 }

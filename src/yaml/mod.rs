@@ -1,22 +1,24 @@
 //! YAML with positions: every node knows the line and column it stands at, so that what
-//! is wrong in a rule file can be shown where the user wrote it.
+//! is wrong in a file can be shown where the user wrote it.
 //!
 //! Built on the events of `saphyr-parser`. Where YAML libraries differ, this follows
-//! go-yaml v3, which reads Prometheus' rule files: duplicate keys are errors, merge keys
-//! (`<<`) work, plain scalars keep their text (`yes`, `1.10`), tabs may not indent, and
-//! texts of errors are go-yaml's. This module knows nothing about rules.
+//! go-yaml, which reads Prometheus' files: duplicate keys are errors, merge keys (`<<`)
+//! work, plain scalars keep their text (`yes`, `1.10`), tabs may not indent, and texts of
+//! errors are go-yaml's. This module knows nothing about rules or configurations.
 
 mod build;
 mod decode;
 mod locate;
+mod merge;
 
 use std::sync::Arc;
 
 use thiserror::Error;
 
-pub(crate) use build::parse;
+pub(crate) use build::{parse, parse_first};
 pub(crate) use decode::{Decoder, MapEntry};
 pub(crate) use locate::locate;
+pub(crate) use merge::{KeyProblem, NOT_MERGEABLE};
 
 /// Line and column, both from 1, the column in characters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,24 +57,55 @@ pub(crate) enum Style {
 pub(crate) struct Node {
     pub at: Position,
     pub content: Content,
-    /// Nodes in this subtree with aliases counted in full, saturating.
-    weight: u64,
+    size: Size,
 }
 
 #[derive(Debug)]
 pub(crate) enum Content {
     Scalar { text: String, style: Style, tag: Option<String> },
     Sequence(Vec<Arc<Node>>),
-    Mapping(Vec<(Arc<Node>, Arc<Node>)>),
+    Mapping(Vec<Entry>),
 }
+
+/// Extent of a subtree with aliases counted in full, saturating.
+#[derive(Clone, Copy, Debug)]
+struct Size {
+    nodes: u64,
+    /// Levels, 1 for a scalar.
+    height: usize,
+}
+
+/// A key and its value.
+pub(crate) type Entry = (Arc<Node>, Arc<Node>);
 
 /// One document of a stream. `root` is `None` when it is empty.
 #[derive(Debug)]
 pub(crate) struct Document {
+    /// Where it starts.
+    pub at: Position,
     pub root: Option<Arc<Node>>,
 }
 
 impl Node {
+    pub(crate) fn new(at: Position, content: Content) -> Self {
+        let mut size = Size { nodes: 1, height: 1 };
+        match &content {
+            Content::Scalar { .. } => {}
+            Content::Sequence(items) => items.iter().for_each(|item| size.hold(item)),
+            Content::Mapping(entries) => entries.iter().for_each(|(key, value)| {
+                size.hold(key);
+                size.hold(value);
+            }),
+        }
+        Self { at, content, size }
+    }
+
+    /// The absent value.
+    pub(crate) fn null(at: Position) -> Self {
+        let text = String::new();
+        Self::new(at, Content::Scalar { text, style: Style::Plain, tag: None })
+    }
+
     /// The text of a scalar.
     pub(crate) fn scalar(&self) -> Option<&str> {
         match &self.content {
@@ -120,20 +153,22 @@ fn plain_tag(text: &str) -> &'static str {
         "true" | "True" | "TRUE" | "false" | "False" | "FALSE" => "!!bool",
         "<<" => "!!merge",
         _ if integer(text).is_some() => "!!int",
-        _ if text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '-' | '+' | '.'))
-            && text.parse::<f64>().is_ok() =>
-        {
-            "!!float"
-        }
-        ".inf" | ".Inf" | ".INF" | "-.inf" | "-.Inf" | "-.INF" | ".nan" | ".NaN" | ".NAN" => {
-            "!!float"
-        }
+        _ if float(text).is_some() => "!!float",
         _ => "!!str",
     }
 }
 
-/// An integer as YAML 1.1 and Go write it: `1_000`, `0x1f`, `0o17`, `0b1`.
-pub(crate) fn integer(text: &str) -> Option<i64> {
+impl Size {
+    /// Counts in a node below.
+    fn hold(&mut self, node: &Node) {
+        self.nodes = self.nodes.saturating_add(node.size.nodes);
+        self.height = self.height.max(node.size.height + 1);
+    }
+}
+
+/// An integer as YAML 1.1 and Go write it: `1_000`, `0x1f`, `0o17`, `0b1`. Beyond Go's
+/// 64 bits, signed or not, it is none.
+pub(crate) fn integer(text: &str) -> Option<i128> {
     let plain = text.replace('_', "");
     let (negative, digits) = match plain.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -143,19 +178,37 @@ pub(crate) fn integer(text: &str) -> Option<i64> {
         return None;
     }
     let value = match digits.get(..2) {
-        Some("0x" | "0X") => i64::from_str_radix(&digits[2..], 16),
-        Some("0o") => i64::from_str_radix(&digits[2..], 8),
-        Some("0b") => i64::from_str_radix(&digits[2..], 2),
+        Some("0x" | "0X") => i128::from_str_radix(&digits[2..], 16),
+        Some("0o") => i128::from_str_radix(&digits[2..], 8),
+        Some("0b") => i128::from_str_radix(&digits[2..], 2),
         _ if digits.len() > 1
             && digits.starts_with('0')
             && digits.bytes().all(|b| b.is_ascii_digit()) =>
         {
-            i64::from_str_radix(digits, 8)
+            i128::from_str_radix(digits, 8)
         }
         _ => digits.parse(),
     }
     .ok()?;
-    Some(if negative { -value } else { value })
+    let value = if negative { -value } else { value };
+    (i128::from(i64::MIN)..=i128::from(u64::MAX)).contains(&value).then_some(value)
+}
+
+/// A float as YAML and Go write it: `.inf`, `.NaN`, `1e3`, and every [`integer`].
+pub(crate) fn float(text: &str) -> Option<f64> {
+    match text {
+        ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => return Some(f64::INFINITY),
+        "-.inf" | "-.Inf" | "-.INF" => return Some(f64::NEG_INFINITY),
+        ".nan" | ".NaN" | ".NAN" => return Some(f64::NAN),
+        _ => {}
+    }
+    if let Some(value) = integer(text) {
+        return Some(value as f64);
+    }
+    // Rust would also read words such as `+inf`, which are texts here.
+    let numeric = text.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c))
+        && text.bytes().all(|b| b.is_ascii_digit() || b"+-._eE".contains(&b));
+    if numeric { text.replace('_', "").parse().ok() } else { None }
 }
 
 #[cfg(test)]

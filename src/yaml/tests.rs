@@ -128,6 +128,38 @@ fn bombs_are_refused() {
     assert!(parse(&deep).is_err());
     let deep = "- ".repeat(5_000);
     assert!(parse(&deep).is_err());
+    // Aliases nest too, though nothing is written deeply.
+    let mut deep = String::from("a0: &a0 [x]\n");
+    for i in 1..300 {
+        deep.push_str(&format!("a{i}: &a{i} [*a{}]\n", i - 1));
+    }
+    assert!(parse(&deep).unwrap_err().message.contains("exceeded max depth"));
+}
+
+#[test]
+fn only_numbers_are_numbers() {
+    for (text, tag) in [
+        ("1_000", "!!int"),
+        ("0x1f", "!!int"),
+        ("18446744073709551615", "!!int"),
+        ("18446744073709551616", "!!float"),
+        ("-1.5e3", "!!float"),
+        ("-.inf", "!!float"),
+        ("+inf", "!!str"),
+        ("-nan", "!!str"),
+        ("1.2.3", "!!str"),
+        ("1d", "!!str"),
+    ] {
+        assert_eq!(root(text).tag(), tag, "{text}");
+    }
+}
+
+#[test]
+fn the_first_document_can_be_read_alone() {
+    let (first, second) = parse_first("a: 1\n---\nb: [\n\t: x\n").unwrap();
+    assert_eq!(first.unwrap().root.unwrap().get("a").unwrap().scalar(), Some("1"));
+    assert_eq!(second, Some(Position { line: 2, column: 1 }));
+    assert!(parse_first("").unwrap().0.is_none());
 }
 
 #[test]
