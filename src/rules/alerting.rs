@@ -113,11 +113,15 @@ impl Alerting {
         labels.set(ALERT_NAME, &self.spec.alert);
         let mut annotations = Vec::with_capacity(self.annotations.len());
         for (name, text) in &self.annotations {
-            annotations.push((name, text.expand(&data, queries).await));
+            annotations.push((name.as_str(), text.expand(&data, queries).await));
         }
         AlertSample {
             labels: labels.build(),
-            annotations: Labels::from_pairs(annotations),
+            // Unlike a label, an annotation whose text comes out empty stays.
+            annotations: {
+                annotations.sort_by_key(|(name, _)| *name);
+                Labels::from_sorted_pairs(annotations.iter().map(|(n, v)| (*n, v.as_str())))
+            },
             // As in Prometheus, an alert on a histogram has the value 0.
             value: match sample.sample {
                 Sample::Float(value) => value,

@@ -95,18 +95,19 @@ async fn evaluate(
             errors.push(e);
             return errors;
         }
+        let told = errors.len();
         for group in &groups {
             group.evaluate(cx, ts, || false).await;
-            let before = errors.len();
             let failed = group.rules.iter().filter_map(|r| Some((r, r.last_error()?)));
             errors.extend(failed.map(|(rule, e)| {
                 let (name, time) = (rule.spec.name(), go_duration(ts));
                 format!("    rule: {name}, time: {time}, err: {e}")
             }));
-            // A rule that fails ends the test; an alert that differs does not.
-            if errors.len() > before {
-                return errors;
-            }
+        }
+        // Only a failed evaluation ends the test: what alerts are not as expected is told
+        // for every time.
+        if errors.len() > told {
+            return errors;
         }
         let from = ts - test.start_ms;
         let until = from + file.evaluation_interval_ms;

@@ -177,7 +177,7 @@ impl Reader {
         for node in &expected {
             let Some(mut fields) = self.decoder.fields(node, "main.alert") else { continue };
             let labels = self.labels(fields.take("exp_labels"));
-            let annotations = self.labels(fields.take("exp_annotations"));
+            let annotations = self.annotations(fields.take("exp_annotations"));
             self.decoder.finish(fields, "main.alert");
             let labels = labels.builder().set("alertname", &alert).build();
             alerts.push(ExpectedAlert { labels, annotations });
@@ -219,6 +219,13 @@ impl Reader {
     fn labels(&mut self, node: Option<Arc<Node>>) -> Labels {
         let entries = node.map(|n| self.decoder.string_map(&n)).unwrap_or_default();
         Labels::from_pairs(entries.iter().map(|e| (&e.name, &e.value)))
+    }
+
+    /// Annotations may be empty.
+    fn annotations(&mut self, node: Option<Arc<Node>>) -> Labels {
+        let mut entries = node.map(|n| self.decoder.string_map(&n)).unwrap_or_default();
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        Labels::from_sorted_pairs(entries.iter().map(|e| (e.name.as_ref(), e.value.as_ref())))
     }
 
     fn duration(&mut self, node: Option<Arc<Node>>) -> Option<i64> {

@@ -83,7 +83,8 @@ impl Builder {
                 }
                 // A long gap in some, and an end well before the others in one.
                 let gap = s == 1 && (60..110).contains(&i);
-                (!gap && !(rank == 4 && s == 2 && i > 150)).then_some(total)
+                let ended = rank == 4 && s == 2 && i > 150;
+                (!gap && !ended).then_some(total)
             });
         }
         let mut total = 20_000.0;
