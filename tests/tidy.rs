@@ -60,7 +60,6 @@ const WALLS: &[(&str, &[&str])] = &[
     (
         "tokio",
         &[
-            "storage/remote/",
             "http/",
             "scrape/",
             "discovery/",
@@ -74,7 +73,7 @@ const WALLS: &[(&str, &[&str])] = &[
         ],
     ),
     ("saphyr_parser", &["yaml/"]),
-    ("serde_json", &["api/", "storage/remote/", "notifier/", "cli/"]),
+    ("serde_json", &["api/", "notifier/", "cli/"]),
     ("SystemTime", &["cli/", "telemetry/"]),
     ("Instant::now", &["cli/", "telemetry/"]),
     ("Utc::now", &["cli/", "telemetry/"]),
@@ -82,7 +81,6 @@ const WALLS: &[(&str, &[&str])] = &[
     ("println!", &["cli/"]),
     ("storage::tsdb", &["cli/", "storage/tsdb/"]),
     ("storage::memory", &["cli/", "storage/", "promqltest/", "rules/unit_test"]),
-    ("storage::remote", &["cli/", "storage/remote/"]),
 ];
 
 /// Text that occurs nowhere in production code.
