@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::FeatureFlags;
+use super::{FeatureFlags, say};
 use crate::config::{self, CheckProblem, Config};
 use crate::model::duration::{format_duration, parse_duration};
 use crate::rules::config::{CheckReport, LoadOptions, check_file, check_source, duplicates_text};
@@ -108,7 +108,7 @@ pub(crate) fn run(command: &CheckCommand, features: &FeatureFlags) -> ExitCode {
             let checks = lint.checks(&["duplicate-rules"]);
             let options = lint.load_options(features);
             if files.is_empty() {
-                println!("Checking standard input");
+                say(&format_args!("Checking standard input"));
                 match stdin_text() {
                     Ok(text) => {
                         let report = check_source("", &text, &options);
@@ -118,7 +118,7 @@ pub(crate) fn run(command: &CheckCommand, features: &FeatureFlags) -> ExitCode {
                 }
             }
             for file in files {
-                println!("Checking {}", file.display());
+                say(&format_args!("Checking {}", file.display()));
                 show_rules(&check_file(file, &options), &checks, &mut outcome);
             }
             outcome.exit_code(lint)
@@ -134,7 +134,7 @@ pub(crate) fn run(command: &CheckCommand, features: &FeatureFlags) -> ExitCode {
                 let Some(config) = show_config(file, *syntax_only, &mut outcome) else { continue };
                 let rules = config.rule_paths().unwrap_or_default();
                 for path in if *syntax_only { Vec::new() } else { rules } {
-                    println!("Checking {}", path.display());
+                    say(&format_args!("Checking {}", path.display()));
                     show_rules(&check_file(&path, &options), &checks, &mut outcome);
                 }
                 if checks.contains("too-long-scrape-interval") {
@@ -158,7 +158,7 @@ fn stdin_text() -> Result<String, String> {
 
 fn show_failure(text: &dyn std::fmt::Display, outcome: &mut Outcome) {
     eprintln!("  FAILED: {text}");
-    println!();
+    say(&"");
     outcome.failed = true;
 }
 
@@ -177,14 +177,14 @@ fn show_rules(report: &CheckReport, checks: &BTreeSet<&str>, outcome: &mut Outco
         eprintln!("{}", duplicates_text(&report.duplicates));
         outcome.linted = true;
     } else {
-        println!("  SUCCESS: {} rules found", report.rules);
+        say(&format_args!("  SUCCESS: {} rules found", report.rules));
     }
-    println!();
+    say(&"");
 }
 
 /// Checks one configuration; gives it back when it can be used.
 fn show_config(file: &std::path::Path, syntax_only: bool, outcome: &mut Outcome) -> Option<Config> {
-    println!("Checking {}", file.display());
+    say(&format_args!("Checking {}", file.display()));
     let loaded = match config::load(file) {
         Ok(loaded) => loaded,
         Err(error) => {
@@ -207,20 +207,22 @@ fn show_config(file: &std::path::Path, syntax_only: bool, outcome: &mut Outcome)
             }
         }
         if bad {
-            println!();
+            say(&"");
             outcome.failed = true;
             return None;
         }
     }
     match loaded.config.rule_paths() {
-        Ok(rules) if !rules.is_empty() => println!("  SUCCESS: {} rule files found", rules.len()),
+        Ok(rules) if !rules.is_empty() => {
+            say(&format_args!("  SUCCESS: {} rule files found", rules.len()))
+        }
         Ok(_) => {}
         Err(error) => {
             show_failure(&error, outcome);
             return None;
         }
     }
-    println!(" SUCCESS: {} is valid prometheus config file syntax\n", file.display());
+    say(&format_args!(" SUCCESS: {} is valid prometheus config file syntax\n", file.display()));
     Some(loaded.config)
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::{FeatureFlags, fail, format, query, small_runtime};
+use super::{FeatureFlags, fail, format, query, say, small_runtime};
 use crate::api::result_json;
 use crate::model::annotation::Severity;
 use crate::model::duration::parse_duration;
@@ -89,13 +89,13 @@ fn show(args: &EvalArgs, result: QueryResult) -> Result<(), String> {
     }
     let json = result_json(result.value);
     if args.json {
-        println!("{json}");
+        say(&format_args!("{json}"));
         return Ok(());
     }
     let data = serde_json::from_str(&json).map_err(|e| format!("BUG: {e}"))?;
     let text = format::result(&data);
     if !text.is_empty() {
-        println!("{text}");
+        say(&format_args!("{text}"));
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value as Json;
 use url::Url;
 
-use super::{fail, format, small_runtime};
+use super::{fail, format, say, small_runtime};
 
 /// Time allowed for one request, as promtool has it.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
@@ -100,7 +100,7 @@ pub(crate) fn run(command: &QueryCommand) -> ExitCode {
     match runtime.block_on(answer(command)) {
         Ok(text) => {
             if !text.is_empty() {
-                println!("{text}");
+                say(&format_args!("{text}"));
             }
             ExitCode::SUCCESS
         }

@@ -318,3 +318,21 @@ fn rule_tests_show_what_is_stored_when_asked() {
     let (code, said) = outcome(&["test", "rules", "absent.yml"], dir.path());
     assert!(code == Some(1) && said.contains("cannot read absent.yml"), "{said}");
 }
+
+#[test]
+fn a_reader_that_stops_reading_is_no_crash() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let data: String = (0..20_000).map(|i| format!("x{{i=\"{i}\"}} {i} 1\n")).collect();
+    fs::write(dir.path().join("data.txt"), data).expect("a file");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_watchfire"))
+        .args(["eval", "x", "--data", "data.txt"])
+        .current_dir(dir.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("watchfire starts");
+    // Closing the pipe before anything is read is what `| head -0` does.
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("watchfire ends");
+    assert!(output.status.success(), "{}", said(&output));
+}
