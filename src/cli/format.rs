@@ -25,6 +25,18 @@ pub(crate) fn metric(labels: &Json) -> String {
     }
 }
 
+/// `{__name__="name", a="b"}`: a label set, the name among the labels.
+pub(crate) fn label_set(labels: &Json) -> String {
+    let map = labels.as_object();
+    let mut pairs: Vec<String> = map
+        .into_iter()
+        .flatten()
+        .map(|(k, v)| format!("{}={}", quote_label_name(k), quote(v.as_str().unwrap_or(""))))
+        .collect();
+    pairs.sort();
+    format!("{{{}}}", pairs.join(", "))
+}
+
 /// The `data` of a query answer (`resultType` and `result`) as text, without a final newline.
 pub(crate) fn result(data: &Json) -> String {
     let result = &data["result"];

@@ -129,7 +129,7 @@ async fn answer(command: &QueryCommand) -> Result<String, String> {
             let data = ask(common, "api/v1/series", form).await?;
             Ok(match common.output {
                 OutputFormat::Json => data.to_string(),
-                OutputFormat::Promql => lines(&data, format::metric),
+                OutputFormat::Promql => lines(&data, format::label_set),
             })
         }
         QueryCommand::Labels { common, name, matchers, start, end } => {

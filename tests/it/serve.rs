@@ -355,3 +355,35 @@ fn reload_applies_a_good_configuration_and_keeps_the_old_one_when_it_is_bad() {
     let _ = Command::new("kill").args(["-HUP", &server.program.pid().to_string()]).status();
     assert!(until(PATIENCE, || group().is_none().then_some(())).is_some(), "SIGHUP reloads too");
 }
+
+#[test]
+fn the_query_client_prints_what_promtool_prints() {
+    if !crate::support::available("promtool") {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a folder");
+    let server = Server::start(dir.path(), free_address(), &[]);
+    assert_eq!(until(PATIENCE, || server.value("up")), Some(1.0));
+    let url = format!("http://{}", server.address);
+    let run = |program: &str, args: &[&str]| {
+        let mut command = Command::new(program);
+        let output = command.arg("query").args(args).output().expect("it runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let check = |args: &[&str]| {
+        let ours = run(env!("CARGO_BIN_EXE_watchfire"), args);
+        assert_eq!(ours, run("promtool", args), "{args:?}");
+        ours
+    };
+    check(&["instant", "--time=1700000000.5", &url, "vector(1) or vector(2)"]);
+    check(&["instant", "--time=1700000000", &url, "1.5e3"]);
+    let times = ["--start=1700000000", "--end=1700000060", "--step=30s"];
+    check(&["range", times[0], times[1], times[2], &url, "vector(time())"]);
+    check(&["series", "--match=up", &url]);
+    let (code, jobs, _) = check(&["labels", &url, "job"]);
+    assert_eq!((code, jobs.as_str()), (Some(0), "watchfire"));
+    let (code, _, error) = run(env!("CARGO_BIN_EXE_watchfire"), &["instant", &url, "sum("]);
+    assert_eq!(code, Some(1));
+    assert!(error.starts_with("query error: bad_data: ") && error.contains("1:5"), "{error}");
+}
