@@ -32,6 +32,32 @@ impl MetricType {
     }
 }
 
+/// The types by the number Prometheus gives them on the wire and in its log.
+const BY_CODE: [MetricType; 8] = [
+    MetricType::Unknown,
+    MetricType::Counter,
+    MetricType::Gauge,
+    MetricType::Histogram,
+    MetricType::GaugeHistogram,
+    MetricType::Summary,
+    MetricType::Info,
+    MetricType::StateSet,
+];
+
+impl MetricType {
+    /// The type of that number, as remote write and the write-ahead log count them; a
+    /// number nobody knows is `Unknown`.
+    pub fn from_code(code: u64) -> Self {
+        let index = usize::try_from(code).unwrap_or(usize::MAX);
+        BY_CODE.get(index).copied().unwrap_or_default()
+    }
+
+    /// The number of this type.
+    pub fn code(self) -> u8 {
+        BY_CODE.iter().position(|kind| *kind == self).unwrap_or(0) as u8
+    }
+}
+
 /// Metadata of one metric family.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Metadata {

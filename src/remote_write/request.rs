@@ -176,16 +176,7 @@ fn decode_metadata(message: &[u8]) -> Result<Option<(&str, Metadata)>, WriteErro
         }
         Ok(())
     })?;
-    let kind = match kind {
-        1 => MetricType::Counter,
-        2 => MetricType::Gauge,
-        3 => MetricType::Histogram,
-        4 => MetricType::GaugeHistogram,
-        5 => MetricType::Summary,
-        6 => MetricType::Info,
-        7 => MetricType::StateSet,
-        _ => MetricType::Unknown,
-    };
+    let kind = MetricType::from_code(kind);
     let text = |bytes| std::str::from_utf8(bytes).ok();
     Ok(text(family).filter(|f| !f.is_empty()).zip(text(help).zip(text(unit))).map(
         |(family, (help, unit))| (family, Metadata { kind, unit: unit.into(), help: help.into() }),

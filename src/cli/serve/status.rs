@@ -31,12 +31,11 @@ impl StatusView for Status {
 
     fn runtime(&self) -> RuntimeInfo {
         let directory = std::env::current_dir().unwrap_or_default();
-        let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let last = self.reloads.last_success_ms();
         RuntimeInfo {
             start_time_ms: self.started_ms,
             working_directory: directory.display().to_string(),
-            hostname: hostname.trim().to_owned(),
+            hostname: super::hostname(),
             reload_successful: self.reloads.is_successful(),
             last_config_ms: (last != 0).then_some(last),
             corruption_count: 0,

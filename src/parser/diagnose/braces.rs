@@ -9,87 +9,73 @@ impl Walker<'_> {
         if !self.take("(") {
             return self.fault_in(CONTEXT, "\"(\"");
         }
-        if self.take(")") {
-            return Ok(());
-        }
-        loop {
-            if !is_label(self.token()) {
-                return self.fault_in(CONTEXT, "label");
+        self.items(CONTEXT, ")", "\",\" or \")\"", |walker| {
+            if !is_label(walker.token()) {
+                return walker.fault_in(CONTEXT, "label");
             }
-            self.bump();
-            if self.take(")") {
-                return Ok(());
-            }
-            if !self.take(",") {
-                return self.fault_in(CONTEXT, "\",\" or \")\"");
-            }
-            if self.take(")") {
-                return Ok(());
-            }
-        }
+            walker.bump();
+            Ok(())
+        })
     }
 
     pub(super) fn matchers(&mut self) -> Walk {
-        const CONTEXT: &str = "label matching";
-        self.need("{")?;
-        if self.take("}") {
-            return Ok(());
-        }
-        loop {
-            let kind = self.token().kind;
-            if !matches!(kind, Kind::Identifier | Kind::String) {
-                return self.fault_in(CONTEXT, "identifier or \"}\"");
-            }
-            self.bump();
-            if self.token().kind == Kind::Equal {
-                self.bump();
-                if self.token().kind != Kind::String {
-                    return self.fault_in(CONTEXT, "string");
-                }
-                self.bump();
-            } else if kind == Kind::Identifier {
-                return self.fault_in(CONTEXT, "label matching operator");
-            }
-            if self.take("}") {
-                return Ok(());
-            }
-            if !self.take(",") {
-                return self.fault_in(CONTEXT, "\",\" or \"}\"");
-            }
-            if self.take("}") {
-                return Ok(());
-            }
-        }
+        self.pairs("label matching", "label matching operator", |token| token.kind == Kind::Equal)
     }
 
     /// As `matchers`, with equality only.
     pub(super) fn label_set(&mut self) -> Walk {
-        const CONTEXT: &str = "label set";
+        self.pairs("label set", "\"=\"", |token| token.is("="))
+    }
+
+    /// Names with values, or quoted names alone, in braces. `wanted` says what must follow
+    /// a bare name, and `is_operator` knows it.
+    fn pairs(
+        &mut self,
+        context: &'static str,
+        wanted: &'static str,
+        is_operator: impl Fn(&Token<'_>) -> bool,
+    ) -> Walk {
         self.need("{")?;
-        if self.take("}") {
+        self.items(context, "}", "\",\" or \"}\"", |walker| {
+            let kind = walker.token().kind;
+            if !matches!(kind, Kind::Identifier | Kind::String) {
+                return walker.fault_in(context, "identifier or \"}\"");
+            }
+            walker.bump();
+            if is_operator(walker.token()) {
+                walker.bump();
+                if walker.token().kind != Kind::String {
+                    return walker.fault_in(context, "string");
+                }
+                walker.bump();
+            } else if kind == Kind::Identifier {
+                return walker.fault_in(context, wanted);
+            }
+            Ok(())
+        })
+    }
+
+    /// What follows an opening bracket: items, with a comma between two and perhaps after
+    /// the last, up to `close`.
+    fn items(
+        &mut self,
+        context: &'static str,
+        close: &'static str,
+        wanted: &'static str,
+        item: impl Fn(&mut Self) -> Walk,
+    ) -> Walk {
+        if self.take(close) {
             return Ok(());
         }
         loop {
-            let kind = self.token().kind;
-            if !matches!(kind, Kind::Identifier | Kind::String) {
-                return self.fault_in(CONTEXT, "identifier or \"}\"");
-            }
-            self.bump();
-            if self.take("=") {
-                if self.token().kind != Kind::String {
-                    return self.fault_in(CONTEXT, "string");
-                }
-                self.bump();
-            } else if kind == Kind::Identifier {
-                return self.fault_in(CONTEXT, "\"=\"");
-            }
-            if self.take("}") {
+            item(self)?;
+            if self.take(close) {
                 return Ok(());
             }
             if !self.take(",") {
-                return self.fault_in(CONTEXT, "\",\" or \"}\"");
+                return self.fault_in(context, wanted);
             }
-            if self.take("}") {
+            if self.take(close) {
                 return Ok(());
             }
         }

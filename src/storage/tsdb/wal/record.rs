@@ -197,7 +197,7 @@ fn decode_labels(c: &mut Cursor<'_>) -> Result<Labels, DecodeError> {
 
 fn decode_metadata(c: &mut Cursor<'_>) -> Result<(u64, Metadata), DecodeError> {
     let series = c.uvarint()?;
-    let kind = metric_type(c.byte()?);
+    let kind = MetricType::from_code(c.byte()?.into());
     let (mut unit, mut help) = ("", "");
     for _ in 0..c.count(2)? {
         match (c.str()?, c.str()?) {
@@ -207,32 +207,6 @@ fn decode_metadata(c: &mut Cursor<'_>) -> Result<(u64, Metadata), DecodeError> {
         }
     }
     Ok((series, Metadata { kind, unit: unit.into(), help: help.into() }))
-}
-
-fn metric_type(code: u8) -> MetricType {
-    match code {
-        1 => MetricType::Counter,
-        2 => MetricType::Gauge,
-        3 => MetricType::Histogram,
-        4 => MetricType::GaugeHistogram,
-        5 => MetricType::Summary,
-        6 => MetricType::Info,
-        7 => MetricType::StateSet,
-        _ => MetricType::Unknown,
-    }
-}
-
-fn metric_type_code(kind: MetricType) -> u8 {
-    match kind {
-        MetricType::Unknown => 0,
-        MetricType::Counter => 1,
-        MetricType::Gauge => 2,
-        MetricType::Histogram => 3,
-        MetricType::GaugeHistogram => 4,
-        MetricType::Summary => 5,
-        MetricType::Info => 6,
-        MetricType::StateSet => 7,
-    }
 }
 
 /// Appends a series record.
@@ -326,7 +300,7 @@ pub(crate) fn encode_metadata<'a>(
     out.push(METADATA);
     for (series, metadata) in metadata {
         out.put_uvarint(series);
-        out.push(metric_type_code(metadata.kind));
+        out.push(metadata.kind.code());
         out.put_uvarint(2);
         out.put_str("UNIT");
         out.put_str(&metadata.unit);
