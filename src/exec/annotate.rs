@@ -174,7 +174,7 @@ pub(crate) struct Monotonicity {
     repairs: BTreeMap<(String, u32, u32), Repairs>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Repairs {
     buckets: (f64, f64),
     max_diff: f64,
@@ -193,12 +193,36 @@ impl Monotonicity {
         max_diff: f64,
     ) {
         let key = (name.to_owned(), span.start, span.end);
-        let new = Repairs { buckets, max_diff, count: 0, times: (at_ms, at_ms) };
-        let all = self.repairs.entry(key).or_insert(new);
-        all.buckets = (all.buckets.0.min(buckets.0), all.buckets.1.max(buckets.1));
-        all.max_diff = all.max_diff.max(max_diff);
-        all.count += 1;
-        all.times = (all.times.0.min(at_ms), all.times.1.max(at_ms));
+        self.join(key, &Repairs { buckets, max_diff, count: 1, times: (at_ms, at_ms) });
+    }
+
+    fn join(&mut self, key: (String, u32, u32), new: &Repairs) {
+        let Some(all) = self.repairs.get_mut(&key) else {
+            self.repairs.insert(key, new.clone());
+            return;
+        };
+        all.buckets = (all.buckets.0.min(new.buckets.0), all.buckets.1.max(new.buckets.1));
+        all.max_diff = all.max_diff.max(new.max_diff);
+        all.count += new.count;
+        all.times = (all.times.0.min(new.times.0), all.times.1.max(new.times.1));
+    }
+
+    /// Adds what another evaluation noted; `place` gives the positions here.
+    pub(crate) fn absorb(&mut self, other: &Self, place: impl Fn(&Span) -> Span) {
+        for ((name, start, end), repairs) in &other.repairs {
+            let span = place(&(*start..*end));
+            self.join((name.clone(), span.start, span.end), repairs);
+        }
+    }
+
+    /// Where repairs were noted.
+    pub(crate) fn spans(&self) -> impl Iterator<Item = Span> + '_ {
+        self.repairs.keys().map(|(_, start, end)| *start..*end)
+    }
+
+    /// True when nothing was noted.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.repairs.is_empty()
     }
 
     /// The notes, and an empty store.

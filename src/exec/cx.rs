@@ -8,10 +8,12 @@ use parking_lot::Mutex;
 use thiserror::Error;
 
 use super::annotate::Monotonicity;
+use super::found::Found;
+use super::shared::Shared;
 use crate::model::annotation::{Severity, Span};
 use crate::model::{Annotation, Annotations, StepGrid, TimestampMs};
 use crate::plan::Binding;
-use crate::storage::{RawSeries, StorageError};
+use crate::storage::StorageError;
 
 /// Why an evaluation stopped.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -82,17 +84,14 @@ pub(crate) struct ExecStats {
     pub read_per_step: Vec<u64>,
 }
 
-/// What a series takes beside its labels and samples: the handle, its row in tables.
-const SERIES_BYTES: u64 = 128;
-
 /// What counts as one sample in limits: a time and a value.
 const SAMPLE_BYTES: u64 = 16;
 
 /// The shared state of one evaluation.
 pub(crate) struct Cx {
-    pub binding: Binding,
+    pub binding: Arc<Binding>,
     /// Per request of the binding, the series found.
-    pub series: Vec<Vec<Arc<dyn RawSeries>>>,
+    pub series: Vec<Arc<Found>>,
     pub options: ExecOptions,
     pub budget: Budget,
     interrupt: Interrupt,
@@ -101,23 +100,38 @@ pub(crate) struct Cx {
     queryable: AtomicU64,
     read: AtomicU64,
     per_step: Mutex<(Vec<u64>, Vec<u64>)>,
+    /// What other evaluations need as well.
+    pub shared: Option<Arc<Shared>>,
+    /// This evaluation's part of the time that went into shared results.
+    shared_ns: AtomicU64,
 }
 
 impl Cx {
     pub(crate) fn new(
-        binding: Binding,
-        series: Vec<Vec<Arc<dyn RawSeries>>>,
+        binding: Arc<Binding>,
+        series: Vec<Arc<Found>>,
         options: ExecOptions,
         interrupt: Interrupt,
     ) -> Self {
-        let handles = series.iter().flatten();
-        let handle_bytes = |s: &Arc<dyn RawSeries>| SERIES_BYTES + s.labels().encoded_size() as u64;
-        let series_bytes = handles.map(handle_bytes).sum();
+        let series_bytes = series.iter().map(|found| found.bytes()).sum();
+        Self::with_series_bytes(binding, series, options, interrupt, series_bytes)
+    }
+
+    /// As `new`, for an evaluation that answers for `series_bytes` of series.
+    pub(crate) fn with_series_bytes(
+        binding: Arc<Binding>,
+        series: Vec<Arc<Found>>,
+        options: ExecOptions,
+        interrupt: Interrupt,
+        series_bytes: u64,
+    ) -> Self {
         Self {
             binding,
             series,
             options,
             budget: Budget::new(&options, series_bytes),
+            shared: None,
+            shared_ns: AtomicU64::new(0),
             interrupt,
             annotations: Mutex::default(),
             monotonicity: Mutex::default(),
@@ -158,6 +172,51 @@ impl Cx {
         all
     }
 
+    pub(crate) fn add_shared_ns(&self, ns: u64) {
+        self.shared_ns.fetch_add(ns, Ordering::Relaxed);
+    }
+
+    /// Nanoseconds of shared results that this evaluation answers for.
+    pub(crate) fn shared_ns(&self) -> u64 {
+        self.shared_ns.load(Ordering::Relaxed)
+    }
+
+    /// What was noted and counted since the beginning or the last call.
+    pub(crate) fn take_effects(&self) -> Effects {
+        let (peak, held) = self.budget.take_peak();
+        Effects {
+            annotations: std::mem::take(&mut *self.annotations.lock()),
+            monotonicity: std::mem::take(&mut *self.monotonicity.lock()),
+            queryable: self.queryable.swap(0, Ordering::Relaxed),
+            read: self.read.swap(0, Ordering::Relaxed),
+            per_step: std::mem::take(&mut *self.per_step.lock()),
+            peak,
+            held,
+        }
+    }
+
+    /// Notes and counts what another evaluation did, positions in its text turned into
+    /// those of this one by `place`.
+    pub(crate) fn repeat(&self, effects: &Effects, place: impl Fn(&Span) -> Span) {
+        self.queryable.fetch_add(effects.queryable, Ordering::Relaxed);
+        self.read.fetch_add(effects.read, Ordering::Relaxed);
+        if !effects.per_step.0.is_empty() {
+            let mut per_step = self.per_step.lock();
+            add_up(&mut per_step.0, &effects.per_step.0);
+            add_up(&mut per_step.1, &effects.per_step.1);
+        }
+        if !effects.annotations.is_empty() {
+            let mut annotations = self.annotations.lock();
+            for mut annotation in effects.annotations.iter() {
+                annotation.span = annotation.span.as_ref().map(&place);
+                annotations.add(annotation);
+            }
+        }
+        if !effects.monotonicity.is_empty() {
+            self.monotonicity.lock().absorb(&effects.monotonicity, place);
+        }
+    }
+
     /// Counts samples that were looked at: `queryable` each time, `read` once each. The
     /// counts are per step of `grid`; those of inner grids count for the query as a whole.
     pub(crate) fn count_samples(&self, grid: StepGrid, counts: &SampleCounts) {
@@ -190,6 +249,34 @@ impl Cx {
     /// Time of the first step of the query.
     pub(crate) fn start_ms(&self) -> TimestampMs {
         self.binding.grid.start_ms
+    }
+}
+
+/// `into += from`, slot by slot.
+fn add_up(into: &mut Vec<u64>, from: &[u64]) {
+    into.resize(into.len().max(from.len()), 0);
+    into.iter_mut().zip(from).for_each(|(into, from)| *into += from);
+}
+
+/// What an evaluation did beside yielding samples.
+#[derive(Debug, Default)]
+pub(crate) struct Effects {
+    pub annotations: Annotations,
+    pub monotonicity: Monotonicity,
+    queryable: u64,
+    read: u64,
+    per_step: (Vec<u64>, Vec<u64>),
+    /// Most samples held at one time, and how many still are.
+    pub peak: usize,
+    pub held: usize,
+}
+
+impl Effects {
+    /// Every position something was noted about.
+    pub(crate) fn spans(&self) -> Vec<Span> {
+        let mut all: Vec<Span> = self.annotations.iter().filter_map(|a| a.span).collect();
+        all.extend(self.monotonicity.spans());
+        all
     }
 }
 
@@ -253,6 +340,12 @@ impl Budget {
         }
     }
 
+    /// The most that was held, and what is held; the most counts from here on anew.
+    fn take_peak(&self) -> (usize, usize) {
+        let used = self.used.load(Ordering::Relaxed);
+        (self.peak.swap(used, Ordering::Relaxed), used)
+    }
+
     /// Takes `samples` from the budget until the answer is dropped.
     pub(crate) fn hold(&self, samples: usize) -> Result<Hold<'_>> {
         let mut hold = Hold { budget: self, samples: 0 };
@@ -281,6 +374,13 @@ impl Hold<'_> {
         self.samples = samples;
         self.budget.peak.fetch_max(used, Ordering::Relaxed);
         self.budget.check(used)
+    }
+
+    /// Gives back all but `samples`.
+    pub(crate) fn shrink_to(&mut self, samples: usize) {
+        let less = self.samples.saturating_sub(samples);
+        self.budget.used.fetch_sub(less, Ordering::Relaxed);
+        self.samples -= less;
     }
 
     /// Takes over what another holds.

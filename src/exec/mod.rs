@@ -13,6 +13,7 @@ mod choose;
 mod count_values;
 mod cx;
 mod exchange;
+mod found;
 mod group;
 mod histogram;
 mod info;
@@ -26,12 +27,16 @@ mod range;
 mod repeat;
 mod scalar;
 mod select;
+mod shared;
 mod sort;
 #[cfg(test)]
 mod tests;
 mod text;
+mod together;
 mod window;
 
 pub(crate) use cx::{Cx, ExecError, ExecOptions, ExecStats, Interrupt};
 pub(crate) use exchange::PART_WORK;
+pub(crate) use found::Found;
 pub(crate) use output::{instant, range};
+pub(crate) use together::{Member, Together, together};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::annotate::mixed_schemas;
 use super::cx::{Cx, Hold, Result, SampleCounts};
-use super::operator::{BoxOp, Operator, SeriesMeta, SeriesTable, rows_per_block};
+use super::operator::{BoxOp, Operator, SeriesTable, rows_per_block};
 use super::window::{WindowShape, sweep};
 use crate::functions::{Flags, smoothed_instant};
 use crate::model::histogram::CounterResetHint;
@@ -18,12 +18,6 @@ use crate::plan::node::{Emit, Select};
 use crate::storage::RawSeries;
 use crate::vector::block::histogram_bytes;
 use crate::vector::{RawSamples, SeriesBlock, SeriesId};
-
-/// The series a selector found, as an operator's table.
-pub(crate) fn table_of(series: &[Arc<dyn RawSeries>]) -> Arc<SeriesTable> {
-    let series = series.iter().map(|s| SeriesMeta::new(s.labels().clone())).collect();
-    Arc::new(SeriesTable { series, unique: true })
-}
 
 /// What a histogram counts for in sample limits and statistics.
 pub(crate) fn histogram_samples(h: &FloatHistogram) -> u64 {
@@ -53,7 +47,7 @@ impl<'a> InstantSelect<'a> {
     pub(crate) fn open(cx: &'a Cx, select: &'a Select, grid: StepGrid) -> Result<BoxOp<'a>> {
         let bound = cx.binding.selects[select.id];
         let series = &cx.series[bound.request];
-        let table = table_of(series);
+        let table = series.table();
         Ok(Box::new(Self {
             cx,
             grid,

@@ -52,6 +52,19 @@ impl RawSamples {
         }
     }
 
+    /// Appends those samples of `other` that lie in the closed interval.
+    pub fn extend_from(&mut self, other: &Self, from_ms: TimestampMs, to_ms: TimestampMs) {
+        let from = other.ts.partition_point(|ts| *ts < from_ms);
+        let to = other.ts.partition_point(|ts| *ts <= to_ms).max(from);
+        self.ts.extend_from_slice(&other.ts[from..to]);
+        self.vs.extend_from_slice(&other.vs[from..to]);
+        self.start_ts.extend_from_slice(other.start_ts.get(from..to).unwrap_or_default());
+        let from = other.hist.partition_point(|(ts, _)| *ts < from_ms);
+        let to = other.hist.partition_point(|(ts, _)| *ts <= to_ms).max(from);
+        self.hist.extend_from_slice(&other.hist[from..to]);
+        self.hist_start_ts.extend_from_slice(other.hist_start_ts.get(from..to).unwrap_or_default());
+    }
+
     /// Samples held: floats and histograms.
     pub fn len(&self) -> usize {
         self.ts.len() + self.hist.len()
