@@ -27,6 +27,7 @@ mod repeat;
 mod scalar;
 mod select;
 mod sort;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod text;
