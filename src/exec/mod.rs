@@ -35,4 +35,4 @@ mod window;
 
 pub(crate) use cx::{Cx, ExecError, ExecOptions, ExecStats, Interrupt};
 pub(crate) use exchange::PART_WORK;
-pub(crate) use output::{instant, range};
+pub(crate) use output::{instant, range, sort};

@@ -44,7 +44,8 @@ pub(crate) fn instant(cx: &Cx, root: &Node) -> Result<Value> {
     }
 }
 
-/// Evaluates at every step of the binding's grid; the matrix is sorted by labels.
+/// Evaluates at every step of the binding's grid. The matrix is in order of evaluation: see
+/// [`sort`].
 pub(crate) fn range(cx: &Cx, root: &Node) -> Result<Value> {
     let grid = cx.binding.grid;
     if root.is_scalar() {
@@ -58,9 +59,14 @@ pub(crate) fn range(cx: &Cx, root: &Node) -> Result<Value> {
         return Ok(Value::Matrix(series));
     }
     let input = open(cx, root, grid)?;
-    let mut matrix = drain(cx, input)?;
-    matrix.sort_by(|a, b| a.labels.cmp(&b.labels));
-    Ok(Value::Matrix(matrix))
+    Ok(Value::Matrix(drain(cx, input)?))
+}
+
+/// Puts a result in the order it is answered in: a matrix by labels. Vectors keep theirs.
+pub(crate) fn sort(value: &mut Value) {
+    if let Value::Matrix(matrix) = value {
+        matrix.sort_by(|a, b| a.labels.cmp(&b.labels));
+    }
 }
 
 fn drain<'a>(cx: &'a Cx, input: BoxOp<'a>) -> Result<Vec<Series>> {
@@ -127,6 +133,5 @@ fn range_result(cx: &Cx, source: &RangeSource) -> Result<Value> {
         points.sort_by_key(|(ts, _)| *ts);
         matrix.push(Series { labels: source.table.labels(row).clone(), points });
     }
-    matrix.sort_by(|a, b| a.labels.cmp(&b.labels));
     Ok(Value::Matrix(matrix))
 }
