@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use thiserror::Error;
 
-use super::annotate::Monotonicity;
 use super::found::Found;
 use super::shared::Shared;
+use super::tally::{Tallies, Tally};
 use crate::model::annotation::{Severity, Span};
 use crate::model::{Annotation, Annotations, StepGrid, TimestampMs};
 use crate::plan::Binding;
@@ -96,7 +96,7 @@ pub(crate) struct Cx {
     pub budget: Budget,
     interrupt: Interrupt,
     annotations: Mutex<Annotations>,
-    pub monotonicity: Mutex<Monotonicity>,
+    tallies: Mutex<Tallies>,
     queryable: AtomicU64,
     read: AtomicU64,
     per_step: Mutex<(Vec<u64>, Vec<u64>)>,
@@ -134,7 +134,7 @@ impl Cx {
             shared_ns: AtomicU64::new(0),
             interrupt,
             annotations: Mutex::default(),
-            monotonicity: Mutex::default(),
+            tallies: Mutex::default(),
             queryable: AtomicU64::new(0),
             read: AtomicU64::new(0),
             per_step: Mutex::default(),
@@ -163,12 +163,15 @@ impl Cx {
         self.annotations.lock().add(Annotation { severity, text, span: Some(span.clone()) });
     }
 
+    /// Notes what is told with figures; `text` is complete but for them.
+    pub(crate) fn tally(&self, severity: Severity, text: String, span: &Span, tally: Tally) {
+        self.tallies.lock().add(severity, text, span, tally);
+    }
+
     /// Everything that was noted, at the end.
     pub(crate) fn take_annotations(&self) -> Annotations {
         let mut all = std::mem::take(&mut *self.annotations.lock());
-        for annotation in self.monotonicity.lock().drain() {
-            all.add(annotation);
-        }
+        self.tallies.lock().drain().for_each(|annotation| all.add(annotation));
         all
     }
 
@@ -186,7 +189,7 @@ impl Cx {
         let (peak, held) = self.budget.take_peak();
         Effects {
             annotations: std::mem::take(&mut *self.annotations.lock()),
-            monotonicity: std::mem::take(&mut *self.monotonicity.lock()),
+            tallies: std::mem::take(&mut *self.tallies.lock()),
             queryable: self.queryable.swap(0, Ordering::Relaxed),
             read: self.read.swap(0, Ordering::Relaxed),
             per_step: std::mem::take(&mut *self.per_step.lock()),
@@ -212,8 +215,8 @@ impl Cx {
                 annotations.add(annotation);
             }
         }
-        if !effects.monotonicity.is_empty() {
-            self.monotonicity.lock().absorb(&effects.monotonicity, place);
+        if !effects.tallies.is_empty() {
+            self.tallies.lock().absorb(&effects.tallies, place);
         }
     }
 
@@ -262,7 +265,7 @@ fn add_up(into: &mut Vec<u64>, from: &[u64]) {
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
     pub annotations: Annotations,
-    pub monotonicity: Monotonicity,
+    pub tallies: Tallies,
     queryable: u64,
     read: u64,
     per_step: (Vec<u64>, Vec<u64>),
@@ -275,7 +278,7 @@ impl Effects {
     /// Every position something was noted about.
     pub(crate) fn spans(&self) -> Vec<Span> {
         let mut all: Vec<Span> = self.annotations.iter().filter_map(|a| a.span).collect();
-        all.extend(self.monotonicity.spans());
+        all.extend(self.tallies.spans());
         all
     }
 }

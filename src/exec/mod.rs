@@ -29,6 +29,7 @@ mod scalar;
 mod select;
 mod shared;
 mod sort;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -38,5 +39,5 @@ mod window;
 pub(crate) use cx::{Cx, ExecError, ExecOptions, ExecStats, Interrupt};
 pub(crate) use exchange::PART_WORK;
 pub(crate) use found::Found;
-pub(crate) use output::{instant, range};
+pub(crate) use output::{instant, range, sort};
 pub(crate) use together::{Member, Together, together};

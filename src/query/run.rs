@@ -89,6 +89,7 @@ async fn evaluate(
     let small = work(&binding, &series) <= SMALL_WORK && query.plan.subqueries() == 0;
     let exec_options = exec_options(engine, options, small);
     let job = Job {
+        engine: engine.clone(),
         plan: query.plan.clone(),
         cx: Cx::new(Arc::new(binding), series, exec_options, interrupt),
         shape,
@@ -100,14 +101,15 @@ async fn evaluate(
         let joined = tokio::task::spawn_blocking(move || job.run()).await;
         joined.map_err(|e| QueryError::Execution(format!("unexpected error: {e}")))?
     };
-    let (value, mut annotations, stats) = done.map_err(|e| query_error(e, &engine.options))?;
+    let done = done.map_err(|e| query_error(e, &engine.options))?;
+    let Done { value, mut annotations, stats, sort_seconds } = done;
     add_warnings(&mut annotations, &warnings);
     let total = clock.seconds();
     let stats = QueryStats {
         queue_seconds: queued,
         prepare_seconds: prepared - queued,
-        inner_eval_seconds: total - prepared,
-        result_sort_seconds: 0.0,
+        inner_eval_seconds: total - prepared - sort_seconds,
+        result_sort_seconds: sort_seconds,
         eval_total_seconds: total - queued,
         exec_total_seconds: total,
         ..sample_stats(stats, grid, exec_options.per_step_stats)
@@ -163,28 +165,42 @@ pub(super) fn work(binding: &Binding, series: &[Arc<Found>]) -> u64 {
 
 /// Everything an evaluation needs, to be moved to another thread.
 struct Job {
+    engine: Arc<Engine>,
     plan: Arc<Plan>,
     cx: Cx,
     shape: Shape,
     _permit: OwnedSemaphorePermit,
 }
 
+/// What an evaluation came to.
+pub(super) struct Done {
+    pub(super) value: Value,
+    pub(super) annotations: Annotations,
+    pub(super) stats: ExecStats,
+    pub(super) sort_seconds: f64,
+}
+
 impl Job {
-    fn run(self) -> Result<(Value, Annotations, ExecStats), ExecError> {
-        execute(&self.cx, &self.plan, self.shape)
+    fn run(self) -> Result<Done, ExecError> {
+        execute(&self.engine, &self.cx, &self.plan, self.shape)
     }
 }
 
 pub(super) fn execute(
+    engine: &Engine,
     cx: &Cx,
     plan: &Plan,
     shape: Shape,
-) -> Result<(Value, Annotations, ExecStats), ExecError> {
-    let value = match shape {
+) -> Result<Done, ExecError> {
+    let mut value = match shape {
         Shape::Instant => exec::instant(cx, &plan.root)?,
         Shape::Range => exec::range(cx, &plan.root)?,
     };
-    Ok((value, cx.take_annotations(), cx.stats()))
+    let clock = Stopwatch::new(engine);
+    exec::sort(&mut value);
+    let sort_seconds = clock.seconds();
+    let (annotations, stats) = (cx.take_annotations(), cx.stats());
+    Ok(Done { value, annotations, stats, sort_seconds })
 }
 
 /// Selects all series at once, each distinct need a single time.

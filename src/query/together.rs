@@ -13,8 +13,8 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::run::{self, EXECUTION, SMALL_WORK, Shape, Stopwatch};
 use super::{Engine, PreparedQuery, QueryError, QueryMetrics, QueryResult, QueryStats, RunOptions};
-use crate::exec::{self, ExecError, ExecStats, Found, Interrupt, Member, Together};
-use crate::model::{Annotations, Matcher, StepGrid, Value};
+use crate::exec::{self, ExecError, Found, Interrupt, Member, Together};
+use crate::model::{Matcher, StepGrid};
 use crate::plan::Binding;
 use crate::plan::bind::Request;
 use crate::plan::node::Hints;
@@ -219,7 +219,7 @@ impl Batch<'_> {
         found: Vec<Arc<Found>>,
         limit: Duration,
         permit: OwnedSemaphorePermit,
-    ) -> Vec<Done> {
+    ) -> Vec<Ended> {
         let mut all_work = 0u64;
         let members: Vec<Member> = bound
             .into_iter()
@@ -265,20 +265,20 @@ impl Batch<'_> {
             }
         };
         done.unwrap_or_else(|e| {
-            (0..members).map(|_| Done { result: Err(unexpected(&e)), seconds: 0.0 }).collect()
+            (0..members).map(|_| Ended { result: Err(unexpected(&e)), seconds: 0.0 }).collect()
         })
     }
 
-    fn answer(&self, done: Done, times: Times, warnings: &[String]) -> Answer {
-        let (value, mut annotations, stats) = done.result?;
+    fn answer(&self, ended: Ended, times: Times, warnings: &[String]) -> Answer {
+        let run::Done { value, mut annotations, stats, sort_seconds } = ended.result?;
         run::add_warnings(&mut annotations, warnings);
         let per_step = self.options.per_step_stats && self.engine.options.per_step_stats;
-        let total = times.queued + times.prepared + done.seconds;
+        let total = times.queued + times.prepared + ended.seconds;
         let stats = QueryStats {
             queue_seconds: times.queued,
             prepare_seconds: times.prepared,
-            inner_eval_seconds: done.seconds,
-            result_sort_seconds: 0.0,
+            inner_eval_seconds: ended.seconds - sort_seconds,
+            result_sort_seconds: sort_seconds,
             eval_total_seconds: total - times.queued,
             exec_total_seconds: total,
             ..run::sample_stats(stats, self.grid, per_step)
@@ -316,8 +316,8 @@ struct Times {
 }
 
 /// One query evaluated; the seconds are its own and its part of what it shared.
-struct Done {
-    result: Result<(Value, Annotations, ExecStats), QueryError>,
+struct Ended {
+    result: Result<run::Done, QueryError>,
     seconds: f64,
 }
 
@@ -331,12 +331,12 @@ struct Job {
 }
 
 impl Job {
-    fn run(self) -> Vec<Done> {
+    fn run(self) -> Vec<Ended> {
         let Self { together, engine, shape, watch, .. } = &self;
         let now_ns = || engine.monotonic_ns();
         let run = |number: usize, cx: &exec::Cx| {
             let started = now_ns();
-            let result = run::execute(cx, &together.members[number].plan, *shape);
+            let result = run::execute(engine, cx, &together.members[number].plan, *shape);
             let ns = now_ns().saturating_sub(started) + cx.shared_ns();
             (result, ns as f64 / 1e9)
         };
@@ -350,9 +350,9 @@ impl Job {
                         ExecError::Canceled => QueryError::Canceled(EXECUTION),
                         e => run::query_error(e, &engine.options),
                     };
-                    Done { result: result.map_err(failed), seconds }
+                    Ended { result: result.map_err(failed), seconds }
                 }
-                Err(panic) => Done { result: Err(unexpected(&panic)), seconds: 0.0 },
+                Err(panic) => Ended { result: Err(unexpected(&panic)), seconds: 0.0 },
             })
             .collect()
     }
