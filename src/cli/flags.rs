@@ -77,7 +77,12 @@ pub(crate) struct ServeFlags {
     /// Minimum time to wait before an alert is sent to Alertmanager again.
     #[arg(long = "rules.alert.resend-delay", value_name = "DURATION", default_value = "1m", value_parser = duration)]
     pub resend_delay: Duration,
-    /// Rules of one group evaluated at once, with --enable-feature=concurrent-rule-eval.
+    /// Evaluate rules that do not depend on each other together: what several of them
+    /// select and compute is selected and computed once. Results are the same either way.
+    #[arg(long = "rules.shared-evaluation", default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub shared_evaluation: bool,
+    /// Rule evaluations that may run beside those that run anyway, over all groups, with
+    /// --enable-feature=concurrent-rule-eval. Results are the same either way.
     #[arg(long = "rules.max-concurrent-evals", value_name = "N", default_value_t = 4)]
     pub max_concurrent_evals: usize,
 

@@ -125,6 +125,12 @@ pub struct SeriesRef(pub u64);
 pub trait Sink: Send + Sync {
     /// Starts a batch. Batches may run in parallel.
     fn appender(&self) -> Box<dyn Appender>;
+
+    /// Whether a commit, however small, waits for a disk or a network: then it belongs on
+    /// a thread that may block.
+    fn commit_waits(&self) -> bool {
+        false
+    }
 }
 
 /// One batch of samples: visible and durable after `commit`, forgotten when dropped.

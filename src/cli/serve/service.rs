@@ -21,7 +21,9 @@ use crate::notifier::{self, NotifierOptions};
 use crate::query::{Engine, EngineOptions, QueryMetrics};
 use crate::remote_write::RemoteWriteMetrics;
 use crate::rules::config::{LoadOptions, LoadedFile};
-use crate::rules::{self, External, RulePolicyDefaults, RuleSettings, RuleSource};
+use crate::rules::{
+    self, EvaluationOptions, External, RulePolicyDefaults, RuleSettings, RuleSource,
+};
 use crate::scrape::{self, ScrapeManager, ScrapeMetrics};
 use crate::storage::tsdb::{Tsdb, TsdbMetrics, TsdbOptions, WalCompression};
 use crate::storage::{Sink, Source};
@@ -85,6 +87,7 @@ impl Service {
             outage_tolerance_ms: ms(flags.for_outage_tolerance),
             grace_period_ms: ms(flags.for_grace_period),
             load: load_options(features),
+            evaluation: evaluation_options(flags, features),
             policy: rule_policy(flags),
         });
         let hostname = super::hostname();
@@ -276,6 +279,16 @@ fn rule_policy(flags: &ServeFlags) -> RulePolicyDefaults {
         on_limit: flags.on_limit,
         catch_up_ms: ms(flags.catch_up),
         group_budget: flags.group_budget,
+    }
+}
+
+fn evaluation_options(flags: &ServeFlags, features: &FeatureFlags) -> EvaluationOptions {
+    let options =
+        EvaluationOptions { shared: flags.shared_evaluation, ..EvaluationOptions::default() };
+    if features.concurrent_rule_eval() {
+        options.with_concurrent_evals(flags.max_concurrent_evals)
+    } else {
+        options
     }
 }
 
