@@ -10,6 +10,7 @@
 
 pub mod fanout;
 pub mod memory;
+pub mod overlay;
 pub mod tsdb;
 
 use std::sync::Arc;
@@ -130,6 +131,12 @@ pub trait Sink: Send + Sync {
     /// a thread that may block.
     fn commit_waits(&self) -> bool {
         false
+    }
+
+    /// Whether what was committed is found at once by the [`Source`] that belongs to this
+    /// sink. Where it is not, rules read through an [`overlay::Overlay`].
+    fn shows_at_once(&self) -> bool {
+        true
     }
 }
 

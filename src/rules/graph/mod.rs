@@ -344,13 +344,19 @@ impl RuleGraph {
         after
     }
 
+    /// What a rule reads, sorted by writer.
+    pub fn edges_of(&self, rule: usize) -> &[Edge] {
+        let first = self.edges.partition_point(|edge| edge.reader < rule);
+        let len = self.edges[first..].partition_point(|edge| edge.reader == rule);
+        &self.edges[first..first + len]
+    }
+
     /// The rules of other groups that must have been committed for a tick before this one
     /// is evaluated for it, where those groups have that tick.
     pub fn waits(&self, rule: usize) -> impl Iterator<Item = usize> + '_ {
         let group = self.rules[rule].group;
-        let first = self.edges.partition_point(|edge| edge.reader < rule);
-        let edges = self.edges[first..].iter().take_while(move |edge| edge.reader == rule);
-        let others = edges.filter(move |e| self.rules[e.writer].group != group);
+        let others =
+            self.edges_of(rule).iter().filter(move |e| self.rules[e.writer].group != group);
         others.filter(|e| e.sees == Sees::ThisTick).map(|e| e.writer)
     }
 
