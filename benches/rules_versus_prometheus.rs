@@ -6,13 +6,13 @@
 //! `cargo bench --bench rules_versus_prometheus [large|small]` (needs `prometheus` in PATH;
 //! tests/run.sh fetches it into target/tools/usr/bin).
 //!
-//! Method. All samples, those of the next minutes included, are written before anything is
-//! measured, so that while it is measured there is nothing to ingest. The processor time of
-//! both processes is read at the beginning and at the end of a stretch without rules, and
-//! of a stretch of whole evaluation intervals with them, in which every group is evaluated
-//! exactly so many times; the difference per interval is what a cycle costs. Both servers
-//! read their rules from the same path: groups then have the same slots in their interval,
-//! and evaluate at the same timestamps.
+//! Method. An hour of samples is written into both; from then on a sample of every series
+//! every 15 s, a few seconds before its time, so that both have the same samples whenever
+//! they evaluate. The processor time of both processes is read at the beginning and at the
+//! end of one evaluation interval without rules, and of several with them, in which every
+//! group is evaluated exactly so many times; the difference per interval is what a cycle
+//! costs. Both servers read their rules from the same path: groups then have the same slots
+//! in their interval, and evaluate at the same timestamps.
 
 mod rival;
 #[path = "rules_scale/mod.rs"]
@@ -30,8 +30,9 @@ use scale::{SCALES, Scale};
 const STEP_MS: i64 = 15_000;
 /// Before the first evaluation: the longest range is an hour.
 const HISTORY_MS: i64 = 62 * 60_000;
-/// After the start: as long as loading and measuring take.
-const FUTURE_MS: i64 = 15 * 60_000;
+/// How long before its time a sample is written.
+const EARLY_MS: i64 = 6_000;
+/// A multiple of the step, so that as many steps are written in each.
 const INTERVAL: Duration = Duration::from_secs(30);
 const CYCLES: u32 = 4;
 const SERIES_PER_REQUEST: usize = 2_000;
@@ -41,23 +42,37 @@ fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as i64
 }
 
-/// Writes all samples into both.
-fn load(servers: [&Server; 2], data: &scale::Data, first_ms: i64, samples: i64) {
-    for from in (0..samples).step_by(SAMPLES_PER_REQUEST as usize) {
-        for (number, part) in data.series.chunks(SERIES_PER_REQUEST).enumerate() {
-            let mut request = Vec::new();
-            for (i, one) in part.iter().enumerate() {
-                let seed = (number * SERIES_PER_REQUEST + i) as i64;
-                let values = (from..(from + SAMPLES_PER_REQUEST).min(samples))
-                    .map(|i| (first_ms + i * STEP_MS, one.value(seed, i)));
-                let labels = one.labels.iter().map(|(n, v)| (n.as_str(), v.as_str()));
-                series(&mut request, labels, values);
-            }
-            let body = compressed(&request);
-            for server in servers {
-                http(&server.url("/api/v1/write"), Some(body.clone())).expect("accepted");
-            }
+/// Writes the samples of the given steps into both.
+fn write(servers: [&Server; 2], data: &scale::Data, first_ms: i64, steps: std::ops::Range<i64>) {
+    for (number, part) in data.series.chunks(SERIES_PER_REQUEST).enumerate() {
+        let mut request = Vec::new();
+        for (i, one) in part.iter().enumerate() {
+            let seed = (number * SERIES_PER_REQUEST + i) as i64;
+            let values = steps.clone().map(|i| (first_ms + i * STEP_MS, one.value(seed, i)));
+            let labels = one.labels.iter().map(|(n, v)| (n.as_str(), v.as_str()));
+            series(&mut request, labels, values);
         }
+        let body = compressed(&request);
+        for server in servers {
+            http(&server.url("/api/v1/write"), Some(body.clone())).expect("accepted");
+        }
+    }
+}
+
+/// The first step whose time to be written has not come.
+fn next_step(first_ms: i64) -> i64 {
+    (now_ms() + EARLY_MS - first_ms).div_euclid(STEP_MS) + 1
+}
+
+/// Writes what is due until now; the step to go on with.
+fn catch_up(servers: [&Server; 2], data: &scale::Data, first_ms: i64, mut from: i64) -> i64 {
+    loop {
+        let to = next_step(first_ms).min(from + SAMPLES_PER_REQUEST);
+        if from == to {
+            return from;
+        }
+        write(servers, data, first_ms, from..to);
+        from = to;
     }
 }
 
@@ -123,20 +138,30 @@ fn run(scale: &Scale) {
     let servers = [prometheus, watchfire];
     // No sample stands where a window may begin or end.
     let first_ms = (now_ms() - HISTORY_MS) / STEP_MS * STEP_MS + 137;
-    load(servers, &data, first_ms, (HISTORY_MS + FUTURE_MS) / STEP_MS);
-    // Let both finish what loading left behind.
-    std::thread::sleep(INTERVAL);
-    let loaded = servers.map(Server::resident_mib);
-    let idle = cpu_during(servers, INTERVAL);
-    fs::write(&rule_file, rules).expect("a rule file");
-    for server in servers {
-        http(&server.url("/-/reload"), Some(vec![])).expect("good rules");
-    }
-    // The first cycles make series.
-    std::thread::sleep(2 * INTERVAL);
-    let busy = cpu_during(servers, CYCLES * INTERVAL);
-    let memory = servers.map(Server::resident_mib);
-    let compared = assert_same(servers, now_ms());
+    let mut next = catch_up(servers, &data, first_ms, 0);
+    let measured = std::sync::atomic::AtomicBool::new(false);
+    let (loaded, idle, busy, memory, compared) = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !measured.load(std::sync::atomic::Ordering::Relaxed) {
+                next = catch_up(servers, &data, first_ms, next);
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        });
+        // Let both finish what loading left behind.
+        std::thread::sleep(INTERVAL);
+        let loaded = servers.map(Server::resident_mib);
+        let idle = cpu_during(servers, INTERVAL);
+        fs::write(&rule_file, rules).expect("a rule file");
+        for server in servers {
+            http(&server.url("/-/reload"), Some(vec![])).expect("good rules");
+        }
+        // The first cycles make series.
+        std::thread::sleep(2 * INTERVAL);
+        let busy = cpu_during(servers, CYCLES * INTERVAL);
+        let memory = servers.map(Server::resident_mib);
+        measured.store(true, std::sync::atomic::Ordering::Relaxed);
+        (loaded, idle, busy, memory, assert_same(servers, now_ms()))
+    });
     let cycle = [0, 1].map(|i| busy[i] / f64::from(CYCLES) - idle[i]);
     println!(
         "\n{} series, {count} rules in {groups} groups, {compared} series made by rules\n",

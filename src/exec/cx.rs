@@ -367,7 +367,7 @@ impl Budget {
     }
 
     /// The most that was held, and what is held; the most counts from here on anew.
-    fn take_peak(&self) -> (usize, usize) {
+    pub(crate) fn take_peak(&self) -> (usize, usize) {
         let used = self.used.load(Ordering::Relaxed);
         (self.peak.swap(used, Ordering::Relaxed), used)
     }

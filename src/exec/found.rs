@@ -103,6 +103,19 @@ impl RawSeries for Decoded {
         }
         Ok(())
     }
+
+    fn read_newest_into(
+        &self,
+        from_ms: TimestampMs,
+        to_ms: TimestampMs,
+        out: &mut RawSamples,
+    ) -> Result<(), StorageError> {
+        match self.samples.get() {
+            Some(_) => self.read_into(from_ms, to_ms, out),
+            // The store may have it at hand, without decoding anything.
+            None => self.series.read_newest_into(from_ms, to_ms, out),
+        }
+    }
 }
 
 fn bytes_of(samples: &RawSamples) -> u64 {

@@ -44,6 +44,8 @@ pub(crate) struct InstantSelect<'a> {
     select: &'a Select,
     series: &'a [Arc<dyn RawSeries>],
     table: Arc<SeriesTable>,
+    /// At a single step no sample but the newest matters.
+    newest_only: bool,
     /// The window of the lookback at each step.
     windows: WindowTable,
     present: Vec<u64>,
@@ -57,10 +59,12 @@ impl<'a> InstantSelect<'a> {
         let bound = cx.binding.selects[select.id];
         let series = &cx.series[bound.request];
         let table = series.table();
+        let newest_only = grid.len == 1 && select.extension.is_none() && !select.stats_only;
         Ok(Box::new(Self {
             cx,
             grid,
             bound,
+            newest_only,
             emit: select.emit,
             select,
             series,
@@ -201,7 +205,13 @@ impl<'a> Operator<'a> for InstantSelect<'a> {
             }
             self.raw.clear();
             let series = &self.series[(first + row) as usize];
-            series.read_into(self.bound.from_ms, self.bound.to_ms, &mut self.raw)?;
+            let (from_ms, to_ms) = (self.bound.from_ms, self.bound.to_ms);
+            if self.newest_only {
+                series.read_newest_into(from_ms, to_ms, &mut self.raw)?;
+                self.raw.keep_newest();
+            } else {
+                series.read_into(from_ms, to_ms, &mut self.raw)?;
+            }
             self.hold.grow_to(raw_weight(&self.raw))?;
             self.fill(&mut block, row, &mut counts);
         }

@@ -47,8 +47,9 @@ struct Recorded {
     table: Arc<SeriesTable>,
     /// In series order.
     blocks: Vec<SeriesBlock>,
-    /// The operator could be split into ranges of series.
-    splits: bool,
+    /// How samples were held when the operator could not be split into ranges of series:
+    /// for each block and for the end, the most while it was made and what was held after.
+    held: Option<Vec<(usize, usize)>>,
     opening: Effects,
     draining: Effects,
     /// Nanoseconds it took, and how many readers share them.
@@ -109,6 +110,7 @@ impl Shared {
             places: Arc::new(places),
             rows,
             block: 0,
+            begun: false,
             opened: Arc::new(hold),
             drained: None,
         })))
@@ -122,16 +124,27 @@ impl Recorded {
         let table = op.series().clone();
         // One range of all series is the same operator, if it splits at all.
         let all = 0..table.len();
-        let (op, splits) = match op.split(std::slice::from_ref(&all)) {
-            Ok(mut parts) => (parts.pop().expect("BUG: a part for every range"), true),
-            Err(op) => (op, false),
+        let (blocks, held) = match op.split(std::slice::from_ref(&all)) {
+            Ok(mut parts) => {
+                let op = parts.pop().expect("BUG: a part for every range");
+                let add = |blocks: &mut Vec<SeriesBlock>, block| {
+                    blocks.push(block);
+                    Ok(())
+                };
+                let parts = fold(cx, op, grid.len, u64::MAX, || Ok(vec![]), add)?;
+                (parts.into_iter().flatten().collect(), None)
+            }
+            Err(mut op) => {
+                let (mut blocks, mut held) = (vec![], vec![]);
+                while let Some(block) = op.next()? {
+                    cx.check()?;
+                    blocks.push(block);
+                    held.push(cx.budget.take_peak());
+                }
+                held.push(cx.budget.take_peak());
+                (blocks, Some(held))
+            }
         };
-        let add = |blocks: &mut Vec<SeriesBlock>, block| {
-            blocks.push(block);
-            Ok(())
-        };
-        let blocks = fold(cx, op, grid.len, u64::MAX, || Ok(vec![]), add)?;
-        let blocks = blocks.into_iter().flatten().collect();
         let draining = cx.take_effects();
         let mut noted = opening.spans();
         noted.extend(draining.spans());
@@ -140,7 +153,7 @@ impl Recorded {
             false => node.spans().into_iter().cloned().collect(),
         };
         debug_assert!(noted.iter().all(|span| spans.contains(span)), "BUG: a position of nobody's");
-        Ok(Self { table, blocks, splits, opening, draining, cost: (0, 1), spans })
+        Ok(Self { table, blocks, held, opening, draining, cost: (0, 1), spans })
     }
 
     fn bytes(&self) -> u64 {
@@ -188,12 +201,28 @@ struct Replay<'a> {
     places: Arc<Places>,
     /// What is still to be yielded.
     rows: Range<u32>,
-    /// The block that holds, or comes before that which holds, the next row.
+    /// The next block; of parts, one that does not come after the next row.
     block: usize,
+    begun: bool,
     /// Held since opening, by all parts together.
     opened: Arc<Hold<'a>>,
     /// Held since the first block was asked for.
     drained: Option<Hold<'a>>,
+}
+
+impl Replay<'_> {
+    /// Holds what is held while the next block is made.
+    fn hold_next(&mut self) -> Result<()> {
+        if let Some(held) = &self.recorded.held {
+            let (most, after) = held[self.block.min(held.len() - 1)];
+            let hold = Arc::get_mut(&mut self.opened).expect("BUG: what does not split is one");
+            hold.grow_to(most)?;
+            hold.shrink_to(after);
+        } else if self.drained.is_none() {
+            self.drained = Some(self.cx.budget.hold(self.recorded.held_while_draining())?);
+        }
+        Ok(())
+    }
 }
 
 impl<'a> Operator<'a> for Replay<'a> {
@@ -202,12 +231,15 @@ impl<'a> Operator<'a> for Replay<'a> {
     }
 
     fn next(&mut self) -> Result<Option<SeriesBlock>> {
+        self.hold_next()?;
+        if self.rows.start == 0 && !std::mem::replace(&mut self.begun, true) {
+            self.cx.repeat(&self.recorded.draining, |span| self.places.of(span));
+        }
         let recorded = &self.recorded;
-        if self.drained.is_none() {
-            self.drained = Some(self.cx.budget.hold(recorded.held_while_draining())?);
-            if self.rows.start == 0 {
-                self.cx.repeat(&recorded.draining, |span| self.places.of(span));
-            }
+        if recorded.held.is_some() {
+            let block = recorded.blocks.get(self.block).cloned();
+            self.block += 1;
+            return Ok(block);
         }
         if self.rows.is_empty() {
             return Ok(None);
@@ -228,7 +260,7 @@ impl<'a> Operator<'a> for Replay<'a> {
         self: Box<Self>,
         ranges: &[Range<u32>],
     ) -> std::result::Result<Vec<BoxOp<'a>>, BoxOp<'a>> {
-        if !self.recorded.splits {
+        if self.recorded.held.is_some() {
             return Err(self);
         }
         Ok(ranges
@@ -240,6 +272,7 @@ impl<'a> Operator<'a> for Replay<'a> {
                     places: self.places.clone(),
                     rows: rows.clone(),
                     block: 0,
+                    begun: false,
                     opened: self.opened.clone(),
                     drained: None,
                 }) as BoxOp<'a>

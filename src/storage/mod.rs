@@ -10,6 +10,7 @@
 
 pub mod fanout;
 pub mod memory;
+pub mod overlay;
 pub mod tsdb;
 
 use std::sync::Arc;
@@ -75,6 +76,17 @@ pub trait RawSeries: Send + Sync {
         to_ms: TimestampMs,
         out: &mut RawSamples,
     ) -> Result<(), StorageError>;
+
+    /// As `read_into`, for a reader that looks at the newest sample of the interval alone:
+    /// older ones may be left out.
+    fn read_newest_into(
+        &self,
+        from_ms: TimestampMs,
+        to_ms: TimestampMs,
+        out: &mut RawSamples,
+    ) -> Result<(), StorageError> {
+        self.read_into(from_ms, to_ms, out)
+    }
 }
 
 /// Reading side.
@@ -125,6 +137,18 @@ pub struct SeriesRef(pub u64);
 pub trait Sink: Send + Sync {
     /// Starts a batch. Batches may run in parallel.
     fn appender(&self) -> Box<dyn Appender>;
+
+    /// Whether a commit, however small, waits for a disk or a network: then it belongs on
+    /// a thread that may block.
+    fn commit_waits(&self) -> bool {
+        false
+    }
+
+    /// Whether what was committed is found at once by the [`Source`] that belongs to this
+    /// sink. Where it is not, rules read through an [`overlay::Overlay`].
+    fn shows_at_once(&self) -> bool {
+        true
+    }
 }
 
 /// One batch of samples: visible and durable after `commit`, forgotten when dropped.

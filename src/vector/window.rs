@@ -72,6 +72,19 @@ impl RawSamples {
         self.vs.chunks(256).any(stale)
     }
 
+    /// Forgets all but the newest sample.
+    pub fn keep_newest(&mut self) {
+        let float = self.ts.last().copied();
+        let hist = self.hist.last().map(|(ts, _)| *ts);
+        let floats = usize::from(float.is_some() && float >= hist);
+        let hists = usize::from(hist.is_some() && hist > float);
+        self.ts.drain(..self.ts.len() - floats);
+        self.vs.drain(..self.vs.len() - floats);
+        self.start_ts.drain(..self.start_ts.len().saturating_sub(floats));
+        self.hist.drain(..self.hist.len() - hists);
+        self.hist_start_ts.drain(..self.hist_start_ts.len().saturating_sub(hists));
+    }
+
     /// Samples held: floats and histograms.
     pub fn len(&self) -> usize {
         self.ts.len() + self.hist.len()
