@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use thiserror::Error;
 
-use super::annotate::Monotonicity;
+use super::tally::{Tallies, Tally};
 use crate::model::annotation::{Severity, Span};
 use crate::model::{Annotation, Annotations, StepGrid, TimestampMs};
 use crate::plan::Binding;
@@ -97,7 +97,7 @@ pub(crate) struct Cx {
     pub budget: Budget,
     interrupt: Interrupt,
     annotations: Mutex<Annotations>,
-    pub monotonicity: Mutex<Monotonicity>,
+    tallies: Mutex<Tallies>,
     queryable: AtomicU64,
     read: AtomicU64,
     per_step: Mutex<(Vec<u64>, Vec<u64>)>,
@@ -120,7 +120,7 @@ impl Cx {
             budget: Budget::new(&options, series_bytes),
             interrupt,
             annotations: Mutex::default(),
-            monotonicity: Mutex::default(),
+            tallies: Mutex::default(),
             queryable: AtomicU64::new(0),
             read: AtomicU64::new(0),
             per_step: Mutex::default(),
@@ -149,12 +149,15 @@ impl Cx {
         self.annotations.lock().add(Annotation { severity, text, span: Some(span.clone()) });
     }
 
+    /// Notes what is told with figures; `text` is complete but for them.
+    pub(crate) fn tally(&self, severity: Severity, text: String, span: &Span, tally: Tally) {
+        self.tallies.lock().add(severity, text, span, tally);
+    }
+
     /// Everything that was noted, at the end.
     pub(crate) fn take_annotations(&self) -> Annotations {
         let mut all = std::mem::take(&mut *self.annotations.lock());
-        for annotation in self.monotonicity.lock().drain() {
-            all.add(annotation);
-        }
+        self.tallies.lock().drain().for_each(|annotation| all.add(annotation));
         all
     }
 

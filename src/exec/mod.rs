@@ -27,6 +27,7 @@ mod repeat;
 mod scalar;
 mod select;
 mod sort;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -34,4 +35,4 @@ mod window;
 
 pub(crate) use cx::{Cx, ExecError, ExecOptions, ExecStats, Interrupt};
 pub(crate) use exchange::PART_WORK;
-pub(crate) use output::{instant, range};
+pub(crate) use output::{instant, range, sort};

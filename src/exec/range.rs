@@ -240,6 +240,7 @@ impl RangeOp<'_> {
             use_start_timestamps: self.cx.options.use_start_timestamps,
         };
         let mut unchecked = 0;
+        let mut overlaps = 0;
         sweep(raw, self.grid, self.shape, |step, seen| {
             let window = &seen.window;
             if window.ts.is_empty() && window.hist.is_empty() {
@@ -257,13 +258,17 @@ impl RangeOp<'_> {
                 self.cx.check()?;
             }
             args.scalars = scalars.at(step);
-            if let Some(sample) = (self.kernel)(window, &args, &mut flags) {
+            let mut raised = Flags::default();
+            if let Some(sample) = (self.kernel)(window, &args, &mut raised) {
                 block.set_sample(row, step, sample);
             }
+            overlaps += u64::from(raised.has(Flags::START_TIME_OVERLAP));
+            flags.raise(raised);
             Ok::<(), ExecError>(())
         })?;
         if flags != Flags::default() {
             let series = &self.table.series[(block.first.0 + row) as usize];
+            self.notes.start_time_overlaps(&series.labels, overlaps);
             self.notes.note(flags, &series.labels, |step| scalars.at(step), self.grid.len);
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread::{self, ThreadId};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use tokio_util::sync::CancellationToken;
 use watchfire::model::value::Value;
-use watchfire::model::{Labels, StepGrid};
+use watchfire::model::{Clock, Labels, StepGrid};
 use watchfire::query::{Engine, EngineOptions, QueryError, RunOptions};
 use watchfire::storage::memory::MemoryStorage;
 use watchfire::storage::{
@@ -98,6 +98,38 @@ fn statistics_count_windows_and_samples() {
     // Windows of five samples at three steps; one new sample at each step but the first.
     assert_eq!((stats.total_queryable_samples, stats.samples_read), (15, 7));
     assert_eq!(stats.samples_read_per_step, Some(vec![(300_000, 5), (360_000, 1), (420_000, 1)]));
+}
+
+/// A second passes from one look at it to the next.
+#[derive(Default)]
+struct TickingClock(AtomicU64);
+
+impl Clock for TickingClock {
+    fn now_ms(&self) -> i64 {
+        0
+    }
+
+    fn sleep_until(&self, _: i64) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn monotonic_ns(&self) -> u64 {
+        self.0.fetch_add(1_000_000_000, Ordering::SeqCst)
+    }
+}
+
+#[test]
+fn statistics_time_every_phase() {
+    let source = many_series(2, 2);
+    let engine = engine();
+    engine.set_clock(Arc::new(TickingClock::default()));
+    let query = engine.prepare("m").unwrap();
+    let grid = StepGrid::instant(0);
+    let stats = block_on(query.range(&source, grid, &RunOptions::default())).unwrap().stats;
+    // Looked at on arrival, with a slot, with the series, around the sorting, and at the end.
+    let inner = (stats.queue_seconds, stats.prepare_seconds, stats.inner_eval_seconds);
+    assert_eq!((inner, stats.result_sort_seconds), ((1.0, 1.0, 2.0), 1.0));
+    assert_eq!((stats.eval_total_seconds, stats.exec_total_seconds), (4.0, 5.0));
 }
 
 #[test]
