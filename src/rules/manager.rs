@@ -23,6 +23,7 @@ use super::metrics::Metrics;
 use super::policy::RulePolicyDefaults;
 use super::scheduler::{retire, supervise};
 use super::view::{GroupView, RulesView};
+use super::waves::EvaluationOptions;
 use crate::model::Clock;
 use crate::model::duration::format_duration;
 use crate::model::labels::quote;
@@ -50,6 +51,7 @@ pub struct ManagerOptions {
     pub load: LoadOptions,
     /// `--rules.on-no-data` and its like: what holds where a rule file says nothing.
     pub policy: RulePolicyDefaults,
+    pub evaluation: EvaluationOptions,
 }
 
 /// What a reload may change.
@@ -128,6 +130,7 @@ impl Manager {
                 grace_period_ms: options.grace_period_ms,
                 external: ArcSwap::default(),
                 run: RunOptions::default(),
+                evaluation: options.evaluation,
             }),
             load: options.load,
             policy: options.policy,
