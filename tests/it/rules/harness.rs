@@ -127,6 +127,11 @@ pub struct Harness {
 impl Harness {
     /// A manager at `now_ms` over what `storage` holds.
     pub fn new(storage: Arc<MemoryStorage>, now_ms: TimestampMs) -> Self {
+        Self::with(storage, now_ms, false)
+    }
+
+    /// As `new`; `strict` is `--rules.strict`.
+    pub fn with(storage: Arc<MemoryStorage>, now_ms: TimestampMs, strict: bool) -> Self {
         let clock = Arc::new(TestClock::new(now_ms));
         let inbox = Arc::new(Inbox::default());
         let mut registry = Registry::default();
@@ -142,6 +147,7 @@ impl Harness {
             grace_period_ms: 10 * MINUTE,
             load: LoadOptions { dialects: true, ..LoadOptions::default() },
             policy: RulePolicyDefaults::default(),
+            strict,
         });
         let settings = RuleSettings {
             sources: Vec::new(),
@@ -172,7 +178,7 @@ impl Harness {
         let removed = self.groups();
         let result = self.manager.update(self.settings.clone()).await;
         let left = self.groups();
-        if result.is_ok() {
+        if !matches!(result, Err(UpdateError::Load(_) | UpdateError::ShutDown)) {
             self.sleepers = left.len() + removed.iter().filter(|g| !left.contains(g)).count();
         }
         self.clock.settle(self.sleepers).await;
