@@ -26,6 +26,7 @@ use super::policy::RulePolicyDefaults;
 use super::quarantine::{Quarantined, counts, mark, merge};
 use super::scheduler::{retire, supervise};
 use super::view::{GroupView, QuarantinedView, RulesView};
+use super::waves::EvaluationOptions;
 use crate::model::Clock;
 use crate::model::duration::format_duration;
 use crate::model::labels::quote;
@@ -55,6 +56,7 @@ pub struct ManagerOptions {
     pub policy: RulePolicyDefaults,
     /// `--rules.strict`: one error anywhere refuses the whole load.
     pub strict: bool,
+    pub evaluation: EvaluationOptions,
 }
 
 /// What a reload may change.
@@ -162,6 +164,7 @@ impl Manager {
                 grace_period_ms: options.grace_period_ms,
                 external: ArcSwap::default(),
                 run: RunOptions::default(),
+                evaluation: options.evaluation,
             }),
             load: options.load,
             policy: options.policy,

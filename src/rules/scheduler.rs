@@ -108,7 +108,7 @@ async fn sleep_until(cx: &Context, at_ms: TimestampMs, stop: &CancellationToken)
 pub(super) async fn retire(group: Arc<Group>, cx: Arc<Context>, shutdown: CancellationToken) {
     let now = cx.clock.now_ms();
     if sleep_until(&cx, now + 2 * group.interval_ms, &shutdown).await {
-        group.end_all_series(&cx, now);
+        group.end_all_series(&cx, now).await;
     }
 }
 

@@ -14,8 +14,8 @@ use watchfire::query::{Engine, EngineOptions};
 use watchfire::rules::config::LoadOptions;
 use watchfire::rules::view::{AlertingView, RuleView, RulesView};
 use watchfire::rules::{
-    External, Manager, ManagerOptions, Metrics, RulePolicyDefaults, RuleSettings, RuleSource,
-    UpdateError,
+    EvaluationOptions, External, Manager, ManagerOptions, Metrics, RulePolicyDefaults,
+    RuleSettings, RuleSource, UpdateError,
 };
 use watchfire::storage::memory::MemoryStorage;
 use watchfire::storage::{SelectHints, SelectRequest, Sink, Source};
@@ -127,18 +127,50 @@ pub struct Harness {
 impl Harness {
     /// A manager at `now_ms` over what `storage` holds.
     pub fn new(storage: Arc<MemoryStorage>, now_ms: TimestampMs) -> Self {
-        Self::with(storage, now_ms, false)
+        Self::with_evaluation(storage, now_ms, EvaluationOptions::default())
     }
 
-    /// As `new`; `strict` is `--rules.strict`.
-    pub fn with(storage: Arc<MemoryStorage>, now_ms: TimestampMs, strict: bool) -> Self {
+    /// As `new`, with rules evaluated in a certain way.
+    pub fn with_evaluation(
+        storage: Arc<MemoryStorage>,
+        now_ms: TimestampMs,
+        evaluation: EvaluationOptions,
+    ) -> Self {
+        Self::over(storage.clone(), storage.clone(), storage, now_ms, evaluation)
+    }
+
+    /// As `with_evaluation`; rules read from `source` and write to `sink`.
+    pub fn over(
+        storage: Arc<MemoryStorage>,
+        source: Arc<dyn Source>,
+        sink: Arc<dyn Sink>,
+        now_ms: TimestampMs,
+        evaluation: EvaluationOptions,
+    ) -> Self {
+        Self::build(storage, source, sink, now_ms, evaluation, false)
+    }
+
+    /// As `new`, with `--rules.strict`.
+    pub fn strict(storage: Arc<MemoryStorage>, now_ms: TimestampMs) -> Self {
+        let evaluation = EvaluationOptions::default();
+        Self::build(storage.clone(), storage.clone(), storage, now_ms, evaluation, true)
+    }
+
+    fn build(
+        storage: Arc<MemoryStorage>,
+        source: Arc<dyn Source>,
+        sink: Arc<dyn Sink>,
+        now_ms: TimestampMs,
+        evaluation: EvaluationOptions,
+        strict: bool,
+    ) -> Self {
         let clock = Arc::new(TestClock::new(now_ms));
         let inbox = Arc::new(Inbox::default());
         let mut registry = Registry::default();
         let manager = Manager::new(ManagerOptions {
             engine: Engine::new(EngineOptions::default()),
-            source: storage.clone(),
-            sink: storage.clone(),
+            source,
+            sink,
             notifier: inbox.clone(),
             clock: clock.clone(),
             metrics: Metrics::new(&mut registry),
@@ -148,6 +180,7 @@ impl Harness {
             load: LoadOptions { dialects: true, ..LoadOptions::default() },
             policy: RulePolicyDefaults::default(),
             strict,
+            evaluation,
         });
         let settings = RuleSettings {
             sources: Vec::new(),

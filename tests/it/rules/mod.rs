@@ -3,5 +3,6 @@
 mod check;
 mod harness;
 mod manager;
+mod order;
 mod quarantine;
 mod unit_tests;

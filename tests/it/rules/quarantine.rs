@@ -287,7 +287,7 @@ async fn the_first_load_runs_what_is_good() {
 
 #[tokio::test]
 async fn strict_changes_nothing_at_all() {
-    let mut h = Harness::with(Arc::new(MemoryStorage::new()), START, true);
+    let mut h = Harness::strict(Arc::new(MemoryStorage::new()), START);
     let good = "groups: [{name: g, rules: [{record: r, expr: vector(1)}]}]";
     h.load(good).await.unwrap();
     let next = h.clock_next();
