@@ -15,6 +15,7 @@ mod group;
 mod manager;
 mod metrics;
 pub mod policy;
+mod quarantine;
 mod recording;
 mod restore;
 mod scheduler;

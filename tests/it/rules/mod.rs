@@ -4,4 +4,5 @@ mod check;
 mod harness;
 mod manager;
 mod order;
+mod quarantine;
 mod unit_tests;
