@@ -5,8 +5,8 @@
 //! scheduler, unit tests and replays all call [`Group::evaluate`].
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
@@ -17,6 +17,7 @@ use super::config::{GroupSpec, RuleKind, RuleSpec};
 use super::error::RuleError;
 use super::metrics::{GroupMetrics, Metrics};
 use super::recording::{record, vector};
+use super::state::StateLog;
 use super::view::{AlertState, AlertView, AlertingView, GroupView, RuleHealth, RuleView};
 use super::write::{Written, mark_stale, write};
 use crate::model::{Clock, Labels, Sample, TimestampMs};
@@ -35,6 +36,8 @@ pub(super) struct Context {
     pub resend_delay_ms: i64,
     pub outage_tolerance_ms: i64,
     pub grace_period_ms: i64,
+    /// Where alerts are remembered; set before the first load or never.
+    pub state: OnceLock<StateLog>,
     /// Changed by reload; evaluation takes it anew for every rule.
     pub external: ArcSwap<External>,
     /// Queries end when this is cancelled.
@@ -243,6 +246,9 @@ impl Group {
             status.last_evaluation_ms = Some(rule_started_ms);
         }
         self.end_stale_series(cx, ts - self.query_offset_ms);
+        if let Some(state) = cx.state.get() {
+            state.set_watermark(&self.spec.file, &self.spec.name, ts);
+        }
         let seconds = seconds_since(cx, started);
         cx.metrics.observe_group(seconds);
         self.metrics.last_samples.set(samples as f64);
@@ -306,9 +312,10 @@ impl Group {
         match &rule.alerting {
             None => record(result, rule.spec.name(), &rule.spec.labels, self.spec.limit),
             Some(alerting) => {
-                let samples = alerting.evaluate(&rule.spec, cx, result, ts).await?;
-                alerting.send(&rule.spec, cx, ts, self.interval_ms);
-                Ok(samples)
+                let samples = alerting.evaluate(&rule.spec, cx, result, ts).await;
+                let due = alerting.commit(cx, ts, self.interval_ms, samples.is_ok());
+                alerting.send(&rule.spec, cx, ts, due);
+                samples
             }
         }
     }
@@ -349,8 +356,10 @@ impl Group {
             let Some((i, old)) = found else { continue };
             taken[i] = true;
             *rule.previous.lock() = std::mem::take(&mut *old.previous.lock());
-            if let (Some(new), Some(old)) = (&rule.alerting, &old.alerting) {
-                new.copy_state(old);
+            match (&rule.alerting, &old.alerting) {
+                (Some(new), Some(old)) => new.copy_state(old),
+                (None, Some(old)) => old.forget_state(),
+                _ => {}
             }
         }
         let mut stale = self.stale.lock();
@@ -358,6 +367,7 @@ impl Group {
         for (rule, taken) in from.rules.iter().zip(taken) {
             if !taken {
                 stale.extend(std::mem::take(&mut *rule.previous.lock()).into_labels());
+                rule.alerting.iter().for_each(Alerting::forget_state);
             }
         }
         *self.status.lock() = *from.status.lock();

@@ -16,6 +16,7 @@ mod metrics;
 mod recording;
 mod restore;
 mod scheduler;
+pub mod state;
 pub mod template;
 pub mod unit_test;
 pub mod view;
