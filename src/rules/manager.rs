@@ -20,10 +20,14 @@ use super::config::{
 };
 use super::group::{Context, Defaults, External, Group, key};
 use super::metrics::Metrics;
+use super::policy::RulePolicyDefaults;
 use super::scheduler::{retire, supervise};
 use super::state::{GroupFate, StateLog};
 use super::view::{GroupView, RulesView};
+use super::waves::EvaluationOptions;
 use crate::model::Clock;
+use crate::model::duration::format_duration;
+use crate::model::labels::quote;
 use crate::notifier::Notifier;
 use crate::query::{Engine, RunOptions};
 use crate::storage::{Sink, Source};
@@ -46,6 +50,9 @@ pub struct ManagerOptions {
     /// `--rules.alert.for-grace-period`, 10m.
     pub grace_period_ms: i64,
     pub load: LoadOptions,
+    /// `--rules.on-no-data` and its like: what holds where a rule file says nothing.
+    pub policy: RulePolicyDefaults,
+    pub evaluation: EvaluationOptions,
 }
 
 /// What a reload may change.
@@ -98,6 +105,7 @@ struct Running {
 pub struct Manager {
     context: Arc<Context>,
     load: LoadOptions,
+    policy: RulePolicyDefaults,
     /// By group key; held for the length of an update.
     running: tokio::sync::Mutex<HashMap<String, Running>>,
     /// For readers, who never wait for an update.
@@ -124,8 +132,10 @@ impl Manager {
                 state: OnceLock::new(),
                 external: ArcSwap::default(),
                 run: RunOptions::default(),
+                evaluation: options.evaluation,
             }),
             load: options.load,
+            policy: options.policy,
             running: tokio::sync::Mutex::default(),
             groups: Mutex::default(),
             loaded: AtomicBool::new(false),
@@ -264,6 +274,7 @@ impl Manager {
         let defaults = Defaults {
             interval_ms: settings.interval_ms,
             query_offset_ms: settings.query_offset_ms,
+            policy: self.policy,
         };
         let mut groups = Vec::new();
         for spec in loaded.into_iter().flat_map(|file| file.groups) {
@@ -281,6 +292,19 @@ impl Manager {
     fn plan(&self, spec: GroupSpec, defaults: Defaults) -> Result<Arc<Group>, Problem> {
         let (file, at, name) = (spec.file.clone(), spec.at, spec.name.clone());
         let restored = self.loaded.load(Ordering::Relaxed);
+        // Where the group names its interval itself, reading the file found this already.
+        let interval_ms = spec.interval_ms.unwrap_or(defaults.interval_ms);
+        if spec.eval_offset_ms.is_some_and(|offset| offset.abs() > interval_ms) {
+            let interval = format_duration(interval_ms);
+            let message = format!(
+                "{at}: group {}: field 'eval_offset': more than the interval of {interval} \
+                 (global.evaluation_interval)",
+                quote(&name)
+            );
+            let kind = ProblemKind::Rule;
+            let (severity, position) = (Severity::Error, Some(at));
+            return Err(Problem { file, severity, kind, position, message });
+        }
         let cx = &self.context;
         Group::new(spec, defaults, &cx.engine, &cx.metrics, restored).map(Arc::new).map_err(|e| {
             Problem {

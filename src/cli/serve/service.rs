@@ -23,12 +23,15 @@ use crate::query::{Engine, EngineOptions, QueryMetrics};
 use crate::remote_write::RemoteWriteMetrics;
 use crate::rules::config::{LoadOptions, LoadedFile};
 use crate::rules::state::{StateLog, StateMetrics, StateOptions, StateSync};
-use crate::rules::{self, External, RuleSettings, RuleSource};
+use crate::rules::{
+    self, EvaluationOptions, External, RulePolicyDefaults, RuleSettings, RuleSource,
+};
 use crate::scrape::{self, ScrapeManager, ScrapeMetrics};
+use crate::storage::overlay::{Overlay, OverlayMetrics, OverlayOptions};
 use crate::storage::tsdb::{Tsdb, TsdbMetrics, TsdbOptions, WalCompression};
 use crate::storage::{Sink, Source};
 use crate::telemetry::clock::SystemClock;
-use crate::telemetry::{ReloadMetrics, new_registry};
+use crate::telemetry::{Registry, ReloadMetrics, new_registry};
 
 /// How often the store drops what retention allows.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(60);
@@ -80,10 +83,11 @@ impl Service {
         };
         let notifier =
             Arc::new(notifier::Manager::new(notifier_options, clock.clone(), &mut registry));
+        let (rule_source, rule_sink) = rule_storage(flags, &source, &sink, &mut registry);
         let rules = rules::Manager::new(rules::ManagerOptions {
             engine: engine.clone(),
-            source: source.clone(),
-            sink: sink.clone(),
+            source: rule_source,
+            sink: rule_sink,
             notifier: notifier.clone(),
             clock: clock.clone(),
             metrics: rules::Metrics::new(&mut registry),
@@ -91,6 +95,8 @@ impl Service {
             outage_tolerance_ms: ms(flags.for_outage_tolerance),
             grace_period_ms: ms(flags.for_grace_period),
             load: load_options(features),
+            evaluation: evaluation_options(flags, features),
+            policy: rule_policy(flags),
         });
         let hostname = super::hostname();
         let labels = &config.global.external_labels;
@@ -299,7 +305,50 @@ fn ms(duration: Duration) -> i64 {
 }
 
 fn load_options(features: &FeatureFlags) -> LoadOptions {
-    LoadOptions { parser: features.parser(), ..LoadOptions::default() }
+    LoadOptions { parser: features.parser(), dialects: true, ..LoadOptions::default() }
+}
+
+fn rule_policy(flags: &ServeFlags) -> RulePolicyDefaults {
+    RulePolicyDefaults {
+        on_no_data: flags.on_no_data,
+        on_error: flags.on_error,
+        missing_evals_to_resolve: flags.missing_evals_to_resolve,
+        on_limit: flags.on_limit,
+        catch_up_ms: ms(flags.catch_up),
+        group_budget: flags.group_budget,
+    }
+}
+
+/// What rules read and write. Where the storage does not show at once what was written to
+/// it, the results of the last minutes are laid over what it answers.
+fn rule_storage(
+    flags: &ServeFlags,
+    source: &Arc<dyn Source>,
+    sink: &Arc<dyn Sink>,
+    registry: &mut Registry,
+) -> (Arc<dyn Source>, Arc<dyn Sink>) {
+    let overlay = match flags.read_your_writes.as_str() {
+        "always" => true,
+        "never" => false,
+        _ => !sink.shows_at_once(),
+    };
+    if !overlay {
+        return (source.clone(), sink.clone());
+    }
+    let options =
+        OverlayOptions { metrics: OverlayMetrics::new(registry), ..OverlayOptions::default() };
+    let overlay = Arc::new(Overlay::new(source.clone(), sink.clone(), options));
+    (overlay.clone(), overlay)
+}
+
+fn evaluation_options(flags: &ServeFlags, features: &FeatureFlags) -> EvaluationOptions {
+    let options =
+        EvaluationOptions { shared: flags.shared_evaluation, ..EvaluationOptions::default() };
+    if features.concurrent_rule_eval() {
+        options.with_concurrent_evals(flags.max_concurrent_evals)
+    } else {
+        options
+    }
 }
 
 fn engine_options(flags: &ServeFlags, features: &FeatureFlags) -> EngineOptions {

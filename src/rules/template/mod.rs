@@ -6,6 +6,7 @@
 //! nothing of rules, storage or time: queries and the evaluation time are handed in.
 //! Everything an expansion may use is bounded: nesting, steps, size of the output.
 
+mod calls;
 mod eval;
 mod exec;
 mod fields;
@@ -222,6 +223,14 @@ impl Template {
     /// The name it was parsed with.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The texts `query` is called with where they are written out: `query "up"`. Texts
+    /// that are put together while expanding are not known before.
+    pub(in crate::rules) fn literal_queries(&self) -> Vec<&str> {
+        let mut found = Vec::new();
+        self.trees.values().for_each(|list| calls::literal_queries(list, &mut found));
+        found
     }
 
     /// Expands. `query` serves the `query` function.

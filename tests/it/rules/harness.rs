@@ -14,7 +14,8 @@ use watchfire::query::{Engine, EngineOptions};
 use watchfire::rules::config::LoadOptions;
 use watchfire::rules::view::{AlertingView, RuleView, RulesView};
 use watchfire::rules::{
-    External, Manager, ManagerOptions, Metrics, RuleSettings, RuleSource, UpdateError,
+    EvaluationOptions, External, Manager, ManagerOptions, Metrics, RulePolicyDefaults,
+    RuleSettings, RuleSource, UpdateError,
 };
 use watchfire::storage::memory::MemoryStorage;
 use watchfire::storage::{SelectHints, SelectRequest, Sink, Source};
@@ -126,20 +127,42 @@ pub struct Harness {
 impl Harness {
     /// A manager at `now_ms` over what `storage` holds.
     pub fn new(storage: Arc<MemoryStorage>, now_ms: TimestampMs) -> Self {
+        Self::with_evaluation(storage, now_ms, EvaluationOptions::default())
+    }
+
+    /// As `new`, with rules evaluated in a certain way.
+    pub fn with_evaluation(
+        storage: Arc<MemoryStorage>,
+        now_ms: TimestampMs,
+        evaluation: EvaluationOptions,
+    ) -> Self {
+        Self::over(storage.clone(), storage.clone(), storage, now_ms, evaluation)
+    }
+
+    /// As `with_evaluation`; rules read from `source` and write to `sink`.
+    pub fn over(
+        storage: Arc<MemoryStorage>,
+        source: Arc<dyn Source>,
+        sink: Arc<dyn Sink>,
+        now_ms: TimestampMs,
+        evaluation: EvaluationOptions,
+    ) -> Self {
         let clock = Arc::new(TestClock::new(now_ms));
         let inbox = Arc::new(Inbox::default());
         let mut registry = Registry::default();
         let manager = Manager::new(ManagerOptions {
             engine: Engine::new(EngineOptions::default()),
-            source: storage.clone(),
-            sink: storage.clone(),
+            source,
+            sink,
             notifier: inbox.clone(),
             clock: clock.clone(),
             metrics: Metrics::new(&mut registry),
             resend_delay_ms: MINUTE,
             outage_tolerance_ms: 60 * MINUTE,
             grace_period_ms: 10 * MINUTE,
-            load: LoadOptions::default(),
+            load: LoadOptions { dialects: true, ..LoadOptions::default() },
+            policy: RulePolicyDefaults::default(),
+            evaluation,
         });
         let settings = RuleSettings {
             sources: Vec::new(),

@@ -3,4 +3,5 @@
 mod check;
 mod harness;
 mod manager;
+mod order;
 mod unit_tests;
