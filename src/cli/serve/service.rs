@@ -15,6 +15,7 @@ use crate::api::{ApiMetrics, ApiOptions, ApiState, Readiness};
 use crate::cli::features::FeatureFlags;
 use crate::cli::flags::ServeFlags;
 use crate::config::Config;
+use crate::discovery::DiscoveryMetrics;
 use crate::model::regex::AnchoredRegex;
 use crate::model::{Clock, Labels};
 use crate::notifier::{self, NotifierOptions};
@@ -75,8 +76,13 @@ impl Service {
             drain_on_shutdown: flags.drain_notification_queue,
             ..NotifierOptions::default()
         };
-        let notifier =
-            Arc::new(notifier::Manager::new(notifier_options, clock.clone(), &mut registry));
+        let discovery = DiscoveryMetrics::new(&mut registry);
+        let notifier = Arc::new(notifier::Manager::new(
+            notifier_options,
+            clock.clone(),
+            discovery.clone(),
+            &mut registry,
+        ));
         let (rule_source, rule_sink) = rule_storage(flags, &source, &sink, &mut registry);
         let rules = rules::Manager::new(rules::ManagerOptions {
             engine: engine.clone(),
@@ -99,6 +105,7 @@ impl Service {
             clock: clock.clone(),
             sink: sink.clone(),
             metrics: ScrapeMetrics::new(&mut registry),
+            discovery,
             user_agent: concat!("Watchfire/", env!("CARGO_PKG_VERSION")).to_owned(),
             offset_seed: Labels::from_pairs([("host", &*hostname)]).hash64() ^ labels.hash64(),
             external_host: hostname,
@@ -237,8 +244,17 @@ impl Service {
         Err(problems.join("; "))
     }
 
-    /// Keeps the store within its limits. Does not end.
+    /// What goes on beside everything else. Does not end.
     pub async fn keep_house(&self) {
+        tokio::join!(
+            self.keep_limits(),
+            self.notifier.follow_discovery(),
+            self.scrape.follow_discovery(),
+        );
+    }
+
+    /// Keeps the store within its limits. Does not end.
+    async fn keep_limits(&self) {
         let mut ticks = tokio::time::interval(MAINTENANCE_INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
