@@ -181,6 +181,7 @@ impl Rule {
             last_error: status.last_error.map(|e| e.to_string()).unwrap_or_default(),
             evaluation_time_seconds: status.evaluation_seconds,
             last_evaluation_ms: status.last_evaluation_ms,
+            quarantine: None,
             alerting: self.alerting.as_ref().map(|a| alerting_view(a, evaluated)),
         }
     }

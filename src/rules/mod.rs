@@ -16,6 +16,7 @@ mod manager;
 mod mates;
 mod metrics;
 pub mod policy;
+mod quarantine;
 mod recording;
 mod restore;
 mod scheduler;

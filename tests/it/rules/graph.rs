@@ -66,8 +66,6 @@ rules/two.rules
         reads rules/one.yml;one;1 a, the latest
         reads rules/one.yml;one;2 B, the latest
         reads 1 far, of the tick before
-NOTE: rules/one.yml: 9:5: group \"one\", rule 3, \"c\": rules read each other in a circle: \
-         X
 ";
     assert_eq!(out, expected);
 

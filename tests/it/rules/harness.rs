@@ -157,6 +157,23 @@ impl Harness {
         now_ms: TimestampMs,
         evaluation: EvaluationOptions,
     ) -> Self {
+        Self::build(storage, source, sink, now_ms, evaluation, false)
+    }
+
+    /// As `new`, with `--rules.strict`.
+    pub fn strict(storage: Arc<MemoryStorage>, now_ms: TimestampMs) -> Self {
+        let evaluation = EvaluationOptions::default();
+        Self::build(storage.clone(), storage.clone(), storage, now_ms, evaluation, true)
+    }
+
+    fn build(
+        storage: Arc<MemoryStorage>,
+        source: Arc<dyn Source>,
+        sink: Arc<dyn Sink>,
+        now_ms: TimestampMs,
+        evaluation: EvaluationOptions,
+        strict: bool,
+    ) -> Self {
         let clock = Arc::new(TestClock::new(now_ms));
         let inbox = Arc::new(Inbox::default());
         let mut registry = Registry::default();
@@ -172,6 +189,7 @@ impl Harness {
             grace_period_ms: 10 * MINUTE,
             load: LoadOptions { dialects: true, ..LoadOptions::default() },
             policy: RulePolicyDefaults::default(),
+            strict,
             evaluation,
         });
         let settings = RuleSettings {
@@ -203,7 +221,7 @@ impl Harness {
         let removed = self.groups();
         let result = self.manager.update(self.settings.clone()).await;
         let left = self.groups();
-        if result.is_ok() {
+        if !matches!(result, Err(UpdateError::Load(_) | UpdateError::ShutDown)) {
             self.sleepers = left.len() + removed.iter().filter(|g| !left.contains(g)).count();
         }
         self.clock.settle(self.sleepers).await;

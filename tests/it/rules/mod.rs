@@ -5,4 +5,5 @@ mod graph;
 mod harness;
 mod manager;
 mod order;
+mod quarantine;
 mod unit_tests;
