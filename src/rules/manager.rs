@@ -21,6 +21,7 @@ use super::config::{
     load_source,
 };
 use super::group::{Context, Defaults, External, Group, key};
+use super::mates;
 use super::metrics::Metrics;
 use super::policy::RulePolicyDefaults;
 use super::quarantine::{Quarantined, counts, mark, merge};
@@ -232,6 +233,7 @@ impl Manager {
         for stopping in start.iter().filter_map(|(_, o)| o.as_ref()).chain(old.values()) {
             stopping.stop.cancel();
         }
+        self.link(&order).await;
         for (group, replaced) in start {
             if let Some(replaced) = replaced {
                 wait(replaced.task).await;
@@ -294,6 +296,15 @@ impl Manager {
         }
     }
 
+    /// Tells groups that tick together of each other, and people of circles among rules.
+    async fn link(&self, groups: &[Arc<Group>]) {
+        let (groups, shared) = (groups.to_vec(), self.context.evaluation.shared);
+        match tokio::task::spawn_blocking(move || mates::link(&groups, shared)).await {
+            Ok(problems) => problems.iter().for_each(report),
+            Err(error) => tracing::error!(%error, "BUG: ordering rule groups panicked"),
+        }
+    }
+
     fn start(&self, group: Arc<Group>) -> Running {
         group.publish();
         let stop = self.shutdown.child_token();
@@ -315,6 +326,7 @@ impl Manager {
             interval_ms: settings.interval_ms,
             query_offset_ms: settings.query_offset_ms,
             policy: self.policy,
+            align_groups: self.context.evaluation.align_groups,
         };
         loaded.iter_mut().for_each(|file| refuse_offsets(file, settings.interval_ms));
         let mut errors: Vec<Problem> = Vec::new();

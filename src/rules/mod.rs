@@ -13,6 +13,7 @@ mod expand;
 pub mod graph;
 mod group;
 mod manager;
+mod mates;
 mod metrics;
 pub mod policy;
 mod quarantine;

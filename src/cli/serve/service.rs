@@ -375,8 +375,11 @@ fn rule_storage(
 }
 
 fn evaluation_options(flags: &ServeFlags, features: &FeatureFlags) -> EvaluationOptions {
-    let options =
-        EvaluationOptions { shared: flags.shared_evaluation, ..EvaluationOptions::default() };
+    let options = EvaluationOptions {
+        shared: flags.shared_evaluation,
+        align_groups: flags.align_groups,
+        concurrent: None,
+    };
     if features.concurrent_rule_eval() {
         options.with_concurrent_evals(flags.max_concurrent_evals)
     } else {

@@ -54,6 +54,16 @@ impl TestClock {
             .expect("the clock outlives its users");
     }
 
+    /// Waits until nobody sleeps towards the past.
+    async fn awake(&self, at: TimestampMs) {
+        let mut sleepers = self.sleepers.subscribe();
+        let awake = sleepers.wait_for(|s| s.values().all(|wake| *wake > at));
+        tokio::time::timeout(std::time::Duration::from_secs(20), awake)
+            .await
+            .expect("groups must wake")
+            .expect("the clock outlives its users");
+    }
+
     pub fn now(&self) -> TimestampMs {
         self.manual.now_ms()
     }
@@ -238,6 +248,17 @@ impl Harness {
     pub async fn advance_to(&self, at: TimestampMs) {
         self.clock.manual.set_ms(at);
         self.clock.settle(self.sleepers).await;
+    }
+
+    /// Moves the clock to each time without waiting for what is due, but for the last.
+    pub async fn advance_in_steps(&self, times: &[TimestampMs]) {
+        let (last, before) = times.split_last().expect("at least one time");
+        for at in before {
+            self.clock.manual.set_ms(*at);
+            // Whoever was due must have taken notice before the clock moves on.
+            self.clock.awake(*at).await;
+        }
+        self.advance_to(*last).await;
     }
 
     /// Stores a sample now; `series` is `name` or `name/label=value,...`.
