@@ -1,7 +1,7 @@
 //! Range functions over whole series: one run of a column kernel instead of a call per
 //! window.
 
-use super::cx::SampleCounts;
+use super::stats::SampleCounts;
 use crate::functions::{ColumnKernel, Columns, Flags};
 use crate::vector::{RawSamples, SeriesBlock, WindowTable};
 

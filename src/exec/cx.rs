@@ -9,12 +9,12 @@ use thiserror::Error;
 
 use super::found::Found;
 use super::shared::Shared;
+use super::stats::{ExecStats, SampleCounts, SampleStats};
 use super::tally::{Tallies, Tally};
 use crate::model::annotation::{Severity, Span};
 use crate::model::{Annotation, Annotations, StepGrid, TimestampMs};
 use crate::plan::Binding;
 use crate::storage::StorageError;
-use crate::vector::WindowTable;
 
 /// Why an evaluation stopped.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -74,17 +74,6 @@ pub(crate) struct ExecOptions {
     pub part_work: u64,
 }
 
-/// What an evaluation cost.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct ExecStats {
-    pub total_queryable_samples: u64,
-    pub samples_read: u64,
-    pub peak_samples: u64,
-    /// One entry per step of the query, when asked for.
-    pub queryable_per_step: Vec<u64>,
-    pub read_per_step: Vec<u64>,
-}
-
 /// What counts as one sample in limits: a time and a value.
 const SAMPLE_BYTES: u64 = 16;
 
@@ -98,9 +87,7 @@ pub(crate) struct Cx {
     interrupt: Interrupt,
     annotations: Mutex<Annotations>,
     tallies: Mutex<Tallies>,
-    queryable: AtomicU64,
-    read: AtomicU64,
-    per_step: Mutex<(Vec<u64>, Vec<u64>)>,
+    stats: SampleStats,
     /// What other evaluations need as well.
     pub shared: Option<Arc<Shared>>,
     /// This evaluation's part of the time that went into shared results.
@@ -136,9 +123,7 @@ impl Cx {
             interrupt,
             annotations: Mutex::default(),
             tallies: Mutex::default(),
-            queryable: AtomicU64::new(0),
-            read: AtomicU64::new(0),
-            per_step: Mutex::default(),
+            stats: SampleStats::new(options.per_step_stats),
         }
     }
 
@@ -191,9 +176,7 @@ impl Cx {
         Effects {
             annotations: std::mem::take(&mut *self.annotations.lock()),
             tallies: std::mem::take(&mut *self.tallies.lock()),
-            queryable: self.queryable.swap(0, Ordering::Relaxed),
-            read: self.read.swap(0, Ordering::Relaxed),
-            per_step: std::mem::take(&mut *self.per_step.lock()),
+            counts: self.stats.take(),
             peak,
             held,
         }
@@ -202,13 +185,7 @@ impl Cx {
     /// Notes and counts what another evaluation did, positions in its text turned into
     /// those of this one by `place`.
     pub(crate) fn repeat(&self, effects: &Effects, place: impl Fn(&Span) -> Span) {
-        self.queryable.fetch_add(effects.queryable, Ordering::Relaxed);
-        self.read.fetch_add(effects.read, Ordering::Relaxed);
-        if !effects.per_step.0.is_empty() {
-            let mut per_step = self.per_step.lock();
-            add_up(&mut per_step.0, &effects.per_step.0);
-            add_up(&mut per_step.1, &effects.per_step.1);
-        }
+        self.stats.add(&effects.counts);
         if !effects.annotations.is_empty() {
             let mut annotations = self.annotations.lock();
             for mut annotation in effects.annotations.iter() {
@@ -221,33 +198,19 @@ impl Cx {
         }
     }
 
-    /// Counts samples that were looked at: `queryable` each time, `read` once each. The
-    /// counts are per step of `grid`; those of inner grids count for the query as a whole.
-    pub(crate) fn count_samples(&self, grid: StepGrid, counts: &SampleCounts) {
-        self.queryable.fetch_add(counts.queryable, Ordering::Relaxed);
-        self.read.fetch_add(counts.read, Ordering::Relaxed);
-        if !self.options.per_step_stats || grid != self.binding.grid {
-            return;
-        }
-        let mut per_step = self.per_step.lock();
-        per_step.0.resize(grid.len as usize, 0);
-        per_step.1.resize(grid.len as usize, 0);
-        for (step, (queryable, read)) in counts.per_step.iter().enumerate() {
-            per_step.0[step] += queryable;
-            per_step.1[step] += read;
-        }
+    /// Empty counts for an operator on `grid`.
+    pub(crate) fn counts(&self, grid: StepGrid) -> SampleCounts {
+        self.stats.counts(grid)
+    }
+
+    /// Takes the counts of an operator that stands in scope number `scope`.
+    pub(crate) fn count_samples(&self, scope: usize, counts: &SampleCounts) {
+        self.stats.count(&self.binding.scopes, scope, counts);
     }
 
     /// The cost so far.
     pub(crate) fn stats(&self) -> ExecStats {
-        let (queryable_per_step, read_per_step) = self.per_step.lock().clone();
-        ExecStats {
-            total_queryable_samples: self.queryable.load(Ordering::Relaxed),
-            samples_read: self.read.load(Ordering::Relaxed),
-            peak_samples: self.budget.peak.load(Ordering::Relaxed) as u64,
-            queryable_per_step,
-            read_per_step,
-        }
+        self.stats.stats(self.budget.peak.load(Ordering::Relaxed) as u64)
     }
 
     /// Time of the first step of the query.
@@ -256,20 +219,12 @@ impl Cx {
     }
 }
 
-/// `into += from`, slot by slot.
-fn add_up(into: &mut Vec<u64>, from: &[u64]) {
-    into.resize(into.len().max(from.len()), 0);
-    into.iter_mut().zip(from).for_each(|(into, from)| *into += from);
-}
-
 /// What an evaluation did beside yielding samples.
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
     pub annotations: Annotations,
     pub tallies: Tallies,
-    queryable: u64,
-    read: u64,
-    per_step: (Vec<u64>, Vec<u64>),
+    counts: SampleCounts,
     /// Most samples held at one time, and how many still are.
     pub peak: usize,
     pub held: usize,
@@ -281,55 +236,6 @@ impl Effects {
         let mut all: Vec<Span> = self.annotations.iter().filter_map(|a| a.span).collect();
         all.extend(self.tallies.spans());
         all
-    }
-}
-
-/// Samples an operator looked at, gathered without locks.
-#[derive(Debug, Default)]
-pub(crate) struct SampleCounts {
-    queryable: u64,
-    read: u64,
-    /// Empty unless asked for.
-    per_step: Vec<(u64, u64)>,
-}
-
-impl SampleCounts {
-    pub(crate) fn new(cx: &Cx, grid: StepGrid) -> Self {
-        let steps = if cx.options.per_step_stats { grid.len as usize } else { 0 };
-        Self { queryable: 0, read: 0, per_step: vec![(0, 0); steps] }
-    }
-
-    /// Notes that a step saw `queryable` samples, `read` of them for the first time.
-    #[inline]
-    pub(crate) fn add(&mut self, step: u32, queryable: u64, read: u64) {
-        self.queryable += queryable;
-        self.read += read;
-        if let Some(counts) = self.per_step.get_mut(step as usize) {
-            counts.0 += queryable;
-            counts.1 += read;
-        }
-    }
-
-    /// Notes what every window of a table saw, given the sums over its steps.
-    pub(crate) fn add_windows(&mut self, table: &WindowTable, sums: (u64, u64)) {
-        self.queryable += sums.0;
-        self.read += sums.1;
-        for (counts, (held, new)) in self.per_step.iter_mut().zip(table.counts()) {
-            counts.0 += held;
-            counts.1 += new;
-        }
-    }
-
-    /// Notes that every step whose bit is set saw one sample, for the first time.
-    pub(crate) fn add_present(&mut self, words: &[u64]) {
-        let present: u64 = words.iter().map(|word| u64::from(word.count_ones())).sum();
-        self.queryable += present;
-        self.read += present;
-        for (step, counts) in self.per_step.iter_mut().enumerate() {
-            let seen = words[step / 64] >> (step % 64) & 1;
-            counts.0 += seen;
-            counts.1 += seen;
-        }
     }
 }
 

@@ -30,6 +30,7 @@ mod scalar;
 mod select;
 mod shared;
 mod sort;
+mod stats;
 mod tally;
 #[cfg(test)]
 mod tests;
@@ -37,8 +38,9 @@ mod text;
 mod together;
 mod window;
 
-pub(crate) use cx::{Cx, ExecError, ExecOptions, ExecStats, Interrupt};
+pub(crate) use cx::{Cx, ExecError, ExecOptions, Interrupt};
 pub(crate) use exchange::PART_WORK;
 pub(crate) use found::Found;
 pub(crate) use output::{instant, range, sort};
+pub(crate) use stats::ExecStats;
 pub(crate) use together::{Member, Together, together};

@@ -4,7 +4,7 @@ use super::cx::{Cx, ExecError, Result};
 use super::exchange;
 use super::open::open;
 use super::operator::{BoxOp, weight};
-use super::range::open_source;
+use super::range::{Samples, count_window, open_source};
 use super::scalar::values;
 use super::window::sweep;
 use crate::functions::{WindowMode, edged_floats};
@@ -112,11 +112,17 @@ fn range_result(cx: &Cx, source: &RangeSource) -> Result<Value> {
     let mut raw = RawSamples::default();
     let mut hold = cx.budget.hold(0)?;
     let mut matrix = vec![];
+    // What a subquery looked at has been counted below it.
+    let of_selector = matches!(source.samples, Samples::Stored { .. });
+    let mut counts = cx.counts(grid);
     for row in 0..source.table.len() {
         cx.check()?;
         source.samples.load(row, &mut raw)?;
         let mut points: Vec<(i64, Sample)> = vec![];
-        sweep(&raw, grid, source.shape, |_, seen| {
+        sweep(&raw, grid, source.shape, |step, seen| {
+            if of_selector {
+                count_window(&raw, &seen, step, &mut counts);
+            }
             let window = seen.window;
             if let Some(word) = extension {
                 if !window.hist.is_empty() {
@@ -138,5 +144,6 @@ fn range_result(cx: &Cx, source: &RangeSource) -> Result<Value> {
         points.sort_by_key(|(ts, _)| *ts);
         matrix.push(Series { labels: source.table.labels(row).clone(), points });
     }
+    cx.count_samples(source.scope, &counts);
     Ok(Value::Matrix(matrix))
 }

@@ -6,15 +6,16 @@ use std::sync::Arc;
 
 use super::annotate::RangeNotes;
 use super::column::Column;
-use super::cx::{Cx, ExecError, Hold, Result, SampleCounts};
+use super::cx::{Cx, ExecError, Hold, Result};
 use super::open::open;
 use super::operator::{BoxOp, Operator, SeriesTable, rows_per_block};
 use super::scalar::step_rows;
 use super::select::{derive_hints, histogram_samples, raw_weight};
-use super::window::{WindowShape, sweep};
+use super::stats::SampleCounts;
+use super::window::{Seen, WindowShape, sweep};
 use crate::functions::{Flags, FunctionSpec, Kernel, RangeArgs, RangeKernel, WindowMode};
-use crate::model::StepGrid;
 use crate::model::histogram::CounterResetHint;
+use crate::model::{FloatHistogram, StepGrid};
 use crate::parser::ast::RangeExtension;
 use crate::plan::BoundSelect;
 use crate::plan::node::{RangeCall, RangeSource, Select};
@@ -43,6 +44,23 @@ pub(crate) struct OpenSource<'a> {
     pub shape: WindowShape,
     pub mode: WindowMode,
     pub samples: Samples<'a>,
+    /// Where its windows are counted.
+    pub scope: usize,
+}
+
+/// Counts what a step saw of the samples of a series.
+pub(crate) fn count_window(
+    raw: &RawSamples,
+    seen: &Seen<'_>,
+    step: u32,
+    counts: &mut SampleCounts,
+) {
+    let weigh = |hist: &[(i64, Arc<FloatHistogram>)]| {
+        hist.iter().map(|(_, h)| histogram_samples(h)).sum::<u64>()
+    };
+    let read = seen.new_floats.len() as u64 + weigh(&raw.hist[seen.new_hist.clone()]);
+    let window = &seen.window;
+    counts.add(step, window.ts.len() as u64 + weigh(window.hist), read);
 }
 
 /// Opens a range source; its times are those it was bound to.
@@ -63,6 +81,7 @@ pub(crate) fn open_source<'a>(cx: &'a Cx, source: &'a RangeSource) -> Result<Ope
                 shape: WindowShape { at_ms, offset_ms, range_ms, before_ms, after_ms },
                 mode,
                 samples: Samples::Stored { series, select, bound, hold: cx.budget.hold(0)? },
+                scope: bound.scope,
             })
         }
         RangeSource::Subquery(sub) => {
@@ -78,6 +97,7 @@ pub(crate) fn open_source<'a>(cx: &'a Cx, source: &'a RangeSource) -> Result<Ope
                 shape: WindowShape { at_ms, offset_ms, range_ms, before_ms: 0, after_ms: 0 },
                 mode: WindowMode::Plain,
                 samples: Samples::Steps { input, grid: bound.grid, block: None },
+                scope: bound.scope,
             })
         }
     }
@@ -175,6 +195,7 @@ struct RangeOp<'a> {
     shape: WindowShape,
     mode: WindowMode,
     samples: Samples<'a>,
+    scope: usize,
     /// The fast way, where the function has one and the windows allow it.
     column: Option<Column>,
     rows: Range<u32>,
@@ -210,6 +231,7 @@ pub(crate) fn open_range<'a>(cx: &'a Cx, call: &'a RangeCall, grid: StepGrid) ->
         shape: source.shape,
         mode: source.mode,
         samples: source.samples,
+        scope: source.scope,
         raw: RawSamples::default(),
         notes: RangeNotes { cx, call },
     }))
@@ -245,7 +267,7 @@ impl RangeOp<'_> {
             && raw.ts.len() <= u32::MAX as usize
         {
             flags = column.fill(raw, block, row, counts);
-            self.note(flags, block.first.0 + row);
+            self.note(flags, 0, block.first.0 + row);
             return Ok(());
         }
         let mut args = RangeArgs {
@@ -261,11 +283,7 @@ impl RangeOp<'_> {
             if window.ts.is_empty() && window.hist.is_empty() {
                 return Ok(());
             }
-            let weigh = |hist: &[(i64, Arc<crate::model::FloatHistogram>)]| {
-                hist.iter().map(|(_, h)| histogram_samples(h)).sum::<u64>()
-            };
-            let read = seen.new_floats.len() as u64 + weigh(&raw.hist[seen.new_hist.clone()]);
-            counts.add(step, window.ts.len() as u64 + weigh(window.hist), read);
+            count_window(raw, &seen, step, counts);
             // Long windows over many steps make one row long work.
             unchecked += window.ts.len() + window.hist.len();
             if unchecked > CHECK_EVERY {
@@ -281,17 +299,14 @@ impl RangeOp<'_> {
             flags.raise(raised);
             Ok::<(), ExecError>(())
         })?;
-        if overlaps > 0 {
-            let labels = self.table.labels(block.first.0 + row);
-            self.notes.start_time_overlaps(labels, overlaps);
-        }
-        self.note(flags, block.first.0 + row);
+        self.note(flags, overlaps, block.first.0 + row);
         Ok(())
     }
 
-    fn note(&self, flags: Flags, series: u32) {
+    fn note(&self, flags: Flags, overlaps: u64, series: u32) {
         if flags != Flags::default() {
             let labels = self.table.labels(series);
+            self.notes.start_time_overlaps(labels, overlaps);
             self.notes.note(flags, labels, |step| self.scalars.at(step), self.grid.len);
         }
     }
@@ -309,13 +324,13 @@ impl<'a> Operator<'a> for RangeOp<'a> {
         let first = self.rows.start;
         let rows = rows_per_block(self.grid.len).min(self.rows.end - first);
         let mut block = SeriesBlock::absent(SeriesId(first), rows, self.grid.len);
-        let mut counts = SampleCounts::new(self.cx, self.grid);
+        let mut counts = self.cx.counts(self.grid);
         for row in 0..rows {
             self.cx.check()?;
             self.samples.load(first + row, &mut self.raw)?;
             self.fill(&mut block, row, &mut counts)?;
         }
-        self.cx.count_samples(self.grid, &counts);
+        self.cx.count_samples(self.scope, &counts);
         self.rows.start += rows;
         Ok(Some(block))
     }

@@ -13,6 +13,7 @@ use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 use smallvec::SmallVec;
 
+use super::bind::{StatsScope, Within};
 use super::node::{Node, RangeSource, Select};
 use super::{Binding, Plan};
 use crate::model::StepGrid;
@@ -118,12 +119,14 @@ impl<'p> Walk<'_, 'p> {
             [bound.offset_ms, bound.range_ms, bound.from_ms, bound.to_ms]
                 .into_iter()
                 .for_each(&mut number);
+            scopes(binding, bound.scope, &mut number);
         }
         if let Some(RangeSource::Subquery(sub)) = node.range_source() {
             let bound = binding.subqueries[sub.id];
             number(bound.at_ms.map_or(0, |_| 1));
             number(bound.at_ms.unwrap_or(0));
             [bound.offset_ms, bound.range_ms].into_iter().for_each(&mut number);
+            scopes(binding, bound.scope, &mut number);
         }
         inputs.iter().for_each(|input| number(i64::from(*input)));
         let class = self.class(&key, node, grid, inputs);
@@ -154,6 +157,26 @@ impl<'p> Walk<'_, 'p> {
         search.numbers.insert(key.into(), class);
         search.classes.push(Class { node, member: self.number, grid, readers: 0, inputs });
         class
+    }
+}
+
+/// What decides how the samples of a selector are counted.
+fn scopes(binding: &Binding, mut scope: usize, number: &mut impl FnMut(i64)) {
+    loop {
+        let StatsScope { grid, parent, within } = binding.scopes[scope];
+        let within = match within {
+            Within::Query => 0,
+            Within::Once => 1,
+            Within::Subquery { bare: false } => 2,
+            Within::Subquery { bare: true } => 3,
+        };
+        [within, grid.start_ms, grid.step_ms, i64::from(grid.len)]
+            .into_iter()
+            .for_each(&mut *number);
+        if within == 0 {
+            return;
+        }
+        scope = parent;
     }
 }
 
