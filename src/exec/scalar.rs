@@ -1,6 +1,6 @@
 //! Scalar nodes: one number per step.
 
-use super::cx::{Cx, Result};
+use super::cx::{Cx, ExecError, Result};
 use super::exchange;
 use super::open::open;
 use crate::functions::Kernel;
@@ -21,6 +21,12 @@ pub(crate) fn values(cx: &Cx, node: &Node, grid: StepGrid) -> Result<Vec<f64>> {
             let mut all = values(cx, input, grid)?;
             all.iter_mut().for_each(|v| *v = -*v);
             all
+        }
+        Node::ScalarBinary { op, .. } if op.is_trim() => {
+            let op = op.as_str();
+            return Err(ExecError::query(format!(
+                "operator \"{op}\" not allowed for Scalar operations"
+            )));
         }
         Node::ScalarBinary { op, lhs, rhs } => {
             let (lhs, rhs) = (values(cx, lhs, grid)?, values(cx, rhs, grid)?);

@@ -21,6 +21,11 @@ fn plans_read_as_trees() {
         "sum(a) * 2",
         "drop name (metadata)\n  vector * scalar\n    sum by ()\n      select #0 {__name__=\"a\"}\n    number 2",
     );
+    // What an aggregation of something pinned is told is taken from the first step.
+    check(
+        "topk(scalar(a), b @ 10)",
+        "once for all steps\n  topk by ()\n    select #0 {__name__=\"b\"} @ 10\n    once for all steps\n      scalar of the only sample\n        select #1 {__name__=\"a\"}",
+    );
     check(
         "a + b @ 10",
         "join + ignoring () OneToOne\n  select #0 {__name__=\"a\"}\n  once for all steps\n    select #1 {__name__=\"b\"} @ 10",

@@ -5,6 +5,7 @@ mod invariant;
 mod stats;
 mod unique;
 
+pub(super) use invariant::freeze_params;
 pub(super) use stats::mark_stats;
 
 use super::node::{Node, RangeSource};
