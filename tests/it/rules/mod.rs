@@ -1,6 +1,9 @@
 //! Integration tests: rules.
 
 mod check;
+mod graph;
 mod harness;
 mod manager;
+mod order;
+mod quarantine;
 mod unit_tests;
