@@ -10,6 +10,7 @@ use super::open::open;
 use super::operator::{BoxOp, Ready, SeriesMeta, SeriesTable, weight};
 use super::scalar::values;
 use crate::aggregations::{Accumulator, AggregatorKernel};
+use crate::functions::Flags;
 use crate::model::StepGrid;
 use crate::parser::ast::Grouping;
 use crate::plan::node::Aggregate;
@@ -82,7 +83,13 @@ pub(crate) fn open_aggregate<'a>(
     }
     let (block, flags) = all.finish();
     for (group, flags) in flags.into_iter().enumerate() {
-        aggregate_notes(cx, node, flags, table.labels(grouped.first[group]));
+        if flags != Flags::default() {
+            // A name that is dropped by right may still be there (`NameDrop::Unseen`).
+            let member = table.labels(grouped.first[group]);
+            let dropped = node.drops_unseen_names();
+            let shown = if dropped { member.without_metadata() } else { member.clone() };
+            aggregate_notes(cx, node, flags, &shown);
+        }
     }
     let hold = cx.budget.hold(weight(&block))?;
     let table = SeriesTable { series: grouped.groups, unique: true };

@@ -6,7 +6,7 @@ use super::cx::{Cx, ExecError, Result};
 use super::open::open;
 use super::operator::{BoxOp, Relabelled, SeriesMeta, SeriesTable};
 use crate::model::labels::quote;
-use crate::model::{Labels, METRIC_NAME, StepGrid, is_metadata_label};
+use crate::model::{Labels, METRIC_NAME, METRIC_TYPE, METRIC_UNIT, StepGrid};
 use crate::plan::Node;
 use crate::plan::node::{LabelReplace, NameDrop};
 
@@ -23,11 +23,38 @@ pub(crate) fn drop_names(input: BoxOp<'_>, how: NameDrop) -> BoxOp<'_> {
             unique: old.unique,
         },
         NameDrop::Marked if old.series.iter().all(|s| !s.drop_name) => return input,
-        NameDrop::Marked => without_names(old, |s| s.drop_name, is_metadata_label),
-        NameDrop::Metadata => without_names(old, |_| true, is_metadata_label),
-        NameDrop::Name => without_names(old, |_| true, |name| name == METRIC_NAME),
+        NameDrop::Marked => without_names(old, |s| s.drop_name, is_metadata),
+        NameDrop::Unseen { by } if stay_distinct(old, by) => return input,
+        NameDrop::Metadata | NameDrop::Unseen { .. } => without_names(old, |_| true, is_metadata),
+        NameDrop::Name => without_names(old, |_| true, |name| name == METRIC_NAME.as_bytes()),
     };
     Box::new(Relabelled::new(Arc::new(table), input))
+}
+
+fn is_metadata(name: &[u8]) -> bool {
+    [METRIC_NAME, METRIC_TYPE, METRIC_UNIT].iter().any(|known| known.as_bytes() == name)
+}
+
+/// True when distinct series stay so without their metadata labels, because all have the
+/// same ones; when `!any`, `__name__` at most.
+fn stay_distinct(table: &SeriesTable, any: bool) -> bool {
+    let Some(first) = table.series.first() else { return true };
+    let expected: Vec<&[u8]> = metadata_pairs(&first.labels).map(|(_, pair)| pair).collect();
+    let only_name =
+        || metadata_pairs(&first.labels).all(|(name, _)| name == METRIC_NAME.as_bytes());
+    table.unique
+        && (any || only_name())
+        && table.series.iter().all(|s| {
+            let mut expected = expected.iter();
+            metadata_pairs(&s.labels).all(|(_, pair)| expected.next() == Some(&pair))
+                && expected.next().is_none()
+        })
+}
+
+/// The metadata labels of a set. They stand before all names that come after the last one.
+fn metadata_pairs(labels: &Labels) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let pairs = labels.encoded_pairs().take_while(|(name, _)| *name <= METRIC_UNIT.as_bytes());
+    pairs.filter(|(name, _)| is_metadata(name))
 }
 
 /// Takes the labels that `goes` names from the series that `from` selects. Distinct series
@@ -35,10 +62,11 @@ pub(crate) fn drop_names(input: BoxOp<'_>, how: NameDrop) -> BoxOp<'_> {
 fn without_names(
     old: &SeriesTable,
     from: impl Fn(&SeriesMeta) -> bool,
-    goes: impl Fn(&str) -> bool,
+    goes: impl Fn(&[u8]) -> bool,
 ) -> SeriesTable {
-    let lost = |labels: &Labels| -> Vec<(String, String)> {
-        labels.iter().filter(|(n, _)| goes(n)).map(|(n, v)| (n.into(), v.into())).collect()
+    let lost = |labels: &Labels| -> Vec<u8> {
+        let pairs = labels.encoded_pairs().filter(|(name, _)| goes(name));
+        pairs.flat_map(|(_, pair)| pair.iter().copied()).collect()
     };
     let first = old.series.first().map(|s| lost(&s.labels)).unwrap_or_default();
     let mut same = old.unique;
@@ -50,14 +78,19 @@ fn without_names(
                 same = false;
                 return s.clone();
             }
-            let mut gone = first.iter();
-            let agrees = s
-                .labels
-                .iter()
-                .filter(|(n, _)| goes(n))
-                .all(|(n, v)| gone.next().is_some_and(|(fn_, fv)| fn_ == n && fv == v));
-            same &= agrees && gone.next().is_none();
-            SeriesMeta::new(s.labels.retain(|n| !goes(n)))
+            let mut left = &*first;
+            let labels = s.labels.retain_encoded(|name, pair| {
+                let stays = !goes(name);
+                if !stays {
+                    match left.strip_prefix(pair) {
+                        Some(rest) => left = rest,
+                        None => same = false,
+                    }
+                }
+                stays
+            });
+            same &= left.is_empty();
+            SeriesMeta::new(labels)
         })
         .collect();
     SeriesTable { series, unique: same }

@@ -265,8 +265,8 @@ impl RangeOp<'_> {
             && raw.hist.is_empty()
             && !starts_count
             && raw.ts.len() <= u32::MAX as usize
+            && let Some(flags) = column.fill(raw, block, row, counts)
         {
-            flags = column.fill(raw, block, row, counts);
             self.note(flags, 0, block.first.0 + row);
             return Ok(());
         }

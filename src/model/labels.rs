@@ -151,9 +151,14 @@ impl Labels {
 
     /// The set with only the labels whose name satisfies `keep`.
     pub fn retain(&self, keep: impl Fn(&str) -> bool) -> Self {
+        self.retain_encoded(|name, _| keep(text(name)))
+    }
+
+    /// As `retain`, from the bytes of name and encoded pair; called in name order.
+    pub(crate) fn retain_encoded(&self, mut keep: impl FnMut(&[u8], &[u8]) -> bool) -> Self {
         let mut data: SmallVec<[u8; 256]> = SmallVec::new();
         for (name, pair) in self.encoded_pairs() {
-            if keep(text(name)) {
+            if keep(name, pair) {
                 data.extend_from_slice(pair);
             }
         }

@@ -14,7 +14,7 @@ fn plans_read_as_trees() {
     check("1 + 2 * 3", "number 7");
     check(
         "sum by (job) (rate(a[5m]))",
-        "sum by (job)\n  merge duplicates\n    drop name (metadata)\n      rate over windows of #0 {__name__=\"a\"}",
+        "sum by (job)\n  merge duplicates\n    drop name (unseen)\n      rate over windows of #0 {__name__=\"a\"}",
     );
     // Groups without names stay distinct: there is nothing to drop or to merge.
     check(
