@@ -6,8 +6,8 @@
 //! replays all call [`Group::evaluate`].
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
@@ -21,6 +21,7 @@ use super::mates::{Mates, Progress};
 use super::metrics::{GroupMetrics, Metrics};
 use super::policy::{GroupPolicy, Policy, RulePolicyDefaults};
 use super::recording::{record, vector};
+use super::state::StateLog;
 use super::view::{AlertState, AlertView, AlertingView, GroupView, RuleHealth, RuleView};
 use super::waves::{Asked, EvaluationOptions, SERIES_OF_NEW_RULE, Waves};
 use super::write::{Written, mark_stale, write};
@@ -40,6 +41,8 @@ pub(super) struct Context {
     pub resend_delay_ms: i64,
     pub outage_tolerance_ms: i64,
     pub grace_period_ms: i64,
+    /// Where alerts are remembered; set before the first load or never.
+    pub state: OnceLock<StateLog>,
     /// Changed by reload; evaluation takes it anew for every rule.
     pub external: ArcSwap<External>,
     /// Queries end when this is cancelled.
@@ -305,6 +308,9 @@ impl Group {
             status.last_evaluation_ms = Some(asked_ms);
         }
         self.end_stale_series(cx, ts - self.query_offset_ms).await;
+        if let Some(state) = cx.state.get() {
+            state.set_watermark(&self.spec.file, &self.spec.name, ts);
+        }
         self.progress.at(ts + self.interval_ms);
         let seconds = seconds_since(cx, started);
         cx.metrics.observe_group(seconds);
@@ -372,9 +378,10 @@ impl Group {
         match &rule.alerting {
             None => record(result, rule.spec.name(), &rule.spec.labels, self.spec.limit),
             Some(alerting) => {
-                let samples = alerting.evaluate(&rule.spec, cx, result, ts).await?;
-                alerting.send(&rule.spec, cx, ts, self.interval_ms);
-                Ok(samples)
+                let samples = alerting.evaluate(&rule.spec, cx, result, ts).await;
+                let due = alerting.commit(cx, ts, self.interval_ms, samples.is_ok());
+                alerting.send(&rule.spec, cx, ts, due);
+                samples
             }
         }
     }
@@ -418,8 +425,10 @@ impl Group {
                 || old.spec.expr.printed != rule.spec.expr.printed;
             rule.inherited.store(inherited, Ordering::Relaxed);
             rule.last_series.store(old.last_series.load(Ordering::Relaxed), Ordering::Relaxed);
-            if let (Some(new), Some(old)) = (&rule.alerting, &old.alerting) {
-                new.copy_state(old);
+            match (&rule.alerting, &old.alerting) {
+                (Some(new), Some(old)) => new.copy_state(old),
+                (None, Some(old)) => old.forget_state(),
+                _ => {}
             }
         }
         let mut stale = self.stale.lock();
@@ -427,6 +436,7 @@ impl Group {
         for (rule, taken) in from.rules.iter().zip(taken) {
             if !taken {
                 stale.extend(std::mem::take(&mut *rule.previous.lock()).into_labels());
+                rule.alerting.iter().for_each(Alerting::forget_state);
             }
         }
         *self.status.lock() = *from.status.lock();

@@ -6,8 +6,8 @@
 //! ends its series two intervals later. The process' own end ends no series.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -26,6 +26,7 @@ use super::metrics::Metrics;
 use super::policy::RulePolicyDefaults;
 use super::quarantine::{Quarantined, counts, mark, merge};
 use super::scheduler::{retire, supervise};
+use super::state::{GroupFate, StateLog};
 use super::view::{GroupView, QuarantinedView, RulesView};
 use super::waves::EvaluationOptions;
 use crate::model::Clock;
@@ -163,6 +164,7 @@ impl Manager {
                 resend_delay_ms: options.resend_delay_ms,
                 outage_tolerance_ms: options.outage_tolerance_ms,
                 grace_period_ms: options.grace_period_ms,
+                state: OnceLock::new(),
                 external: ArcSwap::default(),
                 run: RunOptions::default(),
                 evaluation: options.evaluation,
@@ -176,6 +178,13 @@ impl Manager {
             loaded: AtomicBool::new(false),
             shutdown: CancellationToken::new(),
         })
+    }
+
+    /// Makes alerts go on from what a log holds, and go into it. Counts when it comes before
+    /// the first [`Manager::update`]; alerts that the log does not know are restored from
+    /// storage then, as without one.
+    pub fn use_state(&self, log: StateLog) {
+        let _ = self.context.state.set(log);
     }
 
     /// Loads the rules anew and makes them run. Replaced groups have finished their
@@ -204,7 +213,7 @@ impl Manager {
         let Prepared { groups: new, errors, quarantined } =
             self.prepare(&settings, &running).await?;
         self.context.external.store(Arc::new(settings.external));
-        self.loaded.store(true, Ordering::Relaxed);
+        let first = !self.loaded.swap(true, Ordering::Relaxed);
         let mut old = std::mem::take(&mut *running);
         let mut order = Vec::with_capacity(new.len());
         let mut start = Vec::new();
@@ -230,13 +239,32 @@ impl Manager {
                 wait(replaced.task).await;
                 group.copy_state(&replaced.group);
             }
+            if let Some(state) = self.context.state.get() {
+                let (tolerance, now) =
+                    (self.context.outage_tolerance_ms, self.context.clock.now_ms());
+                state.attach(&group, tolerance, now);
+            }
             running.insert(group.key(), self.start(group));
         }
         *self.groups.lock() = order;
         for (key, removed) in old {
             wait(removed.task).await;
             self.context.metrics.forget(&key);
+            if let Some(state) = self.context.state.get() {
+                state.forget_group(&removed.group);
+            }
             tokio::spawn(retire(removed.group, self.context.clone(), self.shutdown.clone()));
+        }
+        if let (true, Some(state)) = (first, self.context.state.get()) {
+            let runs: HashSet<String> = running.keys().cloned().collect();
+            state.forget_unclaimed(|file, name| {
+                // What was set aside may be mended, and then goes on.
+                match quarantined.iter().any(|q| q.concerns(file, name)) {
+                    true => GroupFate::Unread,
+                    false if runs.contains(&key(file, name)) => GroupFate::Runs,
+                    false => GroupFate::Gone,
+                }
+            });
         }
         self.context.metrics.set_quarantined(counts(&quarantined));
         *self.quarantine.lock() = quarantined.into();
@@ -260,6 +288,12 @@ impl Manager {
             wait(group.task).await;
         }
         impatience.abort();
+        if let Some(state) = self.context.state.get().cloned() {
+            let closed = tokio::task::spawn_blocking(move || state.close()).await;
+            if let Err(error) = closed {
+                tracing::error!(%error, "BUG: closing the alert state log died");
+            }
+        }
     }
 
     /// Tells groups that tick together of each other, and people of circles among rules.

@@ -20,6 +20,7 @@ mod quarantine;
 mod recording;
 mod restore;
 mod scheduler;
+pub mod state;
 pub mod template;
 pub mod unit_test;
 pub mod view;

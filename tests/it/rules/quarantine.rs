@@ -235,7 +235,7 @@ async fn files_that_cannot_be_read_go_on_and_files_that_are_gone_do_not() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
     let write = |name: &str, expr: &str| {
-        let text = format!("groups: [{{name: {name}, rules: [{{record: r, expr: '{expr}'}}]}}]");
+        let text = format!("groups: [{{name: {name}, rules: [{{record: {name}, expr: '{expr}'}}]}}]");
         std::fs::write(path(name), text).unwrap();
     };
     for name in ["a", "b", "c"] {
@@ -250,7 +250,7 @@ async fn files_that_cannot_be_read_go_on_and_files_that_are_gone_do_not() {
     std::fs::create_dir(path("d")).unwrap();
     let error = h.load_from(vec![source.clone()]).await.unwrap_err().to_string();
     assert!(error.contains("invalid UTF-8") && error.contains("2 errors"), "{error}");
-    assert_eq!(shown(&h), ["a/r 2 unknown", "b/r 1 err*"]);
+    assert_eq!(shown(&h), ["a/a 2 unknown", "b/b 1 err*"]);
     let running: Vec<bool> = h.manager.quarantined().iter().map(|q| q.last_good_runs).collect();
     assert_eq!(running, [true, false], "there never was anything in d");
 
@@ -261,14 +261,14 @@ async fn files_that_cannot_be_read_go_on_and_files_that_are_gone_do_not() {
     // Not even the list of files can be had: nothing is taken away.
     let error = h.load_from(vec![RuleSource::Pattern("[".to_owned())]).await.unwrap_err();
     assert!(error.to_string().contains("bad pattern"), "{error}");
-    assert_eq!(shown(&h), ["a/r 2 err*", "b/r 1 err*"]);
+    assert_eq!(shown(&h), ["a/a 2 err*", "b/b 1 err*"]);
 
     // Set right, with other permissions than a user without privileges has.
     write("b", "3");
     std::fs::remove_dir(path("d")).unwrap();
     std::fs::set_permissions(path("b"), std::fs::Permissions::from_mode(0o444)).unwrap();
     h.load_from(vec![source]).await.unwrap();
-    assert_eq!(shown(&h), ["a/r 2 ok", "b/r 3 unknown"]);
+    assert_eq!(shown(&h), ["a/a 2 ok", "b/b 3 unknown"]);
 }
 
 #[tokio::test]
