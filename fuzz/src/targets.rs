@@ -44,9 +44,8 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
 /// Longest expression that must be handled.
 const EXPRESSION_BYTES_MAX: usize = 100_000;
 
-static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
-    Builder::new_current_thread().enable_time().build().expect("a runtime")
-});
+static RUNTIME: LazyLock<Runtime> =
+    LazyLock::new(|| Builder::new_current_thread().enable_time().build().expect("a runtime"));
 
 fn text(data: &[u8], bytes_max: usize) -> std::borrow::Cow<'_, str> {
     String::from_utf8_lossy(&data[..data.len().min(bytes_max)])
@@ -167,9 +166,8 @@ pub fn exposition(data: &[u8]) {
     }
 }
 
-static REMOTE_WRITE: LazyLock<RemoteWriteMetrics> = LazyLock::new(|| {
-    RemoteWriteMetrics::new(&mut watchfire::telemetry::Registry::default())
-});
+static REMOTE_WRITE: LazyLock<RemoteWriteMetrics> =
+    LazyLock::new(|| RemoteWriteMetrics::new(&mut watchfire::telemetry::Registry::default()));
 
 /// A body of remote write, as sent and with the compression taken away: it is stored whole
 /// or not at all.
@@ -271,7 +269,8 @@ pub fn template(data: &[u8]) {
     let up = Labels::from_pairs([("__name__", "up"), ("instance", "a:9090"), ("job", "node")]);
     let external = Labels::from_pairs([("cluster", "eu")]);
     let url = "http://prometheus.example/base";
-    let data = TemplateData::alert(up.clone(), external, url, &Sample::Float(0.5), 1_353_755_652_000);
+    let data =
+        TemplateData::alert(up.clone(), external, url, &Sample::Float(0.5), 1_353_755_652_000);
     let found = |ts, value| watchfire::model::value::VectorSample {
         labels: up.clone(),
         ts,

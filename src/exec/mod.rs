@@ -9,6 +9,8 @@ mod absent;
 mod aggregate;
 mod annotate;
 mod binary;
+#[cfg(test)]
+mod cancel_tests;
 mod choose;
 mod count_values;
 mod cx;
@@ -27,6 +29,7 @@ mod repeat;
 mod scalar;
 mod select;
 mod sort;
+mod sorted;
 #[cfg(test)]
 mod tests;
 mod text;

@@ -6,6 +6,7 @@ use super::open::open;
 use super::operator::{BoxOp, weight};
 use super::range::open_source;
 use super::scalar::values;
+use super::sorted::sorted;
 use super::window::sweep;
 use crate::model::value::{Series, VectorSample};
 use crate::model::{Sample, Value};
@@ -31,6 +32,7 @@ pub(crate) fn instant(cx: &Cx, root: &Node) -> Result<Value> {
             let parts = exchange::fold(cx, input, 1, u64::MAX, make, |acc, block| {
                 acc.1.grow_by(weight(&block))?;
                 for row in 0..block.rows {
+                    cx.check()?;
                     if let Some(sample) = block.sample(row, 0) {
                         let labels = table.labels(block.first.0 + row).clone();
                         acc.0.push(VectorSample { labels, ts, sample });
@@ -57,9 +59,8 @@ pub(crate) fn range(cx: &Cx, root: &Node) -> Result<Value> {
         return Ok(Value::Matrix(series));
     }
     let input = open(cx, root, grid)?;
-    let mut matrix = drain(cx, input)?;
-    matrix.sort_by(|a, b| a.labels.cmp(&b.labels));
-    Ok(Value::Matrix(matrix))
+    let matrix = drain(cx, input)?;
+    Ok(Value::Matrix(sorted(cx, matrix, |a, b| a.labels.cmp(&b.labels))?))
 }
 
 fn drain<'a>(cx: &'a Cx, input: BoxOp<'a>) -> Result<Vec<Series>> {
@@ -69,6 +70,7 @@ fn drain<'a>(cx: &'a Cx, input: BoxOp<'a>) -> Result<Vec<Series>> {
     let parts = exchange::fold(cx, input, grid.len, u64::MAX, make, |acc, block| {
         acc.1.grow_by(block.sample_count())?;
         for row in 0..block.rows {
+            cx.check()?;
             let points = points(&block, row, |step| grid.at(step));
             if !points.is_empty() {
                 let labels = table.labels(block.first.0 + row).clone();
@@ -97,7 +99,7 @@ fn range_result(cx: &Cx, source: &RangeSource) -> Result<Value> {
     let mut matrix = vec![];
     for row in 0..source.table.len() {
         cx.check()?;
-        source.samples.load(row, &mut raw)?;
+        source.samples.load(cx, row, &mut raw)?;
         let mut points: Vec<(i64, Sample)> = vec![];
         sweep(&raw, grid, source.shape, |_, seen| {
             let window = seen.window;
@@ -112,6 +114,5 @@ fn range_result(cx: &Cx, source: &RangeSource) -> Result<Value> {
         points.sort_by_key(|(ts, _)| *ts);
         matrix.push(Series { labels: source.table.labels(row).clone(), points });
     }
-    matrix.sort_by(|a, b| a.labels.cmp(&b.labels));
-    Ok(Value::Matrix(matrix))
+    Ok(Value::Matrix(sorted(cx, matrix, |a, b| a.labels.cmp(&b.labels))?))
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::annotate::RangeNotes;
-use super::cx::{Cx, ExecError, Hold, Result, SampleCounts};
+use super::cx::{Cx, ExecError, HISTOGRAM_WORK, Hold, Pace, Result, SampleCounts};
 use super::open::open;
 use super::operator::{BoxOp, Operator, SeriesTable, rows_per_block};
 use super::scalar::step_rows;
@@ -19,10 +19,6 @@ use crate::plan::BoundSelect;
 use crate::plan::node::{RangeCall, RangeSource, Select};
 use crate::storage::RawSeries;
 use crate::vector::{RawSamples, SeriesBlock, SeriesId};
-
-/// Samples in windows after which a row looks whether it should go on: well below 100 ms
-/// of the slowest kernel.
-const CHECK_EVERY: usize = 1 << 18;
 
 /// Where the raw samples of a row come from.
 pub(crate) enum Samples<'a> {
@@ -58,7 +54,7 @@ pub(crate) fn open_source<'a>(cx: &'a Cx, source: &'a RangeSource) -> Result<Ope
             let (at_ms, offset_ms, range_ms) = (bound.at_ms, bound.offset_ms, bound.range_ms);
             let series: &[_] = &cx.series[bound.request];
             Ok(OpenSource {
-                table: table_of(series),
+                table: table_of(cx, series)?,
                 shape: WindowShape { at_ms, offset_ms, range_ms, before_ms, after_ms },
                 mode,
                 samples: Samples::Stored { series, select, bound, hold: cx.budget.hold(0)? },
@@ -84,14 +80,14 @@ pub(crate) fn open_source<'a>(cx: &'a Cx, source: &'a RangeSource) -> Result<Ope
 
 impl<'a> Samples<'a> {
     /// Loads the samples of the next row into `raw`, without staleness markers.
-    pub(crate) fn load(&mut self, row: u32, raw: &mut RawSamples) -> Result<()> {
+    pub(crate) fn load(&mut self, cx: &Cx, row: u32, raw: &mut RawSamples) -> Result<()> {
         raw.clear();
         match self {
             Self::Stored { series, select, bound, hold } => {
                 series[row as usize].read_into(bound.from_ms, bound.to_ms, raw)?;
                 raw.drop_stale();
                 if select.stats_only {
-                    derive_hints(raw);
+                    derive_hints(cx, raw)?;
                 }
                 hold.grow_to(raw_weight(raw))
             }
@@ -103,7 +99,7 @@ impl<'a> Samples<'a> {
                     }
                 }
                 if let Some((block, next)) = block.as_deref_mut() {
-                    steps_to_samples(block, *next, *grid, raw);
+                    steps_to_samples(cx, block, *next, *grid, raw)?;
                     *next += 1;
                 }
                 Ok(())
@@ -132,15 +128,24 @@ impl<'a> Samples<'a> {
 }
 
 /// A row of a subquery's result as if it had been stored at its steps.
-fn steps_to_samples(block: &SeriesBlock, row: u32, grid: StepGrid, raw: &mut RawSamples) {
+fn steps_to_samples(
+    cx: &Cx,
+    block: &SeriesBlock,
+    row: u32,
+    grid: StepGrid,
+    raw: &mut RawSamples,
+) -> Result<()> {
+    let mut pace = Pace::new(cx);
     let values = block.row(row);
     for step in block.present.ones(row) {
+        pace.work(1)?;
         raw.push(grid.at(step), values[step as usize]);
     }
     if block.histograms.is_none() {
-        return;
+        return Ok(());
     }
     for step in block.occupied_steps(row) {
+        pace.work(1)?;
         let Some(h) = block.histogram(row, step) else { continue };
         let mut h = h.clone();
         // What a hint says about the sample before it does not hold between steps.
@@ -149,6 +154,7 @@ fn steps_to_samples(block: &SeriesBlock, row: u32, grid: StepGrid, raw: &mut Raw
         }
         raw.hist.push((grid.at(step), h));
     }
+    Ok(())
 }
 
 /// Scalar arguments of every step.
@@ -193,7 +199,10 @@ pub(crate) fn open_range<'a>(cx: &'a Cx, call: &'a RangeCall, grid: StepGrid) ->
     if let Some(check) = check
         && !source.table.is_empty()
     {
-        (0..grid.len).try_for_each(|step| check(scalars.at(step))).map_err(ExecError::Query)?;
+        for step in 0..grid.len {
+            cx.check()?;
+            check(scalars.at(step)).map_err(ExecError::Query)?;
+        }
     }
     Ok(Box::new(RangeOp {
         cx,
@@ -239,9 +248,11 @@ impl RangeOp<'_> {
             mode: self.mode,
             use_start_timestamps: self.cx.options.use_start_timestamps,
         };
-        let mut unchecked = 0;
+        let mut pace = Pace::new(self.cx);
         sweep(raw, self.grid, self.shape, |step, seen| {
             let window = &seen.window;
+            // Long windows over many steps make one row long work.
+            pace.work(1 + window.ts.len() + window.hist.len() * HISTOGRAM_WORK)?;
             if window.ts.is_empty() && window.hist.is_empty() {
                 return Ok(());
             }
@@ -250,12 +261,6 @@ impl RangeOp<'_> {
             };
             let read = seen.new_floats.len() as u64 + weigh(&raw.hist[seen.new_hist.clone()]);
             counts.add(step, window.ts.len() as u64 + weigh(window.hist), read);
-            // Long windows over many steps make one row long work.
-            unchecked += window.ts.len() + window.hist.len();
-            if unchecked > CHECK_EVERY {
-                unchecked = 0;
-                self.cx.check()?;
-            }
             args.scalars = scalars.at(step);
             if let Some(sample) = (self.kernel)(window, &args, &mut flags) {
                 block.set_sample(row, step, sample);
@@ -285,7 +290,7 @@ impl<'a> Operator<'a> for RangeOp<'a> {
         let mut counts = SampleCounts::new(self.cx, self.grid);
         for row in 0..rows {
             self.cx.check()?;
-            self.samples.load(first + row, &mut self.raw)?;
+            self.samples.load(self.cx, first + row, &mut self.raw)?;
             self.fill(&mut block, row, &mut counts)?;
         }
         self.cx.count_samples(self.grid, &counts);

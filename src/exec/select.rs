@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::annotate::mixed_schemas;
-use super::cx::{Cx, Hold, Result, SampleCounts};
+use super::cx::{Cx, ExecError, HISTOGRAM_WORK, Hold, Pace, Result, SampleCounts};
 use super::operator::{BoxOp, Operator, SeriesMeta, SeriesTable, rows_per_block};
 use super::window::{WindowShape, sweep};
 use crate::functions::{Flags, smoothed_instant};
@@ -20,9 +20,10 @@ use crate::vector::block::histogram_bytes;
 use crate::vector::{RawSamples, SeriesBlock, SeriesId};
 
 /// The series a selector found, as an operator's table.
-pub(crate) fn table_of(series: &[Arc<dyn RawSeries>]) -> Arc<SeriesTable> {
-    let series = series.iter().map(|s| SeriesMeta::new(s.labels().clone())).collect();
-    Arc::new(SeriesTable { series, unique: true })
+pub(crate) fn table_of(cx: &Cx, series: &[Arc<dyn RawSeries>]) -> Result<Arc<SeriesTable>> {
+    let meta = |s: &Arc<dyn RawSeries>| cx.check().map(|()| SeriesMeta::new(s.labels().clone()));
+    let series = series.iter().map(meta).collect::<Result<_>>()?;
+    Ok(Arc::new(SeriesTable { series, unique: true }))
 }
 
 /// What a histogram counts for in sample limits and statistics.
@@ -53,7 +54,7 @@ impl<'a> InstantSelect<'a> {
     pub(crate) fn open(cx: &'a Cx, select: &'a Select, grid: StepGrid) -> Result<BoxOp<'a>> {
         let bound = cx.binding.selects[select.id];
         let series = &cx.series[bound.request];
-        let table = table_of(series);
+        let table = table_of(cx, series)?;
         Ok(Box::new(Self {
             cx,
             grid,
@@ -68,10 +69,11 @@ impl<'a> InstantSelect<'a> {
         }))
     }
 
-    fn fill(&mut self, block: &mut SeriesBlock, row: u32, counts: &mut SampleCounts) {
+    fn fill(&mut self, block: &mut SeriesBlock, row: u32, counts: &mut SampleCounts) -> Result<()> {
         if self.select.stats_only {
-            derive_hints(&mut self.raw);
+            derive_hints(self.cx, &mut self.raw)?;
         }
+        let mut pace = Pace::new(self.cx);
         if self.select.extension == Some(RangeExtension::Smoothed) {
             self.raw.drop_stale();
             return self.fill_smoothed(block, row, counts);
@@ -80,6 +82,7 @@ impl<'a> InstantSelect<'a> {
         let oldest = self.cx.binding.lookback_ms;
         let (mut float, mut hist) = (0, 0);
         for step in 0..grid.len {
+            pace.work(1)?;
             let reference = bound.reference_ms(grid.at(step));
             float += raw.ts[float..].iter().take_while(|ts| **ts <= reference).count();
             hist += raw.hist[hist..].iter().take_while(|(ts, _)| *ts <= reference).count();
@@ -120,12 +123,18 @@ impl<'a> InstantSelect<'a> {
                 }
             }
         }
+        Ok(())
     }
 }
 
 impl InstantSelect<'_> {
     /// `smoothed`: the window around each step, interpolated.
-    fn fill_smoothed(&self, block: &mut SeriesBlock, row: u32, counts: &mut SampleCounts) {
+    fn fill_smoothed(
+        &self,
+        block: &mut SeriesBlock,
+        row: u32,
+        counts: &mut SampleCounts,
+    ) -> Result<()> {
         let lookback_ms = self.cx.binding.lookback_ms;
         let shape = WindowShape {
             at_ms: self.bound.at_ms,
@@ -135,18 +144,20 @@ impl InstantSelect<'_> {
             after_ms: lookback_ms,
         };
         let mut flags = Flags::default();
+        let mut pace = Pace::new(self.cx);
         sweep(&self.raw, self.grid, shape, |step, seen| {
+            pace.work(1 + seen.window.hist.len() * HISTOGRAM_WORK)?;
             if let Some(sample) = smoothed_instant(&seen.window, &mut flags) {
                 counts.add(step, 1, 1);
                 block.set_sample(row, step, sample);
             }
-            Ok::<(), std::convert::Infallible>(())
-        })
-        .unwrap_or_else(|never| match never {});
+            Ok::<(), ExecError>(())
+        })?;
         if flags.has(Flags::MIXED_SCHEMAS) {
             let labels = self.table.labels(block.first.0 + row);
             self.cx.warn(&self.select.span, mixed_schemas(labels));
         }
+        Ok(())
     }
 }
 
@@ -164,14 +175,12 @@ impl<'a> Operator<'a> for InstantSelect<'a> {
         let mut block = SeriesBlock::absent(SeriesId(first), rows, self.grid.len);
         let mut counts = SampleCounts::new(self.cx, self.grid);
         for row in 0..rows {
-            if row % 64 == 0 {
-                self.cx.check()?;
-            }
+            self.cx.check()?;
             self.raw.clear();
             let series = &self.series[(first + row) as usize];
             series.read_into(self.bound.from_ms, self.bound.to_ms, &mut self.raw)?;
             self.hold.grow_to(raw_weight(&self.raw))?;
-            self.fill(&mut block, row, &mut counts);
+            self.fill(&mut block, row, &mut counts)?;
         }
         self.cx.count_samples(self.grid, &counts);
         self.rows.start += rows;
@@ -199,9 +208,11 @@ impl<'a> Operator<'a> for InstantSelect<'a> {
 }
 
 /// Works counter-reset hints out from one sample to the next, where they are unknown.
-pub(crate) fn derive_hints(raw: &mut RawSamples) {
+pub(crate) fn derive_hints(cx: &Cx, raw: &mut RawSamples) -> Result<()> {
     let mut before: Option<Arc<FloatHistogram>> = None;
+    let mut pace = Pace::new(cx);
     for (_, h) in &mut raw.hist {
+        pace.work(HISTOGRAM_WORK)?;
         if is_stale_nan(h.sum) {
             continue;
         }
@@ -215,4 +226,5 @@ pub(crate) fn derive_hints(raw: &mut RawSamples) {
         }
         before = Some(original);
     }
+    Ok(())
 }

@@ -63,7 +63,7 @@ fn evaluate(
         parallel,
         part_work: 4096,
     };
-    let cx = Cx::new(binding, series, options, Interrupt::default());
+    let cx = Cx::new(binding, series, options, Interrupt::default()).unwrap();
     range(&cx, &plan.root).map_err(|e| e.to_string())
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures_util::future::try_join_all;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::metrics::Running;
 use super::{
     Engine, EngineOptions, PreparedQuery, QueryError, QueryMetrics, QueryResult, QueryStats,
     RunOptions,
@@ -48,10 +49,10 @@ pub(super) async fn run(
     let interrupt = Interrupt::default();
     // A caller that drops the future stops the evaluation as well.
     let _stop = StopOnDrop(interrupt.clone());
-    let _running = engine.metrics.get().map(QueryMetrics::begin);
+    let running = engine.metrics.get().map(QueryMetrics::begin);
     tokio::select! {
         biased;
-        result = evaluate(query, source, grid, shape, options, interrupt.clone()) => result,
+        result = evaluate(query, source, grid, shape, options, (interrupt.clone(), running)) => result,
         () = options.cancel.cancelled() => Err(QueryError::Canceled(EXECUTION)),
         () = tokio::time::sleep(limit) => {
             interrupt.time_out();
@@ -74,7 +75,7 @@ async fn evaluate(
     grid: StepGrid,
     shape: Shape,
     options: &RunOptions,
-    interrupt: Interrupt,
+    (interrupt, running): (Interrupt, Option<Running>),
 ) -> Result<QueryResult, QueryError> {
     let engine = &query.engine;
     let clock = Stopwatch::new(engine);
@@ -109,9 +110,10 @@ async fn evaluate(
     };
     let job = Job {
         plan: query.plan.clone(),
-        cx: Cx::new(binding, series, exec_options, interrupt),
+        input: (binding, series, exec_options, interrupt),
         shape,
         _permit: permit,
+        _running: running,
     };
     let done = if small {
         job.run()
@@ -156,18 +158,22 @@ fn work(binding: &Binding, series: &[Vec<Arc<dyn RawSeries>>]) -> u64 {
 /// Everything an evaluation needs, to be moved to another thread.
 struct Job {
     plan: Arc<Plan>,
-    cx: Cx,
+    input: (Binding, Vec<Vec<Arc<dyn RawSeries>>>, ExecOptions, Interrupt),
     shape: Shape,
     _permit: OwnedSemaphorePermit,
+    /// Counts the query for as long as anything is done for it, awaited or not.
+    _running: Option<Running>,
 }
 
 impl Job {
     fn run(self) -> Result<(Value, Annotations, ExecStats), ExecError> {
+        let (binding, series, options, interrupt) = self.input;
+        let cx = Cx::new(binding, series, options, interrupt)?;
         let value = match self.shape {
-            Shape::Instant => exec::instant(&self.cx, &self.plan.root)?,
-            Shape::Range => exec::range(&self.cx, &self.plan.root)?,
+            Shape::Instant => exec::instant(&cx, &self.plan.root)?,
+            Shape::Range => exec::range(&cx, &self.plan.root)?,
         };
-        Ok((value, self.cx.take_annotations(), self.cx.stats()))
+        Ok((value, cx.take_annotations(), cx.stats()))
     }
 }
 
