@@ -96,7 +96,7 @@ fn evaluate(
     let wanted = |request: &crate::plan::bind::Request| -> Vec<Arc<dyn RawSeries>> {
         let matching =
             store.iter().filter(|s| request.matchers.iter().all(|m| m.matches_labels(&s.labels)));
-        matching.map(|s| -> Arc<dyn RawSeries> { s.clone() }).collect()
+        matching.map(|s| Arc::clone(s) as Arc<dyn RawSeries>).collect()
     };
     let series = binding.requests.iter().map(wanted).collect();
     let options = ExecOptions {

@@ -110,7 +110,10 @@ async fn evaluate(
     };
     let job = Job {
         plan: query.plan.clone(),
-        input: (binding, series, exec_options, interrupt),
+        binding,
+        series,
+        options: exec_options,
+        interrupt,
         shape,
         _permit: permit,
         _running: running,
@@ -158,7 +161,10 @@ fn work(binding: &Binding, series: &[Vec<Arc<dyn RawSeries>>]) -> u64 {
 /// Everything an evaluation needs, to be moved to another thread.
 struct Job {
     plan: Arc<Plan>,
-    input: (Binding, Vec<Vec<Arc<dyn RawSeries>>>, ExecOptions, Interrupt),
+    binding: Binding,
+    series: Vec<Vec<Arc<dyn RawSeries>>>,
+    options: ExecOptions,
+    interrupt: Interrupt,
     shape: Shape,
     _permit: OwnedSemaphorePermit,
     /// Counts the query for as long as anything is done for it, awaited or not.
@@ -167,8 +173,7 @@ struct Job {
 
 impl Job {
     fn run(self) -> Result<(Value, Annotations, ExecStats), ExecError> {
-        let (binding, series, options, interrupt) = self.input;
-        let cx = Cx::new(binding, series, options, interrupt)?;
+        let cx = Cx::new(self.binding, self.series, self.options, self.interrupt)?;
         let value = match self.shape {
             Shape::Instant => exec::instant(&cx, &self.plan.root)?,
             Shape::Range => exec::range(&cx, &self.plan.root)?,
