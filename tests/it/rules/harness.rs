@@ -126,11 +126,20 @@ pub struct Harness {
 impl Harness {
     /// A manager at `now_ms` over what `storage` holds.
     pub fn new(storage: Arc<MemoryStorage>, now_ms: TimestampMs) -> Self {
+        Self::with_engine(storage, now_ms, EngineOptions::default())
+    }
+
+    /// As `new`, with other limits of queries.
+    pub fn with_engine(
+        storage: Arc<MemoryStorage>,
+        now_ms: TimestampMs,
+        engine: EngineOptions,
+    ) -> Self {
         let clock = Arc::new(TestClock::new(now_ms));
         let inbox = Arc::new(Inbox::default());
         let mut registry = Registry::default();
         let manager = Manager::new(ManagerOptions {
-            engine: Engine::new(EngineOptions::default()),
+            engine: Engine::new(engine),
             source: storage.clone(),
             sink: storage.clone(),
             notifier: inbox.clone(),

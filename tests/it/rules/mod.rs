@@ -2,5 +2,6 @@
 
 mod check;
 mod harness;
+mod limits;
 mod manager;
 mod unit_tests;
