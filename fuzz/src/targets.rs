@@ -109,8 +109,12 @@ pub fn script(data: &[u8]) {
 pub fn rules(data: &[u8]) {
     let text = text(data, 64 << 10);
     for (parser, lenient) in [(ParserOptions::default(), false), (ParserOptions::all(), true)] {
-        let options =
-            LoadOptions { parser, ignore_unknown_fields: lenient, legacy_names: !lenient };
+        let options = LoadOptions {
+            parser,
+            ignore_unknown_fields: lenient,
+            legacy_names: !lenient,
+            dialects: lenient,
+        };
         let report = check_source("rules.yml", &text, &options);
         assert!(report.errors.is_empty() || !report.error_lines().is_empty());
     }

@@ -53,6 +53,10 @@ pub(crate) struct LintFlags {
     /// Accept unknown fields in rule files.
     #[arg(long)]
     ignore_unknown_fields: bool,
+    /// Read the keys of vmalert, Thanos and Mimir in rule files as `watchfire serve` does,
+    /// instead of refusing them as promtool does.
+    #[arg(long)]
+    dialects: bool,
 }
 
 impl LintFlags {
@@ -78,6 +82,7 @@ impl LintFlags {
         LoadOptions {
             parser: features.parser(),
             ignore_unknown_fields: self.ignore_unknown_fields,
+            dialects: self.dialects,
             ..LoadOptions::default()
         }
     }
@@ -146,7 +151,8 @@ pub(crate) fn run(command: &CheckCommand, features: &FeatureFlags) -> ExitCode {
     }
 }
 
-fn stdin_text() -> Result<String, String> {
+/// Standard input, if it is not too large.
+pub(super) fn stdin_text() -> Result<String, String> {
     let mut text = String::new();
     let mut stdin = std::io::stdin().lock().take(STDIN_BYTES_MAX + 1);
     stdin.read_to_string(&mut text).map_err(|e| format!("standard input: {e}"))?;

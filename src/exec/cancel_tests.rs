@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::cx::CHECK_EVERY;
-use super::{Cx, ExecError, ExecOptions, Interrupt, instant, range};
+use super::{Cx, ExecError, ExecOptions, Interrupt, instant, range, sort};
 use crate::model::effort::counted;
 use crate::model::histogram::Span;
 use crate::model::{FloatHistogram, Labels, StepGrid, Value};
@@ -112,7 +112,8 @@ fn evaluate(
     // The longest stretch is that of what follows.
     counted::longest();
     let cx = Cx::new(binding, series, options, interrupt)?;
-    if grid.is_instant() { instant(&cx, &plan.root) } else { range(&cx, &plan.root) }
+    let value = if grid.is_instant() { instant(&cx, &plan.root)? } else { range(&cx, &plan.root)? };
+    sort(&cx, value)
 }
 
 /// Runs an expression undisturbed, then stops it at looks spread over its whole course.

@@ -2,12 +2,13 @@
 //! memory budget, the interrupt, and where annotations and statistics go.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use thiserror::Error;
 
-use super::annotate::Monotonicity;
+use super::stats::{ExecStats, SampleCounts, SampleStats};
+use super::tally::{Tallies, Tally};
 use crate::model::annotation::{Severity, Span};
 use crate::model::{Annotation, Annotations, StepGrid, TimestampMs};
 use crate::plan::Binding;
@@ -46,7 +47,7 @@ pub(crate) struct Interrupt {
     state: Arc<AtomicU8>,
     /// Looks after which it cancels itself.
     #[cfg(test)]
-    looks_left: Option<Arc<AtomicU64>>,
+    looks_left: Option<Arc<std::sync::atomic::AtomicU64>>,
 }
 
 impl Interrupt {
@@ -74,7 +75,7 @@ impl Interrupt {
 
     /// Cancels itself after so many looks, which are counted down.
     #[cfg(test)]
-    pub(crate) fn after_looks(left: Arc<AtomicU64>) -> Self {
+    pub(crate) fn after_looks(left: Arc<std::sync::atomic::AtomicU64>) -> Self {
         Self { looks_left: Some(left), ..Self::default() }
     }
 
@@ -136,17 +137,6 @@ pub(crate) struct ExecOptions {
     pub part_work: u64,
 }
 
-/// What an evaluation cost.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct ExecStats {
-    pub total_queryable_samples: u64,
-    pub samples_read: u64,
-    pub peak_samples: u64,
-    /// One entry per step of the query, when asked for.
-    pub queryable_per_step: Vec<u64>,
-    pub read_per_step: Vec<u64>,
-}
-
 /// What a series takes beside its labels and samples: the handle, its row in tables.
 const SERIES_BYTES: u64 = 128;
 
@@ -162,10 +152,8 @@ pub(crate) struct Cx {
     pub budget: Budget,
     interrupt: Interrupt,
     annotations: Mutex<Annotations>,
-    pub monotonicity: Mutex<Monotonicity>,
-    queryable: AtomicU64,
-    read: AtomicU64,
-    per_step: Mutex<(Vec<u64>, Vec<u64>)>,
+    tallies: Mutex<Tallies>,
+    stats: SampleStats,
 }
 
 impl Cx {
@@ -187,10 +175,8 @@ impl Cx {
             budget: Budget::new(&options, series_bytes),
             interrupt,
             annotations: Mutex::default(),
-            monotonicity: Mutex::default(),
-            queryable: AtomicU64::new(0),
-            read: AtomicU64::new(0),
-            per_step: Mutex::default(),
+            tallies: Mutex::default(),
+            stats: SampleStats::new(options.per_step_stats),
         })
     }
 
@@ -212,74 +198,36 @@ impl Cx {
         self.annotations.lock().add(Annotation { severity, text, span: Some(span.clone()) });
     }
 
+    /// Notes what is told with figures; `text` is complete but for them.
+    pub(crate) fn tally(&self, severity: Severity, text: String, span: &Span, tally: Tally) {
+        self.tallies.lock().add(severity, text, span, tally);
+    }
+
     /// Everything that was noted, at the end.
     pub(crate) fn take_annotations(&self) -> Annotations {
         let mut all = std::mem::take(&mut *self.annotations.lock());
-        for annotation in self.monotonicity.lock().drain() {
-            all.add(annotation);
-        }
+        self.tallies.lock().drain().for_each(|annotation| all.add(annotation));
         all
     }
 
-    /// Counts samples that were looked at: `queryable` each time, `read` once each. The
-    /// counts are per step of `grid`; those of inner grids count for the query as a whole.
-    pub(crate) fn count_samples(&self, grid: StepGrid, counts: &SampleCounts) {
-        self.queryable.fetch_add(counts.queryable, Ordering::Relaxed);
-        self.read.fetch_add(counts.read, Ordering::Relaxed);
-        if !self.options.per_step_stats || grid != self.binding.grid {
-            return;
-        }
-        let mut per_step = self.per_step.lock();
-        per_step.0.resize(grid.len as usize, 0);
-        per_step.1.resize(grid.len as usize, 0);
-        for (step, (queryable, read)) in counts.per_step.iter().enumerate() {
-            per_step.0[step] += queryable;
-            per_step.1[step] += read;
-        }
+    /// Empty counts for an operator on `grid`.
+    pub(crate) fn counts(&self, grid: StepGrid) -> SampleCounts {
+        self.stats.counts(grid)
+    }
+
+    /// Takes the counts of an operator that stands in scope number `scope`.
+    pub(crate) fn count_samples(&self, scope: usize, counts: &SampleCounts) {
+        self.stats.count(&self.binding.scopes, scope, counts);
     }
 
     /// The cost so far.
     pub(crate) fn stats(&self) -> ExecStats {
-        let (queryable_per_step, read_per_step) = self.per_step.lock().clone();
-        ExecStats {
-            total_queryable_samples: self.queryable.load(Ordering::Relaxed),
-            samples_read: self.read.load(Ordering::Relaxed),
-            peak_samples: self.budget.peak.load(Ordering::Relaxed) as u64,
-            queryable_per_step,
-            read_per_step,
-        }
+        self.stats.stats(self.budget.peak.load(Ordering::Relaxed) as u64)
     }
 
     /// Time of the first step of the query.
     pub(crate) fn start_ms(&self) -> TimestampMs {
         self.binding.grid.start_ms
-    }
-}
-
-/// Samples an operator looked at, gathered without locks.
-#[derive(Debug, Default)]
-pub(crate) struct SampleCounts {
-    queryable: u64,
-    read: u64,
-    /// Empty unless asked for.
-    per_step: Vec<(u64, u64)>,
-}
-
-impl SampleCounts {
-    pub(crate) fn new(cx: &Cx, grid: StepGrid) -> Self {
-        let steps = if cx.options.per_step_stats { grid.len as usize } else { 0 };
-        Self { queryable: 0, read: 0, per_step: vec![(0, 0); steps] }
-    }
-
-    /// Notes that a step saw `queryable` samples, `read` of them for the first time.
-    #[inline]
-    pub(crate) fn add(&mut self, step: u32, queryable: u64, read: u64) {
-        self.queryable += queryable;
-        self.read += read;
-        if let Some(counts) = self.per_step.get_mut(step as usize) {
-            counts.0 += queryable;
-            counts.1 += read;
-        }
     }
 }
 

@@ -135,6 +135,7 @@ async fn evaluate(
         part_work: exec::PART_WORK,
     };
     let job = Job {
+        engine: engine.clone(),
         plan: query.plan.clone(),
         binding,
         series,
@@ -152,7 +153,8 @@ async fn evaluate(
         let joined = joined.map_err(|e| QueryError::Execution(format!("unexpected error: {e}")))?;
         joined.map_err(QueryError::no_thread)?
     };
-    let (value, mut annotations, stats) = done.map_err(|e| query_error(e, &engine.options))?;
+    let done = done.map_err(|e| query_error(e, &engine.options))?;
+    let Done { value, mut annotations, stats, sort_seconds } = done;
     for text in warnings {
         annotations.add(Annotation { severity: Severity::Warning, text, span: None });
     }
@@ -160,8 +162,8 @@ async fn evaluate(
     let stats = QueryStats {
         queue_seconds: queued,
         prepare_seconds: prepared - queued,
-        inner_eval_seconds: total - prepared,
-        result_sort_seconds: 0.0,
+        inner_eval_seconds: total - prepared - sort_seconds,
+        result_sort_seconds: sort_seconds,
         eval_total_seconds: total - queued,
         exec_total_seconds: total,
         ..sample_stats(stats, grid, exec_options.per_step_stats)
@@ -188,6 +190,7 @@ fn work(binding: &Binding, series: &[Vec<Arc<dyn RawSeries>>]) -> u64 {
 
 /// Everything an evaluation needs, to be moved to another thread.
 struct Job {
+    engine: Arc<Engine>,
     plan: Arc<Plan>,
     binding: Binding,
     series: Vec<Vec<Arc<dyn RawSeries>>>,
@@ -199,14 +202,26 @@ struct Job {
     _running: Option<Running>,
 }
 
+/// What an evaluation came to.
+struct Done {
+    value: Value,
+    annotations: Annotations,
+    stats: ExecStats,
+    sort_seconds: f64,
+}
+
 impl Job {
-    fn run(self) -> Result<(Value, Annotations, ExecStats), ExecError> {
+    fn run(self) -> Result<Done, ExecError> {
         let cx = Cx::new(self.binding, self.series, self.options, self.interrupt)?;
         let value = match self.shape {
             Shape::Instant => exec::instant(&cx, &self.plan.root)?,
             Shape::Range => exec::range(&cx, &self.plan.root)?,
         };
-        Ok((value, cx.take_annotations(), cx.stats()))
+        let clock = Stopwatch::new(&self.engine);
+        let value = exec::sort(&cx, value)?;
+        let sort_seconds = clock.seconds();
+        let (annotations, stats) = (cx.take_annotations(), cx.stats());
+        Ok(Done { value, annotations, stats, sort_seconds })
     }
 }
 

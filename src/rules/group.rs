@@ -1,12 +1,13 @@
 //! One rule group: its rules, what they did last, and one evaluation of all of them.
 //!
-//! Rules run in file order. What a rule makes is committed before the next one runs, so
-//! that it can be queried by it. A group knows its tick but not why it came: the
-//! scheduler, unit tests and replays all call [`Group::evaluate`].
+//! What rules make is committed in file order, and a rule is queried when everything it
+//! reads of the group has been committed (`waves`): the result is that of rules that run one
+//! by one. A group knows its tick but not why it came: the scheduler, unit tests and
+//! replays all call [`Group::evaluate`].
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
@@ -15,13 +16,16 @@ use parking_lot::Mutex;
 use super::alerting::Alerting;
 use super::config::{GroupSpec, RuleKind, RuleSpec};
 use super::error::RuleError;
+use super::graph::{RuleGraph, Ticks};
 use super::metrics::{GroupMetrics, Metrics};
+use super::policy::{GroupPolicy, Policy, RulePolicyDefaults};
 use super::recording::{record, vector};
 use super::view::{AlertState, AlertView, AlertingView, GroupView, RuleHealth, RuleView};
+use super::waves::{Asked, EvaluationOptions, Waves};
 use super::write::{Written, mark_stale, write};
 use crate::model::{Clock, Labels, Sample, TimestampMs};
 use crate::notifier::Notifier;
-use crate::query::{Engine, PreparedQuery, QueryError, RunOptions};
+use crate::query::{Engine, PreparedQuery, QueryError, QueryResult, RunOptions};
 use crate::storage::{Sink, Source};
 
 /// What evaluation needs from outside, the same for all groups.
@@ -39,6 +43,7 @@ pub(super) struct Context {
     pub external: ArcSwap<External>,
     /// Queries end when this is cancelled.
     pub run: RunOptions,
+    pub evaluation: EvaluationOptions,
 }
 
 /// What templates know about this server.
@@ -54,6 +59,7 @@ pub struct External {
 pub(super) struct Defaults {
     pub interval_ms: i64,
     pub query_offset_ms: i64,
+    pub policy: RulePolicyDefaults,
 }
 
 /// One group, ready to be evaluated.
@@ -61,7 +67,10 @@ pub(super) struct Group {
     pub spec: GroupSpec,
     pub interval_ms: i64,
     pub query_offset_ms: i64,
+    pub policy: GroupPolicy,
     pub rules: Vec<Rule>,
+    /// For each rule how many must have been committed before it may be queried.
+    pub ready_after: Vec<usize>,
     pub metrics: GroupMetrics,
     status: Mutex<GroupStatus>,
     /// Series of rules that are gone; they end at the next evaluation.
@@ -79,12 +88,17 @@ struct GroupStatus {
 /// One rule, its query planned.
 pub(super) struct Rule {
     pub spec: RuleSpec,
-    query: PreparedQuery,
+    pub policy: Policy,
+    pub query: Arc<PreparedQuery>,
     /// `None` for a recording rule.
     pub alerting: Option<Alerting>,
     status: Mutex<RuleStatus>,
     /// What the last successful evaluation wrote.
     pub previous: Mutex<Written>,
+    /// It wrote that with another expression, before a reload.
+    pub inherited: AtomicBool,
+    /// Series of the last successful evaluation; `usize::MAX` before the first.
+    last_series: AtomicUsize,
 }
 
 #[derive(Clone, Debug)]
@@ -96,7 +110,12 @@ struct RuleStatus {
 }
 
 impl Rule {
-    fn new(spec: RuleSpec, engine: &Arc<Engine>, restored: bool) -> Result<Self, QueryError> {
+    fn new(
+        spec: RuleSpec,
+        policy: Policy,
+        engine: &Arc<Engine>,
+        restored: bool,
+    ) -> Result<Self, QueryError> {
         let query = engine.prepare_expr(&spec.expr.printed, spec.expr.expr.clone())?;
         let alerting = match &spec.kind {
             RuleKind::Recording { .. } => None,
@@ -104,7 +123,8 @@ impl Rule {
         };
         Ok(Self {
             spec,
-            query,
+            policy,
+            query: Arc::new(query),
             alerting,
             status: Mutex::new(RuleStatus {
                 health: RuleHealth::Unknown,
@@ -113,7 +133,14 @@ impl Rule {
                 last_evaluation_ms: None,
             }),
             previous: Mutex::default(),
+            inherited: AtomicBool::new(false),
+            last_series: AtomicUsize::new(usize::MAX),
         })
+    }
+
+    /// How many series the last successful evaluation gave, if there was one.
+    pub(super) fn last_series(&self) -> Option<usize> {
+        Some(self.last_series.load(Ordering::Relaxed)).filter(|n| *n != usize::MAX)
     }
 
     /// The error of the last evaluation.
@@ -134,10 +161,12 @@ impl Rule {
             name: self.spec.name().to_owned(),
             query: self.spec.expr.printed.clone(),
             labels: self.spec.label_set(),
+            policy: self.policy,
             health: status.health,
             last_error: status.last_error.map(|e| e.to_string()).unwrap_or_default(),
             evaluation_time_seconds: status.evaluation_seconds,
             last_evaluation_ms: status.last_evaluation_ms,
+            quarantine: None,
             alerting: self.alerting.as_ref().map(|a| alerting_view(a, evaluated)),
         }
     }
@@ -183,7 +212,8 @@ impl Group {
     ) -> Result<Self, QueryError> {
         let mut rules = Vec::with_capacity(spec.rules.len());
         for rule in &spec.rules {
-            rules.push(Rule::new(rule.clone(), engine, restored)?);
+            let policy = Policy::resolve(&defaults.policy, spec.policy, rule.policy);
+            rules.push(Rule::new(rule.clone(), policy, engine, restored)?);
         }
         for rule in &mut rules {
             if let Some(alerting) = &mut rule.alerting {
@@ -191,9 +221,12 @@ impl Group {
             }
         }
         let interval_ms = spec.interval_ms.unwrap_or(defaults.interval_ms).max(1);
+        let alone = Ticks { interval_ms, offset_ms: None };
         Ok(Self {
+            ready_after: RuleGraph::new([(&spec, alone)]).ready_after(0),
             interval_ms,
             query_offset_ms: spec.query_offset_ms.unwrap_or(defaults.query_offset_ms),
+            policy: GroupPolicy::resolve(&defaults.policy, spec.group_policy),
             metrics: metrics.group(&key(&spec.file, &spec.name)),
             rules,
             spec,
@@ -228,21 +261,23 @@ impl Group {
         let started = cx.clock.monotonic_ns();
         self.metrics.iterations.inc();
         let (mut samples, mut rule_seconds) = (0, 0.0);
-        for rule in &self.rules {
+        let mut waves = Waves::new(self, cx, ts - self.query_offset_ms);
+        for (i, rule) in self.rules.iter().enumerate() {
             if stop() {
                 return;
             }
+            let asked = waves.take(i).await;
+            let (asked_ms, asked_seconds) = (asked.started_ms, asked.seconds);
             let rule_started = cx.clock.monotonic_ns();
-            let rule_started_ms = cx.clock.now_ms();
-            samples += self.evaluate_rule(rule, cx, ts).await;
-            let seconds = seconds_since(cx, rule_started);
+            samples += self.conclude(rule, asked, cx, ts).await;
+            let seconds = asked_seconds + seconds_since(cx, rule_started);
             cx.metrics.observe_rule(seconds);
             rule_seconds += seconds;
             let mut status = rule.status.lock();
             status.evaluation_seconds = seconds;
-            status.last_evaluation_ms = Some(rule_started_ms);
+            status.last_evaluation_ms = Some(asked_ms);
         }
-        self.end_stale_series(cx, ts - self.query_offset_ms);
+        self.end_stale_series(cx, ts - self.query_offset_ms).await;
         let seconds = seconds_since(cx, started);
         cx.metrics.observe_group(seconds);
         self.metrics.last_samples.set(samples as f64);
@@ -253,12 +288,13 @@ impl Group {
             GroupStatus { last_evaluation_ms: Some(started_ms), evaluation_seconds: seconds };
     }
 
-    /// Evaluates one rule and says how many samples it made. Nothing that goes wrong,
-    /// panics included, goes further than the rule.
-    async fn evaluate_rule(&self, rule: &Rule, cx: &Context, ts: TimestampMs) -> usize {
+    /// Does with one rule's answer what is to be done, and says how many samples came of
+    /// it. Nothing that goes wrong, panics included, goes further than the rule.
+    async fn conclude(&self, rule: &Rule, asked: Asked, cx: &Context, ts: TimestampMs) -> usize {
         self.metrics.evaluations.inc();
         let at = ts - self.query_offset_ms;
-        let outcome = AssertUnwindSafe(self.samples(rule, cx, ts, at)).catch_unwind().await;
+        let samples = self.samples(rule, asked.result, cx, ts);
+        let outcome = AssertUnwindSafe(samples).catch_unwind().await;
         let outcome = outcome.unwrap_or_else(|panic| Err(RuleError::Panic(panic_text(&*panic))));
         let samples = match outcome {
             Ok(samples) => samples,
@@ -268,8 +304,10 @@ impl Group {
             }
         };
         let count = samples.len();
-        match write(&*cx.sink, &rule.previous, &samples, at) {
+        match write(&cx.sink, &rule.previous, samples, at).await {
             Ok(refused) => {
+                rule.inherited.store(false, Ordering::Relaxed);
+                rule.last_series.store(count, Ordering::Relaxed);
                 if let Some((error, refused)) = &refused {
                     tracing::warn!(
                         group = self.spec.name, rule = rule.spec.name(), refused, %error,
@@ -294,15 +332,15 @@ impl Group {
         rule.set_result(Err(error));
     }
 
-    /// Queries, moves alerts on and sends them.
+    /// Moves alerts on, sends them, and gives what is to be stored.
     async fn samples(
         &self,
         rule: &Rule,
+        answer: Result<QueryResult, RuleError>,
         cx: &Context,
         ts: TimestampMs,
-        at: TimestampMs,
     ) -> Result<Vec<(Labels, Sample)>, RuleError> {
-        let result = vector(rule.query.instant(&cx.source, at, &cx.run).await?.value)?;
+        let result = vector(answer?.value)?;
         match &rule.alerting {
             None => record(result, rule.spec.name(), &rule.spec.labels, self.spec.limit),
             Some(alerting) => {
@@ -313,27 +351,26 @@ impl Group {
         }
     }
 
-    fn end_stale_series(&self, cx: &Context, at: TimestampMs) {
-        let mut stale = self.stale.lock();
+    async fn end_stale_series(&self, cx: &Context, at: TimestampMs) {
+        let stale = std::mem::take(&mut *self.stale.lock());
         if stale.is_empty() {
             return;
         }
-        match mark_stale(&*cx.sink, stale.iter(), at) {
-            Ok(()) => stale.clear(),
-            Err(error) => {
-                tracing::warn!(group = self.spec.name, %error, "ending the series of removed rules failed; next evaluation tries again");
-            }
+        let (kept, result) = mark_stale(&cx.sink, stale, at).await;
+        if let Err(error) = result {
+            self.stale.lock().extend(kept);
+            tracing::warn!(group = self.spec.name, %error, "ending the series of removed rules failed; next evaluation tries again");
         }
     }
 
-    /// Ends all series of a group that was removed. Called when it runs no more.
-    pub(super) fn end_all_series(&self, cx: &Context, at: TimestampMs) {
-        let mut stale = self.stale.lock();
+    /// Ends all series of a group that was removed at `ended`, as if that were its last
+    /// tick. Called when it runs no more.
+    pub(super) async fn end_all_series(&self, cx: &Context, ended: TimestampMs) {
         for rule in &self.rules {
-            stale.extend(std::mem::take(&mut *rule.previous.lock()).into_labels());
+            let written = std::mem::take(&mut *rule.previous.lock());
+            self.stale.lock().extend(written.into_labels());
         }
-        drop(stale);
-        self.end_stale_series(cx, at);
+        self.end_stale_series(cx, ended - self.query_offset_ms).await;
     }
 
     /// Takes over from the group this one replaces: rules find each other by name and
@@ -349,6 +386,10 @@ impl Group {
             let Some((i, old)) = found else { continue };
             taken[i] = true;
             *rule.previous.lock() = std::mem::take(&mut *old.previous.lock());
+            let inherited = old.inherited.load(Ordering::Relaxed)
+                || old.spec.expr.printed != rule.spec.expr.printed;
+            rule.inherited.store(inherited, Ordering::Relaxed);
+            rule.last_series.store(old.last_series.load(Ordering::Relaxed), Ordering::Relaxed);
             if let (Some(new), Some(old)) = (&rule.alerting, &old.alerting) {
                 new.copy_state(old);
             }
@@ -373,6 +414,7 @@ impl Group {
             file: self.spec.file.clone(),
             interval_ms: self.interval_ms,
             limit: self.spec.limit,
+            policy: self.policy,
             evaluation_time_seconds: status.evaluation_seconds,
             last_evaluation_ms: status.last_evaluation_ms,
             rules: self.rules.iter().map(Rule::view).collect(),

@@ -15,18 +15,22 @@ use crate::api::{ApiMetrics, ApiOptions, ApiState, Readiness};
 use crate::cli::features::FeatureFlags;
 use crate::cli::flags::ServeFlags;
 use crate::config::Config;
+use crate::discovery::DiscoveryMetrics;
 use crate::model::regex::AnchoredRegex;
 use crate::model::{Clock, Labels};
 use crate::notifier::{self, NotifierOptions};
 use crate::query::{Engine, EngineOptions, QueryMetrics};
 use crate::remote_write::RemoteWriteMetrics;
 use crate::rules::config::{LoadOptions, LoadedFile};
-use crate::rules::{self, External, RuleSettings, RuleSource};
+use crate::rules::{
+    self, EvaluationOptions, External, RulePolicyDefaults, RuleSettings, RuleSource, UpdateError,
+};
 use crate::scrape::{self, ScrapeManager, ScrapeMetrics};
+use crate::storage::overlay::{Overlay, OverlayMetrics, OverlayOptions};
 use crate::storage::tsdb::{Tsdb, TsdbMetrics, TsdbOptions, WalCompression};
 use crate::storage::{Sink, Source};
 use crate::telemetry::clock::SystemClock;
-use crate::telemetry::{ReloadMetrics, new_registry};
+use crate::telemetry::{Registry, ReloadMetrics, new_registry};
 
 /// How often the store drops what retention allows.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(60);
@@ -72,12 +76,18 @@ impl Service {
             drain_on_shutdown: flags.drain_notification_queue,
             ..NotifierOptions::default()
         };
-        let notifier =
-            Arc::new(notifier::Manager::new(notifier_options, clock.clone(), &mut registry));
+        let discovery = DiscoveryMetrics::new(&mut registry);
+        let notifier = Arc::new(notifier::Manager::new(
+            notifier_options,
+            clock.clone(),
+            discovery.clone(),
+            &mut registry,
+        ));
+        let (rule_source, rule_sink) = rule_storage(flags, &source, &sink, &mut registry);
         let rules = rules::Manager::new(rules::ManagerOptions {
             engine: engine.clone(),
-            source: source.clone(),
-            sink: sink.clone(),
+            source: rule_source,
+            sink: rule_sink,
             notifier: notifier.clone(),
             clock: clock.clone(),
             metrics: rules::Metrics::new(&mut registry),
@@ -85,6 +95,9 @@ impl Service {
             outage_tolerance_ms: ms(flags.for_outage_tolerance),
             grace_period_ms: ms(flags.for_grace_period),
             load: load_options(features),
+            evaluation: evaluation_options(flags, features),
+            policy: rule_policy(flags),
+            strict: flags.rules_strict,
         });
         let hostname = super::hostname();
         let labels = &config.global.external_labels;
@@ -92,6 +105,7 @@ impl Service {
             clock: clock.clone(),
             sink: sink.clone(),
             metrics: ScrapeMetrics::new(&mut registry),
+            discovery,
             user_agent: concat!("Watchfire/", env!("CARGO_PKG_VERSION")).to_owned(),
             offset_seed: Labels::from_pairs([("host", &*hostname)]).hash64() ^ labels.hash64(),
             external_host: hostname,
@@ -159,37 +173,45 @@ impl Service {
         Ok(())
     }
 
-    /// Puts the first configuration to use.
+    /// Puts the first configuration to use. Rules that had to be set aside do not stop it.
     pub async fn start(&self, config: &Config) -> Result<(), String> {
         let _one = self.reloading.lock().await;
-        self.apply(config).await?;
-        self.reloads.succeeded(self.clock.now_ms());
+        match self.apply(config).await? {
+            None => self.reloads.succeeded(self.clock.now_ms()),
+            Some(error) => {
+                self.reloads.failed();
+                tracing::error!("Starting without what cannot be used: {error}");
+            }
+        }
         Ok(())
     }
 
-    /// Reads the configuration again. A file that cannot be used, or whose rules cannot,
-    /// changes nothing.
+    /// Reads the configuration again. A file that cannot be used changes nothing, nor do
+    /// rules that cannot with `--rules.strict`; without it they are set aside, the rest
+    /// takes effect, and the answer is an error all the same.
     pub async fn reload(&self) -> Result<(), String> {
         let _one = self.reloading.lock().await;
         let outcome = match self.origin.load() {
             Ok(loaded) => self.apply(&loaded.config).await,
             Err(error) => Err(error),
         };
-        match &outcome {
-            Ok(()) => {
+        match outcome {
+            Ok(None) => {
                 self.reloads.succeeded(self.clock.now_ms());
                 tracing::info!("Completed loading of configuration file");
+                Ok(())
             }
-            Err(error) => {
+            Ok(Some(error)) | Err(error) => {
                 self.reloads.failed();
                 tracing::error!("{error}");
+                Err(error)
             }
         }
-        outcome
     }
 
-    /// Rules first: they change all or nothing, so a bad rule file stops the rest.
-    async fn apply(&self, config: &Config) -> Result<(), String> {
+    /// Rules first: when they are to change all or nothing, a bad rule file stops the rest.
+    /// Gives what was set aside.
+    async fn apply(&self, config: &Config) -> Result<Option<String>, String> {
         self.engine.set_default_subquery_step_ms(config.global.evaluation_interval_ms);
         let settings = RuleSettings {
             sources: self.origin.rule_sources(config),
@@ -200,7 +222,11 @@ impl Service {
                 url: self.url.url.as_str().trim_end_matches('/').to_owned(),
             },
         };
-        self.rules.update(settings).await.map_err(|e| e.to_string())?;
+        let set_aside = match self.rules.update(settings).await {
+            Ok(()) => None,
+            Err(error @ UpdateError::Quarantined(_)) => Some(error.to_string()),
+            Err(error) => return Err(error.to_string()),
+        };
         let labels = &config.global.external_labels;
         let mut problems = Vec::new();
         if let Err(error) = self.notifier.apply(&config.alerting, labels).await {
@@ -211,11 +237,24 @@ impl Service {
             problems.extend(errors.iter().map(ToString::to_string));
         }
         self.config.store(Arc::new(config.clone()));
-        if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
+        if problems.is_empty() {
+            return Ok(set_aside);
+        }
+        problems.extend(set_aside);
+        Err(problems.join("; "))
+    }
+
+    /// What goes on beside everything else. Does not end.
+    pub async fn keep_house(&self) {
+        tokio::join!(
+            self.keep_limits(),
+            self.notifier.follow_discovery(),
+            self.scrape.follow_discovery(),
+        );
     }
 
     /// Keeps the store within its limits. Does not end.
-    pub async fn keep_house(&self) {
+    async fn keep_limits(&self) {
         let mut ticks = tokio::time::interval(MAINTENANCE_INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -264,7 +303,50 @@ fn ms(duration: Duration) -> i64 {
 }
 
 fn load_options(features: &FeatureFlags) -> LoadOptions {
-    LoadOptions { parser: features.parser(), ..LoadOptions::default() }
+    LoadOptions { parser: features.parser(), dialects: true, ..LoadOptions::default() }
+}
+
+fn rule_policy(flags: &ServeFlags) -> RulePolicyDefaults {
+    RulePolicyDefaults {
+        on_no_data: flags.on_no_data,
+        on_error: flags.on_error,
+        missing_evals_to_resolve: flags.missing_evals_to_resolve,
+        on_limit: flags.on_limit,
+        catch_up_ms: ms(flags.catch_up),
+        group_budget: flags.group_budget,
+    }
+}
+
+/// What rules read and write. Where the storage does not show at once what was written to
+/// it, the results of the last minutes are laid over what it answers.
+fn rule_storage(
+    flags: &ServeFlags,
+    source: &Arc<dyn Source>,
+    sink: &Arc<dyn Sink>,
+    registry: &mut Registry,
+) -> (Arc<dyn Source>, Arc<dyn Sink>) {
+    let overlay = match flags.read_your_writes.as_str() {
+        "always" => true,
+        "never" => false,
+        _ => !sink.shows_at_once(),
+    };
+    if !overlay {
+        return (source.clone(), sink.clone());
+    }
+    let options =
+        OverlayOptions { metrics: OverlayMetrics::new(registry), ..OverlayOptions::default() };
+    let overlay = Arc::new(Overlay::new(source.clone(), sink.clone(), options));
+    (overlay.clone(), overlay)
+}
+
+fn evaluation_options(flags: &ServeFlags, features: &FeatureFlags) -> EvaluationOptions {
+    let options =
+        EvaluationOptions { shared: flags.shared_evaluation, ..EvaluationOptions::default() };
+    if features.concurrent_rule_eval() {
+        options.with_concurrent_evals(flags.max_concurrent_evals)
+    } else {
+        options
+    }
 }
 
 fn engine_options(flags: &ServeFlags, features: &FeatureFlags) -> EngineOptions {

@@ -4,6 +4,7 @@
 //! [`load_file`] gives the groups, [`check_file`] also what a person should know about
 //! them. Nothing here evaluates.
 
+mod extensions;
 mod kubernetes;
 mod lint;
 mod load;
@@ -14,12 +15,16 @@ use std::collections::BTreeMap;
 
 pub use crate::yaml::Position;
 pub use lint::{DuplicateRule, duplicate_rules, duplicates_text};
-pub use load::{CheckReport, LoadedFile, check_file, check_source, load_file, load_source};
+pub use load::{
+    CheckReport, LoadedFile, Rejected, RejectedRule, Scope, check_file, check_source, load_file,
+    load_source,
+};
 pub(super) use problem::render;
 pub use problem::{Problem, ProblemKind, Severity};
 
 use crate::model::Labels;
 use crate::parser::{Expr, ParserOptions};
+use crate::rules::policy::{GroupPolicySpec, PolicySpec};
 
 /// How to read rule files.
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,6 +35,9 @@ pub struct LoadOptions {
     pub ignore_unknown_fields: bool,
     /// `metric_name_validation_scheme: legacy`: names must be `[a-zA-Z_][a-zA-Z0-9_]*`.
     pub legacy_names: bool,
+    /// Keys of vmalert, Thanos and Mimir are read, and those that cannot be honoured are
+    /// warnings. Without it they are unknown fields, as for promtool.
+    pub dialects: bool,
 }
 
 /// One group as written. Two are equal when evaluating them is the same; where they stand
@@ -39,6 +47,10 @@ pub struct GroupSpec {
     /// The file, part of the group's identity; see [`load_source`] for what it is when a
     /// file holds several Kubernetes objects.
     pub file: String,
+    /// The file the group was read from; no part of its identity.
+    pub origin: String,
+    /// `NAMESPACE/NAME` of the Kubernetes object it was read from; no part of its identity.
+    pub object: Option<String>,
     pub name: String,
     /// `None`: `global.evaluation_interval`.
     pub interval_ms: Option<i64>,
@@ -46,6 +58,16 @@ pub struct GroupSpec {
     pub query_offset_ms: Option<i64>,
     /// Most series or alerts a rule may produce; 0 is no limit.
     pub limit: usize,
+    /// What rules that say nothing themselves do.
+    pub policy: PolicySpec,
+    pub group_policy: GroupPolicySpec,
+    /// Names of rules that are to be evaluated first, in whatever group they are.
+    pub depends_on: Vec<String>,
+    /// Where in its interval the group runs, counted from the epoch and perhaps negative;
+    /// `None`: where a hash of its name and file puts it.
+    pub eval_offset_ms: Option<i64>,
+    /// Rules the author of the file would let run at once: a hint.
+    pub concurrency: Option<usize>,
     pub rules: Vec<RuleSpec>,
     /// Where the group stands.
     pub at: Position,
@@ -58,6 +80,10 @@ pub struct RuleSpec {
     pub expr: RuleExpr,
     /// May hold empty values: they delete a label of the result.
     pub labels: BTreeMap<String, String>,
+    /// What the rule itself says; its group's choices are not merged in.
+    pub policy: PolicySpec,
+    /// Names of rules that are to be evaluated first; its group's are not merged in.
+    pub depends_on: Vec<String>,
     /// Where the rule stands.
     pub at: Position,
 }
@@ -107,6 +133,8 @@ impl PartialEq for RuleSpec {
         self.kind == other.kind
             && self.expr.printed == other.expr.printed
             && self.labels == other.labels
+            && self.policy == other.policy
+            && self.depends_on == other.depends_on
     }
 }
 
@@ -117,9 +145,16 @@ impl PartialEq for GroupSpec {
             && self.interval_ms == other.interval_ms
             && self.query_offset_ms == other.query_offset_ms
             && self.limit == other.limit
+            && self.policy == other.policy
+            && self.group_policy == other.group_policy
+            && self.depends_on == other.depends_on
+            && self.eval_offset_ms == other.eval_offset_ms
+            && self.concurrency == other.concurrency
             && self.rules == other.rules
     }
 }
 
+#[cfg(test)]
+mod extension_tests;
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use super::extensions::RuleExtensions;
+use super::load::{LoadedFile, Rejected, RejectedRule, Scope};
 use super::problem::{Problem, ProblemKind, Severity};
 use super::{AlertSpec, GroupSpec, LoadOptions, Position, RuleExpr, RuleKind, RuleSpec};
 use crate::model::METRIC_NAME;
@@ -10,7 +12,7 @@ use crate::model::duration::parse_duration;
 use crate::model::labels::{is_legacy_label_name, is_legacy_metric_name, quote};
 use crate::parser;
 use crate::rules::template::Template;
-use crate::yaml::{Decoder, MapEntry, Node, locate};
+use crate::yaml::{DecodeError, Decoder, MapEntry, Node, locate};
 
 /// Where groups come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +25,33 @@ pub(super) enum Dialect {
     },
 }
 
+impl Dialect {
+    fn object(&self) -> Option<&str> {
+        match self {
+            Self::Prometheus => None,
+            Self::Kubernetes { object } => Some(object),
+        }
+    }
+}
+
+impl Scope {
+    /// All groups of the file, or of the object the file holds.
+    pub(super) fn file(dialect: &Dialect) -> Self {
+        match dialect.object() {
+            None => Self::File,
+            Some(object) => Self::Object(object.to_owned()),
+        }
+    }
+}
+
+/// See [`Reader::mark`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark {
+    problems: usize,
+    errors: usize,
+    unknown: usize,
+}
+
 /// Reads documents of one file and collects their groups and problems.
 pub(super) struct Reader<'a> {
     file: &'a str,
@@ -31,6 +60,7 @@ pub(super) struct Reader<'a> {
     decoder: Decoder,
     groups: Vec<GroupSpec>,
     problems: Vec<Problem>,
+    rejected: Vec<Rejected>,
     /// Identities (file, name) given out.
     identities: HashSet<(String, String)>,
 }
@@ -52,6 +82,7 @@ struct RawRule {
     keep_firing_for_ms: i64,
     labels: Vec<MapEntry>,
     annotations: Vec<MapEntry>,
+    more: RuleExtensions,
 }
 
 impl<'a> Reader<'a> {
@@ -63,12 +94,64 @@ impl<'a> Reader<'a> {
             decoder: Decoder::default(),
             groups: Vec::new(),
             problems: Vec::new(),
+            rejected: Vec::new(),
             identities: HashSet::new(),
         }
     }
 
-    pub(super) fn finish(self) -> (Vec<GroupSpec>, Vec<Problem>) {
-        (self.groups, self.problems)
+    pub(super) fn finish(self) -> LoadedFile {
+        let Self { groups, mut problems, rejected, .. } = self;
+        problems.sort_by_key(|p| p.severity);
+        LoadedFile { file: self.file.to_owned(), groups, problems, rejected }
+    }
+
+    /// Everything found so far, to tell later what is new.
+    pub(super) fn mark(&self) -> Mark {
+        Mark {
+            problems: self.problems.len(),
+            errors: self.decoder.errors.len(),
+            unknown: self.decoder.unknown.len(),
+        }
+    }
+
+    /// The errors found since `mark`; those about fields are not among the problems yet.
+    fn errors_since(&self, mark: Mark, dialect: &Dialect) -> Vec<Problem> {
+        let own = self.problems[mark.problems..].iter();
+        let mut errors: Vec<Problem> =
+            own.filter(|p| p.severity == Severity::Error).cloned().collect();
+        let fields = self.decoder.errors[mark.errors..].iter();
+        errors.extend(fields.map(|e| self.field_problem(Severity::Error, e)));
+        if self.unknown_severity(dialect) == Severity::Error {
+            let unknown = self.decoder.unknown[mark.unknown..].iter();
+            errors.extend(unknown.map(|e| self.field_problem(Severity::Error, e)));
+        }
+        errors
+    }
+
+    /// Notes that something cannot be used if errors were found since `mark`; true if so.
+    pub(super) fn reject_since(&mut self, mark: Mark, dialect: &Dialect, scope: Scope) -> bool {
+        let problems = self.errors_since(mark, dialect);
+        let rejected = !problems.is_empty();
+        if rejected {
+            self.rejected.push(Rejected { scope, problems });
+        }
+        rejected
+    }
+
+    fn unknown_severity(&self, dialect: &Dialect) -> Severity {
+        let forgive =
+            self.options.ignore_unknown_fields || matches!(dialect, Dialect::Kubernetes { .. });
+        if forgive { Severity::Warning } else { Severity::Error }
+    }
+
+    fn field_problem(&self, severity: Severity, e: &DecodeError) -> Problem {
+        Problem {
+            file: self.file.to_owned(),
+            severity,
+            kind: ProblemKind::Field,
+            position: Some(e.at),
+            message: format!("line {}: {}", e.at.line, e.message),
+        }
     }
 
     /// Notes a problem.
@@ -83,38 +166,48 @@ impl<'a> Reader<'a> {
         self.problems.push(Problem { file, severity, kind, position, message });
     }
 
-    fn error(&mut self, position: Position, message: String) {
+    pub(super) fn options(&self) -> &LoadOptions {
+        &self.options
+    }
+
+    pub(super) fn decode(&mut self) -> &mut Decoder {
+        &mut self.decoder
+    }
+
+    pub(super) fn error(&mut self, position: Position, message: String) {
         let position = (position != Position::default()).then_some(position);
         self.problem(Severity::Error, ProblemKind::Rule, position, message);
     }
 
     /// Reads a mapping with `groups`.
     pub(super) fn read_groups(&mut self, root: &Node, dialect: Dialect) {
+        let mark = self.mark();
         if let Some(mut fields) = self.decoder.fields(root, "rulefmt.RuleGroups") {
             let list = fields.take("groups");
             self.decoder.finish(fields, "rulefmt.RuleGroups");
             let items = list.map(|n| self.decoder.items(&n, "[]rulefmt.RuleGroup"));
+            self.reject_since(mark, &dialect, Scope::file(&dialect));
             let mut names: HashMap<String, Position> = HashMap::new();
             for item in items.unwrap_or_default() {
                 self.read_group(&item, &dialect, &mut names);
             }
+        } else {
+            self.reject_since(mark, &dialect, Scope::file(&dialect));
         }
         self.take_field_errors(&dialect);
     }
 
     /// Turns what the decoder collected into problems, in file order.
     fn take_field_errors(&mut self, dialect: &Dialect) {
-        let forgive =
-            self.options.ignore_unknown_fields || matches!(dialect, Dialect::Kubernetes { .. });
-        let severity = if forgive { Severity::Warning } else { Severity::Error };
+        let severity = self.unknown_severity(dialect);
         let decoder = std::mem::take(&mut self.decoder);
         let mut all: Vec<_> = decoder.errors.into_iter().map(|e| (Severity::Error, e)).collect();
         all.extend(decoder.unknown.into_iter().map(|e| (severity, e)));
         all.sort_by_key(|(_, e)| e.at);
         all.dedup();
         for (severity, e) in all {
-            let message = format!("line {}: {}", e.at.line, e.message);
-            self.problem(severity, ProblemKind::Field, Some(e.at), message);
+            let problem = self.field_problem(severity, &e);
+            self.problems.push(problem);
         }
     }
 
@@ -124,7 +217,11 @@ impl<'a> Reader<'a> {
         dialect: &Dialect,
         names: &mut HashMap<String, Position>,
     ) {
-        let Some(mut fields) = self.decoder.fields(node, "rulefmt.RuleGroup") else { return };
+        let mark = self.mark();
+        let Some(mut fields) = self.decoder.fields(node, "rulefmt.RuleGroup") else {
+            self.reject_since(mark, dialect, Scope::file(dialect));
+            return;
+        };
         let name_node = fields.take("name");
         let at = name_node.as_ref().map_or(node.at, |n| n.at);
         let name = name_node.map(|n| self.decoder.string(&n)).unwrap_or_default();
@@ -133,19 +230,25 @@ impl<'a> Reader<'a> {
         let limit = fields.take("limit").map_or(0, |n| self.decoder.int(&n));
         let labels = fields.take("labels").map(|n| self.string_map(&n, dialect));
         let rules = fields.take("rules").map(|n| self.decoder.items(&n, "[]rulefmt.Rule"));
-        if matches!(dialect, Dialect::Kubernetes { .. }) {
+        let context = |field: &str| format!("group {}: field '{field}'", quote(&name));
+        let interval_ms = self.duration(interval.as_deref(), dialect, &context("interval"));
+        let interval_ms = interval_ms.filter(|ms| *ms > 0);
+        // The objects have this field themselves.
+        if matches!(dialect, Dialect::Kubernetes { .. }) && !self.options.dialects {
             fields.take("partial_response_strategy");
         }
+        let more = self.group_extensions(&mut fields, dialect, &name, interval_ms);
         self.decoder.finish(fields, "rulefmt.RuleGroup");
 
+        let mut is_known = false;
         if name.is_empty() {
             self.error(at, format!("{at}: Groupname must not be empty"));
         } else if names.insert(name.clone(), at).is_some() {
             let message = format!("{at}: groupname: {} is repeated in the same file", quote(&name));
             self.error(at, message);
+        } else {
+            is_known = true;
         }
-        let context = |field: &str| format!("group {}: field '{field}'", quote(&name));
-        let interval_ms = self.duration(interval.as_deref(), dialect, &context("interval"));
         let query_offset_ms =
             self.duration(query_offset.as_deref(), dialect, &context("query_offset"));
         let labels = labels.unwrap_or_default();
@@ -153,19 +256,44 @@ impl<'a> Reader<'a> {
 
         let mut group = GroupSpec {
             file: self.identity(&name, at, dialect),
+            origin: self.file.to_owned(),
+            object: dialect.object().map(str::to_owned),
             name,
-            interval_ms: interval_ms.filter(|ms| *ms > 0),
-            query_offset_ms,
+            interval_ms,
+            query_offset_ms: query_offset_ms.or(more.query_offset_ms),
             limit: usize::try_from(limit).unwrap_or(0),
+            policy: more.policy,
+            group_policy: more.group_policy,
+            depends_on: more.depends_on,
+            eval_offset_ms: more.eval_offset_ms.or(more.aligned.then_some(0)),
+            concurrency: more.concurrency,
             rules: Vec::new(),
             at,
         };
-        for (i, rule) in rules.unwrap_or_default().iter().enumerate() {
-            if let Some(rule) = self.read_rule(rule, dialect, &group.name, i + 1, &labels) {
-                group.rules.push(rule);
-            }
+        // Its expressions are not PromQL: what the parser would say of them helps nobody.
+        let rules = rules.filter(|_| !more.foreign_language);
+        // A group whose name says nothing may be any that ran before.
+        let scope = match is_known {
+            true => Scope::Group { file: group.file.clone(), name: group.name.clone() },
+            false => Scope::file(dialect),
+        };
+        let usable = !self.reject_since(mark, dialect, scope);
+        let first_rejected = self.rejected.len();
+        for (i, node) in rules.unwrap_or_default().iter().enumerate() {
+            let mark = self.mark();
+            let mut written = RejectedRule { index: i, at: node.at, ..RejectedRule::default() };
+            let rule = self.read_rule(node, dialect, &group.name, &labels, &mut written);
+            let (file, name) = (group.file.clone(), group.name.clone());
+            let scope = Scope::Rule { file, group: name, rule: Box::new(written) };
+            let refused = self.reject_since(mark, dialect, scope);
+            group.rules.extend(rule.filter(|_| !refused));
         }
-        self.groups.push(group);
+        if usable {
+            self.groups.push(group);
+        } else {
+            // Rules of a group that is not used are of no interest of their own.
+            self.rejected.truncate(first_rejected);
+        }
     }
 
     /// The `file` of a group: objects of one file may share group names.
@@ -184,7 +312,12 @@ impl<'a> Reader<'a> {
         file
     }
 
-    fn duration(&mut self, node: Option<&Node>, dialect: &Dialect, context: &str) -> Option<i64> {
+    pub(super) fn duration(
+        &mut self,
+        node: Option<&Node>,
+        dialect: &Dialect,
+        context: &str,
+    ) -> Option<i64> {
         let node = node.filter(|n| !n.is_null())?;
         let text = self.decoder.string(node);
         // A node of another type has been reported already.
@@ -233,10 +366,12 @@ impl<'a> Reader<'a> {
         node: &Node,
         dialect: &Dialect,
         group: &str,
-        index: usize,
         group_labels: &[MapEntry],
+        written: &mut RejectedRule,
     ) -> Option<RuleSpec> {
+        let index = written.index + 1;
         let raw = self.raw_rule(node, dialect, group, index)?;
+        raw.describe(group_labels, written);
         let name = if raw.alert.0.is_empty() { &raw.record.0 } else { &raw.alert.0 };
         let cx = RuleContext { group, index, name: name.clone() };
         let before = self.problems.len();
@@ -253,6 +388,9 @@ impl<'a> Reader<'a> {
                 let message = format!("{prefix}invalid annotation name: {}", entry.name);
                 self.error(entry.key.at, message);
             }
+        }
+        if let (true, Some((at, field))) = (raw.alert.0.is_empty(), raw.more.alert_only) {
+            self.error(at, format!("{at}: {prefix}invalid field '{field}' in recording rule"));
         }
         if !raw.alert.0.is_empty() {
             self.check_templates(&raw, &cx);
@@ -289,8 +427,10 @@ impl<'a> Reader<'a> {
             self.duration(keep.as_deref(), dialect, &format!("{prefix}field 'keep_firing_for'"));
         let labels = fields.take("labels").map(|n| self.string_map(&n, dialect));
         let annotations = fields.take("annotations").map(|n| self.string_map(&n, dialect));
+        let more = self.rule_extensions(&mut fields, &prefix);
         self.decoder.finish(fields, "rulefmt.Rule");
         Some(RawRule {
+            more,
             record,
             alert,
             expr: (expr, expr_node),
@@ -382,12 +522,16 @@ impl RuleContext<'_> {
 }
 
 impl RawRule {
+    /// What is known of the rule should it be refused.
+    fn describe(&self, group_labels: &[MapEntry], written: &mut RejectedRule) {
+        written.is_alert = !self.alert.0.is_empty();
+        written.name = if written.is_alert { &self.alert.0 } else { &self.record.0 }.clone();
+        written.expr.clone_from(&self.expr.0);
+        written.labels = merged(group_labels, &self.labels);
+    }
+
     fn into_spec(self, expr: RuleExpr, group_labels: &[MapEntry], at: Position) -> RuleSpec {
-        let pairs = |entries: &[MapEntry]| -> BTreeMap<String, String> {
-            entries.iter().map(|e| (e.name.clone(), e.value.clone())).collect()
-        };
-        let mut labels = pairs(group_labels);
-        labels.extend(pairs(&self.labels));
+        let labels = merged(group_labels, &self.labels);
         let kind = if self.alert.0.is_empty() {
             RuleKind::Recording { record: self.record.0 }
         } else {
@@ -395,9 +539,15 @@ impl RawRule {
                 alert: self.alert.0,
                 for_ms: self.for_ms,
                 keep_firing_for_ms: self.keep_firing_for_ms,
-                annotations: pairs(&self.annotations),
+                annotations: merged(&[], &self.annotations),
             })
         };
-        RuleSpec { kind, expr, labels, at }
+        let RuleExtensions { policy, depends_on, .. } = self.more;
+        RuleSpec { kind, expr, labels, policy, depends_on, at }
     }
+}
+
+/// The pairs of both; what is in `over` holds.
+fn merged(base: &[MapEntry], over: &[MapEntry]) -> BTreeMap<String, String> {
+    base.iter().chain(over).map(|e| (e.name.clone(), e.value.clone())).collect()
 }

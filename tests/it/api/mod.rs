@@ -18,8 +18,10 @@ use watchfire::model::{Clock, Labels, TimestampMs};
 use watchfire::notifier::NotifierView;
 use watchfire::query::{Engine, EngineOptions};
 use watchfire::remote_write::RemoteWriteMetrics;
+use watchfire::rules::policy::{GroupPolicy, Policy};
 use watchfire::rules::view::{
-    AlertState, AlertView, AlertingView, GroupView, RuleHealth, RuleView, RulesView,
+    AlertState, AlertView, AlertingView, GroupView, QuarantinedView, RuleHealth, RuleView,
+    RulesView,
 };
 use watchfire::scrape::view::{
     DroppedTargetView, ScrapeView, TargetHealth, TargetMetadata, TargetView,
@@ -230,15 +232,21 @@ impl ScrapeView for Fixed {
 }
 
 impl RulesView for Fixed {
+    fn quarantined(&self) -> Vec<QuarantinedView> {
+        Vec::new()
+    }
+
     fn groups(&self) -> Vec<GroupView> {
         let rule = |name: &str, query: &str, alerting| RuleView {
             name: name.to_owned(),
             query: query.to_owned(),
             labels: labels(&[("team", name)]),
+            policy: Policy::default(),
             health: RuleHealth::Ok,
             last_error: String::new(),
             evaluation_time_seconds: 0.001,
             last_evaluation_ms: Some(NOW_MS - 500),
+            quarantine: None,
             alerting,
         };
         let alert = AlertView {
@@ -261,6 +269,7 @@ impl RulesView for Fixed {
             file: file.to_owned(),
             interval_ms: 15_000,
             limit: 0,
+            policy: GroupPolicy::default(),
             evaluation_time_seconds: 0.002,
             last_evaluation_ms: Some(NOW_MS - 500),
             rules,

@@ -14,7 +14,8 @@ use watchfire::query::{Engine, EngineOptions};
 use watchfire::rules::config::LoadOptions;
 use watchfire::rules::view::{AlertingView, RuleView, RulesView};
 use watchfire::rules::{
-    External, Manager, ManagerOptions, Metrics, RuleSettings, RuleSource, UpdateError,
+    EvaluationOptions, External, Manager, ManagerOptions, Metrics, RulePolicyDefaults,
+    RuleSettings, RuleSource, UpdateError,
 };
 use watchfire::storage::memory::MemoryStorage;
 use watchfire::storage::{SelectHints, SelectRequest, Sink, Source};
@@ -126,7 +127,7 @@ pub struct Harness {
 impl Harness {
     /// A manager at `now_ms` over what `storage` holds.
     pub fn new(storage: Arc<MemoryStorage>, now_ms: TimestampMs) -> Self {
-        Self::with_engine(storage, now_ms, EngineOptions::default())
+        Self::with_evaluation(storage, now_ms, EvaluationOptions::default())
     }
 
     /// As `new`, with other limits of queries.
@@ -135,20 +136,62 @@ impl Harness {
         now_ms: TimestampMs,
         engine: EngineOptions,
     ) -> Self {
+        let options = (EvaluationOptions::default(), engine);
+        Self::build(storage.clone(), storage.clone(), storage, now_ms, options, false)
+    }
+
+    /// As `new`, with rules evaluated in a certain way.
+    pub fn with_evaluation(
+        storage: Arc<MemoryStorage>,
+        now_ms: TimestampMs,
+        evaluation: EvaluationOptions,
+    ) -> Self {
+        Self::over(storage.clone(), storage.clone(), storage, now_ms, evaluation)
+    }
+
+    /// As `with_evaluation`; rules read from `source` and write to `sink`.
+    pub fn over(
+        storage: Arc<MemoryStorage>,
+        source: Arc<dyn Source>,
+        sink: Arc<dyn Sink>,
+        now_ms: TimestampMs,
+        evaluation: EvaluationOptions,
+    ) -> Self {
+        let options = (evaluation, EngineOptions::default());
+        Self::build(storage, source, sink, now_ms, options, false)
+    }
+
+    /// As `new`, with `--rules.strict`.
+    pub fn strict(storage: Arc<MemoryStorage>, now_ms: TimestampMs) -> Self {
+        let options = (EvaluationOptions::default(), EngineOptions::default());
+        Self::build(storage.clone(), storage.clone(), storage, now_ms, options, true)
+    }
+
+    fn build(
+        storage: Arc<MemoryStorage>,
+        source: Arc<dyn Source>,
+        sink: Arc<dyn Sink>,
+        now_ms: TimestampMs,
+        (evaluation, engine): (EvaluationOptions, EngineOptions),
+        strict: bool,
+    ) -> Self {
         let clock = Arc::new(TestClock::new(now_ms));
         let inbox = Arc::new(Inbox::default());
         let mut registry = Registry::default();
         let manager = Manager::new(ManagerOptions {
             engine: Engine::new(engine),
-            source: storage.clone(),
-            sink: storage.clone(),
+            source,
+            sink,
             notifier: inbox.clone(),
             clock: clock.clone(),
             metrics: Metrics::new(&mut registry),
             resend_delay_ms: MINUTE,
             outage_tolerance_ms: 60 * MINUTE,
             grace_period_ms: 10 * MINUTE,
-            load: LoadOptions::default(),
+            load: LoadOptions { dialects: true, ..LoadOptions::default() },
+            policy: RulePolicyDefaults::default(),
+            strict,
+            evaluation,
         });
         let settings = RuleSettings {
             sources: Vec::new(),
@@ -179,7 +222,7 @@ impl Harness {
         let removed = self.groups();
         let result = self.manager.update(self.settings.clone()).await;
         let left = self.groups();
-        if result.is_ok() {
+        if !matches!(result, Err(UpdateError::Load(_) | UpdateError::ShutDown)) {
             self.sleepers = left.len() + removed.iter().filter(|g| !left.contains(g)).count();
         }
         self.clock.settle(self.sleepers).await;
