@@ -1,6 +1,6 @@
 //! Scalar nodes: one number per step.
 
-use super::cx::{Cx, ExecError, Result};
+use super::cx::{Cx, ExecError, Pace, Result};
 use super::exchange;
 use super::open::open;
 use crate::functions::Kernel;
@@ -37,7 +37,12 @@ pub(crate) fn values(cx: &Cx, node: &Node, grid: StepGrid) -> Result<Vec<f64>> {
                 unreachable!("BUG: a scalar call has a scalar kernel")
             };
             let (rows, width) = step_rows(cx, args, grid)?;
-            (0..len).map(|step| kernel(&rows[step * width..(step + 1) * width])).collect()
+            let mut pace = Pace::new(cx);
+            let each = (0..len).map(|step| {
+                pace.work(1)?;
+                Ok(kernel(&rows[step * width..(step + 1) * width]))
+            });
+            each.collect::<Result<_>>()?
         }
         Node::ScalarOf(input) => only_sample(cx, input, grid)?,
         Node::StepInvariant(input) => {

@@ -4,6 +4,7 @@ mod check;
 mod crash;
 mod graph;
 mod harness;
+mod limits;
 mod manager;
 mod order;
 mod quarantine;
