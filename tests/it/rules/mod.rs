@@ -1,5 +1,6 @@
 //! Integration tests: rules.
 
+mod both_ways;
 mod check;
 mod graph;
 mod harness;
@@ -7,3 +8,4 @@ mod manager;
 mod order;
 mod quarantine;
 mod unit_tests;
+mod writes;
