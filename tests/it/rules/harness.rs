@@ -316,13 +316,18 @@ impl Harness {
 
     /// All samples of a metric: `LABELS@seconds=value`, `stale` for markers.
     pub async fn stored(&self, name: &str) -> Vec<String> {
+        self.stored_in(&*self.storage, name).await
+    }
+
+    /// As `stored`, as another source shows it.
+    pub async fn stored_in(&self, source: &dyn Source, name: &str) -> Vec<String> {
         let request = SelectRequest {
             matchers: vec![Matcher::equal("__name__", name)],
             from_ms: i64::MIN / 2,
             to_ms: i64::MAX / 2,
             hints: SelectHints::default(),
         };
-        let found = Source::select(&*self.storage, &request).await.unwrap();
+        let found = source.select(&request).await.unwrap();
         let mut out = Vec::new();
         for series in found.series {
             let mut samples = RawSamples::default();

@@ -1,5 +1,6 @@
 //! Integration tests: rules.
 
+mod both_ways;
 mod check;
 mod crash;
 mod graph;
@@ -10,3 +11,4 @@ mod order;
 mod quarantine;
 mod state;
 mod unit_tests;
+mod writes;
