@@ -1,5 +1,6 @@
 //! What the API shows of rules.
 
+use super::config::Position;
 use super::policy::{GroupPolicy, Policy};
 use crate::model::{Labels, TimestampMs};
 
@@ -72,6 +73,8 @@ pub struct RuleView {
     pub last_error: String,
     pub evaluation_time_seconds: f64,
     pub last_evaluation_ms: Option<TimestampMs>,
+    /// Set when the rule as written cannot be used.
+    pub quarantine: Option<QuarantineView>,
     /// `None` for a recording rule.
     pub alerting: Option<AlertingView>,
 }
@@ -98,8 +101,33 @@ pub struct AlertView {
     pub value: f64,
 }
 
+/// What is shown in place of a rule that cannot be used as written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QuarantineView {
+    /// The version that ran last goes on; else nothing runs in the rule's place.
+    pub last_good_runs: bool,
+}
+
+/// A file, group or rule that cannot be used as written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuarantinedView {
+    pub file: String,
+    /// `file` (or an object in it), `group` or `rule`.
+    pub kind: &'static str,
+    pub group: Option<String>,
+    /// The rule's name, "" when it has none.
+    pub rule: Option<String>,
+    pub position: Option<Position>,
+    /// Every error, with its place.
+    pub error: String,
+    pub last_good_runs: bool,
+}
+
 /// Read access to the rule manager.
 pub trait RulesView: Send + Sync {
     /// All groups, by file and then in file order.
     fn groups(&self) -> Vec<GroupView>;
+
+    /// What the last load set aside.
+    fn quarantined(&self) -> Vec<QuarantinedView>;
 }

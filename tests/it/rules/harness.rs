@@ -55,6 +55,16 @@ impl TestClock {
             .expect("the clock outlives its users");
     }
 
+    /// Waits until nobody sleeps towards the past.
+    async fn awake(&self, at: TimestampMs) {
+        let mut sleepers = self.sleepers.subscribe();
+        let awake = sleepers.wait_for(|s| s.values().all(|wake| *wake > at));
+        tokio::time::timeout(std::time::Duration::from_secs(20), awake)
+            .await
+            .expect("groups must wake")
+            .expect("the clock outlives its users");
+    }
+
     pub fn now(&self) -> TimestampMs {
         self.manual.now_ms()
     }
@@ -157,6 +167,23 @@ impl Harness {
         now_ms: TimestampMs,
         evaluation: EvaluationOptions,
     ) -> Self {
+        Self::build(storage, source, sink, now_ms, evaluation, false)
+    }
+
+    /// As `new`, with `--rules.strict`.
+    pub fn strict(storage: Arc<MemoryStorage>, now_ms: TimestampMs) -> Self {
+        let evaluation = EvaluationOptions::default();
+        Self::build(storage.clone(), storage.clone(), storage, now_ms, evaluation, true)
+    }
+
+    fn build(
+        storage: Arc<MemoryStorage>,
+        source: Arc<dyn Source>,
+        sink: Arc<dyn Sink>,
+        now_ms: TimestampMs,
+        evaluation: EvaluationOptions,
+        strict: bool,
+    ) -> Self {
         let clock = Arc::new(TestClock::new(now_ms));
         let inbox = Arc::new(Inbox::default());
         let mut registry = Registry::default();
@@ -172,6 +199,7 @@ impl Harness {
             grace_period_ms: 10 * MINUTE,
             load: LoadOptions { dialects: true, ..LoadOptions::default() },
             policy: RulePolicyDefaults::default(),
+            strict,
             evaluation,
         });
         let settings = RuleSettings {
@@ -216,7 +244,7 @@ impl Harness {
         let removed = self.groups();
         let result = self.manager.update(self.settings.clone()).await;
         let left = self.groups();
-        if result.is_ok() {
+        if !matches!(result, Err(UpdateError::Load(_) | UpdateError::ShutDown)) {
             self.sleepers = left.len() + removed.iter().filter(|g| !left.contains(g)).count();
         }
         self.clock.settle(self.sleepers).await;
@@ -243,6 +271,17 @@ impl Harness {
     pub async fn advance_to(&self, at: TimestampMs) {
         self.clock.manual.set_ms(at);
         self.clock.settle(self.sleepers).await;
+    }
+
+    /// Moves the clock to each time without waiting for what is due, but for the last.
+    pub async fn advance_in_steps(&self, times: &[TimestampMs]) {
+        let (last, before) = times.split_last().expect("at least one time");
+        for at in before {
+            self.clock.manual.set_ms(*at);
+            // Whoever was due must have taken notice before the clock moves on.
+            self.clock.awake(*at).await;
+        }
+        self.advance_to(*last).await;
     }
 
     /// Stores a sample now; `series` is `name` or `name/label=value,...`.
