@@ -5,6 +5,7 @@ use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use super::cx::Result;
 use super::operator::{SeriesMeta, SeriesTable};
 use crate::model::{Labels, TimestampMs};
 use crate::storage::{RawSeries, StorageError};
@@ -50,19 +51,28 @@ impl Found {
         Arc::new(Self { series, table, bytes })
     }
 
-    /// The series as an operator's table.
-    pub(crate) fn table(&self) -> Arc<SeriesTable> {
-        let make = || {
-            let series = self.iter().map(|s| SeriesMeta::new(s.labels().clone())).collect();
-            Arc::new(SeriesTable { series, unique: true })
-        };
-        self.table.get_or_init(make).clone()
+    /// The series as an operator's table; `check` tells whether to go on.
+    pub(crate) fn table(&self, check: impl Fn() -> Result<()>) -> Result<Arc<SeriesTable>> {
+        if let Some(table) = self.table.get() {
+            return Ok(table.clone());
+        }
+        let meta = |s: &Arc<dyn RawSeries>| check().map(|()| SeriesMeta::new(s.labels().clone()));
+        let series = self.iter().map(meta).collect::<Result<_>>()?;
+        let table = Arc::new(SeriesTable { series, unique: true });
+        Ok(self.table.get_or_init(|| table).clone())
     }
 
-    /// What the series take in memory, their samples aside.
-    pub(crate) fn bytes(&self) -> u64 {
-        let bytes_of = |s: &Arc<dyn RawSeries>| SERIES_BYTES + s.labels().encoded_size() as u64;
-        *self.bytes.get_or_init(|| self.iter().map(bytes_of).sum())
+    /// What the series take in memory, their samples aside; `check` tells whether to go on.
+    pub(crate) fn bytes(&self, check: impl Fn() -> Result<()>) -> Result<u64> {
+        if let Some(bytes) = self.bytes.get() {
+            return Ok(*bytes);
+        }
+        let mut bytes = 0;
+        for series in self.iter() {
+            check()?;
+            bytes += SERIES_BYTES + series.labels().encoded_size() as u64;
+        }
+        Ok(*self.bytes.get_or_init(|| bytes))
     }
 }
 
@@ -86,7 +96,7 @@ impl RawSeries for Decoded {
         from_ms: TimestampMs,
         to_ms: TimestampMs,
         out: &mut RawSamples,
-    ) -> Result<(), StorageError> {
+    ) -> std::result::Result<(), StorageError> {
         if let Some(samples) = self.samples.get() {
             out.extend_from(samples, from_ms, to_ms);
             return Ok(());
@@ -109,7 +119,7 @@ impl RawSeries for Decoded {
         from_ms: TimestampMs,
         to_ms: TimestampMs,
         out: &mut RawSamples,
-    ) -> Result<(), StorageError> {
+    ) -> std::result::Result<(), StorageError> {
         match self.samples.get() {
             Some(_) => self.read_into(from_ms, to_ms, out),
             // The store may have it at hand, without decoding anything.

@@ -9,6 +9,8 @@ mod absent;
 mod aggregate;
 mod annotate;
 mod binary;
+#[cfg(test)]
+mod cancel_tests;
 mod choose;
 mod column;
 mod count_values;
@@ -30,6 +32,7 @@ mod scalar;
 mod select;
 mod shared;
 mod sort;
+mod sorted;
 mod stats;
 mod tally;
 #[cfg(test)]

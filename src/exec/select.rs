@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::annotate::mixed_schemas;
-use super::cx::{Cx, Hold, Result};
+use super::cx::{Cx, ExecError, HISTOGRAM_WORK, Hold, Pace, Result};
 use super::operator::{BoxOp, Operator, SeriesTable, rows_per_block};
 use super::stats::SampleCounts;
 use super::window::{WindowShape, sweep};
@@ -59,7 +59,7 @@ impl<'a> InstantSelect<'a> {
     pub(crate) fn open(cx: &'a Cx, select: &'a Select, grid: StepGrid) -> Result<BoxOp<'a>> {
         let bound = cx.binding.selects[select.id];
         let series = &cx.series[bound.request];
-        let table = series.table();
+        let table = series.table(|| cx.check())?;
         let newest_only = grid.len == 1 && select.extension.is_none() && !select.stats_only;
         Ok(Box::new(Self {
             cx,
@@ -78,10 +78,11 @@ impl<'a> InstantSelect<'a> {
         }))
     }
 
-    fn fill(&mut self, block: &mut SeriesBlock, row: u32, counts: &mut SampleCounts) {
+    fn fill(&mut self, block: &mut SeriesBlock, row: u32, counts: &mut SampleCounts) -> Result<()> {
         if self.select.stats_only {
-            derive_hints(&mut self.raw);
+            derive_hints(self.cx, &mut self.raw)?;
         }
+        let mut pace = Pace::new(self.cx);
         if self.select.extension == Some(RangeExtension::Smoothed) {
             self.raw.drop_stale();
             return self.fill_smoothed(block, row, counts);
@@ -89,11 +90,13 @@ impl<'a> InstantSelect<'a> {
         let (raw, grid, bound) = (&self.raw, self.grid, self.bound);
         let only_floats = raw.hist.is_empty() && raw.ts.len() <= u32::MAX as usize;
         if only_floats && self.emit == Emit::Value {
-            return self.fill_floats(block, row, counts);
+            self.fill_floats(block, row, counts);
+            return Ok(());
         }
         let oldest = self.cx.binding.lookback_ms;
         let (mut float, mut hist) = (0, 0);
         for step in 0..grid.len {
+            pace.work(1)?;
             let reference = bound.reference_ms(grid.at(step));
             float += raw.ts[float..].iter().take_while(|ts| **ts <= reference).count();
             hist += raw.hist[hist..].iter().take_while(|(ts, _)| *ts <= reference).count();
@@ -134,6 +137,7 @@ impl<'a> InstantSelect<'a> {
                 }
             }
         }
+        Ok(())
     }
 }
 
@@ -162,7 +166,12 @@ impl InstantSelect<'_> {
     }
 
     /// `smoothed`: the window around each step, interpolated.
-    fn fill_smoothed(&self, block: &mut SeriesBlock, row: u32, counts: &mut SampleCounts) {
+    fn fill_smoothed(
+        &self,
+        block: &mut SeriesBlock,
+        row: u32,
+        counts: &mut SampleCounts,
+    ) -> Result<()> {
         let lookback_ms = self.cx.binding.lookback_ms;
         let shape = WindowShape {
             at_ms: self.bound.at_ms,
@@ -172,18 +181,20 @@ impl InstantSelect<'_> {
             after_ms: lookback_ms,
         };
         let mut flags = Flags::default();
+        let mut pace = Pace::new(self.cx);
         sweep(&self.raw, self.grid, shape, |step, seen| {
+            pace.work(1 + seen.window.hist.len() * HISTOGRAM_WORK)?;
             if let Some(sample) = smoothed_instant(&seen.window, &mut flags) {
                 counts.add(step, 1, 1);
                 block.set_sample(row, step, sample);
             }
-            Ok::<(), std::convert::Infallible>(())
-        })
-        .unwrap_or_else(|never| match never {});
+            Ok::<(), ExecError>(())
+        })?;
         if flags.has(Flags::MIXED_SCHEMAS) {
             let labels = self.table.labels(block.first.0 + row);
             self.cx.warn(&self.select.span, mixed_schemas(labels));
         }
+        Ok(())
     }
 }
 
@@ -201,9 +212,7 @@ impl<'a> Operator<'a> for InstantSelect<'a> {
         let mut block = SeriesBlock::absent(SeriesId(first), rows, self.grid.len);
         let mut counts = self.cx.counts(self.grid);
         for row in 0..rows {
-            if row % 64 == 0 {
-                self.cx.check()?;
-            }
+            self.cx.check()?;
             self.raw.clear();
             let series = &self.series[(first + row) as usize];
             let (from_ms, to_ms) = (self.bound.from_ms, self.bound.to_ms);
@@ -214,7 +223,7 @@ impl<'a> Operator<'a> for InstantSelect<'a> {
                 series.read_into(from_ms, to_ms, &mut self.raw)?;
             }
             self.hold.grow_to(raw_weight(&self.raw))?;
-            self.fill(&mut block, row, &mut counts);
+            self.fill(&mut block, row, &mut counts)?;
         }
         self.cx.count_samples(self.bound.scope, &counts);
         self.rows.start += rows;
@@ -244,9 +253,11 @@ impl<'a> Operator<'a> for InstantSelect<'a> {
 }
 
 /// Works counter-reset hints out from one sample to the next, where they are unknown.
-pub(crate) fn derive_hints(raw: &mut RawSamples) {
+pub(crate) fn derive_hints(cx: &Cx, raw: &mut RawSamples) -> Result<()> {
     let mut before: Option<Arc<FloatHistogram>> = None;
+    let mut pace = Pace::new(cx);
     for (_, h) in &mut raw.hist {
+        pace.work(HISTOGRAM_WORK)?;
         if is_stale_nan(h.sum) {
             continue;
         }
@@ -260,4 +271,5 @@ pub(crate) fn derive_hints(raw: &mut RawSamples) {
         }
         before = Some(original);
     }
+    Ok(())
 }

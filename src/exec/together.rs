@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicU64;
 
 use rayon::prelude::*;
 
-use super::cx::{Cx, ExecOptions, Interrupt};
+use super::cx::{Cx, ExecOptions, Interrupt, Result as ExecResult};
 use super::found::Found;
 use super::shared::Shared;
 use crate::plan::common::{self, Common, Commons, commons};
@@ -42,7 +42,7 @@ pub(crate) fn together<T: Send>(
     all: &Together,
     now_ns: &(dyn Fn() -> u64 + Sync),
     begin: &(dyn Fn() -> Interrupt + Sync),
-    run: &(dyn Fn(usize, &Cx) -> T + Sync),
+    run: &(dyn Fn(usize, ExecResult<Cx>) -> T + Sync),
 ) -> Vec<Result<T, String>> {
     let bound: Vec<common::Member<'_>> = all
         .members
@@ -83,9 +83,15 @@ pub(crate) fn together<T: Send>(
     }
     let members: Vec<(usize, &Member)> = all.members.iter().enumerate().collect();
     each(parallel, members, |(number, member)| {
-        let mut cx = Cx::new(member.binding.clone(), series_of(member), member.options, begin());
-        cx.shared = Some(shared.clone());
-        catch_unwind(AssertUnwindSafe(|| run(number, &cx))).map_err(|panic| panic_text(&*panic))
+        let cx = Cx::new(member.binding.clone(), series_of(member), member.options, begin());
+        let run = || {
+            let cx = cx.map(|mut cx| {
+                cx.shared = Some(shared.clone());
+                cx
+            });
+            run(number, cx)
+        };
+        catch_unwind(AssertUnwindSafe(run)).map_err(|panic| panic_text(&*panic))
     })
 }
 

@@ -2,10 +2,12 @@
 //! runs in place when the input is small and on a blocking thread otherwise.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::future::try_join_all;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::metrics::Running;
 use super::{
     Engine, EngineOptions, PreparedQuery, QueryError, QueryMetrics, QueryResult, QueryStats,
     RunOptions,
@@ -13,6 +15,7 @@ use super::{
 use crate::exec::{self, Cx, ExecError, ExecOptions, ExecStats, Found, Interrupt};
 use crate::model::annotation::Severity;
 use crate::model::{Annotation, Annotations, StepGrid, Value};
+use crate::parser::with_stack;
 use crate::plan::bind::Request;
 use crate::plan::{BindOptions, Binding, Plan};
 use crate::storage::{SelectHints, SelectRequest, SeriesSet, Source, StorageError};
@@ -25,9 +28,26 @@ pub(super) const SMALL_WORK: u64 = 1 << 16;
 /// scrape interval is a few seconds, the usual one 15.
 const SAMPLE_INTERVAL_MS: u64 = 15_000;
 
-/// Names of the phases in "query timed out in ..." and "query was canceled in ...".
-pub(super) const EXECUTION: &str = "query execution";
-const EVALUATION: &str = "expression evaluation";
+/// Names of the phases in "query timed out in ..." and "query was canceled in ...", in the
+/// order a query goes through them.
+const PHASES: [&str; 3] = ["query queue", "query execution", "expression evaluation"];
+pub(super) const QUEUE: &str = PHASES[0];
+pub(super) const EXECUTION: &str = PHASES[1];
+const EVALUATION: &str = PHASES[2];
+
+/// How far a query has come.
+#[derive(Default)]
+struct Progress(AtomicUsize);
+
+impl Progress {
+    fn next(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn phase(&self) -> &'static str {
+        PHASES[self.0.load(Ordering::Relaxed).min(PHASES.len() - 1)]
+    }
+}
 
 /// What `PreparedQuery::{instant, range}` differ in.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -46,17 +66,24 @@ pub(super) async fn run(
 ) -> Result<QueryResult, QueryError> {
     let engine = &query.engine;
     let limit = options.timeout.unwrap_or(engine.options.timeout).min(engine.options.timeout);
+    if options.cancel.is_cancelled() {
+        return Err(QueryError::Canceled(EXECUTION));
+    }
+    if limit.is_zero() {
+        return Err(QueryError::Timeout(EXECUTION));
+    }
     let interrupt = Interrupt::default();
+    let progress = Progress::default();
     // A caller that drops the future stops the evaluation as well.
     let _stop = StopOnDrop(interrupt.clone());
-    let _running = engine.metrics.get().map(QueryMetrics::begin);
+    let running = engine.metrics.get().map(QueryMetrics::begin);
     tokio::select! {
         biased;
-        result = evaluate(query, source, grid, shape, options, interrupt.clone()) => result,
-        () = options.cancel.cancelled() => Err(QueryError::Canceled(EXECUTION)),
+        result = evaluate(query, source, grid, shape, options, (interrupt.clone(), running, &progress)) => result,
+        () = options.cancel.cancelled() => Err(QueryError::Canceled(progress.phase())),
         () = tokio::time::sleep(limit) => {
             interrupt.time_out();
-            Err(QueryError::Timeout(EXECUTION))
+            Err(QueryError::Timeout(progress.phase()))
         }
     }
 }
@@ -75,31 +102,43 @@ async fn evaluate(
     grid: StepGrid,
     shape: Shape,
     options: &RunOptions,
-    interrupt: Interrupt,
+    (interrupt, running, progress): (Interrupt, Option<Running>, &Progress),
 ) -> Result<QueryResult, QueryError> {
     let engine = &query.engine;
     let clock = Stopwatch::new(engine);
     let permit = engine.slots.clone().acquire_owned().await;
     let permit = permit.expect("BUG: the engine never closes its semaphore");
+    progress.next();
     let queued = clock.seconds();
-    let bind_options = bind_options(engine, grid, options);
-    let binding = query.plan.bind(grid, bind_options).map_err(QueryError::Invalid)?;
+    let bind = bind_options(engine, grid, options);
+    let binding =
+        with_stack(query.deep, || query.plan.bind(grid, bind)).map_err(QueryError::no_thread)?;
+    let binding = binding.map_err(QueryError::Invalid)?;
     let (series, warnings) = fetch(source, &binding).await?;
+    progress.next();
     let prepared = clock.seconds();
-    let small = work(&binding, &series) <= SMALL_WORK && query.plan.subqueries() == 0;
-    let exec_options = exec_options(engine, options, small);
+    let small =
+        work(&binding, &series) <= SMALL_WORK && query.plan.subqueries() == 0 && !query.deep;
+    // Threads of the pool have no stack for depth.
+    let exec_options = exec_options(engine, options, small || query.deep);
     let job = Job {
         engine: engine.clone(),
         plan: query.plan.clone(),
-        cx: Cx::new(Arc::new(binding), series, exec_options, interrupt),
+        binding: Arc::new(binding),
+        series,
+        options: exec_options,
+        interrupt,
         shape,
         _permit: permit,
+        _running: running,
     };
     let done = if small {
         job.run()
     } else {
-        let joined = tokio::task::spawn_blocking(move || job.run()).await;
-        joined.map_err(|e| QueryError::Execution(format!("unexpected error: {e}")))?
+        let deep = query.deep;
+        let joined = tokio::task::spawn_blocking(move || with_stack(deep, || job.run())).await;
+        let joined = joined.map_err(|e| QueryError::Execution(format!("unexpected error: {e}")))?;
+        joined.map_err(QueryError::no_thread)?
     };
     let done = done.map_err(|e| query_error(e, &engine.options))?;
     let Done { value, mut annotations, stats, sort_seconds } = done;
@@ -167,9 +206,14 @@ pub(super) fn work(binding: &Binding, series: &[Arc<Found>]) -> u64 {
 struct Job {
     engine: Arc<Engine>,
     plan: Arc<Plan>,
-    cx: Cx,
+    binding: Arc<Binding>,
+    series: Vec<Arc<Found>>,
+    options: ExecOptions,
+    interrupt: Interrupt,
     shape: Shape,
     _permit: OwnedSemaphorePermit,
+    /// Counts the query for as long as anything is done for it, awaited or not.
+    _running: Option<Running>,
 }
 
 /// What an evaluation came to.
@@ -182,7 +226,8 @@ pub(super) struct Done {
 
 impl Job {
     fn run(self) -> Result<Done, ExecError> {
-        execute(&self.engine, &self.cx, &self.plan, self.shape)
+        let cx = Cx::new(self.binding, self.series, self.options, self.interrupt)?;
+        execute(&self.engine, &cx, &self.plan, self.shape)
     }
 }
 
@@ -192,12 +237,12 @@ pub(super) fn execute(
     plan: &Plan,
     shape: Shape,
 ) -> Result<Done, ExecError> {
-    let mut value = match shape {
+    let value = match shape {
         Shape::Instant => exec::instant(cx, &plan.root)?,
         Shape::Range => exec::range(cx, &plan.root)?,
     };
     let clock = Stopwatch::new(engine);
-    exec::sort(&mut value);
+    let value = exec::sort(cx, value)?;
     let sort_seconds = clock.seconds();
     let (annotations, stats) = (cx.take_annotations(), cx.stats());
     Ok(Done { value, annotations, stats, sort_seconds })

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use rustc_hash::FxBuildHasher;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::run::{self, EXECUTION, SMALL_WORK, Shape, Stopwatch};
+use super::run::{self, EXECUTION, QUEUE, SMALL_WORK, Shape, Stopwatch};
 use super::{Engine, PreparedQuery, QueryError, QueryMetrics, QueryResult, QueryStats, RunOptions};
 use crate::exec::{self, ExecError, Found, Interrupt, Member, Together};
 use crate::model::{Matcher, StepGrid};
@@ -34,7 +34,11 @@ pub(super) async fn run(
     shape: Shape,
     options: &RunOptions,
 ) -> Vec<Answer> {
-    if queries.len() < 2 || queries.iter().any(|q| !Arc::ptr_eq(&q.engine, engine)) {
+    // The threads that evaluate several queries have no stack for depth.
+    let alone = |q: &&&PreparedQuery| q.deep || !Arc::ptr_eq(&q.engine, engine);
+    let limit = options.timeout.unwrap_or(engine.options.timeout).min(engine.options.timeout);
+    let hopeless = options.cancel.is_cancelled() || limit.is_zero();
+    if queries.len() < 2 || hopeless || queries.iter().find(alone).is_some() {
         let mut answers = Vec::with_capacity(queries.len());
         for query in queries {
             answers.push(match query.check(shape) {
@@ -49,7 +53,7 @@ pub(super) async fn run(
     let _stop = StopOnDrop(watch.clone());
     let _running: Vec<_> =
         queries.iter().filter_map(|_| engine.metrics.get().map(QueryMetrics::begin)).collect();
-    let batch = Batch { engine, source, grid, shape, options, watch };
+    let batch = Batch { engine, source, grid, shape, options, limit, watch };
     tokio::select! {
         biased;
         answers = batch.run(queries) => answers,
@@ -115,6 +119,7 @@ struct Batch<'a> {
     grid: StepGrid,
     shape: Shape,
     options: &'a RunOptions,
+    limit: Duration,
     watch: Arc<Watch>,
 }
 
@@ -133,11 +138,10 @@ impl Batch<'_> {
     async fn run(&self, queries: &[&PreparedQuery]) -> Vec<Answer> {
         let engine = self.engine;
         let clock = Stopwatch::new(engine);
-        let limit = self.options.timeout.unwrap_or(engine.options.timeout);
-        let limit = limit.min(engine.options.timeout);
+        let limit = self.limit;
         let slot = engine.slots.clone().acquire_owned();
         let Ok(permit) = tokio::time::timeout(limit, slot).await else {
-            return queries.iter().map(|_| Err(QueryError::Timeout(EXECUTION))).collect();
+            return queries.iter().map(|_| Err(QueryError::Timeout(QUEUE))).collect();
         };
         let permit = permit.expect("BUG: the engine never closes its semaphore");
         let queued = clock.seconds();
@@ -334,22 +338,23 @@ impl Job {
     fn run(self) -> Vec<Ended> {
         let Self { together, engine, shape, watch, .. } = &self;
         let now_ns = || engine.monotonic_ns();
-        let run = |number: usize, cx: &exec::Cx| {
+        let run = |number: usize, cx: Result<exec::Cx, ExecError>| {
             let started = now_ns();
-            let result = run::execute(engine, cx, &together.members[number].plan, *shape);
-            let ns = now_ns().saturating_sub(started) + cx.shared_ns();
+            let (result, shared_ns) = match cx {
+                Ok(cx) => {
+                    let plan = &together.members[number].plan;
+                    (run::execute(engine, &cx, plan, *shape), cx.shared_ns())
+                }
+                Err(e) => (Err(e), 0),
+            };
+            let ns = now_ns().saturating_sub(started) + shared_ns;
             (result, ns as f64 / 1e9)
         };
         let done = exec::together(together, &now_ns, &|| watch.begin(), &run);
         done.into_iter()
             .map(|done| match done {
                 Ok((result, seconds)) => {
-                    let failed = |e| match e {
-                        // As for a query alone, whose time is measured from outside.
-                        ExecError::TimedOut => QueryError::Timeout(EXECUTION),
-                        ExecError::Canceled => QueryError::Canceled(EXECUTION),
-                        e => run::query_error(e, &engine.options),
-                    };
+                    let failed = |e| run::query_error(e, &engine.options);
                     Ended { result: result.map_err(failed), seconds }
                 }
                 Err(panic) => Ended { result: Err(unexpected(&panic)), seconds: 0.0 },
