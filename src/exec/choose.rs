@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use super::aggregate::group;
 use super::annotate::histogram_ignored;
-use super::cx::{Cx, ExecError, Result};
+use super::cx::{Cx, ExecError, Pace, Result};
 use super::exchange::collect;
 use super::open::open;
 use super::operator::{BoxOp, Collected, Ready, SeriesTable};
 use super::scalar::values;
+use super::sorted::sorted;
 use super::text::format_g;
 use crate::aggregations::Selection;
 use crate::model::StepGrid;
@@ -37,6 +38,7 @@ pub(crate) fn open_choose<'a>(cx: &'a Cx, node: &'a Choose, grid: StepGrid) -> R
     let (mut blocks, hold) = input.into_parts();
     for block in &mut blocks {
         for row in 0..block.rows {
+            cx.check()?;
             block.mask_row(row, choice.kept.row(block.first.0 + row));
         }
     }
@@ -93,7 +95,7 @@ struct Choice {
 }
 
 fn choose(cx: &Cx, node: &Choose, input: &Collected<'_>, limits: &Limits) -> Result<Choice> {
-    let grouped = group(&input.table, &node.grouping);
+    let grouped = group(cx, &input.table, &node.grouping)?;
     let (rows, steps) = (input.table.len(), input.steps);
     let by_value = matches!(node.selection, Selection::TopK | Selection::BottomK);
     let mut choice = Choice { kept: Bitmap::zeros(rows, steps), order: vec![], ordered: by_value };
@@ -106,6 +108,7 @@ fn choose(cx: &Cx, node: &Choose, input: &Collected<'_>, limits: &Limits) -> Res
         // Per step of this stretch and group: candidates in series order.
         let mut candidates: Vec<Vec<(f64, u32)>> = vec![vec![]; width as usize * groups];
         for row in 0..rows {
+            cx.check()?;
             let (block, block_row) = input.row(row);
             let group = grouped.group_of[row as usize] as usize;
             for step in first..first + width {
@@ -120,7 +123,8 @@ fn choose(cx: &Cx, node: &Choose, input: &Collected<'_>, limits: &Limits) -> Res
         }
         for (i, slot) in candidates.iter_mut().enumerate() {
             let step = first + (i / groups) as u32;
-            let chosen = pick(node.selection, slot, limits, step, &input.table);
+            cx.check()?;
+            let chosen = pick(cx, node.selection, slot, limits, step, &input.table)?;
             for (_, row) in chosen {
                 choice.kept.set(*row, step);
                 choice.order.push(*row);
@@ -136,16 +140,23 @@ fn choose(cx: &Cx, node: &Choose, input: &Collected<'_>, limits: &Limits) -> Res
 
 /// The chosen ones of a group at a step, best first.
 fn pick<'c>(
+    cx: &Cx,
     selection: Selection,
     candidates: &'c mut Vec<(f64, u32)>,
     limits: &Limits,
     step: u32,
     table: &SeriesTable,
-) -> &'c [(f64, u32)] {
-    match limits {
+) -> Result<&'c [(f64, u32)]> {
+    Ok(match limits {
         Limits::Ratio(ratios) => {
             let ratio = ratios[step as usize];
-            candidates.retain(|(_, row)| in_ratio(table.labels(*row).hash64(), ratio));
+            let mut stopped = Ok(());
+            let mut pace = Pace::new(cx);
+            candidates.retain(|(_, row)| {
+                stopped = std::mem::replace(&mut stopped, Ok(())).and_then(|()| pace.work(4));
+                stopped.is_ok() && in_ratio(table.labels(*row).hash64(), ratio)
+            });
+            stopped?;
             candidates
         }
         Limits::Count(counts) => {
@@ -153,15 +164,17 @@ fn pick<'c>(
             let order = match selection {
                 Selection::TopK => by_value::<true>,
                 Selection::BottomK => by_value::<false>,
-                _ => return &candidates[..k],
+                _ => return Ok(&candidates[..k]),
             };
             if k > 0 && k < candidates.len() {
                 candidates.select_nth_unstable_by(k - 1, order);
             }
-            candidates[..k].sort_unstable_by(order);
-            &candidates[..k]
+            // All orders are total: no two candidates are equal.
+            candidates.truncate(k);
+            *candidates = sorted(cx, std::mem::take(candidates), order)?;
+            candidates
         }
-    }
+    })
 }
 
 /// Best first; NaN is worse than any number, and of equals the earlier series is better.

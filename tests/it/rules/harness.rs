@@ -150,6 +150,16 @@ impl Harness {
         Self::with_evaluation(storage, now_ms, EvaluationOptions::default())
     }
 
+    /// As `new`, with other limits of queries.
+    pub fn with_engine(
+        storage: Arc<MemoryStorage>,
+        now_ms: TimestampMs,
+        engine: EngineOptions,
+    ) -> Self {
+        let options = (EvaluationOptions::default(), engine);
+        Self::build(storage.clone(), storage.clone(), storage, now_ms, options, false)
+    }
+
     /// As `new`, with rules evaluated in a certain way.
     pub fn with_evaluation(
         storage: Arc<MemoryStorage>,
@@ -167,13 +177,14 @@ impl Harness {
         now_ms: TimestampMs,
         evaluation: EvaluationOptions,
     ) -> Self {
-        Self::build(storage, source, sink, now_ms, evaluation, false)
+        let options = (evaluation, EngineOptions::default());
+        Self::build(storage, source, sink, now_ms, options, false)
     }
 
     /// As `new`, with `--rules.strict`.
     pub fn strict(storage: Arc<MemoryStorage>, now_ms: TimestampMs) -> Self {
-        let evaluation = EvaluationOptions::default();
-        Self::build(storage.clone(), storage.clone(), storage, now_ms, evaluation, true)
+        let options = (EvaluationOptions::default(), EngineOptions::default());
+        Self::build(storage.clone(), storage.clone(), storage, now_ms, options, true)
     }
 
     fn build(
@@ -181,14 +192,14 @@ impl Harness {
         source: Arc<dyn Source>,
         sink: Arc<dyn Sink>,
         now_ms: TimestampMs,
-        evaluation: EvaluationOptions,
+        (evaluation, engine): (EvaluationOptions, EngineOptions),
         strict: bool,
     ) -> Self {
         let clock = Arc::new(TestClock::new(now_ms));
         let inbox = Arc::new(Inbox::default());
         let mut registry = Registry::default();
         let manager = Manager::new(ManagerOptions {
-            engine: Engine::new(EngineOptions::default()),
+            engine: Engine::new(engine),
             source,
             sink,
             notifier: inbox.clone(),
@@ -305,13 +316,18 @@ impl Harness {
 
     /// All samples of a metric: `LABELS@seconds=value`, `stale` for markers.
     pub async fn stored(&self, name: &str) -> Vec<String> {
+        self.stored_in(&*self.storage, name).await
+    }
+
+    /// As `stored`, as another source shows it.
+    pub async fn stored_in(&self, source: &dyn Source, name: &str) -> Vec<String> {
         let request = SelectRequest {
             matchers: vec![Matcher::equal("__name__", name)],
             from_ms: i64::MIN / 2,
             to_ms: i64::MAX / 2,
             hints: SelectHints::default(),
         };
-        let found = Source::select(&*self.storage, &request).await.unwrap();
+        let found = source.select(&request).await.unwrap();
         let mut out = Vec::new();
         for series in found.series {
             let mut samples = RawSamples::default();

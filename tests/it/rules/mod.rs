@@ -1,11 +1,14 @@
 //! Integration tests: rules.
 
+mod both_ways;
 mod check;
 mod crash;
 mod graph;
 mod harness;
+mod limits;
 mod manager;
 mod order;
 mod quarantine;
 mod state;
 mod unit_tests;
+mod writes;
