@@ -21,6 +21,7 @@ mod recording;
 mod restore;
 mod scheduler;
 pub mod state;
+mod table;
 pub mod template;
 pub mod unit_test;
 pub mod view;
