@@ -44,6 +44,24 @@ pub(crate) fn group(cx: &Cx, table: &SeriesTable, grouping: &Grouping) -> Result
     Ok(out)
 }
 
+/// Notes quantiles outside of 0..=1. As in Prometheus, of all steps only the largest and the
+/// smallest one.
+fn note_quantiles(cx: &Cx, node: &Aggregate, params: &[f64]) {
+    if params.iter().any(|q| q.is_nan()) {
+        return quantile_note(cx, &node.param_span, f64::NAN);
+    }
+    if params.is_empty() {
+        return;
+    }
+    // Notes with the same text are kept once.
+    for q in [
+        params.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+        params.iter().copied().fold(f64::INFINITY, f64::min),
+    ] {
+        quantile_note(cx, &node.param_span, q);
+    }
+}
+
 /// Opens an aggregation: evaluates the input and yields the groups.
 pub(crate) fn open_aggregate<'a>(
     cx: &'a Cx,
@@ -58,7 +76,7 @@ pub(crate) fn open_aggregate<'a>(
         None => vec![],
     };
     if node.op.name == "quantile" {
-        params.iter().for_each(|q| quantile_note(cx, &node.param_span, *q));
+        note_quantiles(cx, node, &params);
     }
     let input = open(cx, &node.input, grid)?;
     let table = input.series().clone();

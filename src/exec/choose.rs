@@ -24,12 +24,13 @@ const STEPS_AT_ONCE: u32 = 8;
 /// Opens a choosing aggregation.
 pub(crate) fn open_choose<'a>(cx: &'a Cx, node: &'a Choose, grid: StepGrid) -> Result<BoxOp<'a>> {
     let params = values(cx, &node.param, grid)?;
-    let limits = limits(cx, node, &params)?;
     let input = open(cx, &node.input, grid)?;
-    if input.series().is_empty() {
+    // What is wrong with the input comes before what is wrong with the parameter.
+    let input = collect(cx, input, grid.len)?;
+    let Some(limits) = limits(cx, node, &params)? else { return Ok(Box::new(Ready::empty())) };
+    if input.table.is_empty() {
         return Ok(Box::new(Ready::empty()));
     }
-    let input = collect(cx, input, grid.len)?;
     let choice = choose(cx, node, &input, &limits)?;
     if grid.is_instant() && choice.ordered {
         return Ok(Box::new(in_order(&input, &choice.order)));
@@ -51,39 +52,42 @@ enum Limits {
     Ratio(Vec<f64>),
 }
 
-fn limits(cx: &Cx, node: &Choose, params: &[f64]) -> Result<Limits> {
+/// The limits of every step; `None` when no step can choose anything. As in Prometheus the
+/// parameters of all steps are judged together, by the smallest and the largest.
+fn limits(cx: &Cx, node: &Choose, params: &[f64]) -> Result<Option<Limits>> {
+    let has_nan = params.iter().any(|v| v.is_nan());
+    let min = params.iter().copied().fold(f64::INFINITY, f64::min);
+    let max = params.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     if node.selection == Selection::LimitRatio {
-        let ratio = |r: &f64| {
-            if r.is_nan() {
-                return Err(ExecError::query("Ratio value is NaN"));
+        if has_nan {
+            return Err(ExecError::query("Ratio value is NaN"));
+        }
+        if min == 0.0 && max == 0.0 {
+            return Ok(None);
+        }
+        for (beyond, capped) in [(max > 1.0, 1.0), (min < -1.0, -1.0)] {
+            if beyond {
+                let ratio = format_g(if capped > 0.0 { max } else { min });
+                let text = "ratio value should be between -1 and 1";
+                cx.warn(&node.param_span, format!("{text}, got {ratio}, capping to {capped}"));
             }
-            let capped = r.clamp(-1.0, 1.0);
-            if capped != *r {
-                let (r, capped) = (format_g(*r), format_g(capped));
-                cx.warn(
-                    &node.param_span,
-                    format!("ratio value should be between -1 and 1, got {r}, capping to {capped}"),
-                );
-            }
-            Ok(capped)
-        };
-        return Ok(Limits::Ratio(params.iter().map(ratio).collect::<Result<_>>()?));
+        }
+        return Ok(Some(Limits::Ratio(params.iter().map(|r| r.clamp(-1.0, 1.0)).collect())));
     }
-    let count = |k: &f64| {
-        if k.is_nan() {
-            return Err(ExecError::query("Parameter value is NaN"));
+    if has_nan {
+        return Err(ExecError::query("Parameter value is NaN"));
+    }
+    if max < 1.0 {
+        return Ok(None);
+    }
+    for (wrong, k, how) in
+        [(min <= i64::MIN as f64, min, "underflows"), (max >= i64::MAX as f64, max, "overflows")]
+    {
+        if wrong {
+            return Err(ExecError::query(format!("Scalar value {} {how} int64", format_g(k))));
         }
-        let wrong =
-            |how: &str| Err(ExecError::query(format!("Scalar value {} {how} int64", format_g(*k))));
-        if *k <= i64::MIN as f64 {
-            return wrong("underflows");
-        }
-        if *k >= i64::MAX as f64 {
-            return wrong("overflows");
-        }
-        Ok((*k as i64).max(0) as usize)
-    };
-    Ok(Limits::Count(params.iter().map(count).collect::<Result<_>>()?))
+    }
+    Ok(Some(Limits::Count(params.iter().map(|k| (*k as i64).max(0) as usize).collect())))
 }
 
 struct Choice {

@@ -50,9 +50,8 @@ fn value_for(matcher: &Matcher, variant: usize) -> Option<String> {
             }
             let prefix = matcher.regex().and_then(|re| re.prefix()).unwrap_or_default();
             let all = VALUES.iter().map(|v| format!("{prefix}{v}"));
-            let mut fitting = all.filter(|v| matcher.matches(v)).collect::<Vec<_>>();
-            fitting.rotate_left(variant % fitting.len().max(1));
-            fitting.into_iter().next()
+            let fitting: Vec<String> = all.filter(|v| matcher.matches(v)).collect();
+            fitting.get(variant % fitting.len().max(1)).cloned()
         }
         MatchOp::NotEqual | MatchOp::NotRegex => {
             VALUES.iter().find(|v| matcher.matches(v)).map(|v| (*v).to_owned())
@@ -122,7 +121,7 @@ fn feed(storage: &MemoryStorage, series: &[Labels], at: i64, step: usize) {
     let mut appender = Sink::appender(storage);
     for (number, labels) in series.iter().enumerate() {
         // Now and then a series has gaps, or ends.
-        if (number + step) % 11 == 0 || number % 13 == 12 && step > 16 {
+        if (number + step).is_multiple_of(11) || number % 13 == 12 && step > 16 {
             continue;
         }
         let appended = match sample(labels, number, step) {

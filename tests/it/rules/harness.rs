@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
@@ -33,6 +33,9 @@ pub struct TestClock {
     manual: ManualClock,
     sleepers: Arc<watch::Sender<BTreeMap<u64, TimestampMs>>>,
     next_id: AtomicU64,
+    /// Ticks lie at multiples of it: who sleeps towards another time waits for something
+    /// else, in the middle of an evaluation.
+    pub grid_ms: AtomicI64,
 }
 
 impl TestClock {
@@ -41,14 +44,16 @@ impl TestClock {
             manual: ManualClock::new(now_ms),
             sleepers: Arc::new(watch::Sender::new(BTreeMap::new())),
             next_id: AtomicU64::new(0),
+            grid_ms: AtomicI64::new(1),
         }
     }
 
     /// Waits until exactly `count` sleep, all towards the future.
     async fn settle(&self, count: usize) {
         let mut sleepers = self.sleepers.subscribe();
-        let quiet = sleepers
-            .wait_for(|s| s.len() == count && s.values().all(|at| *at > self.manual.now_ms()));
+        let grid_ms = self.grid_ms.load(Ordering::Relaxed);
+        let asleep = |at: &TimestampMs| *at > self.manual.now_ms() && *at % grid_ms == 0;
+        let quiet = sleepers.wait_for(|s| s.len() == count && s.values().all(asleep));
         tokio::time::timeout(std::time::Duration::from_secs(20), quiet)
             .await
             .expect("groups must go back to sleep")

@@ -448,5 +448,9 @@ groups:
     assert_eq!(shown(&alerting.alerts[0].annotations), "blank=,empty=");
     assert_eq!(shown(&h.sent()[0].annotations), "blank=,empty=");
     assert_eq!(h.stored("r").await.len(), 1);
-    assert!(h.stored("r").await[0].starts_with(r#"{j="2", team="t"}@"#), "{:?}", h.stored("r").await);
+    assert!(
+        h.stored("r").await[0].starts_with(r#"{j="2", team="t"}@"#),
+        "{:?}",
+        h.stored("r").await
+    );
 }
