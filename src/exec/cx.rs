@@ -85,6 +85,8 @@ pub(crate) struct Cx {
     pub series: Vec<Vec<Arc<dyn RawSeries>>>,
     pub options: ExecOptions,
     pub budget: Budget,
+    /// What the series found take.
+    series_bytes: u64,
     interrupt: Interrupt,
     annotations: Mutex<Annotations>,
     tallies: Mutex<Tallies>,
@@ -100,12 +102,13 @@ impl Cx {
     ) -> Self {
         let handles = series.iter().flatten();
         let handle_bytes = |s: &Arc<dyn RawSeries>| SERIES_BYTES + s.labels().encoded_size() as u64;
-        let series_bytes = handles.map(handle_bytes).sum();
+        let series_bytes: u64 = handles.map(handle_bytes).sum();
         Self {
             binding,
             series,
             options,
             budget: Budget::new(&options, series_bytes),
+            series_bytes,
             interrupt,
             annotations: Mutex::default(),
             tallies: Mutex::default(),
@@ -159,7 +162,8 @@ impl Cx {
 
     /// The cost so far.
     pub(crate) fn stats(&self) -> ExecStats {
-        self.stats.stats(self.budget.peak.load(Ordering::Relaxed) as u64)
+        let stats = self.stats.stats(self.budget.peak.load(Ordering::Relaxed) as u64);
+        ExecStats { bytes_read: self.series_bytes + SAMPLE_BYTES * stats.samples_read, ..stats }
     }
 
     /// Time of the first step of the query.

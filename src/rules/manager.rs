@@ -25,7 +25,7 @@ use super::metrics::Metrics;
 use super::policy::RulePolicyDefaults;
 use super::quarantine::{Quarantined, counts, mark, merge};
 use super::scheduler::{retire, supervise};
-use super::view::{GroupView, QuarantinedView, RulesView};
+use super::view::{GroupCostView, GroupView, QuarantinedView, RulesView};
 use super::waves::EvaluationOptions;
 use crate::model::Clock;
 use crate::model::duration::format_duration;
@@ -344,6 +344,11 @@ impl RulesView for Manager {
     fn quarantined(&self) -> Vec<QuarantinedView> {
         let quarantine = self.quarantine.lock().clone();
         quarantine.iter().map(Quarantined::view).collect()
+    }
+
+    fn costs(&self) -> Vec<GroupCostView> {
+        let groups = self.groups.lock().clone();
+        groups.iter().map(|g| g.costs()).collect()
     }
 }
 

@@ -8,6 +8,7 @@
 pub mod alert;
 mod alerting;
 pub mod config;
+pub mod cost;
 mod error;
 mod expand;
 pub mod graph;

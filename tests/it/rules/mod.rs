@@ -1,6 +1,7 @@
 //! Integration tests: rules.
 
 mod check;
+mod cost;
 mod harness;
 mod manager;
 mod order;

@@ -235,7 +235,8 @@ async fn files_that_cannot_be_read_go_on_and_files_that_are_gone_do_not() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
     let write = |name: &str, expr: &str| {
-        let text = format!("groups: [{{name: {name}, rules: [{{record: {name}, expr: '{expr}'}}]}}]");
+        let text =
+            format!("groups: [{{name: {name}, rules: [{{record: {name}, expr: '{expr}'}}]}}]");
         std::fs::write(path(name), text).unwrap();
     };
     for name in ["a", "b", "c"] {
