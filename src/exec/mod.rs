@@ -9,7 +9,10 @@ mod absent;
 mod aggregate;
 mod annotate;
 mod binary;
+#[cfg(test)]
+mod cancel_tests;
 mod choose;
+mod column;
 mod count_values;
 mod cx;
 mod exchange;
@@ -27,6 +30,7 @@ mod repeat;
 mod scalar;
 mod select;
 mod sort;
+mod sorted;
 mod stats;
 mod tally;
 #[cfg(test)]

@@ -5,7 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::annotate::RangeNotes;
-use super::cx::{Cx, ExecError, Hold, Result};
+use super::column::Column;
+use super::cx::{Cx, ExecError, HISTOGRAM_WORK, Hold, Pace, Result};
 use super::open::open;
 use super::operator::{BoxOp, Operator, SeriesTable, rows_per_block};
 use super::scalar::step_rows;
@@ -20,10 +21,6 @@ use crate::plan::BoundSelect;
 use crate::plan::node::{RangeCall, RangeSource, Select};
 use crate::storage::RawSeries;
 use crate::vector::{RawSamples, SeriesBlock, SeriesId};
-
-/// Samples in windows after which a row looks whether it should go on: well below 100 ms
-/// of the slowest kernel.
-const CHECK_EVERY: usize = 1 << 18;
 
 /// Where the raw samples of a row come from.
 pub(crate) enum Samples<'a> {
@@ -76,7 +73,7 @@ pub(crate) fn open_source<'a>(cx: &'a Cx, source: &'a RangeSource) -> Result<Ope
             let (at_ms, offset_ms, range_ms) = (bound.at_ms, bound.offset_ms, bound.range_ms);
             let series: &[_] = &cx.series[bound.request];
             Ok(OpenSource {
-                table: table_of(series),
+                table: table_of(cx, series)?,
                 shape: WindowShape { at_ms, offset_ms, range_ms, before_ms, after_ms },
                 mode,
                 samples: Samples::Stored { series, select, bound, hold: cx.budget.hold(0)? },
@@ -104,14 +101,14 @@ pub(crate) fn open_source<'a>(cx: &'a Cx, source: &'a RangeSource) -> Result<Ope
 
 impl<'a> Samples<'a> {
     /// Loads the samples of the next row into `raw`, without staleness markers.
-    pub(crate) fn load(&mut self, row: u32, raw: &mut RawSamples) -> Result<()> {
+    pub(crate) fn load(&mut self, cx: &Cx, row: u32, raw: &mut RawSamples) -> Result<()> {
         raw.clear();
         match self {
             Self::Stored { series, select, bound, hold } => {
                 series[row as usize].read_into(bound.from_ms, bound.to_ms, raw)?;
                 raw.drop_stale();
                 if select.stats_only {
-                    derive_hints(raw);
+                    derive_hints(cx, raw)?;
                 }
                 hold.grow_to(raw_weight(raw))
             }
@@ -123,7 +120,7 @@ impl<'a> Samples<'a> {
                     }
                 }
                 if let Some((block, next)) = block.as_deref_mut() {
-                    steps_to_samples(block, *next, *grid, raw);
+                    steps_to_samples(cx, block, *next, *grid, raw)?;
                     *next += 1;
                 }
                 Ok(())
@@ -152,15 +149,24 @@ impl<'a> Samples<'a> {
 }
 
 /// A row of a subquery's result as if it had been stored at its steps.
-fn steps_to_samples(block: &SeriesBlock, row: u32, grid: StepGrid, raw: &mut RawSamples) {
+fn steps_to_samples(
+    cx: &Cx,
+    block: &SeriesBlock,
+    row: u32,
+    grid: StepGrid,
+    raw: &mut RawSamples,
+) -> Result<()> {
+    let mut pace = Pace::new(cx);
     let values = block.row(row);
     for step in block.present.ones(row) {
+        pace.work(1)?;
         raw.push(grid.at(step), values[step as usize]);
     }
     if block.histograms.is_none() {
-        return;
+        return Ok(());
     }
     for step in block.occupied_steps(row) {
+        pace.work(1)?;
         let Some(h) = block.histogram(row, step) else { continue };
         let mut h = h.clone();
         // What a hint says about the sample before it does not hold between steps.
@@ -169,6 +175,7 @@ fn steps_to_samples(block: &SeriesBlock, row: u32, grid: StepGrid, raw: &mut Raw
         }
         raw.hist.push((grid.at(step), h));
     }
+    Ok(())
 }
 
 /// Scalar arguments of every step.
@@ -195,6 +202,8 @@ struct RangeOp<'a> {
     mode: WindowMode,
     samples: Samples<'a>,
     scope: usize,
+    /// The fast way, where the function has one and the windows allow it.
+    column: Option<Column>,
     rows: Range<u32>,
     raw: RawSamples,
     notes: RangeNotes<'a>,
@@ -202,7 +211,7 @@ struct RangeOp<'a> {
 
 /// Opens a range function.
 pub(crate) fn open_range<'a>(cx: &'a Cx, call: &'a RangeCall, grid: StepGrid) -> Result<BoxOp<'a>> {
-    let Kernel::Range { kernel, check } = call.function.kernel else {
+    let Kernel::Range { kernel, check, columns } = call.function.kernel else {
         unreachable!("BUG: a range call has a range kernel")
     };
     if let RangeSource::Select(select) = &call.source {
@@ -214,12 +223,17 @@ pub(crate) fn open_range<'a>(cx: &'a Cx, call: &'a RangeCall, grid: StepGrid) ->
     if let Some(check) = check
         && !source.table.is_empty()
     {
-        (0..grid.len).try_for_each(|step| check(scalars.at(step))).map_err(ExecError::Query)?;
+        for step in 0..grid.len {
+            cx.check()?;
+            check(scalars.at(step)).map_err(ExecError::Query)?;
+        }
     }
+    let columns = columns.filter(|_| source.mode == WindowMode::Plain);
     Ok(Box::new(RangeOp {
         cx,
         grid,
         kernel,
+        column: columns.map(|columns| Column::new(columns, source.shape.table(grid))),
         scalars: Arc::new(scalars),
         rows: 0..source.table.len(),
         table: source.table,
@@ -255,26 +269,32 @@ impl RangeOp<'_> {
     fn fill(&mut self, block: &mut SeriesBlock, row: u32, counts: &mut SampleCounts) -> Result<()> {
         let (raw, scalars) = (&self.raw, &self.scalars);
         let mut flags = Flags::default();
+        let starts_count = self.cx.options.use_start_timestamps && !raw.start_ts.is_empty();
+        if let Some(column) = &mut self.column
+            && raw.hist.is_empty()
+            && !starts_count
+            && raw.ts.len() <= u32::MAX as usize
+            && let Some(flags) = column.fill(raw, block, row, counts)
+        {
+            self.note(flags, 0, block.first.0 + row);
+            return Ok(());
+        }
         let mut args = RangeArgs {
             scalars: &[],
             range_ms: self.shape.range_ms,
             mode: self.mode,
             use_start_timestamps: self.cx.options.use_start_timestamps,
         };
-        let mut unchecked = 0;
+        let mut pace = Pace::new(self.cx);
         let mut overlaps = 0;
         sweep(raw, self.grid, self.shape, |step, seen| {
             let window = &seen.window;
+            // Long windows over many steps make one row long work.
+            pace.work(1 + window.ts.len() + window.hist.len() * HISTOGRAM_WORK)?;
             if window.ts.is_empty() && window.hist.is_empty() {
                 return Ok(());
             }
             count_window(raw, &seen, step, counts);
-            // Long windows over many steps make one row long work.
-            unchecked += window.ts.len() + window.hist.len();
-            if unchecked > CHECK_EVERY {
-                unchecked = 0;
-                self.cx.check()?;
-            }
             args.scalars = scalars.at(step);
             let mut raised = Flags::default();
             if let Some(sample) = (self.kernel)(window, &args, &mut raised) {
@@ -284,12 +304,16 @@ impl RangeOp<'_> {
             flags.raise(raised);
             Ok::<(), ExecError>(())
         })?;
-        if flags != Flags::default() {
-            let series = &self.table.series[(block.first.0 + row) as usize];
-            self.notes.start_time_overlaps(&series.labels, overlaps);
-            self.notes.note(flags, &series.labels, |step| scalars.at(step), self.grid.len);
-        }
+        self.note(flags, overlaps, block.first.0 + row);
         Ok(())
+    }
+
+    fn note(&self, flags: Flags, overlaps: u64, series: u32) {
+        if flags != Flags::default() {
+            let labels = self.table.labels(series);
+            self.notes.start_time_overlaps(labels, overlaps);
+            self.notes.note(flags, labels, |step| self.scalars.at(step), self.grid.len);
+        }
     }
 }
 
@@ -308,7 +332,7 @@ impl<'a> Operator<'a> for RangeOp<'a> {
         let mut counts = self.cx.counts(self.grid);
         for row in 0..rows {
             self.cx.check()?;
-            self.samples.load(first + row, &mut self.raw)?;
+            self.samples.load(self.cx, first + row, &mut self.raw)?;
             self.fill(&mut block, row, &mut counts)?;
         }
         self.cx.count_samples(self.scope, &counts);
@@ -331,6 +355,7 @@ impl<'a> Operator<'a> for RangeOp<'a> {
                         rows: rows.clone(),
                         table: this.table.clone(),
                         scalars: this.scalars.clone(),
+                        column: this.column.as_ref().map(|c| c.again(this.shape.table(this.grid))),
                         raw: RawSamples::default(),
                         notes: this.notes,
                         ..this

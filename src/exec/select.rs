@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::annotate::mixed_schemas;
-use super::cx::{Cx, Hold, Result};
+use super::cx::{Cx, ExecError, HISTOGRAM_WORK, Hold, Pace, Result};
 use super::operator::{BoxOp, Operator, SeriesMeta, SeriesTable, rows_per_block};
 use super::stats::SampleCounts;
 use super::window::{WindowShape, sweep};
@@ -18,12 +18,13 @@ use crate::plan::BoundSelect;
 use crate::plan::node::{Emit, Select};
 use crate::storage::RawSeries;
 use crate::vector::block::histogram_bytes;
-use crate::vector::{RawSamples, SeriesBlock, SeriesId};
+use crate::vector::{CHUNK_STEPS, RawSamples, SeriesBlock, SeriesId, WindowTable};
 
 /// The series a selector found, as an operator's table.
-pub(crate) fn table_of(series: &[Arc<dyn RawSeries>]) -> Arc<SeriesTable> {
-    let series = series.iter().map(|s| SeriesMeta::new(s.labels().clone())).collect();
-    Arc::new(SeriesTable { series, unique: true })
+pub(crate) fn table_of(cx: &Cx, series: &[Arc<dyn RawSeries>]) -> Result<Arc<SeriesTable>> {
+    let meta = |s: &Arc<dyn RawSeries>| cx.check().map(|()| SeriesMeta::new(s.labels().clone()));
+    let series = series.iter().map(meta).collect::<Result<_>>()?;
+    Ok(Arc::new(SeriesTable { series, unique: true }))
 }
 
 /// What a histogram counts for in sample limits and statistics.
@@ -36,6 +37,12 @@ pub(crate) fn raw_weight(raw: &RawSamples) -> usize {
     raw.ts.len() + raw.hist.iter().map(|(_, h)| histogram_samples(h) as usize).sum::<usize>()
 }
 
+/// Windows of the lookback; every selector looks back from the times of its steps.
+fn lookback_windows(cx: &Cx, bound: BoundSelect, grid: StepGrid) -> WindowTable {
+    let ends = grid.iter().map(|ts| bound.reference_ms(ts)).collect();
+    WindowTable::new(ends, cx.binding.lookback_ms)
+}
+
 /// See the module.
 pub(crate) struct InstantSelect<'a> {
     cx: &'a Cx,
@@ -45,6 +52,9 @@ pub(crate) struct InstantSelect<'a> {
     select: &'a Select,
     series: &'a [Arc<dyn RawSeries>],
     table: Arc<SeriesTable>,
+    /// The window of the lookback at each step.
+    windows: WindowTable,
+    present: Vec<u64>,
     rows: Range<u32>,
     raw: RawSamples,
     hold: Hold<'a>,
@@ -54,7 +64,7 @@ impl<'a> InstantSelect<'a> {
     pub(crate) fn open(cx: &'a Cx, select: &'a Select, grid: StepGrid) -> Result<BoxOp<'a>> {
         let bound = cx.binding.selects[select.id];
         let series = &cx.series[bound.request];
-        let table = table_of(series);
+        let table = table_of(cx, series)?;
         Ok(Box::new(Self {
             cx,
             grid,
@@ -64,23 +74,32 @@ impl<'a> InstantSelect<'a> {
             series,
             rows: 0..table.len(),
             table,
+            windows: lookback_windows(cx, bound, grid),
+            present: vec![],
             raw: RawSamples::default(),
             hold: cx.budget.hold(0)?,
         }))
     }
 
-    fn fill(&mut self, block: &mut SeriesBlock, row: u32, counts: &mut SampleCounts) {
+    fn fill(&mut self, block: &mut SeriesBlock, row: u32, counts: &mut SampleCounts) -> Result<()> {
         if self.select.stats_only {
-            derive_hints(&mut self.raw);
+            derive_hints(self.cx, &mut self.raw)?;
         }
+        let mut pace = Pace::new(self.cx);
         if self.select.extension == Some(RangeExtension::Smoothed) {
             self.raw.drop_stale();
             return self.fill_smoothed(block, row, counts);
         }
         let (raw, grid, bound) = (&self.raw, self.grid, self.bound);
+        let only_floats = raw.hist.is_empty() && raw.ts.len() <= u32::MAX as usize;
+        if only_floats && self.emit == Emit::Value {
+            self.fill_floats(block, row, counts);
+            return Ok(());
+        }
         let oldest = self.cx.binding.lookback_ms;
         let (mut float, mut hist) = (0, 0);
         for step in 0..grid.len {
+            pace.work(1)?;
             let reference = bound.reference_ms(grid.at(step));
             float += raw.ts[float..].iter().take_while(|ts| **ts <= reference).count();
             hist += raw.hist[hist..].iter().take_while(|(ts, _)| *ts <= reference).count();
@@ -121,12 +140,41 @@ impl<'a> InstantSelect<'a> {
                 }
             }
         }
+        Ok(())
     }
 }
 
 impl InstantSelect<'_> {
+    /// The values of a series without histograms: the newest sample of each window, unless
+    /// it is a staleness marker.
+    fn fill_floats(&mut self, block: &mut SeriesBlock, row: u32, counts: &mut SampleCounts) {
+        let vs = &self.raw.vs;
+        if self.windows.lay(&self.raw.ts) || self.present.is_empty() {
+            self.windows.mark_present(1, &mut self.present);
+        }
+        let (out, present) = block.row_and_bits_mut(row);
+        if vs.is_empty() {
+            return;
+        }
+        self.windows.windows().newest(vs, out);
+        present.copy_from_slice(&self.present);
+        if self.raw.has_stale_floats() {
+            for (word, out) in present.iter_mut().zip(out.chunks(CHUNK_STEPS)) {
+                for (step, v) in out.iter().enumerate() {
+                    *word &= !(u64::from(is_stale_nan(*v)) << step);
+                }
+            }
+        }
+        counts.add_present(present);
+    }
+
     /// `smoothed`: the window around each step, interpolated.
-    fn fill_smoothed(&self, block: &mut SeriesBlock, row: u32, counts: &mut SampleCounts) {
+    fn fill_smoothed(
+        &self,
+        block: &mut SeriesBlock,
+        row: u32,
+        counts: &mut SampleCounts,
+    ) -> Result<()> {
         let lookback_ms = self.cx.binding.lookback_ms;
         let shape = WindowShape {
             at_ms: self.bound.at_ms,
@@ -136,18 +184,20 @@ impl InstantSelect<'_> {
             after_ms: lookback_ms,
         };
         let mut flags = Flags::default();
+        let mut pace = Pace::new(self.cx);
         sweep(&self.raw, self.grid, shape, |step, seen| {
+            pace.work(1 + seen.window.hist.len() * HISTOGRAM_WORK)?;
             if let Some(sample) = smoothed_instant(&seen.window, &mut flags) {
                 counts.add(step, 1, 1);
                 block.set_sample(row, step, sample);
             }
-            Ok::<(), std::convert::Infallible>(())
-        })
-        .unwrap_or_else(|never| match never {});
+            Ok::<(), ExecError>(())
+        })?;
         if flags.has(Flags::MIXED_SCHEMAS) {
             let labels = self.table.labels(block.first.0 + row);
             self.cx.warn(&self.select.span, mixed_schemas(labels));
         }
+        Ok(())
     }
 }
 
@@ -165,14 +215,12 @@ impl<'a> Operator<'a> for InstantSelect<'a> {
         let mut block = SeriesBlock::absent(SeriesId(first), rows, self.grid.len);
         let mut counts = self.cx.counts(self.grid);
         for row in 0..rows {
-            if row % 64 == 0 {
-                self.cx.check()?;
-            }
+            self.cx.check()?;
             self.raw.clear();
             let series = &self.series[(first + row) as usize];
             series.read_into(self.bound.from_ms, self.bound.to_ms, &mut self.raw)?;
             self.hold.grow_to(raw_weight(&self.raw))?;
-            self.fill(&mut block, row, &mut counts);
+            self.fill(&mut block, row, &mut counts)?;
         }
         self.cx.count_samples(self.bound.scope, &counts);
         self.rows.start += rows;
@@ -189,6 +237,8 @@ impl<'a> Operator<'a> for InstantSelect<'a> {
             parts.push(Box::new(Self {
                 series: self.series,
                 table: self.table.clone(),
+                windows: lookback_windows(self.cx, self.bound, self.grid),
+                present: vec![],
                 rows: rows.clone(),
                 raw: RawSamples::default(),
                 hold,
@@ -200,9 +250,11 @@ impl<'a> Operator<'a> for InstantSelect<'a> {
 }
 
 /// Works counter-reset hints out from one sample to the next, where they are unknown.
-pub(crate) fn derive_hints(raw: &mut RawSamples) {
+pub(crate) fn derive_hints(cx: &Cx, raw: &mut RawSamples) -> Result<()> {
     let mut before: Option<Arc<FloatHistogram>> = None;
+    let mut pace = Pace::new(cx);
     for (_, h) in &mut raw.hist {
+        pace.work(HISTOGRAM_WORK)?;
         if is_stale_nan(h.sum) {
             continue;
         }
@@ -216,4 +268,5 @@ pub(crate) fn derive_hints(raw: &mut RawSamples) {
         }
         before = Some(original);
     }
+    Ok(())
 }

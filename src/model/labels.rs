@@ -13,6 +13,7 @@ use std::sync::{Arc, LazyLock};
 use smallvec::SmallVec;
 use xxhash_rust::xxh64::xxh64;
 
+use super::effort::effort;
 use super::{METRIC_NAME, is_metadata_label};
 
 /// An immutable label set. Labels with an empty value do not exist, as in Prometheus.
@@ -59,6 +60,22 @@ impl Labels {
         Self { data: data.into() }
     }
 
+    /// Reads what [`Labels::as_bytes`] gave. `None` when the bytes are not that: names in
+    /// order and once each, every text UTF-8.
+    pub fn from_encoded(bytes: &[u8]) -> Option<Self> {
+        let (mut rest, mut last) = (bytes, None);
+        while !rest.is_empty() {
+            let (name, after) = checked_text(rest)?;
+            let (_, after) = checked_text(after)?;
+            if last.is_some_and(|last| last >= name) {
+                return None;
+            }
+            last = Some(name);
+            rest = after;
+        }
+        Some(Self { data: bytes.into() })
+    }
+
     /// True when there is no label.
     pub fn is_empty(&self) -> bool {
         self.data.is_empty()
@@ -76,12 +93,14 @@ impl Labels {
 
     /// Names and values in name order.
     pub fn iter(&self) -> LabelIter<'_> {
+        effort(4);
         LabelIter { rest: &self.data }
     }
 
     /// Each name in name order, with the encoded bytes of its whole pair. For keys and
     /// searches, which need no text and so no check that the bytes are one.
     pub(crate) fn encoded_pairs(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        effort(4);
         let mut rest = &*self.data;
         std::iter::from_fn(move || {
             if rest.is_empty() {
@@ -97,6 +116,7 @@ impl Labels {
 
     /// The value of a label, or `None` when it is absent.
     pub fn get(&self, name: &str) -> Option<&str> {
+        effort(2);
         let mut rest = &*self.data;
         while !rest.is_empty() {
             let (found, value) = split_text(rest);
@@ -121,6 +141,7 @@ impl Labels {
 
     /// xxh64 over the encoded bytes: the hash of Prometheus' default build.
     pub fn hash64(&self) -> u64 {
+        effort(4);
         xxh64(&self.data, 0)
     }
 
@@ -135,9 +156,14 @@ impl Labels {
 
     /// The set with only the labels whose name satisfies `keep`.
     pub fn retain(&self, keep: impl Fn(&str) -> bool) -> Self {
+        self.retain_encoded(|name, _| keep(text(name)))
+    }
+
+    /// As `retain`, from the bytes of name and encoded pair; called in name order.
+    pub(crate) fn retain_encoded(&self, mut keep: impl FnMut(&[u8], &[u8]) -> bool) -> Self {
         let mut data: SmallVec<[u8; 256]> = SmallVec::new();
         for (name, pair) in self.encoded_pairs() {
-            if keep(text(name)) {
+            if keep(name, pair) {
                 data.extend_from_slice(pair);
             }
         }
@@ -151,6 +177,7 @@ impl Labels {
 
     /// The encoded bytes, a unique key of the set.
     pub fn as_bytes(&self) -> &[u8] {
+        effort(2);
         &self.data
     }
 }
@@ -158,6 +185,7 @@ impl Labels {
 /// Orders as Prometheus' `labels.Compare`: pair by pair, name first, a shorter prefix first.
 impl Ord for Labels {
     fn cmp(&self, other: &Self) -> Ordering {
+        effort(2);
         let (mut a, mut b) = (&*self.data, &*other.data);
         while !a.is_empty() && !b.is_empty() {
             let (text_a, rest_a) = split_text(a);
@@ -233,6 +261,21 @@ fn split_text(encoded: &[u8]) -> (&[u8], &[u8]) {
 #[inline]
 fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).expect("BUG: a label set holds only UTF-8")
+}
+
+/// The first text of bytes that may be anything, and the rest.
+fn checked_text(bytes: &[u8]) -> Option<(&str, &[u8])> {
+    let (first, rest) = bytes.split_first()?;
+    let (len, rest) = match first {
+        255 => {
+            let (b, rest) = rest.split_first_chunk::<3>()?;
+            let len = usize::from(b[0]) | usize::from(b[1]) << 8 | usize::from(b[2]) << 16;
+            (Some(len).filter(|len| *len >= 255)?, rest)
+        }
+        len => (usize::from(*len), rest),
+    };
+    let (text, rest) = rest.split_at_checked(len)?;
+    Some((std::str::from_utf8(text).ok()?, rest))
 }
 
 /// A mutable label set. Setting an empty value deletes the label.
@@ -403,6 +446,27 @@ mod tests {
             let value = "x".repeat(len);
             let l = Labels::from_pairs([("a", value.as_str()), ("b", "y")]);
             assert_eq!((l.get("a"), l.get("b")), (Some(value.as_str()), Some("y")));
+        }
+    }
+
+    #[test]
+    fn encoded_bytes_are_checked_before_they_are_labels() {
+        let long = "x".repeat(300);
+        for pairs in [vec![], vec![("a", "1"), ("b", long.as_str())], vec![("é", "")]] {
+            let l = Labels::from_sorted_pairs(pairs.into_iter());
+            assert_eq!(Labels::from_encoded(l.as_bytes()), Some(l));
+        }
+        let bad: [&[u8]; 7] = [
+            b"\x01a",
+            b"\x01a\x02b",
+            b"\x01b\x01x\x01a\x01y",
+            b"\x01a\x01x\x01a\x01y",
+            b"\x01a\x01\xff",
+            b"\xff\x01\0\0a\x01x",
+            b"\xff\x01",
+        ];
+        for bytes in bad {
+            assert_eq!(Labels::from_encoded(bytes), None, "{bytes:?}");
         }
     }
 

@@ -31,6 +31,9 @@ pub struct AlertParams {
     pub keep_firing_for_ms: i64,
     /// Most pending and firing alerts together; 0 is no limit.
     pub limit: usize,
+    /// Alerts active since before this time do not end in this step, nor get on while they
+    /// have no sample: just after a restart its absence says nothing.
+    pub hold_before_ms: Option<TimestampMs>,
 }
 
 /// One sample of the rule's result, its templates expanded.
@@ -58,6 +61,22 @@ pub struct Alert {
     pub valid_until_ms: Option<TimestampMs>,
     /// Since when the alert fires only because of `keep_firing_for`.
     pub keep_firing_since_ms: Option<TimestampMs>,
+    pub(super) logged: Logged,
+}
+
+/// What the state log holds of an alert; the log's business alone.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Logged {
+    /// 0 when it does not hold it.
+    pub number: u32,
+    pub fingerprint: u64,
+}
+
+/// Alerts are equal whatever is logged of them.
+impl PartialEq for Logged {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 impl Alert {
@@ -73,6 +92,7 @@ impl Alert {
             last_sent_at_ms: None,
             valid_until_ms: None,
             keep_firing_since_ms: None,
+            logged: Logged::default(),
         }
     }
 
@@ -96,6 +116,14 @@ impl AlertStates {
     /// Every alert, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &Alert> {
         self.alerts.values()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Alert> {
+        self.alerts.values_mut()
+    }
+
+    pub(super) fn into_iter(self) -> impl Iterator<Item = Alert> {
+        self.alerts.into_values()
     }
 
     /// The pending and firing ones, in no order.
@@ -225,7 +253,10 @@ pub fn step(
         if present.contains(labels) {
             alert.keep_firing_since_ms = None;
         } else if !keep_firing(alert, params, ts, &mut note) {
-            return end(alert, ts, &mut note);
+            let held = params.hold_before_ms.is_some_and(|at| alert.active_at_ms < at)
+                && alert.state != AlertState::Inactive;
+            found += usize::from(held);
+            return held || end(alert, ts, &mut note);
         }
         found += 1;
         advance(alert, params, ts, &mut note);

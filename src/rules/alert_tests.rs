@@ -94,7 +94,7 @@ fn for_delays_firing_and_starts_anew_after_a_gap() {
 #[test]
 fn keep_firing_for_holds_firing_alerts_only() {
     check(
-        AlertParams { for_ms: MINUTE, keep_firing_for_ms: 2 * MINUTE, limit: 0 },
+        AlertParams { for_ms: MINUTE, keep_firing_for_ms: 2 * MINUTE, ..Default::default() },
         &[
             ("a", "a:P0 [a Pending]"),
             ("", "[a Dropped]"),
@@ -137,7 +137,7 @@ fn raising_for_demotes_and_lowering_it_promotes() {
 #[test]
 fn beyond_the_limit_all_states_go() {
     check(
-        AlertParams { for_ms: MINUTE, keep_firing_for_ms: 0, limit: 1 },
+        AlertParams { for_ms: MINUTE, limit: 1, ..Default::default() },
         &[
             ("a", "a:P0 [a Pending]"),
             ("a b", "exceeded limit of 1 with 2 alerts"),
@@ -212,6 +212,7 @@ proptest! {
             for_ms: for_ticks * MINUTE,
             keep_firing_for_ms: keep_ticks * MINUTE,
             limit: 0,
+            ..Default::default()
         };
         let mut states = AlertStates::default();
         for (tick, row) in history.iter().enumerate() {

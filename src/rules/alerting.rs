@@ -1,6 +1,7 @@
 //! Alerting rules: a query's result to alerts, the series about them, and notifications.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -10,6 +11,7 @@ use super::config::{AlertSpec, RuleSpec};
 use super::error::RuleError;
 use super::expand::{Queries, Text};
 use super::group::{Context, External};
+use super::state::{Hold, RuleLog};
 use super::template::TemplateData;
 use super::view::AlertState;
 use crate::model::value::VectorSample;
@@ -36,6 +38,10 @@ pub(super) struct Alerting {
     /// Whether restoring from before the start is done or was not needed. Until then
     /// neither `ALERTS` nor `ALERTS_FOR_STATE` is written: it would hide what is to be read.
     pub restored: AtomicBool,
+    /// The rule's part of the state log, when there is one.
+    pub log: OnceLock<Arc<RuleLog>>,
+    /// After a restart: when absence says nothing.
+    pub hold: Mutex<Option<Hold>>,
 }
 
 impl Alerting {
@@ -48,12 +54,14 @@ impl Alerting {
             params: AlertParams {
                 for_ms: alert.for_ms,
                 keep_firing_for_ms: alert.keep_firing_for_ms,
-                limit: 0,
+                ..AlertParams::default()
             },
             labels: texts(&spec.labels),
             annotations: texts(&alert.annotations),
             states: Mutex::default(),
             restored: AtomicBool::new(restored),
+            log: OnceLock::new(),
+            hold: Mutex::default(),
         }
     }
 
@@ -61,6 +69,23 @@ impl Alerting {
     pub(super) fn copy_state(&self, from: &Alerting) {
         *self.states.lock() = std::mem::take(&mut *from.states.lock());
         self.restored.store(from.restored.load(Ordering::Relaxed), Ordering::Relaxed);
+        *self.hold.lock() = *from.hold.lock();
+        if let Some(log) = from.log.get() {
+            let _ = self.log.set(log.clone());
+        }
+    }
+
+    /// Drops what the state log holds of the rule, which is gone.
+    pub(super) fn forget_state(&self) {
+        if let Some(log) = self.log.get() {
+            log.forget();
+        }
+    }
+
+    /// The rule's parameters at a tick.
+    fn params_at(&self, ts: TimestampMs) -> AlertParams {
+        let hold = self.hold.lock().filter(|hold| ts < hold.until_ms);
+        AlertParams { hold_before_ms: hold.map(|hold| hold.before_ms), ..self.params }
     }
 
     /// Moves the alerts on to tick `ts` and gives the samples about them.
@@ -78,7 +103,7 @@ impl Alerting {
             samples.push(self.expand(&external, &mut queries, sample, ts).await);
         }
         let mut states = self.states.lock();
-        let out = step(std::mem::take(&mut *states), &self.params, samples, ts);
+        let out = step(std::mem::take(&mut *states), &self.params_at(ts), samples, ts);
         *states = out.states;
         out.result?;
         if !self.restored.load(Ordering::Relaxed) {
@@ -146,14 +171,35 @@ impl Alerting {
         [(builder.build(), Sample::Float(1.0)), (for_state, Sample::Float(active_since))]
     }
 
+    /// Writes what changed to the state log, and takes what is due at `ts` when the alerts
+    /// `moved` on. Comes before anything that others see: samples and notifications.
+    pub(super) fn commit(
+        &self,
+        cx: &Context,
+        ts: TimestampMs,
+        interval_ms: i64,
+        moved: bool,
+    ) -> Vec<Alert> {
+        let mut states = self.states.lock();
+        let due = match moved {
+            true => states.take_due(ts, cx.resend_delay_ms, interval_ms),
+            false => Vec::new(),
+        };
+        if let Some(log) = self.log.get() {
+            log.record(&mut states, &due, self.restored.load(Ordering::Relaxed));
+        }
+        due
+    }
+
     /// Hands what is due at `ts` to the notifier.
-    pub(super) fn send(&self, rule: &RuleSpec, cx: &Context, ts: TimestampMs, interval_ms: i64) {
-        let due = self.states.lock().take_due(ts, cx.resend_delay_ms, interval_ms);
+    pub(super) fn send(&self, rule: &RuleSpec, cx: &Context, ts: TimestampMs, due: Vec<Alert>) {
         if due.is_empty() {
             return;
         }
         let url = generator_url(&cx.external.load().url, &rule.expr.printed);
-        cx.notifier.send(due.into_iter().map(|alert| outgoing(alert, ts, &url)).collect());
+        let receipt = self.log.get().map(|log| log.receipt(ts)).unwrap_or_default();
+        let alerts = due.into_iter().map(|alert| outgoing(alert, ts, &url, receipt.clone()));
+        cx.notifier.send(alerts.collect());
     }
 
     /// What is firing now, by labels.
@@ -166,14 +212,14 @@ impl Alerting {
     }
 }
 
-fn outgoing(alert: Alert, ts: TimestampMs, url: &str) -> OutgoingAlert {
+fn outgoing(alert: Alert, ts: TimestampMs, url: &str, receipt: Receipt) -> OutgoingAlert {
     OutgoingAlert {
         labels: alert.labels,
         annotations: alert.annotations,
         starts_at_ms: alert.fired_at_ms.unwrap_or(alert.active_at_ms),
         ends_at_ms: alert.resolved_at_ms.or(alert.valid_until_ms).unwrap_or(ts),
         generator_url: url.to_owned(),
-        receipt: Receipt::default(),
+        receipt,
     }
 }
 

@@ -5,9 +5,10 @@
 //! by one. A group knows its tick but not why it came: the scheduler, unit tests and
 //! replays all call [`Group::evaluate`].
 
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
@@ -18,14 +19,16 @@ use super::config::{GroupSpec, RuleKind, RuleSpec};
 use super::cost::{Cost, Costs, Crossing, Pace};
 use super::error::RuleError;
 use super::graph::{RuleGraph, Ticks};
+use super::mates::{Mates, Progress};
 use super::metrics::{GroupMetrics, Metrics};
 use super::policy::{GroupPolicy, Policy, RulePolicyDefaults};
 use super::recording::{record, vector};
+use super::state::StateLog;
 use super::view::{
     AlertState, AlertView, AlertingView, GroupCostView, GroupView, RuleCostView, RuleHealth,
     RuleView,
 };
-use super::waves::{Asked, EvaluationOptions, Waves};
+use super::waves::{Asked, EvaluationOptions, SERIES_OF_NEW_RULE, Waves};
 use super::write::{Written, mark_stale, write};
 use crate::model::{Clock, Labels, Sample, TimestampMs};
 use crate::notifier::Notifier;
@@ -43,6 +46,8 @@ pub(super) struct Context {
     pub resend_delay_ms: i64,
     pub outage_tolerance_ms: i64,
     pub grace_period_ms: i64,
+    /// Where alerts are remembered; set before the first load or never.
+    pub state: OnceLock<StateLog>,
     /// Changed by reload; evaluation takes it anew for every rule.
     pub external: ArcSwap<External>,
     /// Queries end when this is cancelled.
@@ -64,6 +69,7 @@ pub(super) struct Defaults {
     pub interval_ms: i64,
     pub query_offset_ms: i64,
     pub policy: RulePolicyDefaults,
+    pub align_groups: bool,
 }
 
 /// One group, ready to be evaluated.
@@ -75,6 +81,10 @@ pub(super) struct Group {
     pub rules: Vec<Rule>,
     /// For each rule how many must have been committed before it may be queried.
     pub ready_after: Vec<usize>,
+    pub ticks: Ticks,
+    /// For groups that tick together with this one, and what it has to do with them.
+    pub progress: Arc<Progress>,
+    pub mates: ArcSwap<Mates>,
     pub metrics: GroupMetrics,
     pace: Pace,
     status: Mutex<GroupStatus>,
@@ -145,9 +155,18 @@ impl Rule {
         })
     }
 
-    /// How many series the last successful evaluation gave, if there was one.
-    pub(super) fn last_series(&self) -> Option<usize> {
-        Some(self.last_series.load(Ordering::Relaxed)).filter(|n| *n != usize::MAX)
+    /// How many series the next evaluation may be expected to give: as many as the last
+    /// successful one.
+    pub(super) fn expected_series(&self) -> usize {
+        match self.last_series.load(Ordering::Relaxed) {
+            usize::MAX => SERIES_OF_NEW_RULE,
+            series => series,
+        }
+    }
+
+    /// How long the last evaluation took.
+    pub(super) fn last_seconds(&self) -> f64 {
+        self.status.lock().evaluation_seconds
     }
 
     /// The error of the last evaluation.
@@ -167,7 +186,7 @@ impl Rule {
         RuleView {
             name: self.spec.name().to_owned(),
             query: self.spec.expr.printed.clone(),
-            labels: self.spec.label_set(),
+            labels: as_written(&self.spec.labels),
             policy: self.policy,
             health: status.health,
             last_error: status.last_error.map(|e| e.to_string()).unwrap_or_default(),
@@ -199,6 +218,11 @@ impl Rule {
     }
 }
 
+/// As Prometheus shows them: those with an empty value too.
+fn as_written(pairs: &BTreeMap<String, String>) -> Labels {
+    Labels::from_sorted_pairs(pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())))
+}
+
 fn alerting_view(alerting: &Alerting, evaluated: bool) -> AlertingView {
     let states = alerting.states.lock();
     let mut alerts: Vec<AlertView> = states
@@ -222,7 +246,7 @@ fn alerting_view(alerting: &Alerting, evaluated: bool) -> AlertingView {
         state,
         for_ms: alerting.params.for_ms,
         keep_firing_for_ms: alerting.params.keep_firing_for_ms,
-        annotations: Labels::from_pairs(&alerting.spec.annotations),
+        annotations: as_written(&alerting.spec.annotations),
         alerts,
     }
 }
@@ -248,10 +272,14 @@ impl Group {
             }
         }
         let interval_ms = spec.interval_ms.unwrap_or(defaults.interval_ms).max(1);
+        let aligned = defaults.align_groups.then_some(0);
+        let ticks = Ticks { interval_ms, offset_ms: spec.eval_offset_ms.or(aligned) };
         let policy = GroupPolicy::resolve(&defaults.policy, spec.group_policy);
-        let alone = Ticks { interval_ms, offset_ms: None };
         Ok(Self {
-            ready_after: RuleGraph::new([(&spec, alone)]).ready_after(0),
+            ready_after: RuleGraph::new([(&spec, ticks)]).ready_after(0),
+            ticks,
+            progress: Arc::default(),
+            mates: ArcSwap::default(),
             interval_ms,
             query_offset_ms: spec.query_offset_ms.unwrap_or(defaults.query_offset_ms),
             pace: Pace::new(interval_ms, policy.budget),
@@ -277,6 +305,12 @@ impl Group {
             && self.query_offset_ms == other.query_offset_ms
     }
 
+    /// True when a rule may end series it would not make, after a reload: what others read
+    /// of it is known only from the series themselves.
+    pub(super) fn has_inherited(&self) -> bool {
+        self.rules.iter().any(|rule| rule.inherited.load(Ordering::Relaxed))
+    }
+
     /// Publishes what does not change while the group runs.
     pub(super) fn publish(&self) {
         self.metrics.interval_seconds.set(self.interval_ms as f64 / 1000.0);
@@ -289,8 +323,9 @@ impl Group {
         let started_ms = cx.clock.now_ms();
         let started = cx.clock.monotonic_ns();
         self.metrics.iterations.inc();
+        self.progress.at(ts);
         let (mut samples, mut rule_seconds) = (0, 0.0);
-        let mut waves = Waves::new(self, cx, ts - self.query_offset_ms);
+        let mut waves = Waves::new(self, cx, ts);
         for (i, rule) in self.rules.iter().enumerate() {
             if stop() {
                 return;
@@ -300,6 +335,7 @@ impl Group {
             let cost = Cost::of(&asked.result);
             let rule_started = cx.clock.monotonic_ns();
             samples += self.conclude(rule, asked, cx, ts).await;
+            self.progress.committed(ts, i + 1);
             let seconds = asked_seconds + seconds_since(cx, rule_started);
             cx.metrics.observe_rule(seconds);
             rule_seconds += seconds;
@@ -309,6 +345,10 @@ impl Group {
             status.last_evaluation_ms = Some(asked_ms);
         }
         self.end_stale_series(cx, ts - self.query_offset_ms).await;
+        if let Some(state) = cx.state.get() {
+            state.set_watermark(&self.spec.file, &self.spec.name, ts);
+        }
+        self.progress.at(ts + self.interval_ms);
         let seconds = seconds_since(cx, started);
         cx.metrics.observe_group(seconds);
         self.note_pace(cx, seconds);
@@ -394,9 +434,10 @@ impl Group {
         match &rule.alerting {
             None => record(result, rule.spec.name(), &rule.spec.labels, self.spec.limit),
             Some(alerting) => {
-                let samples = alerting.evaluate(&rule.spec, cx, result, ts).await?;
-                alerting.send(&rule.spec, cx, ts, self.interval_ms);
-                Ok(samples)
+                let samples = alerting.evaluate(&rule.spec, cx, result, ts).await;
+                let due = alerting.commit(cx, ts, self.interval_ms, samples.is_ok());
+                alerting.send(&rule.spec, cx, ts, due);
+                samples
             }
         }
     }
@@ -443,8 +484,10 @@ impl Group {
             if old.spec.expr.printed == rule.spec.expr.printed {
                 *rule.costs.lock() = std::mem::take(&mut *old.costs.lock());
             }
-            if let (Some(new), Some(old)) = (&rule.alerting, &old.alerting) {
-                new.copy_state(old);
+            match (&rule.alerting, &old.alerting) {
+                (Some(new), Some(old)) => new.copy_state(old),
+                (None, Some(old)) => old.forget_state(),
+                _ => {}
             }
         }
         let mut stale = self.stale.lock();
@@ -452,6 +495,7 @@ impl Group {
         for (rule, taken) in from.rules.iter().zip(taken) {
             if !taken {
                 stale.extend(std::mem::take(&mut *rule.previous.lock()).into_labels());
+                rule.alerting.iter().for_each(Alerting::forget_state);
             }
         }
         *self.status.lock() = *from.status.lock();

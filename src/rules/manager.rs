@@ -6,8 +6,9 @@
 //! ends its series two intervals later. The process' own end ends no series.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -21,10 +22,13 @@ use super::config::{
     load_source,
 };
 use super::group::{Context, Defaults, External, Group, key};
+use super::last_good::LastGood;
+use super::mates;
 use super::metrics::Metrics;
 use super::policy::RulePolicyDefaults;
 use super::quarantine::{Quarantined, counts, mark, merge};
 use super::scheduler::{retire, supervise};
+use super::state::{GroupFate, StateLog};
 use super::view::{GroupCostView, GroupView, QuarantinedView, RulesView};
 use super::waves::EvaluationOptions;
 use crate::model::Clock;
@@ -56,6 +60,9 @@ pub struct ManagerOptions {
     pub policy: RulePolicyDefaults,
     /// `--rules.strict`: one error anywhere refuses the whole load.
     pub strict: bool,
+    /// Where copies of good rule files are kept, for a start with bad ones. Not with
+    /// `strict`.
+    pub last_good_dir: Option<PathBuf>,
     pub evaluation: EvaluationOptions,
 }
 
@@ -137,6 +144,7 @@ pub struct Manager {
     load: LoadOptions,
     policy: RulePolicyDefaults,
     strict: bool,
+    last_good: Option<LastGood>,
     /// By group key; held for the length of an update.
     running: tokio::sync::Mutex<HashMap<String, Running>>,
     /// For readers, who never wait for an update.
@@ -162,6 +170,7 @@ impl Manager {
                 resend_delay_ms: options.resend_delay_ms,
                 outage_tolerance_ms: options.outage_tolerance_ms,
                 grace_period_ms: options.grace_period_ms,
+                state: OnceLock::new(),
                 external: ArcSwap::default(),
                 run: RunOptions::default(),
                 evaluation: options.evaluation,
@@ -169,12 +178,20 @@ impl Manager {
             load: options.load,
             policy: options.policy,
             strict: options.strict,
+            last_good: options.last_good_dir.filter(|_| !options.strict).map(LastGood::new),
             running: tokio::sync::Mutex::default(),
             groups: Mutex::default(),
             quarantine: Mutex::new(Arc::new([])),
             loaded: AtomicBool::new(false),
             shutdown: CancellationToken::new(),
         })
+    }
+
+    /// Makes alerts go on from what a log holds, and go into it. Counts when it comes before
+    /// the first [`Manager::update`]; alerts that the log does not know are restored from
+    /// storage then, as without one.
+    pub fn use_state(&self, log: StateLog) {
+        let _ = self.context.state.set(log);
     }
 
     /// Loads the rules anew and makes them run. Replaced groups have finished their
@@ -223,10 +240,16 @@ impl Manager {
         for stopping in start.iter().filter_map(|(_, o)| o.as_ref()).chain(old.values()) {
             stopping.stop.cancel();
         }
+        self.link(&order).await;
         for (group, replaced) in start {
             if let Some(replaced) = replaced {
                 wait(replaced.task).await;
                 group.copy_state(&replaced.group);
+            }
+            if let Some(state) = self.context.state.get() {
+                let (tolerance, now) =
+                    (self.context.outage_tolerance_ms, self.context.clock.now_ms());
+                state.attach(&group, tolerance, now);
             }
             running.insert(group.key(), self.start(group));
         }
@@ -234,7 +257,21 @@ impl Manager {
         for (key, removed) in old {
             wait(removed.task).await;
             self.context.metrics.forget(&key);
+            if let Some(state) = self.context.state.get() {
+                state.forget_group(&removed.group);
+            }
             tokio::spawn(retire(removed.group, self.context.clone(), self.shutdown.clone()));
+        }
+        if let Some(state) = self.context.state.get() {
+            let runs: HashSet<String> = running.keys().cloned().collect();
+            state.forget_unclaimed(|file, name| {
+                // What was set aside may be mended, and then goes on.
+                match quarantined.iter().any(|q| q.concerns(file, name)) {
+                    true => GroupFate::Unread,
+                    false if runs.contains(&key(file, name)) => GroupFate::Runs,
+                    false => GroupFate::Gone,
+                }
+            });
         }
         self.context.metrics.set_quarantined(counts(&quarantined));
         *self.quarantine.lock() = quarantined.into();
@@ -258,6 +295,21 @@ impl Manager {
             wait(group.task).await;
         }
         impatience.abort();
+        if let Some(state) = self.context.state.get().cloned() {
+            let closed = tokio::task::spawn_blocking(move || state.close()).await;
+            if let Err(error) = closed {
+                tracing::error!(%error, "BUG: closing the alert state log died");
+            }
+        }
+    }
+
+    /// Tells groups that tick together of each other, and people of circles among rules.
+    async fn link(&self, groups: &[Arc<Group>]) {
+        let (groups, shared) = (groups.to_vec(), self.context.evaluation.shared);
+        match tokio::task::spawn_blocking(move || mates::link(&groups, shared)).await {
+            Ok(problems) => problems.iter().for_each(report),
+            Err(error) => tracing::error!(%error, "BUG: ordering rule groups panicked"),
+        }
     }
 
     fn start(&self, group: Arc<Group>) -> Running {
@@ -273,16 +325,13 @@ impl Manager {
         settings: &RuleSettings,
         running: &HashMap<String, Running>,
     ) -> Result<Prepared, UpdateError> {
-        let (sources, options) = (settings.sources.clone(), self.load);
-        let loaded = tokio::task::spawn_blocking(move || load_all(&sources, &options)).await;
-        let mut loaded = loaded
-            .unwrap_or_else(|e| vec![failure("", format!("BUG: reading rules panicked: {e}"))]);
+        let (loaded, copies) = self.read(settings).await;
         let defaults = Defaults {
             interval_ms: settings.interval_ms,
             query_offset_ms: settings.query_offset_ms,
             policy: self.policy,
+            align_groups: self.context.evaluation.align_groups,
         };
-        loaded.iter_mut().for_each(|file| refuse_offsets(file, settings.interval_ms));
         let mut errors: Vec<Problem> = Vec::new();
         for file in &loaded {
             file.problems.iter().for_each(report);
@@ -292,7 +341,8 @@ impl Manager {
             return Err(UpdateError::Load(errors));
         }
         let current = self.groups.lock().clone();
-        let last_good: Vec<&GroupSpec> = current.iter().map(|group| &group.spec).collect();
+        let current = current.iter().map(|group| &group.spec);
+        let last_good: Vec<&GroupSpec> = current.chain(&copies).collect();
         let (specs, mut quarantined) = merge(loaded, &last_good);
         let mut groups = Vec::with_capacity(specs.len());
         for spec in specs {
@@ -314,6 +364,30 @@ impl Manager {
             return Err(UpdateError::Load(errors));
         }
         Ok(Prepared { groups, errors, quarantined })
+    }
+
+    /// All files, and what those with errors held when they were good, if nothing of it runs
+    /// yet.
+    async fn read(&self, settings: &RuleSettings) -> (Vec<LoadedFile>, Vec<GroupSpec>) {
+        let (sources, interval_ms) = (settings.sources.clone(), settings.interval_ms);
+        let (options, store) = (self.load, self.last_good.clone());
+        let first = !self.loaded.load(Ordering::Relaxed);
+        let read = tokio::task::spawn_blocking(move || {
+            let mut loaded = load_all(&sources, &options);
+            loaded.iter_mut().for_each(|file| refuse_offsets(file, interval_ms));
+            let mut copies = Vec::new();
+            if let Some(store) = store {
+                let in_doubt = |f: &LoadedFile| f.rejected.iter().any(|r| r.scope == Scope::Source);
+                store.keep(&loaded, !loaded.iter().any(in_doubt));
+                if first {
+                    copies = store.groups(&loaded, &options);
+                }
+            }
+            (loaded, copies)
+        });
+        read.await.unwrap_or_else(|e| {
+            (vec![failure("", format!("BUG: reading rules panicked: {e}"))], Vec::new())
+        })
     }
 
     fn plan(&self, spec: GroupSpec, defaults: Defaults) -> Result<Arc<Group>, Problem> {

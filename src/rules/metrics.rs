@@ -42,6 +42,7 @@ pub struct Metrics {
     group_duration_summary: Summary,
     pub(super) template_expansions: Counter,
     pub(super) template_failures: Counter,
+    pub(super) order_timeouts: Counter,
     iterations_missed: Counters,
     iterations: Counters,
     evaluations: Counters,
@@ -90,6 +91,7 @@ impl Metrics {
             group_duration_summary: Summary::new(&[0.01, 0.05, 0.5, 0.9, 0.99]),
             template_expansions: Counter::default(),
             template_failures: Counter::default(),
+            order_timeouts: Counter::default(),
             iterations_missed: Family::default(),
             iterations: Family::default(),
             evaluations: Family::default(),
@@ -154,6 +156,11 @@ impl Metrics {
             "prometheus_template_text_expansion_failures",
             "Templates of labels and annotations whose expansion failed",
             self.template_failures.clone(),
+        );
+        registry.register(
+            "watchfire_rules_order_timeouts",
+            "Rules that did not wait any longer for a group they read from in the same tick",
+            self.order_timeouts.clone(),
         );
         registry.register(
             "watchfire_rules_quarantined",

@@ -45,6 +45,22 @@ enum Place {
     Absent(usize),
 }
 
+impl Quarantined {
+    /// Whether the group of that file and name, or a rule in it, may be what is set aside.
+    pub(super) fn concerns(&self, file: &str, group: &str) -> bool {
+        match &self.what {
+            What::Rule { group: of, .. } => *of == key(file, group),
+            What::Groups { name: Some(name), .. } if name != group => false,
+            // Objects of a file have names that begin with the file's; a source that cannot
+            // be read at all is known by its pattern.
+            What::Groups { .. } => {
+                file.starts_with(&self.file)
+                    || glob::Pattern::new(&self.file).is_ok_and(|p| p.matches(file))
+            }
+        }
+    }
+}
+
 /// Most errors that are put into one text.
 const ERRORS_MAX: usize = 10;
 

@@ -322,7 +322,11 @@ impl Source for Overlay {
             // First what is remembered: what the source does not show yet must not be
             // forgotten between the two looks.
             let mut laid = self.recent.select(request);
-            let SeriesSet { series: stored, warnings } = self.source.select(request).await?;
+            let found = self.source.select(request).await?;
+            if laid.is_empty() {
+                return Ok(found);
+            }
+            let SeriesSet { series: stored, warnings } = found;
             let mut alone: BTreeMap<Labels, Arc<dyn RawSeries>> = BTreeMap::new();
             for series in stored {
                 match laid.get_mut(series.labels()) {

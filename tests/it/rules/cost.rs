@@ -24,7 +24,7 @@ groups:
 - name: g
   budget: 50%
   rules:
-  - {{record: cheap, expr: {cheap}}}
+  - {{record: cheap, expr: \"{cheap}\"}}
   - {{record: wide, expr: x}}
   - {{record: sum, expr: sum(count_over_time(x[1m]))}}
   - {{alert: Broken, expr: x + on() x}}

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
@@ -12,6 +12,7 @@ use watchfire::model::{Clock, Labels, Matcher, TimestampMs};
 use watchfire::notifier::{Notifier, OutgoingAlert};
 use watchfire::query::{Engine, EngineOptions};
 use watchfire::rules::config::LoadOptions;
+use watchfire::rules::state::{StateLog, StateMetrics, StateOptions, StateSync};
 use watchfire::rules::view::{AlertingView, RuleView, RulesView};
 use watchfire::rules::{
     EvaluationOptions, External, Manager, ManagerOptions, Metrics, RulePolicyDefaults,
@@ -32,6 +33,9 @@ pub struct TestClock {
     manual: ManualClock,
     sleepers: Arc<watch::Sender<BTreeMap<u64, TimestampMs>>>,
     next_id: AtomicU64,
+    /// Ticks lie at multiples of it: who sleeps towards another time waits for something
+    /// else, in the middle of an evaluation.
+    pub grid_ms: AtomicI64,
 }
 
 impl TestClock {
@@ -40,17 +44,29 @@ impl TestClock {
             manual: ManualClock::new(now_ms),
             sleepers: Arc::new(watch::Sender::new(BTreeMap::new())),
             next_id: AtomicU64::new(0),
+            grid_ms: AtomicI64::new(1),
         }
     }
 
     /// Waits until exactly `count` sleep, all towards the future.
     async fn settle(&self, count: usize) {
         let mut sleepers = self.sleepers.subscribe();
-        let quiet = sleepers
-            .wait_for(|s| s.len() == count && s.values().all(|at| *at > self.manual.now_ms()));
+        let grid_ms = self.grid_ms.load(Ordering::Relaxed);
+        let asleep = |at: &TimestampMs| *at > self.manual.now_ms() && *at % grid_ms == 0;
+        let quiet = sleepers.wait_for(|s| s.len() == count && s.values().all(asleep));
         tokio::time::timeout(std::time::Duration::from_secs(20), quiet)
             .await
             .expect("groups must go back to sleep")
+            .expect("the clock outlives its users");
+    }
+
+    /// Waits until nobody sleeps towards the past.
+    async fn awake(&self, at: TimestampMs) {
+        let mut sleepers = self.sleepers.subscribe();
+        let awake = sleepers.wait_for(|s| s.values().all(|wake| *wake > at));
+        tokio::time::timeout(std::time::Duration::from_secs(20), awake)
+            .await
+            .expect("groups must wake")
             .expect("the clock outlives its users");
     }
 
@@ -104,12 +120,21 @@ impl Clock for TestClock {
 struct Inbox {
     sent: Mutex<Vec<OutgoingAlert>>,
     panics: AtomicBool,
+    /// Nothing arrives, as far as the sender knows.
+    deaf: AtomicBool,
 }
 
 impl Notifier for Inbox {
     fn send(&self, alerts: Vec<OutgoingAlert>) {
         assert!(!self.panics.load(Ordering::Relaxed), "the notifier is broken");
-        self.sent.lock().unwrap().extend(alerts);
+        for mut alert in alerts {
+            let receipt = std::mem::take(&mut alert.receipt);
+            receipt.offered();
+            if !self.deaf.load(Ordering::Relaxed) {
+                receipt.accepted();
+            }
+            self.sent.lock().unwrap().push(alert);
+        }
     }
 }
 
@@ -130,6 +155,16 @@ impl Harness {
         Self::with_evaluation(storage, now_ms, EvaluationOptions::default())
     }
 
+    /// As `new`, with other limits of queries.
+    pub fn with_engine(
+        storage: Arc<MemoryStorage>,
+        now_ms: TimestampMs,
+        engine: EngineOptions,
+    ) -> Self {
+        let options = (EvaluationOptions::default(), engine);
+        Self::build(storage.clone(), storage.clone(), storage, now_ms, options, false)
+    }
+
     /// As `new`, with rules evaluated in a certain way.
     pub fn with_evaluation(
         storage: Arc<MemoryStorage>,
@@ -147,13 +182,14 @@ impl Harness {
         now_ms: TimestampMs,
         evaluation: EvaluationOptions,
     ) -> Self {
-        Self::build(storage, source, sink, now_ms, evaluation, false)
+        let options = (evaluation, EngineOptions::default());
+        Self::build(storage, source, sink, now_ms, options, false)
     }
 
     /// As `new`, with `--rules.strict`.
     pub fn strict(storage: Arc<MemoryStorage>, now_ms: TimestampMs) -> Self {
-        let evaluation = EvaluationOptions::default();
-        Self::build(storage.clone(), storage.clone(), storage, now_ms, evaluation, true)
+        let options = (EvaluationOptions::default(), EngineOptions::default());
+        Self::build(storage.clone(), storage.clone(), storage, now_ms, options, true)
     }
 
     fn build(
@@ -161,14 +197,14 @@ impl Harness {
         source: Arc<dyn Source>,
         sink: Arc<dyn Sink>,
         now_ms: TimestampMs,
-        evaluation: EvaluationOptions,
+        (evaluation, engine): (EvaluationOptions, EngineOptions),
         strict: bool,
     ) -> Self {
         let clock = Arc::new(TestClock::new(now_ms));
         let inbox = Arc::new(Inbox::default());
         let mut registry = Registry::default();
         let manager = Manager::new(ManagerOptions {
-            engine: Engine::new(EngineOptions::default()),
+            engine: Engine::new(engine),
             source,
             sink,
             notifier: inbox.clone(),
@@ -180,6 +216,7 @@ impl Harness {
             load: LoadOptions { dialects: true, ..LoadOptions::default() },
             policy: RulePolicyDefaults::default(),
             strict,
+            last_good_dir: None,
             evaluation,
         });
         let settings = RuleSettings {
@@ -197,6 +234,19 @@ impl Harness {
     /// Makes the notifier panic, or work again.
     pub fn break_notifier(&self, broken: bool) {
         self.inbox.panics.store(broken, Ordering::Relaxed);
+    }
+
+    /// Makes whoever receives alerts say nothing, or confirm again.
+    pub fn deafen(&self, deaf: bool) {
+        self.inbox.deaf.store(deaf, Ordering::Relaxed);
+    }
+
+    /// Makes alerts go on from what a state directory holds. Comes before the first load.
+    pub fn remember(&mut self, dir: &std::path::Path) {
+        let metrics = StateMetrics::new(&mut self.registry);
+        let (dir, clock) = (dir.to_owned(), self.clock.clone());
+        let options = StateOptions { dir, sync: StateSync::Never, clock, metrics };
+        self.manager.use_state(StateLog::open(options).unwrap());
     }
 
     /// Loads rules from text.
@@ -240,6 +290,17 @@ impl Harness {
         self.clock.settle(self.sleepers).await;
     }
 
+    /// Moves the clock to each time without waiting for what is due, but for the last.
+    pub async fn advance_in_steps(&self, times: &[TimestampMs]) {
+        let (last, before) = times.split_last().expect("at least one time");
+        for at in before {
+            self.clock.manual.set_ms(*at);
+            // Whoever was due must have taken notice before the clock moves on.
+            self.clock.awake(*at).await;
+        }
+        self.advance_to(*last).await;
+    }
+
     /// Stores a sample now; `series` is `name` or `name/label=value,...`.
     pub fn put(&self, series: &str, value: f64) {
         self.put_at(series, self.clock.now_ms(), value);
@@ -261,13 +322,18 @@ impl Harness {
 
     /// All samples of a metric: `LABELS@seconds=value`, `stale` for markers.
     pub async fn stored(&self, name: &str) -> Vec<String> {
+        self.stored_in(&*self.storage, name).await
+    }
+
+    /// As `stored`, as another source shows it.
+    pub async fn stored_in(&self, source: &dyn Source, name: &str) -> Vec<String> {
         let request = SelectRequest {
             matchers: vec![Matcher::equal("__name__", name)],
             from_ms: i64::MIN / 2,
             to_ms: i64::MAX / 2,
             hints: SelectHints::default(),
         };
-        let found = Source::select(&*self.storage, &request).await.unwrap();
+        let found = source.select(&request).await.unwrap();
         let mut out = Vec::new();
         for series in found.series {
             let mut samples = RawSamples::default();

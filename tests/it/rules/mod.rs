@@ -1,9 +1,15 @@
 //! Integration tests: rules.
 
+mod both_ways;
 mod check;
 mod cost;
+mod crash;
+mod graph;
 mod harness;
+mod limits;
 mod manager;
 mod order;
 mod quarantine;
+mod state;
 mod unit_tests;
+mod writes;
