@@ -150,6 +150,8 @@ pub(crate) struct Cx {
     pub series: Vec<Vec<Arc<dyn RawSeries>>>,
     pub options: ExecOptions,
     pub budget: Budget,
+    /// What the series found take.
+    series_bytes: u64,
     interrupt: Interrupt,
     annotations: Mutex<Annotations>,
     tallies: Mutex<Tallies>,
@@ -163,7 +165,7 @@ impl Cx {
         options: ExecOptions,
         interrupt: Interrupt,
     ) -> Result<Self> {
-        let mut series_bytes = 0;
+        let mut series_bytes: u64 = 0;
         for handle in series.iter().flatten() {
             interrupt.check()?;
             series_bytes += SERIES_BYTES + handle.labels().encoded_size() as u64;
@@ -173,6 +175,7 @@ impl Cx {
             series,
             options,
             budget: Budget::new(&options, series_bytes),
+            series_bytes,
             interrupt,
             annotations: Mutex::default(),
             tallies: Mutex::default(),
@@ -222,7 +225,8 @@ impl Cx {
 
     /// The cost so far.
     pub(crate) fn stats(&self) -> ExecStats {
-        self.stats.stats(self.budget.peak.load(Ordering::Relaxed) as u64)
+        let stats = self.stats.stats(self.budget.peak.load(Ordering::Relaxed) as u64);
+        ExecStats { bytes_read: self.series_bytes + SAMPLE_BYTES * stats.samples_read, ..stats }
     }
 
     /// Time of the first step of the query.

@@ -8,10 +8,12 @@
 pub mod alert;
 mod alerting;
 pub mod config;
+pub mod cost;
 mod error;
 mod expand;
 pub mod graph;
 mod group;
+mod last_good;
 mod manager;
 mod mates;
 mod metrics;
