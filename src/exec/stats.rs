@@ -149,6 +149,20 @@ impl SampleStats {
             counts = &lifted;
             scope = parent;
         }
+        self.add(counts);
+    }
+
+    /// Takes what has been counted; counts from here on anew.
+    pub(crate) fn take(&self) -> SampleCounts {
+        SampleCounts {
+            queryable: self.queryable.swap(0, Ordering::Relaxed),
+            read: self.read.swap(0, Ordering::Relaxed),
+            per_step: std::mem::take(&mut *self.per_step.lock()),
+        }
+    }
+
+    /// Adds counts that are those of the query's grid already.
+    pub(crate) fn add(&self, counts: &SampleCounts) {
         self.queryable.fetch_add(counts.queryable, Ordering::Relaxed);
         self.read.fetch_add(counts.read, Ordering::Relaxed);
         if counts.per_step.is_empty() {

@@ -11,5 +11,6 @@ mod manager;
 mod order;
 mod quarantine;
 mod state;
+mod together;
 mod unit_tests;
 mod writes;
