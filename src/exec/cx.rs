@@ -149,6 +149,8 @@ pub(crate) struct Cx {
     pub series: Vec<Arc<Found>>,
     pub options: ExecOptions,
     pub budget: Budget,
+    /// What the series found take.
+    series_bytes: u64,
     interrupt: Interrupt,
     annotations: Mutex<Annotations>,
     tallies: Mutex<Tallies>,
@@ -186,6 +188,7 @@ impl Cx {
             series,
             options,
             budget: Budget::new(&options, series_bytes),
+            series_bytes,
             shared: None,
             shared_ns: AtomicU64::new(0),
             interrupt,
@@ -274,7 +277,8 @@ impl Cx {
 
     /// The cost so far.
     pub(crate) fn stats(&self) -> ExecStats {
-        self.stats.stats(self.budget.peak.load(Ordering::Relaxed) as u64)
+        let stats = self.stats.stats(self.budget.peak.load(Ordering::Relaxed) as u64);
+        ExecStats { bytes_read: self.series_bytes + SAMPLE_BYTES * stats.samples_read, ..stats }
     }
 
     /// Time of the first step of the query.

@@ -18,6 +18,8 @@ use crate::vector::WindowTable;
 pub(crate) struct ExecStats {
     pub total_queryable_samples: u64,
     pub samples_read: u64,
+    /// What the series found and the samples read take, decoded.
+    pub bytes_read: u64,
     pub peak_samples: u64,
     /// One entry per step of the query, when asked for.
     pub queryable_per_step: Vec<u64>,
@@ -180,6 +182,7 @@ impl SampleStats {
         ExecStats {
             total_queryable_samples: self.queryable.load(Ordering::Relaxed),
             samples_read: self.read.load(Ordering::Relaxed),
+            bytes_read: 0,
             peak_samples,
             queryable_per_step: per_step.iter().map(|(queryable, _)| *queryable).collect(),
             read_per_step: per_step.iter().map(|(_, read)| *read).collect(),

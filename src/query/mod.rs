@@ -273,6 +273,9 @@ pub struct QueryStats {
     pub exec_total_seconds: f64,
     pub total_queryable_samples: u64,
     pub samples_read: u64,
+    /// Bytes of the series found and of the samples read, decoded: 16 a sample. No part of
+    /// the API's `stats`.
+    pub bytes_read: u64,
     pub peak_samples: u64,
     /// `(step time, samples)`; only when asked for.
     pub total_queryable_samples_per_step: Option<Vec<(TimestampMs, u64)>>,

@@ -306,6 +306,7 @@ pub(super) fn sample_stats(stats: ExecStats, grid: StepGrid, per_step: bool) -> 
     QueryStats {
         total_queryable_samples: stats.total_queryable_samples,
         samples_read: stats.samples_read,
+        bytes_read: stats.bytes_read,
         peak_samples: stats.peak_samples,
         total_queryable_samples_per_step: per_step.then(|| timed(stats.queryable_per_step)),
         samples_read_per_step: per_step.then(|| timed(stats.read_per_step)),

@@ -15,9 +15,10 @@
 //!    +------------------------------------------------------+  +--> pending: present again
 //! ```
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashSet;
 use thiserror::Error;
 
+use super::table::AlertTable;
 use super::view::AlertState;
 use crate::model::{Labels, TimestampMs};
 
@@ -80,7 +81,7 @@ impl PartialEq for Logged {
 }
 
 impl Alert {
-    fn new(sample: AlertSample, ts: TimestampMs) -> Self {
+    pub(super) fn new(sample: AlertSample, ts: TimestampMs) -> Self {
         Self {
             labels: sample.labels,
             annotations: sample.annotations,
@@ -109,7 +110,7 @@ impl Alert {
 /// The alerts of one rule, resolved ones included.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AlertStates {
-    alerts: FxHashMap<Labels, Alert>,
+    alerts: AlertTable,
 }
 
 impl AlertStates {

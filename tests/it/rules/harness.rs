@@ -216,6 +216,7 @@ impl Harness {
             load: LoadOptions { dialects: true, ..LoadOptions::default() },
             policy: RulePolicyDefaults::default(),
             strict,
+            last_good_dir: None,
             evaluation,
         });
         let settings = RuleSettings {

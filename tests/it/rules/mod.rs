@@ -2,6 +2,7 @@
 
 mod both_ways;
 mod check;
+mod cost;
 mod crash;
 mod graph;
 mod harness;

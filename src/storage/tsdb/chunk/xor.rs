@@ -147,7 +147,7 @@ impl XorAppender {
         self.value = value;
         self.count += 1;
         self.bits.bytes_mut()[..2].copy_from_slice(&self.count.to_be_bytes());
-        if self.count % MARK_EVERY == 0 {
+        if self.count.is_multiple_of(MARK_EVERY) {
             self.mark();
         }
     }
