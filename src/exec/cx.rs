@@ -77,6 +77,9 @@ pub(crate) struct ExecStats {
     pub total_queryable_samples: u64,
     pub samples_read: u64,
     pub peak_samples: u64,
+    /// Whether the selectors the result needs found samples.
+    /// Whether the selectors that the result needs found samples.
+    pub input_present: bool,
     /// One entry per step of the query, when asked for.
     pub queryable_per_step: Vec<u64>,
     pub read_per_step: Vec<u64>,
@@ -84,6 +87,11 @@ pub(crate) struct ExecStats {
 
 /// What a series takes beside its labels and samples: the handle, its row in tables.
 const SERIES_BYTES: u64 = 128;
+
+/// What is known of the samples of a selector.
+const UNREAD: u8 = 0;
+const EMPTY: u8 = 1;
+const FOUND: u8 = 2;
 
 /// What counts as one sample in limits: a time and a value.
 const SAMPLE_BYTES: u64 = 16;
@@ -101,6 +109,8 @@ pub(crate) struct Cx {
     queryable: AtomicU64,
     read: AtomicU64,
     per_step: Mutex<(Vec<u64>, Vec<u64>)>,
+    /// Per selector, what reading it has shown.
+    seen: Vec<AtomicU8>,
 }
 
 impl Cx {
@@ -113,6 +123,7 @@ impl Cx {
         let handles = series.iter().flatten();
         let handle_bytes = |s: &Arc<dyn RawSeries>| SERIES_BYTES + s.labels().encoded_size() as u64;
         let series_bytes = handles.map(handle_bytes).sum();
+        let seen = binding.selects.iter().map(|_| AtomicU8::new(UNREAD)).collect();
         Self {
             binding,
             series,
@@ -124,6 +135,7 @@ impl Cx {
             queryable: AtomicU64::new(0),
             read: AtomicU64::new(0),
             per_step: Mutex::default(),
+            seen,
         }
     }
 
@@ -175,6 +187,21 @@ impl Cx {
         }
     }
 
+    /// Notes that series of a selector were read, and whether they held samples.
+    pub(crate) fn note_read(&self, select: usize, counts: &SampleCounts) {
+        let seen = if counts.queryable > 0 { FOUND } else { EMPTY };
+        self.seen[select].fetch_max(seen, Ordering::Relaxed);
+    }
+
+    /// Whether a selector found samples. Of one that nobody had to read, all that is known
+    /// is whether it has series.
+    pub(crate) fn found(&self, select: usize) -> bool {
+        match self.seen[select].load(Ordering::Relaxed) {
+            UNREAD => !self.series[self.binding.selects[select].request].is_empty(),
+            seen => seen == FOUND,
+        }
+    }
+
     /// The cost so far.
     pub(crate) fn stats(&self) -> ExecStats {
         let (queryable_per_step, read_per_step) = self.per_step.lock().clone();
@@ -182,6 +209,7 @@ impl Cx {
             total_queryable_samples: self.queryable.load(Ordering::Relaxed),
             samples_read: self.read.load(Ordering::Relaxed),
             peak_samples: self.budget.peak.load(Ordering::Relaxed) as u64,
+            input_present: true,
             queryable_per_step,
             read_per_step,
         }

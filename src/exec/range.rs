@@ -289,6 +289,9 @@ impl<'a> Operator<'a> for RangeOp<'a> {
             self.fill(&mut block, row, &mut counts)?;
         }
         self.cx.count_samples(self.grid, &counts);
+        if let Samples::Stored { select, .. } = &self.samples {
+            self.cx.note_read(select.id, &counts);
+        }
         self.rows.start += rows;
         Ok(Some(block))
     }

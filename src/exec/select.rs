@@ -174,6 +174,7 @@ impl<'a> Operator<'a> for InstantSelect<'a> {
             self.fill(&mut block, row, &mut counts);
         }
         self.cx.count_samples(self.grid, &counts);
+        self.cx.note_read(self.select.id, &counts);
         self.rows.start += rows;
         Ok(Some(block))
     }

@@ -167,7 +167,9 @@ impl Job {
             Shape::Instant => exec::instant(&self.cx, &self.plan.root)?,
             Shape::Range => exec::range(&self.cx, &self.plan.root)?,
         };
-        Ok((value, self.cx.take_annotations(), self.cx.stats()))
+        let mut stats = self.cx.stats();
+        stats.input_present = self.plan.input_present(&|select| self.cx.found(select.id));
+        Ok((value, self.cx.take_annotations(), stats))
     }
 }
 
@@ -230,6 +232,7 @@ fn sample_stats(stats: ExecStats, grid: StepGrid, per_step: bool) -> QueryStats 
         total_queryable_samples: stats.total_queryable_samples,
         samples_read: stats.samples_read,
         peak_samples: stats.peak_samples,
+        input_missing: !stats.input_present,
         total_queryable_samples_per_step: per_step.then(|| timed(stats.queryable_per_step)),
         samples_read_per_step: per_step.then(|| timed(stats.read_per_step)),
         ..QueryStats::default()
