@@ -53,6 +53,10 @@ pub(crate) struct LintFlags {
     /// Accept unknown fields in rule files.
     #[arg(long)]
     ignore_unknown_fields: bool,
+    /// Read the keys of vmalert, Thanos and Mimir in rule files as `watchfire serve` does,
+    /// instead of refusing them as promtool does.
+    #[arg(long)]
+    dialects: bool,
 }
 
 impl LintFlags {
@@ -78,6 +82,7 @@ impl LintFlags {
         LoadOptions {
             parser: features.parser(),
             ignore_unknown_fields: self.ignore_unknown_fields,
+            dialects: self.dialects,
             ..LoadOptions::default()
         }
     }

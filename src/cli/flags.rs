@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command};
 
 use crate::model::duration::parse_duration;
+use crate::rules::policy::{OnError, OnLimit, OnNoData, UnknownWord, parse_budget};
 
 /// Flags of `watchfire serve`.
 #[derive(Debug, Args)]
@@ -78,6 +80,35 @@ pub(crate) struct ServeFlags {
     /// Rules of one group evaluated at once, with --enable-feature=concurrent-rule-eval.
     #[arg(long = "rules.max-concurrent-evals", value_name = "N", default_value_t = 4)]
     pub max_concurrent_evals: usize,
+
+    /// All or nothing: a rule file that cannot be used stops the start and refuses a
+    /// reload, as in Prometheus. Without it what is bad is set aside, its last good version
+    /// goes on, and everything else runs.
+    #[arg(long = "rules.strict")]
+    pub rules_strict: bool,
+    /// What alerts do when their rule's selectors match no series at all, unless the rule
+    /// or its group says (on_no_data): resolve, keep, or fire. Prometheus: resolve.
+    #[arg(long = "rules.on-no-data", value_name = "WORD", default_value_t = OnNoData::Resolve, value_parser = word::<OnNoData>)]
+    pub on_no_data: OnNoData,
+    /// What alerts do when their rule's query fails (on_error): keep, resolve, or fire.
+    /// Prometheus: keep.
+    #[arg(long = "rules.on-error", value_name = "WORD", default_value_t = OnError::Keep, value_parser = word::<OnError>)]
+    pub on_error: OnError,
+    /// Evaluations in a row an alert must be missing from before it resolves
+    /// (missing_evals_to_resolve). Prometheus: 1.
+    #[arg(long = "rules.missing-evals-to-resolve", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub missing_evals_to_resolve: u32,
+    /// What a rule does that makes more than its group's limit (on_limit): fail, or
+    /// truncate. Prometheus: fail.
+    #[arg(long = "rules.on-limit", value_name = "WORD", default_value_t = OnLimit::Fail, value_parser = word::<OnLimit>)]
+    pub on_limit: OnLimit,
+    /// Oldest missed evaluation of a group that is made up for (catch_up). Prometheus: 0s,
+    /// none.
+    #[arg(long = "rules.catch-up", value_name = "DURATION", default_value = "0s", value_parser = duration)]
+    pub catch_up: Duration,
+    /// Share of its interval a group may take before that is reported (budget).
+    #[arg(long = "rules.group-budget", value_name = "SHARE", default_value = "1.0", value_parser = parse_budget)]
+    pub group_budget: f64,
 
     /// Alerts waiting for one Alertmanager; beyond it the oldest are dropped.
     #[arg(
@@ -175,6 +206,11 @@ pub(crate) fn unserved_given(matches: &ArgMatches) -> Vec<&'static str> {
 fn duration(text: &str) -> Result<Duration, String> {
     let ms = parse_duration(text).map_err(|e| format!("{e} (want e.g. 30s, 5m, 1h30m)"))?;
     Ok(Duration::from_millis(ms.unsigned_abs()))
+}
+
+/// A word of a choice as a flag.
+fn word<T: FromStr<Err = UnknownWord>>(text: &str) -> Result<T, UnknownWord> {
+    text.parse()
 }
 
 /// The value every flag of `serve` has in effect, by its name on the command line: what

@@ -16,6 +16,7 @@ use super::alerting::Alerting;
 use super::config::{GroupSpec, RuleKind, RuleSpec};
 use super::error::RuleError;
 use super::metrics::{GroupMetrics, Metrics};
+use super::policy::{GroupPolicy, Policy, RulePolicyDefaults};
 use super::recording::{record, vector};
 use super::view::{AlertState, AlertView, AlertingView, GroupView, RuleHealth, RuleView};
 use super::write::{Written, mark_stale, write};
@@ -54,6 +55,7 @@ pub struct External {
 pub(super) struct Defaults {
     pub interval_ms: i64,
     pub query_offset_ms: i64,
+    pub policy: RulePolicyDefaults,
 }
 
 /// One group, ready to be evaluated.
@@ -61,6 +63,7 @@ pub(super) struct Group {
     pub spec: GroupSpec,
     pub interval_ms: i64,
     pub query_offset_ms: i64,
+    pub policy: GroupPolicy,
     pub rules: Vec<Rule>,
     pub metrics: GroupMetrics,
     status: Mutex<GroupStatus>,
@@ -79,6 +82,7 @@ struct GroupStatus {
 /// One rule, its query planned.
 pub(super) struct Rule {
     pub spec: RuleSpec,
+    pub policy: Policy,
     query: PreparedQuery,
     /// `None` for a recording rule.
     pub alerting: Option<Alerting>,
@@ -96,7 +100,12 @@ struct RuleStatus {
 }
 
 impl Rule {
-    fn new(spec: RuleSpec, engine: &Arc<Engine>, restored: bool) -> Result<Self, QueryError> {
+    fn new(
+        spec: RuleSpec,
+        policy: Policy,
+        engine: &Arc<Engine>,
+        restored: bool,
+    ) -> Result<Self, QueryError> {
         let query = engine.prepare_expr(&spec.expr.printed, spec.expr.expr.clone())?;
         let alerting = match &spec.kind {
             RuleKind::Recording { .. } => None,
@@ -104,6 +113,7 @@ impl Rule {
         };
         Ok(Self {
             spec,
+            policy,
             query,
             alerting,
             status: Mutex::new(RuleStatus {
@@ -134,6 +144,7 @@ impl Rule {
             name: self.spec.name().to_owned(),
             query: self.spec.expr.printed.clone(),
             labels: self.spec.label_set(),
+            policy: self.policy,
             health: status.health,
             last_error: status.last_error.map(|e| e.to_string()).unwrap_or_default(),
             evaluation_time_seconds: status.evaluation_seconds,
@@ -183,7 +194,8 @@ impl Group {
     ) -> Result<Self, QueryError> {
         let mut rules = Vec::with_capacity(spec.rules.len());
         for rule in &spec.rules {
-            rules.push(Rule::new(rule.clone(), engine, restored)?);
+            let policy = Policy::resolve(&defaults.policy, spec.policy, rule.policy);
+            rules.push(Rule::new(rule.clone(), policy, engine, restored)?);
         }
         for rule in &mut rules {
             if let Some(alerting) = &mut rule.alerting {
@@ -194,6 +206,7 @@ impl Group {
         Ok(Self {
             interval_ms,
             query_offset_ms: spec.query_offset_ms.unwrap_or(defaults.query_offset_ms),
+            policy: GroupPolicy::resolve(&defaults.policy, spec.group_policy),
             metrics: metrics.group(&key(&spec.file, &spec.name)),
             rules,
             spec,
@@ -373,6 +386,7 @@ impl Group {
             file: self.spec.file.clone(),
             interval_ms: self.interval_ms,
             limit: self.spec.limit,
+            policy: self.policy,
             evaluation_time_seconds: status.evaluation_seconds,
             last_evaluation_ms: status.last_evaluation_ms,
             rules: self.rules.iter().map(Rule::view).collect(),

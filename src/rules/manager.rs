@@ -20,6 +20,7 @@ use super::config::{
 };
 use super::group::{Context, Defaults, External, Group};
 use super::metrics::Metrics;
+use super::policy::RulePolicyDefaults;
 use super::scheduler::{retire, supervise};
 use super::view::{GroupView, RulesView};
 use crate::model::Clock;
@@ -45,6 +46,8 @@ pub struct ManagerOptions {
     /// `--rules.alert.for-grace-period`, 10m.
     pub grace_period_ms: i64,
     pub load: LoadOptions,
+    /// `--rules.on-no-data` and its like: what holds where a rule file says nothing.
+    pub policy: RulePolicyDefaults,
 }
 
 /// What a reload may change.
@@ -97,6 +100,7 @@ struct Running {
 pub struct Manager {
     context: Arc<Context>,
     load: LoadOptions,
+    policy: RulePolicyDefaults,
     /// By group key; held for the length of an update.
     running: tokio::sync::Mutex<HashMap<String, Running>>,
     /// For readers, who never wait for an update.
@@ -124,6 +128,7 @@ impl Manager {
                 run: RunOptions::default(),
             }),
             load: options.load,
+            policy: options.policy,
             running: tokio::sync::Mutex::default(),
             groups: Mutex::default(),
             loaded: AtomicBool::new(false),
@@ -234,6 +239,7 @@ impl Manager {
         let defaults = Defaults {
             interval_ms: settings.interval_ms,
             query_offset_ms: settings.query_offset_ms,
+            policy: self.policy,
         };
         let mut groups = Vec::new();
         for spec in loaded.into_iter().flat_map(|file| file.groups) {

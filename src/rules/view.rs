@@ -1,5 +1,6 @@
 //! What the API shows of rules.
 
+use super::policy::{GroupPolicy, Policy};
 use crate::model::{Labels, TimestampMs};
 
 /// Result of a rule's last evaluation.
@@ -50,6 +51,8 @@ pub struct GroupView {
     pub file: String,
     pub interval_ms: i64,
     pub limit: usize,
+    /// What holds for the group, flags merged in.
+    pub policy: GroupPolicy,
     pub evaluation_time_seconds: f64,
     pub last_evaluation_ms: Option<TimestampMs>,
     pub rules: Vec<RuleView>,
@@ -62,6 +65,8 @@ pub struct RuleView {
     /// The printed expression.
     pub query: String,
     pub labels: Labels,
+    /// What holds for the rule, its group's choices and flags merged in.
+    pub policy: Policy,
     pub health: RuleHealth,
     /// "" when healthy.
     pub last_error: String,

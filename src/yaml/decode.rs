@@ -175,7 +175,17 @@ pub(crate) struct MapEntry {
 impl Fields {
     /// Takes a field out.
     pub(crate) fn take(&mut self, name: &str) -> Option<Arc<Node>> {
+        self.take_entry(name).map(|(_, value)| value)
+    }
+
+    /// Takes a field out with its key.
+    pub(crate) fn take_entry(&mut self, name: &str) -> Option<Entry> {
         let i = self.entries.iter().position(|(key, _)| key.scalar() == Some(name))?;
-        Some(self.entries.remove(i).1)
+        Some(self.entries.remove(i))
+    }
+
+    /// The keys nobody took yet.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &Arc<Node>> {
+        self.entries.iter().map(|(key, _)| key)
     }
 }

@@ -21,7 +21,7 @@ use crate::notifier::{self, NotifierOptions};
 use crate::query::{Engine, EngineOptions, QueryMetrics};
 use crate::remote_write::RemoteWriteMetrics;
 use crate::rules::config::{LoadOptions, LoadedFile};
-use crate::rules::{self, External, RuleSettings, RuleSource};
+use crate::rules::{self, External, RulePolicyDefaults, RuleSettings, RuleSource};
 use crate::scrape::{self, ScrapeManager, ScrapeMetrics};
 use crate::storage::tsdb::{Tsdb, TsdbMetrics, TsdbOptions, WalCompression};
 use crate::storage::{Sink, Source};
@@ -85,6 +85,7 @@ impl Service {
             outage_tolerance_ms: ms(flags.for_outage_tolerance),
             grace_period_ms: ms(flags.for_grace_period),
             load: load_options(features),
+            policy: rule_policy(flags),
         });
         let hostname = super::hostname();
         let labels = &config.global.external_labels;
@@ -264,7 +265,18 @@ fn ms(duration: Duration) -> i64 {
 }
 
 fn load_options(features: &FeatureFlags) -> LoadOptions {
-    LoadOptions { parser: features.parser(), ..LoadOptions::default() }
+    LoadOptions { parser: features.parser(), dialects: true, ..LoadOptions::default() }
+}
+
+fn rule_policy(flags: &ServeFlags) -> RulePolicyDefaults {
+    RulePolicyDefaults {
+        on_no_data: flags.on_no_data,
+        on_error: flags.on_error,
+        missing_evals_to_resolve: flags.missing_evals_to_resolve,
+        on_limit: flags.on_limit,
+        catch_up_ms: ms(flags.catch_up),
+        group_budget: flags.group_budget,
+    }
 }
 
 fn engine_options(flags: &ServeFlags, features: &FeatureFlags) -> EngineOptions {

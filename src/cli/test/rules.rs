@@ -27,6 +27,9 @@ pub(crate) struct RulesArgs {
     /// Accept unknown fields in rule files; test files are always checked.
     #[arg(long)]
     ignore_unknown_fields: bool,
+    /// Read the keys of vmalert, Thanos and Mimir in rule files as `watchfire serve` does.
+    #[arg(long)]
+    dialects: bool,
 }
 
 /// Runs `watchfire test rules`: 1 when a test failed or could not run.
@@ -38,6 +41,7 @@ pub(crate) fn run(args: &RulesArgs, features: &FeatureFlags) -> ExitCode {
     let options = UnitTestOptions {
         run: args.run.clone(),
         ignore_unknown_fields: args.ignore_unknown_fields,
+        dialects: args.dialects,
         parser: features.parser(),
         delayed_name_removal: features.delayed_name_removal(),
         dump_series: args.debug,

@@ -4,6 +4,7 @@
 //! [`load_file`] gives the groups, [`check_file`] also what a person should know about
 //! them. Nothing here evaluates.
 
+mod extensions;
 mod kubernetes;
 mod lint;
 mod load;
@@ -20,6 +21,7 @@ pub use problem::{Problem, ProblemKind, Severity};
 
 use crate::model::Labels;
 use crate::parser::{Expr, ParserOptions};
+use crate::rules::policy::{GroupPolicySpec, PolicySpec};
 
 /// How to read rule files.
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,6 +32,9 @@ pub struct LoadOptions {
     pub ignore_unknown_fields: bool,
     /// `metric_name_validation_scheme: legacy`: names must be `[a-zA-Z_][a-zA-Z0-9_]*`.
     pub legacy_names: bool,
+    /// Keys of vmalert, Thanos and Mimir are read, and those that cannot be honoured are
+    /// warnings. Without it they are unknown fields, as for promtool.
+    pub dialects: bool,
 }
 
 /// One group as written. Two are equal when evaluating them is the same; where they stand
@@ -46,6 +51,16 @@ pub struct GroupSpec {
     pub query_offset_ms: Option<i64>,
     /// Most series or alerts a rule may produce; 0 is no limit.
     pub limit: usize,
+    /// What rules that say nothing themselves do.
+    pub policy: PolicySpec,
+    pub group_policy: GroupPolicySpec,
+    /// Names of rules that are to be evaluated first, in whatever group they are.
+    pub depends_on: Vec<String>,
+    /// Where in its interval the group runs, counted from the epoch and perhaps negative;
+    /// `None`: where a hash of its name and file puts it.
+    pub eval_offset_ms: Option<i64>,
+    /// Rules the author of the file would let run at once: a hint.
+    pub concurrency: Option<usize>,
     pub rules: Vec<RuleSpec>,
     /// Where the group stands.
     pub at: Position,
@@ -58,6 +73,10 @@ pub struct RuleSpec {
     pub expr: RuleExpr,
     /// May hold empty values: they delete a label of the result.
     pub labels: BTreeMap<String, String>,
+    /// What the rule itself says; its group's choices are not merged in.
+    pub policy: PolicySpec,
+    /// Names of rules that are to be evaluated first; its group's are not merged in.
+    pub depends_on: Vec<String>,
     /// Where the rule stands.
     pub at: Position,
 }
@@ -107,6 +126,8 @@ impl PartialEq for RuleSpec {
         self.kind == other.kind
             && self.expr.printed == other.expr.printed
             && self.labels == other.labels
+            && self.policy == other.policy
+            && self.depends_on == other.depends_on
     }
 }
 
@@ -117,9 +138,16 @@ impl PartialEq for GroupSpec {
             && self.interval_ms == other.interval_ms
             && self.query_offset_ms == other.query_offset_ms
             && self.limit == other.limit
+            && self.policy == other.policy
+            && self.group_policy == other.group_policy
+            && self.depends_on == other.depends_on
+            && self.eval_offset_ms == other.eval_offset_ms
+            && self.concurrency == other.concurrency
             && self.rules == other.rules
     }
 }
 
+#[cfg(test)]
+mod extension_tests;
 #[cfg(test)]
 mod tests;

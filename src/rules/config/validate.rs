@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use super::extensions::RuleExtensions;
 use super::problem::{Problem, ProblemKind, Severity};
 use super::{AlertSpec, GroupSpec, LoadOptions, Position, RuleExpr, RuleKind, RuleSpec};
 use crate::model::METRIC_NAME;
@@ -52,6 +53,7 @@ struct RawRule {
     keep_firing_for_ms: i64,
     labels: Vec<MapEntry>,
     annotations: Vec<MapEntry>,
+    more: RuleExtensions,
 }
 
 impl<'a> Reader<'a> {
@@ -83,7 +85,15 @@ impl<'a> Reader<'a> {
         self.problems.push(Problem { file, severity, kind, position, message });
     }
 
-    fn error(&mut self, position: Position, message: String) {
+    pub(super) fn options(&self) -> &LoadOptions {
+        &self.options
+    }
+
+    pub(super) fn decode(&mut self) -> &mut Decoder {
+        &mut self.decoder
+    }
+
+    pub(super) fn error(&mut self, position: Position, message: String) {
         let position = (position != Position::default()).then_some(position);
         self.problem(Severity::Error, ProblemKind::Rule, position, message);
     }
@@ -133,9 +143,14 @@ impl<'a> Reader<'a> {
         let limit = fields.take("limit").map_or(0, |n| self.decoder.int(&n));
         let labels = fields.take("labels").map(|n| self.string_map(&n, dialect));
         let rules = fields.take("rules").map(|n| self.decoder.items(&n, "[]rulefmt.Rule"));
-        if matches!(dialect, Dialect::Kubernetes { .. }) {
+        let context = |field: &str| format!("group {}: field '{field}'", quote(&name));
+        let interval_ms = self.duration(interval.as_deref(), dialect, &context("interval"));
+        let interval_ms = interval_ms.filter(|ms| *ms > 0);
+        // The objects have this field themselves.
+        if matches!(dialect, Dialect::Kubernetes { .. }) && !self.options.dialects {
             fields.take("partial_response_strategy");
         }
+        let more = self.group_extensions(&mut fields, dialect, &name, interval_ms);
         self.decoder.finish(fields, "rulefmt.RuleGroup");
 
         if name.is_empty() {
@@ -144,8 +159,6 @@ impl<'a> Reader<'a> {
             let message = format!("{at}: groupname: {} is repeated in the same file", quote(&name));
             self.error(at, message);
         }
-        let context = |field: &str| format!("group {}: field '{field}'", quote(&name));
-        let interval_ms = self.duration(interval.as_deref(), dialect, &context("interval"));
         let query_offset_ms =
             self.duration(query_offset.as_deref(), dialect, &context("query_offset"));
         let labels = labels.unwrap_or_default();
@@ -154,12 +167,19 @@ impl<'a> Reader<'a> {
         let mut group = GroupSpec {
             file: self.identity(&name, at, dialect),
             name,
-            interval_ms: interval_ms.filter(|ms| *ms > 0),
-            query_offset_ms,
+            interval_ms,
+            query_offset_ms: query_offset_ms.or(more.query_offset_ms),
             limit: usize::try_from(limit).unwrap_or(0),
+            policy: more.policy,
+            group_policy: more.group_policy,
+            depends_on: more.depends_on,
+            eval_offset_ms: more.eval_offset_ms.or(more.aligned.then_some(0)),
+            concurrency: more.concurrency,
             rules: Vec::new(),
             at,
         };
+        // Its expressions are not PromQL: what the parser would say of them helps nobody.
+        let rules = rules.filter(|_| !more.foreign_language);
         for (i, rule) in rules.unwrap_or_default().iter().enumerate() {
             if let Some(rule) = self.read_rule(rule, dialect, &group.name, i + 1, &labels) {
                 group.rules.push(rule);
@@ -184,7 +204,12 @@ impl<'a> Reader<'a> {
         file
     }
 
-    fn duration(&mut self, node: Option<&Node>, dialect: &Dialect, context: &str) -> Option<i64> {
+    pub(super) fn duration(
+        &mut self,
+        node: Option<&Node>,
+        dialect: &Dialect,
+        context: &str,
+    ) -> Option<i64> {
         let node = node.filter(|n| !n.is_null())?;
         let text = self.decoder.string(node);
         // A node of another type has been reported already.
@@ -254,6 +279,9 @@ impl<'a> Reader<'a> {
                 self.error(entry.key.at, message);
             }
         }
+        if let (true, Some((at, field))) = (raw.alert.0.is_empty(), raw.more.alert_only) {
+            self.error(at, format!("{at}: {prefix}invalid field '{field}' in recording rule"));
+        }
         if !raw.alert.0.is_empty() {
             self.check_templates(&raw, &cx);
         }
@@ -289,8 +317,10 @@ impl<'a> Reader<'a> {
             self.duration(keep.as_deref(), dialect, &format!("{prefix}field 'keep_firing_for'"));
         let labels = fields.take("labels").map(|n| self.string_map(&n, dialect));
         let annotations = fields.take("annotations").map(|n| self.string_map(&n, dialect));
+        let more = self.rule_extensions(&mut fields, &prefix);
         self.decoder.finish(fields, "rulefmt.Rule");
         Some(RawRule {
+            more,
             record,
             alert,
             expr: (expr, expr_node),
@@ -398,6 +428,7 @@ impl RawRule {
                 annotations: pairs(&self.annotations),
             })
         };
-        RuleSpec { kind, expr, labels, at }
+        let RuleExtensions { policy, depends_on, .. } = self.more;
+        RuleSpec { kind, expr, labels, policy, depends_on, at }
     }
 }

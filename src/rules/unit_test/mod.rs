@@ -22,6 +22,8 @@ pub struct UnitTestOptions {
     pub run: Vec<GoRegex>,
     /// `--ignore-unknown-fields`, for rule files; test files are always strict.
     pub ignore_unknown_fields: bool,
+    /// Keys of vmalert, Thanos and Mimir are read in rule files.
+    pub dialects: bool,
     /// Experimental syntax, in rules and in tests.
     pub parser: ParserOptions,
     /// `promql-delayed-name-removal`
@@ -113,7 +115,8 @@ fn load_rules(
     let load = LoadOptions {
         parser: options.parser,
         ignore_unknown_fields: options.ignore_unknown_fields,
-        legacy_names: false,
+        dialects: options.dialects,
+        ..LoadOptions::default()
     };
     let mut groups = Vec::new();
     for pattern in patterns {

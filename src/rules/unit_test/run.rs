@@ -18,6 +18,7 @@ use crate::query::{Engine, EngineOptions, RunOptions};
 use crate::rules::config::GroupSpec;
 use crate::rules::group::{Context, Defaults, External, Group};
 use crate::rules::metrics::Metrics;
+use crate::rules::policy::RulePolicyDefaults;
 use crate::rules::recording::vector;
 use crate::storage::memory::MemoryStorage;
 use crate::storage::{RawSeries, SelectHints, SelectRequest};
@@ -160,7 +161,11 @@ fn plan(
     specs: Vec<GroupSpec>,
     cx: &Context,
 ) -> Result<Vec<Group>, String> {
-    let defaults = Defaults { interval_ms: test.interval_ms, query_offset_ms: 0 };
+    let defaults = Defaults {
+        interval_ms: test.interval_ms,
+        query_offset_ms: 0,
+        policy: RulePolicyDefaults::default(),
+    };
     let mut groups = Vec::with_capacity(specs.len());
     for spec in specs {
         let name = spec.name.clone();

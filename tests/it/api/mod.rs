@@ -17,6 +17,7 @@ use watchfire::model::{Clock, Labels, TimestampMs};
 use watchfire::notifier::NotifierView;
 use watchfire::query::{Engine, EngineOptions};
 use watchfire::remote_write::RemoteWriteMetrics;
+use watchfire::rules::policy::{GroupPolicy, Policy};
 use watchfire::rules::view::{
     AlertState, AlertView, AlertingView, GroupView, RuleHealth, RuleView, RulesView,
 };
@@ -234,6 +235,7 @@ impl RulesView for Fixed {
             name: name.to_owned(),
             query: query.to_owned(),
             labels: labels(&[("team", name)]),
+            policy: Policy::default(),
             health: RuleHealth::Ok,
             last_error: String::new(),
             evaluation_time_seconds: 0.001,
@@ -260,6 +262,7 @@ impl RulesView for Fixed {
             file: file.to_owned(),
             interval_ms: 15_000,
             limit: 0,
+            policy: GroupPolicy::default(),
             evaluation_time_seconds: 0.002,
             last_evaluation_ms: Some(NOW_MS - 500),
             rules,

@@ -14,7 +14,8 @@ use watchfire::query::{Engine, EngineOptions};
 use watchfire::rules::config::LoadOptions;
 use watchfire::rules::view::{AlertingView, RuleView, RulesView};
 use watchfire::rules::{
-    External, Manager, ManagerOptions, Metrics, RuleSettings, RuleSource, UpdateError,
+    External, Manager, ManagerOptions, Metrics, RulePolicyDefaults, RuleSettings, RuleSource,
+    UpdateError,
 };
 use watchfire::storage::memory::MemoryStorage;
 use watchfire::storage::{SelectHints, SelectRequest, Sink, Source};
@@ -139,7 +140,8 @@ impl Harness {
             resend_delay_ms: MINUTE,
             outage_tolerance_ms: 60 * MINUTE,
             grace_period_ms: 10 * MINUTE,
-            load: LoadOptions::default(),
+            load: LoadOptions { dialects: true, ..LoadOptions::default() },
+            policy: RulePolicyDefaults::default(),
         });
         let settings = RuleSettings {
             sources: Vec::new(),
