@@ -13,11 +13,13 @@ use futures_util::FutureExt;
 use parking_lot::Mutex;
 
 use super::alerting::Alerting;
+use super::budget::AlertBudget;
 use super::config::{GroupSpec, RuleKind, RuleSpec};
 use super::error::RuleError;
 use super::metrics::{GroupMetrics, Metrics};
+use super::outcome::{Answer, Outcome};
 use super::policy::{GroupPolicy, Policy, RulePolicyDefaults};
-use super::recording::{record, vector};
+use super::recording::record;
 use super::view::{AlertState, AlertView, AlertingView, GroupView, RuleHealth, RuleView};
 use super::write::{Written, mark_stale, write};
 use crate::model::{Clock, Labels, Sample, TimestampMs};
@@ -36,6 +38,10 @@ pub(super) struct Context {
     pub resend_delay_ms: i64,
     pub outage_tolerance_ms: i64,
     pub grace_period_ms: i64,
+    /// Room for active alerts, of all rules.
+    pub budget: AlertBudget,
+    /// Resolved notifications say why.
+    pub annotate_resolved: bool,
     /// Changed by reload; evaluation takes it anew for every rule.
     pub external: ArcSwap<External>,
     /// Queries end when this is cancelled.
@@ -97,6 +103,7 @@ struct RuleStatus {
     last_error: Option<RuleError>,
     evaluation_seconds: f64,
     last_evaluation_ms: Option<TimestampMs>,
+    last_outcome: Option<Outcome>,
 }
 
 impl Rule {
@@ -109,7 +116,9 @@ impl Rule {
         let query = engine.prepare_expr(&spec.expr.printed, spec.expr.expr.clone())?;
         let alerting = match &spec.kind {
             RuleKind::Recording { .. } => None,
-            RuleKind::Alerting(alert) => Some(Alerting::new(alert, &spec, restored)),
+            RuleKind::Alerting(alert) => {
+                Some(Alerting::new(alert, &spec, policy, engine, restored)?)
+            }
         };
         Ok(Self {
             spec,
@@ -121,6 +130,7 @@ impl Rule {
                 last_error: None,
                 evaluation_seconds: 0.0,
                 last_evaluation_ms: None,
+                last_outcome: None,
             }),
             previous: Mutex::default(),
         })
@@ -149,6 +159,7 @@ impl Rule {
             last_error: status.last_error.map(|e| e.to_string()).unwrap_or_default(),
             evaluation_time_seconds: status.evaluation_seconds,
             last_evaluation_ms: status.last_evaluation_ms,
+            last_outcome: status.last_outcome,
             alerting: self.alerting.as_ref().map(|a| alerting_view(a, evaluated)),
         }
     }
@@ -164,6 +175,7 @@ fn alerting_view(alerting: &Alerting, evaluated: bool) -> AlertingView {
             state: a.state,
             active_at_ms: a.active_at_ms,
             keep_firing_since_ms: a.keep_firing_since_ms,
+            missing: a.missing,
             value: a.value,
         })
         .collect();
@@ -197,16 +209,17 @@ impl Group {
             let policy = Policy::resolve(&defaults.policy, spec.policy, rule.policy);
             rules.push(Rule::new(rule.clone(), policy, engine, restored)?);
         }
+        let policy = GroupPolicy::resolve(&defaults.policy, spec.group_policy);
         for rule in &mut rules {
             if let Some(alerting) = &mut rule.alerting {
-                alerting.params.limit = spec.limit;
+                alerting.set_limit(spec.limit, policy);
             }
         }
         let interval_ms = spec.interval_ms.unwrap_or(defaults.interval_ms).max(1);
         Ok(Self {
             interval_ms,
             query_offset_ms: spec.query_offset_ms.unwrap_or(defaults.query_offset_ms),
-            policy: GroupPolicy::resolve(&defaults.policy, spec.group_policy),
+            policy,
             metrics: metrics.group(&key(&spec.file, &spec.name)),
             rules,
             spec,
@@ -273,11 +286,17 @@ impl Group {
         let at = ts - self.query_offset_ms;
         let outcome = AssertUnwindSafe(self.samples(rule, cx, ts, at)).catch_unwind().await;
         let outcome = outcome.unwrap_or_else(|panic| Err(RuleError::Panic(panic_text(&*panic))));
-        let samples = match outcome {
-            Ok(samples) => samples,
+        let (samples, error) = match outcome {
+            Ok(samples) => (samples, None),
             Err(e) => {
-                self.fail(rule, e);
-                return 0;
+                note_outcome(rule, cx, Outcome::Error);
+                match self.samples_of_failure(rule, cx, &e, ts) {
+                    Some(samples) => (samples, Some(e)),
+                    None => {
+                        self.fail(rule, e);
+                        return 0;
+                    }
+                }
             }
         };
         let count = samples.len();
@@ -289,7 +308,12 @@ impl Group {
                         "samples of a rule were refused"
                     );
                 }
-                rule.set_result(refused.map_or(Ok(()), |(e, _)| Err(RuleError::Append(e))));
+                match error {
+                    Some(error) => self.fail(rule, error),
+                    None => {
+                        rule.set_result(refused.map_or(Ok(()), |(e, _)| Err(RuleError::Append(e))));
+                    }
+                }
             }
             Err(e) => self.fail(rule, RuleError::Commit(e)),
         }
@@ -315,15 +339,46 @@ impl Group {
         ts: TimestampMs,
         at: TimestampMs,
     ) -> Result<Vec<(Labels, Sample)>, RuleError> {
-        let result = vector(rule.query.instant(&cx.source, at, &cx.run).await?.value)?;
-        match &rule.alerting {
-            None => record(result, rule.spec.name(), &rule.spec.labels, self.spec.limit),
-            Some(alerting) => {
-                let samples = alerting.evaluate(&rule.spec, cx, result, ts).await?;
-                alerting.send(&rule.spec, cx, ts, self.interval_ms);
-                Ok(samples)
-            }
+        let answer = Answer::new(rule.query.instant(&cx.source, at, &cx.run).await?)?;
+        let outcome = answer.outcome;
+        let samples = self.samples_of(rule, cx, answer, (ts, at)).await?;
+        if let Some(alerting) = &rule.alerting {
+            alerting.send(&rule.spec, cx, ts, self.interval_ms);
         }
+        note_outcome(rule, cx, outcome);
+        Ok(samples)
+    }
+
+    /// The samples a rule makes of its query's result; moves alerts on.
+    async fn samples_of(
+        &self,
+        rule: &Rule,
+        cx: &Context,
+        answer: Answer,
+        times: (TimestampMs, TimestampMs),
+    ) -> Result<Vec<(Labels, Sample)>, RuleError> {
+        match &rule.alerting {
+            None => record(answer.samples, rule.spec.name(), &rule.spec.labels, self.spec.limit),
+            Some(alerting) => alerting.evaluate(&rule.spec, cx, answer, times).await,
+        }
+    }
+
+    /// What a failed evaluation makes of a rule's alerts, where the policy says.
+    fn samples_of_failure(
+        &self,
+        rule: &Rule,
+        cx: &Context,
+        error: &RuleError,
+        ts: TimestampMs,
+    ) -> Option<Vec<(Labels, Sample)>> {
+        // A query that was cancelled on purpose says nothing about the rule.
+        if matches!(error, RuleError::Query(QueryError::Canceled(_))) {
+            return None;
+        }
+        let alerting = rule.alerting.as_ref()?;
+        let samples = alerting.evaluate_failed(&rule.spec, cx, error, ts)?;
+        alerting.send(&rule.spec, cx, ts, self.interval_ms);
+        Some(samples)
     }
 
     fn end_stale_series(&self, cx: &Context, at: TimestampMs) {
@@ -392,6 +447,11 @@ impl Group {
             rules: self.rules.iter().map(Rule::view).collect(),
         }
     }
+}
+
+fn note_outcome(rule: &Rule, cx: &Context, outcome: Outcome) {
+    cx.metrics.count_outcome(outcome);
+    rule.status.lock().last_outcome = Some(outcome);
 }
 
 pub(super) fn key(file: &str, name: &str) -> String {

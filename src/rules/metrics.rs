@@ -8,6 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 
+use super::outcome::Outcome;
 use crate::telemetry::{Registry, Summary};
 
 /// `rule_group="FILE;NAME"`.
@@ -18,6 +19,22 @@ pub(crate) struct GroupLabel {
 
 type Counters = Family<GroupLabel, Counter>;
 type Gauges = Family<GroupLabel, Gauge<f64, AtomicU64>>;
+
+/// `outcome="..."`, one of [`Outcome::ALL`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+/// Pending and firing alerts of all rules.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ActiveAlerts(Gauge);
+
+impl ActiveAlerts {
+    pub(super) fn set(&self, count: usize) {
+        self.0.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+}
 
 /// Bounds of the duration histograms, in seconds.
 const DURATION_BUCKETS: [f64; 4] = [0.01, 0.1, 1.0, 10.0];
@@ -31,6 +48,9 @@ pub struct Metrics {
     group_duration_summary: Summary,
     pub(super) template_expansions: Counter,
     pub(super) template_failures: Counter,
+    pub(super) active_alerts: ActiveAlerts,
+    pub(super) limited: Counter,
+    outcomes: Family<OutcomeLabel, Counter>,
     iterations_missed: Counters,
     iterations: Counters,
     evaluations: Counters,
@@ -70,6 +90,9 @@ impl Metrics {
             group_duration_summary: Summary::new(&[0.01, 0.05, 0.5, 0.9, 0.99]),
             template_expansions: Counter::default(),
             template_failures: Counter::default(),
+            active_alerts: ActiveAlerts::default(),
+            limited: Counter::default(),
+            outcomes: Family::default(),
             iterations_missed: Family::default(),
             iterations: Family::default(),
             evaluations: Family::default(),
@@ -84,6 +107,7 @@ impl Metrics {
         };
         metrics.register_totals(registry);
         metrics.register_groups(registry);
+        metrics.register_policies(registry);
         metrics
     }
 
@@ -129,6 +153,32 @@ impl Metrics {
             "prometheus_template_text_expansion_failures",
             "Templates of labels and annotations whose expansion failed",
             self.template_failures.clone(),
+        );
+    }
+
+    /// Notes how a rule came out.
+    pub(super) fn count_outcome(&self, outcome: Outcome) {
+        self.outcomes.get_or_create(&OutcomeLabel { outcome: outcome.as_str() }).inc();
+    }
+
+    fn register_policies(&self, registry: &mut Registry) {
+        for outcome in Outcome::ALL {
+            self.outcomes.get_or_create_owned(&OutcomeLabel { outcome: outcome.as_str() });
+        }
+        registry.register(
+            "watchfire_rules_evaluation_outcomes",
+            "Rule evaluations by what came out: the condition matched, was false, had no data to look at, had answers of part of the sources only, or failed",
+            self.outcomes.clone(),
+        );
+        registry.register(
+            "watchfire_rules_active_alerts",
+            "Pending and firing alerts of all rules, at the last evaluation of each",
+            self.active_alerts.0.clone(),
+        );
+        registry.register(
+            "watchfire_rules_limited_evaluations",
+            "Rule evaluations of whose result a limit left a part out",
+            self.limited.clone(),
         );
     }
 

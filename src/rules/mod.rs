@@ -7,12 +7,16 @@
 
 pub mod alert;
 mod alerting;
+mod budget;
 pub mod config;
 mod error;
 mod expand;
 mod group;
+mod input;
 mod manager;
 mod metrics;
+pub mod notice;
+pub mod outcome;
 pub mod policy;
 mod recording;
 mod restore;

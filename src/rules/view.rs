@@ -1,5 +1,7 @@
 //! What the API shows of rules.
 
+use super::alert::Missing;
+use super::outcome::Outcome;
 use super::policy::{GroupPolicy, Policy};
 use crate::model::{Labels, TimestampMs};
 
@@ -72,6 +74,8 @@ pub struct RuleView {
     pub last_error: String,
     pub evaluation_time_seconds: f64,
     pub last_evaluation_ms: Option<TimestampMs>,
+    /// `None` before the first evaluation.
+    pub last_outcome: Option<Outcome>,
     /// `None` for a recording rule.
     pub alerting: Option<AlertingView>,
 }
@@ -95,6 +99,8 @@ pub struct AlertView {
     pub state: AlertState,
     pub active_at_ms: TimestampMs,
     pub keep_firing_since_ms: Option<TimestampMs>,
+    /// Set while it is active without a sample.
+    pub missing: Option<Missing>,
     pub value: f64,
 }
 

@@ -240,6 +240,7 @@ impl RulesView for Fixed {
             last_error: String::new(),
             evaluation_time_seconds: 0.001,
             last_evaluation_ms: Some(NOW_MS - 500),
+            last_outcome: None,
             alerting,
         };
         let alert = AlertView {
@@ -248,6 +249,7 @@ impl RulesView for Fixed {
             state: AlertState::Firing,
             active_at_ms: NOW_MS - 300_000,
             keep_firing_since_ms: None,
+            missing: None,
             value: 1.0,
         };
         let alerting = AlertingView {

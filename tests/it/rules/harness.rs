@@ -23,6 +23,8 @@ use watchfire::telemetry::Registry;
 use watchfire::telemetry::clock::ManualClock;
 use watchfire::vector::RawSamples;
 
+use super::faults::Faulty;
+
 pub const SECOND: i64 = 1000;
 pub const MINUTE: i64 = 60 * SECOND;
 
@@ -116,6 +118,8 @@ impl Notifier for Inbox {
 pub struct Harness {
     pub clock: Arc<TestClock>,
     pub storage: Arc<MemoryStorage>,
+    /// Makes what the manager reads fail.
+    pub faults: Arc<Faulty>,
     pub manager: Arc<Manager>,
     inbox: Arc<Inbox>,
     /// Groups that run, and removed ones that wait to end their series.
@@ -127,12 +131,22 @@ pub struct Harness {
 impl Harness {
     /// A manager at `now_ms` over what `storage` holds.
     pub fn new(storage: Arc<MemoryStorage>, now_ms: TimestampMs) -> Self {
+        Self::with_policy(storage, now_ms, RulePolicyDefaults::default())
+    }
+
+    /// As `new`, with flags of `--rules.*`.
+    pub fn with_policy(
+        storage: Arc<MemoryStorage>,
+        now_ms: TimestampMs,
+        policy: RulePolicyDefaults,
+    ) -> Self {
+        let faults = Faulty::new(storage.clone());
         let clock = Arc::new(TestClock::new(now_ms));
         let inbox = Arc::new(Inbox::default());
         let mut registry = Registry::default();
         let manager = Manager::new(ManagerOptions {
             engine: Engine::new(EngineOptions::default()),
-            source: storage.clone(),
+            source: faults.clone(),
             sink: storage.clone(),
             notifier: inbox.clone(),
             clock: clock.clone(),
@@ -141,7 +155,7 @@ impl Harness {
             outage_tolerance_ms: 60 * MINUTE,
             grace_period_ms: 10 * MINUTE,
             load: LoadOptions { dialects: true, ..LoadOptions::default() },
-            policy: RulePolicyDefaults::default(),
+            policy,
         });
         let settings = RuleSettings {
             sources: Vec::new(),
@@ -152,7 +166,7 @@ impl Harness {
                 url: "http://w:9090".to_owned(),
             },
         };
-        Self { clock, storage, manager, inbox, sleepers: 0, settings, registry }
+        Self { clock, storage, faults, manager, inbox, sleepers: 0, settings, registry }
     }
 
     /// Makes the notifier panic, or work again.

@@ -1,6 +1,8 @@
 //! Integration tests: rules.
 
 mod check;
+mod faults;
 mod harness;
 mod manager;
+mod policy;
 mod unit_tests;
