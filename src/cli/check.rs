@@ -151,7 +151,8 @@ pub(crate) fn run(command: &CheckCommand, features: &FeatureFlags) -> ExitCode {
     }
 }
 
-fn stdin_text() -> Result<String, String> {
+/// Standard input, if it is not too large.
+pub(super) fn stdin_text() -> Result<String, String> {
     let mut text = String::new();
     let mut stdin = std::io::stdin().lock().take(STDIN_BYTES_MAX + 1);
     stdin.read_to_string(&mut text).map_err(|e| format!("standard input: {e}"))?;

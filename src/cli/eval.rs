@@ -55,18 +55,15 @@ pub(crate) fn run(args: &EvalArgs, features: &FeatureFlags) -> ExitCode {
 }
 
 fn evaluate(args: &EvalArgs, features: &FeatureFlags) -> Result<(), String> {
-    let bytes = read(&args.data)?;
-    let samples = samples(&bytes).map_err(|e| format!("{}: {e}", args.data))?;
-    let newest = samples.values().flatten().filter_map(|(ts, _)| *ts).max();
-    let now_ms = (query::now_seconds() * 1000.0) as TimestampMs;
+    let data = Data::load(&args.data)?;
     let at_ms = match &args.time {
         Some(time) => to_ms(query::seconds(time)?),
-        None => newest.unwrap_or(now_ms),
+        None => data.newest_ms().unwrap_or_else(|| to_ms(query::now_seconds())),
     };
     let grid = grid(args)?;
     // A sample without a timestamp is seen wherever the evaluation looks first.
     let untimed_ms = grid.map_or(at_ms, |grid| grid.start_ms);
-    let source: Arc<dyn Source> = Arc::new(fill(samples, untimed_ms)?);
+    let source = data.into_source(untimed_ms)?;
 
     let engine = Engine::new(features.engine());
     let prepared = engine.prepare(&args.expr).map_err(|e| e.to_string())?;
@@ -100,7 +97,7 @@ fn show(args: &EvalArgs, result: QueryResult) -> Result<(), String> {
     Ok(())
 }
 
-fn to_ms(seconds: f64) -> TimestampMs {
+pub(super) fn to_ms(seconds: f64) -> TimestampMs {
     (seconds * 1000.0).round() as TimestampMs
 }
 
@@ -135,25 +132,45 @@ fn read(path: &str) -> Result<Vec<u8>, String> {
 }
 
 /// Samples of each series in file order; a time may be missing.
-type Samples = BTreeMap<Labels, Vec<(Option<TimestampMs>, f64)>>;
+#[derive(Default)]
+pub(super) struct Data {
+    series: BTreeMap<Labels, Vec<(Option<TimestampMs>, f64)>>,
+}
 
-fn samples(bytes: &[u8]) -> Result<Samples, String> {
+impl Data {
+    /// Reads a file; `-` is standard input.
+    pub(super) fn load(path: &str) -> Result<Self, String> {
+        samples(&read(path)?).map_err(|e| format!("{path}: {e}"))
+    }
+
+    /// The newest timestamp in the file.
+    pub(super) fn newest_ms(&self) -> Option<TimestampMs> {
+        self.series.values().flatten().filter_map(|(ts, _)| *ts).max()
+    }
+
+    /// Something to query; samples without a time are taken at `untimed_ms`.
+    pub(super) fn into_source(self, untimed_ms: TimestampMs) -> Result<Arc<dyn Source>, String> {
+        fill(self, untimed_ms).map(|storage| Arc::new(storage) as Arc<dyn Source>)
+    }
+}
+
+fn samples(bytes: &[u8]) -> Result<Data, String> {
     let is_openmetrics = bytes.trim_ascii_end().ends_with(b"# EOF");
     let parser = if is_openmetrics { parse::openmetrics(bytes) } else { parse::text(bytes) };
-    let mut samples = Samples::new();
+    let mut samples = Data::default();
     let mut labels = LabelPairs::default();
     for entry in parser {
         if let Entry::Series(series) = entry.map_err(|e| e.to_string())? {
             series.labels(&mut labels).map_err(|e| e.to_string())?;
-            samples.entry(labels.build()).or_default().push((series.ts, series.value));
+            samples.series.entry(labels.build()).or_default().push((series.ts, series.value));
         }
     }
     Ok(samples)
 }
 
-fn fill(samples: Samples, untimed_ms: TimestampMs) -> Result<MemoryStorage, String> {
+fn fill(data: Data, untimed_ms: TimestampMs) -> Result<MemoryStorage, String> {
     let storage = MemoryStorage::new();
-    for (labels, samples) in samples {
+    for (labels, samples) in data.series {
         let mut timed: Vec<_> =
             samples.into_iter().map(|(ts, v)| (ts.unwrap_or(untimed_ms), v)).collect();
         timed.sort_by_key(|(ts, _)| *ts);

@@ -18,6 +18,8 @@ const PARSER: &[&str] = &[
     "promql-extended-range-selectors",
     "promql-binop-fill-modifiers",
 ];
+/// Several rules of a group may be evaluated at once.
+const CONCURRENT_RULES: &str = "concurrent-rule-eval";
 /// Always on, as in Prometheus 3.14.
 const ALWAYS_ON: &[&str] = &["promql-duration-expr", "native-histograms", "promql-at-modifier"];
 
@@ -27,7 +29,7 @@ pub(crate) struct FeatureFlags {
     /// Comma-separated features to enable; names are those of Prometheus
     /// (promql-experimental-functions, promql-extended-range-selectors,
     /// promql-binop-fill-modifiers, promql-delayed-name-removal, promql-per-step-stats,
-    /// type-and-unit-labels, use-start-timestamps). Repeatable.
+    /// type-and-unit-labels, use-start-timestamps, concurrent-rule-eval). Repeatable.
     #[arg(long = "enable-feature", value_name = "LIST", value_delimiter = ',', global = true)]
     enable_feature: Vec<String>,
 }
@@ -68,6 +70,11 @@ impl FeatureFlags {
         }
     }
 
+    /// Whether several rules of a group may be evaluated at once.
+    pub fn concurrent_rule_eval(&self) -> bool {
+        self.has(CONCURRENT_RULES)
+    }
+
     /// Whether names are dropped at the end of a query.
     pub fn delayed_name_removal(&self) -> bool {
         self.has(ENGINE[0])
@@ -82,7 +89,9 @@ impl FeatureFlags {
 
     /// Features that were asked for and have no effect here.
     pub fn unknown(&self) -> impl Iterator<Item = &str> {
-        let known = |f: &&str| [ENGINE, PARSER, ALWAYS_ON].iter().any(|list| list.contains(f));
+        let known = |f: &&str| {
+            [ENGINE, PARSER, ALWAYS_ON, &[CONCURRENT_RULES]].iter().any(|list| list.contains(f))
+        };
         self.enable_feature.iter().map(String::as_str).filter(move |f| !known(f))
     }
 }

@@ -77,7 +77,22 @@ pub(crate) struct ServeFlags {
     /// Minimum time to wait before an alert is sent to Alertmanager again.
     #[arg(long = "rules.alert.resend-delay", value_name = "DURATION", default_value = "1m", value_parser = duration)]
     pub resend_delay: Duration,
-    /// Rules of one group evaluated at once, with --enable-feature=concurrent-rule-eval.
+    /// Evaluate rules that do not depend on each other together: what several of them
+    /// select and compute is selected and computed once. Results are the same either way.
+    #[arg(long = "rules.shared-evaluation", default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub shared_evaluation: bool,
+    /// Keep results of rules in memory and lay them over what the storage answers to rules
+    /// until it shows them: always, never, or when the storage does not show at once what
+    /// was written to it (auto; the embedded storage does).
+    #[arg(long = "rules.read-your-writes", value_name = "WHEN", default_value = "auto", value_parser = ["auto", "always", "never"])]
+    pub read_your_writes: String,
+    /// Evaluate all rule groups at whole multiples of their interval instead of at places
+    /// of their own. Groups that tick together are ordered by what they read of each other
+    /// and share what they query.
+    #[arg(long = "rules.align-groups", default_value_t = false, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub align_groups: bool,
+    /// Rule evaluations that may run beside those that run anyway, over all groups, with
+    /// --enable-feature=concurrent-rule-eval. Results are the same either way.
     #[arg(long = "rules.max-concurrent-evals", value_name = "N", default_value_t = 4)]
     pub max_concurrent_evals: usize,
 

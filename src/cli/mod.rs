@@ -8,6 +8,7 @@ mod flags;
 mod format;
 mod promql;
 mod query;
+mod rules;
 mod serve;
 mod test;
 
@@ -48,6 +49,9 @@ enum Command {
     /// Run unit tests of rules, or scripts that test PromQL itself.
     #[command(subcommand)]
     Test(test::TestCommand),
+    /// Look at rules: what a template expands to.
+    #[command(subcommand)]
+    Rules(rules::RulesCommand),
     /// Parse, format or rewrite an expression; list functions.
     #[command(subcommand)]
     Promql(promql::PromqlCommand),
@@ -83,6 +87,7 @@ pub fn run() -> ExitCode {
         Command::Query(command) => query::run(&command),
         Command::Eval(args) => eval::run(&args, &cli.features),
         Command::Test(command) => test::run(&command, &cli.features),
+        Command::Rules(command) => rules::run(&command, &cli.features),
         Command::Promql(command) => promql::run(&command, &cli.features),
     }
 }

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::cx::{Cx, Result, SampleCounts};
+use super::cx::{Cx, Result};
 use super::exchange;
 use super::open::open;
 use super::operator::{BoxOp, Ready, SeriesMeta, SeriesTable, or_into};
-use super::range::open_source;
+use super::range::{count_window, open_source};
 use super::window::sweep;
 use crate::model::{Labels, StepGrid};
 use crate::plan::Node;
@@ -41,21 +41,19 @@ pub(crate) fn absent_over_time<'a>(
     let mut source = open_source(cx, source)?;
     let mut any = no_steps(grid);
     let mut raw = RawSamples::default();
-    let mut counts = SampleCounts::new(cx, grid);
+    let mut counts = cx.counts(grid);
     for row in 0..source.table.len() {
         cx.check()?;
         source.samples.load(row, &mut raw)?;
         sweep(&raw, grid, source.shape, |step, seen| {
-            let samples = seen.window.ts.len() + seen.window.hist.len();
-            if samples > 0 {
+            if !seen.window.ts.is_empty() || !seen.window.hist.is_empty() {
                 any[step as usize / 64] |= 1 << (step % 64);
-                let read = seen.new_floats.len() + seen.new_hist.len();
-                counts.add(step, samples as u64, read as u64);
+                count_window(&raw, &seen, step, &mut counts);
             }
             Ok::<(), super::ExecError>(())
         })?;
     }
-    cx.count_samples(grid, &counts);
+    cx.count_samples(source.scope, &counts);
     Ok(Box::new(where_absent(&any, labels, grid)))
 }
 

@@ -1,13 +1,12 @@
 //! From what kernels report to what the user reads.
 
-use std::collections::BTreeMap;
-
 use super::cx::Cx;
-use super::text::{format_2g, format_g, format_time};
+use super::tally::{Repairs, Tally};
+use super::text::format_g;
 use crate::functions::Flags;
 use crate::model::annotation::{Severity, Span};
 use crate::model::labels::quote;
-use crate::model::{Annotation, Labels, METRIC_TYPE, TimestampMs};
+use crate::model::{Labels, METRIC_TYPE};
 use crate::plan::node::{Aggregate, RangeCall};
 
 /// The notes of a range function.
@@ -55,16 +54,6 @@ impl RangeNotes<'_> {
                 ),
             );
         }
-        if flags.has(Flags::START_TIME_OVERLAP) {
-            let name = name();
-            cx.warn(
-                span,
-                format!(
-                    "sample has start time that overlaps with previous sample timestamp for \
-                     metric {name}"
-                ),
-            );
-        }
         if flags.has(Flags::QUANTILE_OUT_OF_RANGE) {
             (0..steps).filter_map(|step| scalars(step).first().copied()).for_each(|q| {
                 quantile_note(cx, &self.call.param_span, q);
@@ -73,6 +62,19 @@ impl RangeNotes<'_> {
         if flags.has(Flags::COUNTER_FLOATS) {
             self.counter_name(labels);
         }
+    }
+
+    /// Notes that at so many steps a start time contradicted the sample before it.
+    pub(crate) fn start_time_overlaps(&self, labels: &Labels, steps: u64) {
+        if steps == 0 {
+            return;
+        }
+        let name = quote(labels.metric_name());
+        let text = format!(
+            "PromQL warning: sample has start time that overlaps with previous sample timestamp \
+             for metric {name}"
+        );
+        self.cx.tally(Severity::Warning, text, &self.call.span, Tally::Occurrences(steps));
     }
 
     /// A counter's name should say so; with type labels, its type should.
@@ -167,61 +169,12 @@ pub(crate) fn for_metric(name: &str) -> String {
     if name.is_empty() { String::new() } else { format!(" for metric name {}", quote(name)) }
 }
 
-/// Repairs of classic histograms, put together over all steps before they are told.
-#[derive(Debug, Default)]
-pub(crate) struct Monotonicity {
-    /// By metric name and position.
-    repairs: BTreeMap<(String, u32, u32), Repairs>,
-}
-
-#[derive(Debug)]
-struct Repairs {
-    buckets: (f64, f64),
-    max_diff: f64,
-    count: u64,
-    times: (TimestampMs, TimestampMs),
-}
-
-impl Monotonicity {
-    /// Notes one repaired histogram.
-    pub(crate) fn add(
-        &mut self,
-        name: &str,
-        span: &Span,
-        at_ms: TimestampMs,
-        buckets: (f64, f64),
-        max_diff: f64,
-    ) {
-        let key = (name.to_owned(), span.start, span.end);
-        let new = Repairs { buckets, max_diff, count: 0, times: (at_ms, at_ms) };
-        let all = self.repairs.entry(key).or_insert(new);
-        all.buckets = (all.buckets.0.min(buckets.0), all.buckets.1.max(buckets.1));
-        all.max_diff = all.max_diff.max(max_diff);
-        all.count += 1;
-        all.times = (all.times.0.min(at_ms), all.times.1.max(at_ms));
-    }
-
-    /// The notes, and an empty store.
-    pub(crate) fn drain(&mut self) -> Vec<Annotation> {
-        std::mem::take(&mut self.repairs)
-            .into_iter()
-            .map(|((name, start, end), all)| Annotation {
-                severity: Severity::Info,
-                text: format!(
-                    "PromQL info: input to histogram_quantile needed to be fixed for monotonicity \
-                     (see https://prometheus.io/docs/prometheus/latest/querying/functions/\
-                     #histogram_quantile){}, from buckets {} to {}, with a max diff of {}, over \
-                     {} samples from {} to {}",
-                    for_metric(&name),
-                    format_g(all.buckets.0),
-                    format_g(all.buckets.1),
-                    format_2g(all.max_diff),
-                    all.count,
-                    format_time(all.times.0),
-                    format_time(all.times.1)
-                ),
-                span: Some(start..end),
-            })
-            .collect()
-    }
+/// Notes that a classic histogram was made monotonic; `name` is empty when it is not known.
+pub(crate) fn forced_monotonic(cx: &Cx, span: &Span, name: &str, repairs: Repairs) {
+    let text = format!(
+        "PromQL info: input to histogram_quantile needed to be fixed for monotonicity (see \
+         https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile){}",
+        for_metric(name)
+    );
+    cx.tally(Severity::Info, text, span, Tally::Repairs(repairs));
 }

@@ -2,15 +2,18 @@
 //! memory budget, the interrupt, and where annotations and statistics go.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
 use thiserror::Error;
 
-use super::annotate::Monotonicity;
+use super::stats::{ExecStats, SampleCounts, SampleStats};
+use super::tally::{Tallies, Tally};
 use crate::model::annotation::{Severity, Span};
 use crate::model::{Annotation, Annotations, StepGrid, TimestampMs};
 use crate::plan::Binding;
+use crate::plan::node::Select;
 use crate::storage::{RawSeries, StorageError};
 
 /// Why an evaluation stopped.
@@ -71,27 +74,8 @@ pub(crate) struct ExecOptions {
     pub part_work: u64,
 }
 
-/// What an evaluation cost.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct ExecStats {
-    pub total_queryable_samples: u64,
-    pub samples_read: u64,
-    pub peak_samples: u64,
-    /// Whether the selectors the result needs found samples.
-    /// Whether the selectors that the result needs found samples.
-    pub input_present: bool,
-    /// One entry per step of the query, when asked for.
-    pub queryable_per_step: Vec<u64>,
-    pub read_per_step: Vec<u64>,
-}
-
 /// What a series takes beside its labels and samples: the handle, its row in tables.
 const SERIES_BYTES: u64 = 128;
-
-/// What is known of the samples of a selector.
-const UNREAD: u8 = 0;
-const EMPTY: u8 = 1;
-const FOUND: u8 = 2;
 
 /// What counts as one sample in limits: a time and a value.
 const SAMPLE_BYTES: u64 = 16;
@@ -105,12 +89,10 @@ pub(crate) struct Cx {
     pub budget: Budget,
     interrupt: Interrupt,
     annotations: Mutex<Annotations>,
-    pub monotonicity: Mutex<Monotonicity>,
-    queryable: AtomicU64,
-    read: AtomicU64,
-    per_step: Mutex<(Vec<u64>, Vec<u64>)>,
-    /// Per selector, what reading it has shown.
-    seen: Vec<AtomicU8>,
+    tallies: Mutex<Tallies>,
+    stats: SampleStats,
+    /// Per selector, by its place in the text, what reading it has shown.
+    seen: Mutex<FxHashMap<(u32, u32), bool>>,
 }
 
 impl Cx {
@@ -123,7 +105,6 @@ impl Cx {
         let handles = series.iter().flatten();
         let handle_bytes = |s: &Arc<dyn RawSeries>| SERIES_BYTES + s.labels().encoded_size() as u64;
         let series_bytes = handles.map(handle_bytes).sum();
-        let seen = binding.selects.iter().map(|_| AtomicU8::new(UNREAD)).collect();
         Self {
             binding,
             series,
@@ -131,11 +112,9 @@ impl Cx {
             budget: Budget::new(&options, series_bytes),
             interrupt,
             annotations: Mutex::default(),
-            monotonicity: Mutex::default(),
-            queryable: AtomicU64::new(0),
-            read: AtomicU64::new(0),
-            per_step: Mutex::default(),
-            seen,
+            tallies: Mutex::default(),
+            stats: SampleStats::new(options.per_step_stats),
+            seen: Mutex::default(),
         }
     }
 
@@ -161,90 +140,49 @@ impl Cx {
         self.annotations.lock().add(Annotation { severity, text, span: Some(span.clone()) });
     }
 
+    /// Notes what is told with figures; `text` is complete but for them.
+    pub(crate) fn tally(&self, severity: Severity, text: String, span: &Span, tally: Tally) {
+        self.tallies.lock().add(severity, text, span, tally);
+    }
+
     /// Everything that was noted, at the end.
     pub(crate) fn take_annotations(&self) -> Annotations {
         let mut all = std::mem::take(&mut *self.annotations.lock());
-        for annotation in self.monotonicity.lock().drain() {
-            all.add(annotation);
-        }
+        self.tallies.lock().drain().for_each(|annotation| all.add(annotation));
         all
     }
 
-    /// Counts samples that were looked at: `queryable` each time, `read` once each. The
-    /// counts are per step of `grid`; those of inner grids count for the query as a whole.
-    pub(crate) fn count_samples(&self, grid: StepGrid, counts: &SampleCounts) {
-        self.queryable.fetch_add(counts.queryable, Ordering::Relaxed);
-        self.read.fetch_add(counts.read, Ordering::Relaxed);
-        if !self.options.per_step_stats || grid != self.binding.grid {
-            return;
-        }
-        let mut per_step = self.per_step.lock();
-        per_step.0.resize(grid.len as usize, 0);
-        per_step.1.resize(grid.len as usize, 0);
-        for (step, (queryable, read)) in counts.per_step.iter().enumerate() {
-            per_step.0[step] += queryable;
-            per_step.1[step] += read;
-        }
+    /// Empty counts for an operator on `grid`.
+    pub(crate) fn counts(&self, grid: StepGrid) -> SampleCounts {
+        self.stats.counts(grid)
+    }
+
+    /// Takes the counts of an operator that stands in scope number `scope`.
+    pub(crate) fn count_samples(&self, scope: usize, counts: &SampleCounts) {
+        self.stats.count(&self.binding.scopes, scope, counts);
     }
 
     /// Notes that series of a selector were read, and whether they held samples.
-    pub(crate) fn note_read(&self, select: usize, counts: &SampleCounts) {
-        let seen = if counts.queryable > 0 { FOUND } else { EMPTY };
-        self.seen[select].fetch_max(seen, Ordering::Relaxed);
+    pub(crate) fn note_read(&self, select: &Select, counts: &SampleCounts) {
+        let place = (select.span.start, select.span.end);
+        *self.seen.lock().entry(place).or_default() |= !counts.is_empty();
     }
 
     /// Whether a selector found samples. Of one that nobody had to read, all that is known
     /// is whether it has series.
-    pub(crate) fn found(&self, select: usize) -> bool {
-        match self.seen[select].load(Ordering::Relaxed) {
-            UNREAD => !self.series[self.binding.selects[select].request].is_empty(),
-            seen => seen == FOUND,
-        }
+    pub(crate) fn found(&self, select: &Select) -> bool {
+        let seen = self.seen.lock().get(&(select.span.start, select.span.end)).copied();
+        seen.unwrap_or_else(|| !self.series[self.binding.selects[select.id].request].is_empty())
     }
 
     /// The cost so far.
     pub(crate) fn stats(&self) -> ExecStats {
-        let (queryable_per_step, read_per_step) = self.per_step.lock().clone();
-        ExecStats {
-            total_queryable_samples: self.queryable.load(Ordering::Relaxed),
-            samples_read: self.read.load(Ordering::Relaxed),
-            peak_samples: self.budget.peak.load(Ordering::Relaxed) as u64,
-            input_present: true,
-            queryable_per_step,
-            read_per_step,
-        }
+        self.stats.stats(self.budget.peak.load(Ordering::Relaxed) as u64)
     }
 
     /// Time of the first step of the query.
     pub(crate) fn start_ms(&self) -> TimestampMs {
         self.binding.grid.start_ms
-    }
-}
-
-/// Samples an operator looked at, gathered without locks.
-#[derive(Debug, Default)]
-pub(crate) struct SampleCounts {
-    queryable: u64,
-    read: u64,
-    /// Empty unless asked for.
-    per_step: Vec<(u64, u64)>,
-}
-
-impl SampleCounts {
-    pub(crate) fn new(cx: &Cx, grid: StepGrid) -> Self {
-        let steps = if cx.options.per_step_stats { grid.len as usize } else { 0 };
-        Self { queryable: 0, read: 0, per_step: vec![(0, 0); steps] }
-    }
-
-    /// Notes that a step saw `queryable` samples, `read` of them for the first time.
-    #[inline]
-    pub(crate) fn add(&mut self, step: u32, queryable: u64, read: u64) {
-        self.queryable += queryable;
-        self.read += read;
-        if let Some(counts) = self.per_step.get_mut(step as usize) {
-            counts.0 += queryable;
-            counts.1 += read;
-        }
     }
 }
 

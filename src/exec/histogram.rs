@@ -6,12 +6,13 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 
-use super::annotate::{for_metric, quantile_note};
+use super::annotate::{for_metric, forced_monotonic, quantile_note};
 use super::cx::{Cx, Result};
 use super::exchange::collect;
 use super::open::open;
 use super::operator::{BoxOp, Collected, Ready, SeriesMeta, SeriesTable, weight};
 use super::scalar::values;
+use super::tally::Repairs;
 use super::text::format_openmetrics;
 use crate::functions::histogram::{
     ClassicBucket, NanObservations, bucket_fraction, bucket_quantile, native_fraction,
@@ -191,14 +192,13 @@ pub(crate) fn quantiles<'a>(
                     let result = bucket_quantile(q, buckets);
                     if let Some(repair) = result.repair {
                         let name = if histograms.named { meta.labels.metric_name() } else { "" };
-                        let bounds = (repair.min_bucket, repair.max_bucket);
-                        cx.monotonicity.lock().add(
-                            name,
-                            &node.span,
-                            grid.at(step),
-                            bounds,
-                            repair.max_diff,
-                        );
+                        let repairs = Repairs {
+                            buckets: (repair.min_bucket, repair.max_bucket),
+                            max_diff: repair.max_diff,
+                            count: 1,
+                            times: (grid.at(step), grid.at(step)),
+                        };
+                        forced_monotonic(cx, &node.span, name, repairs);
                     }
                     result.value
                 }

@@ -27,11 +27,14 @@ mod repeat;
 mod scalar;
 mod select;
 mod sort;
+mod stats;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod text;
 mod window;
 
-pub(crate) use cx::{Cx, ExecError, ExecOptions, ExecStats, Interrupt};
+pub(crate) use cx::{Cx, ExecError, ExecOptions, Interrupt};
 pub(crate) use exchange::PART_WORK;
-pub(crate) use output::{instant, range};
+pub(crate) use output::{instant, range, sort};
+pub(crate) use stats::ExecStats;

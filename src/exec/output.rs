@@ -1,12 +1,13 @@
 //! Results: what the operators yield, in the form a query answers with.
 
-use super::cx::{Cx, Result};
+use super::cx::{Cx, ExecError, Result};
 use super::exchange;
 use super::open::open;
 use super::operator::{BoxOp, weight};
-use super::range::open_source;
+use super::range::{Samples, count_window, open_source};
 use super::scalar::values;
 use super::window::sweep;
+use crate::functions::{WindowMode, edged_floats};
 use crate::model::value::{Series, VectorSample};
 use crate::model::{Sample, Value};
 use crate::plan::Node;
@@ -43,7 +44,8 @@ pub(crate) fn instant(cx: &Cx, root: &Node) -> Result<Value> {
     }
 }
 
-/// Evaluates at every step of the binding's grid; the matrix is sorted by labels.
+/// Evaluates at every step of the binding's grid. The matrix is in order of evaluation: see
+/// [`sort`].
 pub(crate) fn range(cx: &Cx, root: &Node) -> Result<Value> {
     let grid = cx.binding.grid;
     if root.is_scalar() {
@@ -57,9 +59,14 @@ pub(crate) fn range(cx: &Cx, root: &Node) -> Result<Value> {
         return Ok(Value::Matrix(series));
     }
     let input = open(cx, root, grid)?;
-    let mut matrix = drain(cx, input)?;
-    matrix.sort_by(|a, b| a.labels.cmp(&b.labels));
-    Ok(Value::Matrix(matrix))
+    Ok(Value::Matrix(drain(cx, input)?))
+}
+
+/// Puts a result in the order it is answered in: a matrix by labels. Vectors keep theirs.
+pub(crate) fn sort(value: &mut Value) {
+    if let Value::Matrix(matrix) = value {
+        matrix.sort_by(|a, b| a.labels.cmp(&b.labels));
+    }
 }
 
 fn drain<'a>(cx: &'a Cx, input: BoxOp<'a>) -> Result<Vec<Series>> {
@@ -92,18 +99,38 @@ fn points(block: &SeriesBlock, row: u32, at: impl Fn(u32) -> i64) -> Vec<(i64, S
 fn range_result(cx: &Cx, source: &RangeSource) -> Result<Value> {
     let grid = cx.binding.grid;
     let mut source = open_source(cx, source)?;
+    let extension = match source.mode {
+        WindowMode::Plain => None,
+        WindowMode::Anchored => Some("anchored"),
+        WindowMode::Smoothed => Some("smoothed"),
+    };
     let mut raw = RawSamples::default();
     let mut hold = cx.budget.hold(0)?;
     let mut matrix = vec![];
+    // What a subquery looked at has been counted below it.
+    let of_selector = matches!(source.samples, Samples::Stored { .. });
+    let mut counts = cx.counts(grid);
     for row in 0..source.table.len() {
         cx.check()?;
         source.samples.load(row, &mut raw)?;
         let mut points: Vec<(i64, Sample)> = vec![];
-        sweep(&raw, grid, source.shape, |_, seen| {
+        sweep(&raw, grid, source.shape, |step, seen| {
+            if of_selector {
+                count_window(&raw, &seen, step, &mut counts);
+            }
             let window = seen.window;
+            if let Some(word) = extension {
+                if !window.hist.is_empty() {
+                    let text = format!("{word} modifier is not supported with histograms");
+                    return Err(ExecError::query(text));
+                }
+                let edged = edged_floats(&window, source.mode);
+                points.extend(edged.into_iter().map(|(t, v)| (t, Sample::Float(v))));
+                return Ok(());
+            }
             points.extend(window.ts.iter().zip(window.vs).map(|(t, v)| (*t, Sample::Float(*v))));
             points.extend(window.hist.iter().map(|(t, h)| (*t, Sample::Histogram(h.clone()))));
-            Ok::<(), super::ExecError>(())
+            Ok(())
         })?;
         if points.is_empty() {
             continue;
@@ -112,6 +139,6 @@ fn range_result(cx: &Cx, source: &RangeSource) -> Result<Value> {
         points.sort_by_key(|(ts, _)| *ts);
         matrix.push(Series { labels: source.table.labels(row).clone(), points });
     }
-    matrix.sort_by(|a, b| a.labels.cmp(&b.labels));
+    cx.count_samples(source.scope, &counts);
     Ok(Value::Matrix(matrix))
 }

@@ -5,15 +5,16 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::annotate::RangeNotes;
-use super::cx::{Cx, ExecError, Hold, Result, SampleCounts};
+use super::cx::{Cx, ExecError, Hold, Result};
 use super::open::open;
 use super::operator::{BoxOp, Operator, SeriesTable, rows_per_block};
 use super::scalar::step_rows;
 use super::select::{derive_hints, histogram_samples, raw_weight, table_of};
-use super::window::{WindowShape, sweep};
+use super::stats::SampleCounts;
+use super::window::{Seen, WindowShape, sweep};
 use crate::functions::{Flags, FunctionSpec, Kernel, RangeArgs, RangeKernel, WindowMode};
-use crate::model::StepGrid;
 use crate::model::histogram::CounterResetHint;
+use crate::model::{FloatHistogram, StepGrid};
 use crate::parser::ast::RangeExtension;
 use crate::plan::BoundSelect;
 use crate::plan::node::{RangeCall, RangeSource, Select};
@@ -42,6 +43,23 @@ pub(crate) struct OpenSource<'a> {
     pub shape: WindowShape,
     pub mode: WindowMode,
     pub samples: Samples<'a>,
+    /// Where its windows are counted.
+    pub scope: usize,
+}
+
+/// Counts what a step saw of the samples of a series.
+pub(crate) fn count_window(
+    raw: &RawSamples,
+    seen: &Seen<'_>,
+    step: u32,
+    counts: &mut SampleCounts,
+) {
+    let weigh = |hist: &[(i64, Arc<FloatHistogram>)]| {
+        hist.iter().map(|(_, h)| histogram_samples(h)).sum::<u64>()
+    };
+    let read = seen.new_floats.len() as u64 + weigh(&raw.hist[seen.new_hist.clone()]);
+    let window = &seen.window;
+    counts.add(step, window.ts.len() as u64 + weigh(window.hist), read);
 }
 
 /// Opens a range source; its times are those it was bound to.
@@ -62,6 +80,7 @@ pub(crate) fn open_source<'a>(cx: &'a Cx, source: &'a RangeSource) -> Result<Ope
                 shape: WindowShape { at_ms, offset_ms, range_ms, before_ms, after_ms },
                 mode,
                 samples: Samples::Stored { series, select, bound, hold: cx.budget.hold(0)? },
+                scope: bound.scope,
             })
         }
         RangeSource::Subquery(sub) => {
@@ -77,6 +96,7 @@ pub(crate) fn open_source<'a>(cx: &'a Cx, source: &'a RangeSource) -> Result<Ope
                 shape: WindowShape { at_ms, offset_ms, range_ms, before_ms: 0, after_ms: 0 },
                 mode: WindowMode::Plain,
                 samples: Samples::Steps { input, grid: bound.grid, block: None },
+                scope: bound.scope,
             })
         }
     }
@@ -174,6 +194,7 @@ struct RangeOp<'a> {
     shape: WindowShape,
     mode: WindowMode,
     samples: Samples<'a>,
+    scope: usize,
     rows: Range<u32>,
     raw: RawSamples,
     notes: RangeNotes<'a>,
@@ -205,6 +226,7 @@ pub(crate) fn open_range<'a>(cx: &'a Cx, call: &'a RangeCall, grid: StepGrid) ->
         shape: source.shape,
         mode: source.mode,
         samples: source.samples,
+        scope: source.scope,
         raw: RawSamples::default(),
         notes: RangeNotes { cx, call },
     }))
@@ -240,16 +262,13 @@ impl RangeOp<'_> {
             use_start_timestamps: self.cx.options.use_start_timestamps,
         };
         let mut unchecked = 0;
+        let mut overlaps = 0;
         sweep(raw, self.grid, self.shape, |step, seen| {
             let window = &seen.window;
             if window.ts.is_empty() && window.hist.is_empty() {
                 return Ok(());
             }
-            let weigh = |hist: &[(i64, Arc<crate::model::FloatHistogram>)]| {
-                hist.iter().map(|(_, h)| histogram_samples(h)).sum::<u64>()
-            };
-            let read = seen.new_floats.len() as u64 + weigh(&raw.hist[seen.new_hist.clone()]);
-            counts.add(step, window.ts.len() as u64 + weigh(window.hist), read);
+            count_window(raw, &seen, step, counts);
             // Long windows over many steps make one row long work.
             unchecked += window.ts.len() + window.hist.len();
             if unchecked > CHECK_EVERY {
@@ -257,13 +276,17 @@ impl RangeOp<'_> {
                 self.cx.check()?;
             }
             args.scalars = scalars.at(step);
-            if let Some(sample) = (self.kernel)(window, &args, &mut flags) {
+            let mut raised = Flags::default();
+            if let Some(sample) = (self.kernel)(window, &args, &mut raised) {
                 block.set_sample(row, step, sample);
             }
+            overlaps += u64::from(raised.has(Flags::START_TIME_OVERLAP));
+            flags.raise(raised);
             Ok::<(), ExecError>(())
         })?;
         if flags != Flags::default() {
             let series = &self.table.series[(block.first.0 + row) as usize];
+            self.notes.start_time_overlaps(&series.labels, overlaps);
             self.notes.note(flags, &series.labels, |step| scalars.at(step), self.grid.len);
         }
         Ok(())
@@ -282,16 +305,16 @@ impl<'a> Operator<'a> for RangeOp<'a> {
         let first = self.rows.start;
         let rows = rows_per_block(self.grid.len).min(self.rows.end - first);
         let mut block = SeriesBlock::absent(SeriesId(first), rows, self.grid.len);
-        let mut counts = SampleCounts::new(self.cx, self.grid);
+        let mut counts = self.cx.counts(self.grid);
         for row in 0..rows {
             self.cx.check()?;
             self.samples.load(first + row, &mut self.raw)?;
             self.fill(&mut block, row, &mut counts)?;
         }
-        self.cx.count_samples(self.grid, &counts);
         if let Samples::Stored { select, .. } = &self.samples {
-            self.cx.note_read(select.id, &counts);
+            self.cx.note_read(select, &counts);
         }
+        self.cx.count_samples(self.scope, &counts);
         self.rows.start += rows;
         Ok(Some(block))
     }

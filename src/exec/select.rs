@@ -5,8 +5,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::annotate::mixed_schemas;
-use super::cx::{Cx, Hold, Result, SampleCounts};
+use super::cx::{Cx, Hold, Result};
 use super::operator::{BoxOp, Operator, SeriesMeta, SeriesTable, rows_per_block};
+use super::stats::SampleCounts;
 use super::window::{WindowShape, sweep};
 use crate::functions::{Flags, smoothed_instant};
 use crate::model::histogram::CounterResetHint;
@@ -162,7 +163,7 @@ impl<'a> Operator<'a> for InstantSelect<'a> {
         let first = self.rows.start;
         let rows = rows_per_block(self.grid.len).min(self.rows.end - first);
         let mut block = SeriesBlock::absent(SeriesId(first), rows, self.grid.len);
-        let mut counts = SampleCounts::new(self.cx, self.grid);
+        let mut counts = self.cx.counts(self.grid);
         for row in 0..rows {
             if row % 64 == 0 {
                 self.cx.check()?;
@@ -173,8 +174,8 @@ impl<'a> Operator<'a> for InstantSelect<'a> {
             self.hold.grow_to(raw_weight(&self.raw))?;
             self.fill(&mut block, row, &mut counts);
         }
-        self.cx.count_samples(self.grid, &counts);
-        self.cx.note_read(self.select.id, &counts);
+        self.cx.note_read(self.select, &counts);
+        self.cx.count_samples(self.bound.scope, &counts);
         self.rows.start += rows;
         Ok(Some(block))
     }

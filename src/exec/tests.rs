@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use proptest::prelude::*;
 
-use super::{Cx, ExecOptions, Interrupt, range};
+use super::{Cx, ExecOptions, Interrupt, range, sort};
 use crate::model::{Labels, StepGrid, Value};
 use crate::parser::{self, ParserOptions};
 use crate::plan::{BindOptions, Plan, PlanOptions};
@@ -64,7 +64,9 @@ fn evaluate(
         part_work: 4096,
     };
     let cx = Cx::new(binding, series, options, Interrupt::default());
-    range(&cx, &plan.root).map_err(|e| e.to_string())
+    let mut value = range(&cx, &plan.root).map_err(|e| e.to_string())?;
+    sort(&mut value);
+    Ok(value)
 }
 
 const EXPRESSIONS: &[&str] = &[

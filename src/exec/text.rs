@@ -31,9 +31,9 @@ pub(crate) fn format_openmetrics(v: f64) -> String {
     if text.contains(['e', '.']) { text } else { format!("{text}.0") }
 }
 
-/// A time as RFC 3339 in UTC, without fractions.
+/// A time as RFC 3339 in UTC, without fractions: cut towards zero, as Go divides.
 pub(crate) fn format_time(ms: TimestampMs) -> String {
-    DateTime::from_timestamp_millis(ms)
+    DateTime::from_timestamp(ms / 1000, 0)
         .map_or_else(|| ms.to_string(), |t| t.format("%Y-%m-%dT%H:%M:%SZ").to_string())
 }
 
@@ -52,5 +52,6 @@ mod tests {
         assert_eq!(format_openmetrics(0.99), "0.99");
         assert_eq!(format_f(f64::NEG_INFINITY), "-Inf");
         assert_eq!(format_time(60_000), "1970-01-01T00:01:00Z");
+        assert_eq!(format_time(-1_001), "1969-12-31T23:59:59Z");
     }
 }

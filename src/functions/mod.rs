@@ -23,7 +23,7 @@ pub(crate) mod testing;
 mod trig;
 mod window;
 
-pub use counters::smoothed_instant;
+pub use counters::{edged_floats, smoothed_instant};
 pub use labels::natural_cmp;
 
 /// One function.

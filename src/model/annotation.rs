@@ -12,7 +12,8 @@ pub enum Severity {
     Info,
 }
 
-/// One annotation. Two with the same severity and text are the same; the later span wins.
+/// One annotation. Two with the same severity and text are the same; the one raised last
+/// says where, which is the expression evaluated last (see [`evaluated_before`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Annotation {
     pub severity: Severity,
@@ -34,12 +35,18 @@ pub const RENDERED_MAX: usize = 10;
 impl Annotations {
     /// Adds one; the same text again only moves its position.
     pub fn add(&mut self, annotation: Annotation) {
-        self.entries.insert((annotation.severity, annotation.text), annotation.span);
+        let Annotation { severity, text, span } = annotation;
+        let place = self.entries.entry((severity, text)).or_default();
+        if place.as_ref().zip(span.as_ref()).is_none_or(|(old, new)| evaluated_before(old, new)) {
+            *place = span;
+        }
     }
 
     /// Adds all of `other`.
     pub fn merge(&mut self, other: Annotations) {
-        self.entries.extend(other.entries);
+        for ((severity, text), span) in other.entries {
+            self.add(Annotation { severity, text, span });
+        }
     }
 
     /// True when there is none.
@@ -76,6 +83,13 @@ impl Annotations {
     }
 }
 
+/// Whether the expression at `a` is evaluated before the one at `b`: operands from left to
+/// right, and all of them before what they are operands of. Operators here run interleaved
+/// and on several threads, so that their own order says nothing.
+pub fn evaluated_before(a: &Span, b: &Span) -> bool {
+    (a.end, b.start) < (b.end, a.start)
+}
+
 /// The first [`RENDERED_MAX`] texts, and a line that says how many were left out.
 pub(crate) fn capped(mut texts: Vec<String>, severity: Severity) -> Vec<String> {
     if texts.len() > RENDERED_MAX {
@@ -96,4 +110,26 @@ pub fn line_column(text: &str, offset: usize) -> (usize, usize) {
     let line = before.iter().filter(|b| **b == b'\n').count() + 1;
     let line_start = before.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
     (line, before.len() - line_start + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_expression_evaluated_last_says_where() {
+        let mut annotations = Annotations::default();
+        let mut check = |span: Option<Span>, expected: Option<Span>| {
+            let text = "same".to_owned();
+            annotations.add(Annotation { severity: Severity::Info, text, span });
+            assert_eq!(annotations.iter().next().and_then(|a| a.span), expected);
+        };
+        check(None, None);
+        check(Some(10..20), Some(10..20));
+        // Another operand to the left, an operand of its own, then what it is an operand of.
+        check(Some(2..5), Some(10..20));
+        check(Some(15..20), Some(10..20));
+        check(Some(8..20), Some(8..20));
+        check(Some(21..22), Some(21..22));
+    }
 }

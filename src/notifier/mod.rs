@@ -9,12 +9,14 @@ pub mod config;
 mod manager;
 mod metrics;
 mod payload;
+mod receipt;
 mod send_loop;
 
 use crate::model::{Labels, TimestampMs};
 
 pub use config::{AlertingConfig, AlertmanagerConfig};
 pub use manager::{Manager, NotifierError, NotifierOptions};
+pub use receipt::Receipt;
 
 /// An alert as it is sent.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +28,8 @@ pub struct OutgoingAlert {
     /// When it ended, or until when it is valid if no newer notification arrives.
     pub ends_at_ms: TimestampMs,
     pub generator_url: String,
+    /// Tells who sent it that it arrived.
+    pub receipt: Receipt,
 }
 
 /// Where rules put alerts. Never blocks and never fails: queues have limits, and what

@@ -66,6 +66,7 @@ mod tests {
             starts_at_ms: 1_767_225_600_000,
             ends_at_ms: 1_767_225_661_005,
             generator_url: "http://p/graph?g0.expr=up&g0.tab=1".into(),
+            receipt: super::super::Receipt::default(),
         };
         let bare = OutgoingAlert {
             annotations: Labels::empty(),

@@ -85,6 +85,7 @@ impl SendLoop {
 
     /// Queues alerts. Never waits: what does not fit pushes out the oldest.
     pub(super) fn add(&self, alerts: &[Arc<OutgoingAlert>]) {
+        alerts.iter().for_each(|alert| alert.receipt.offered());
         let capacity = self.limits.queue_capacity;
         let too_many = alerts.len().saturating_sub(capacity);
         let mut queue = self.queue.lock();
@@ -171,6 +172,7 @@ impl SendLoop {
                 self.metrics.latency.observe(seconds);
                 self.metrics.latency_histogram.observe(seconds);
                 self.metrics.sent.inc_by(count);
+                batch.iter().for_each(|alert| alert.receipt.accepted());
             }
             Err(error) => {
                 tracing::error!(alertmanager = %self.url, count, %error, "Error sending alerts");

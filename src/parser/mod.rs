@@ -65,7 +65,7 @@ pub fn parse(text: &str, options: &ParserOptions) -> Result<Expr, ParseErrors> {
 fn parse_guarded(text: &str, options: &ParserOptions) -> Result<Expr, ParseErrors> {
     let built = syntax::parse(Rule::query, text)
         .and_then(|pair| build::query(pair, text, options).ok())
-        .ok_or_else(|| diagnose::query(text))?;
+        .ok_or_else(|| diagnose::query(text, options))?;
     let errors = if built.syntax.is_empty() { built.types } else { built.syntax };
     if !errors.is_empty() {
         return Err(ParseErrors { input: text.to_owned(), errors });

@@ -30,6 +30,29 @@ pub(crate) struct Binding {
     pub subqueries: Vec<BoundSubquery>,
     /// What to fetch, each distinct need once.
     pub requests: Vec<Request>,
+    /// Where samples are counted; the first is the query itself.
+    pub scopes: Vec<StatsScope>,
+}
+
+/// A part of the plan with a grid of its own, as far as the statistics are concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StatsScope {
+    pub grid: StepGrid,
+    /// The scope around it.
+    pub parent: usize,
+    pub within: Within,
+}
+
+/// What makes a scope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Within {
+    Query,
+    /// Evaluated at the first step of the scope around it.
+    Once,
+    /// The input of a subquery; `bare` when the query is nothing else.
+    Subquery {
+        bare: bool,
+    },
 }
 
 /// What selectors need from storage, and what the source may be told about its use.
@@ -59,6 +82,8 @@ pub(crate) struct BoundSelect {
     pub to_ms: TimestampMs,
     /// Index into `requests`.
     pub request: usize,
+    /// Index into `scopes`.
+    pub scope: usize,
 }
 
 impl BoundSelect {
@@ -76,13 +101,15 @@ pub(crate) struct BoundSubquery {
     pub at_ms: Option<TimestampMs>,
     pub offset_ms: i64,
     pub range_ms: i64,
+    /// Where its windows are counted: index into `scopes`.
+    pub scope: usize,
 }
 
 impl Plan {
     /// Binds to a grid; fails when a computed duration comes out senseless. The text is the
     /// query's error.
     pub(crate) fn bind(&self, grid: StepGrid, options: BindOptions) -> Result<Binding, String> {
-        let none = BoundSubquery { grid, at_ms: None, offset_ms: 0, range_ms: 0 };
+        let none = BoundSubquery { grid, at_ms: None, offset_ms: 0, range_ms: 0, scope: 0 };
         let mut binding = Binding {
             grid,
             end_ms: options.end_ms,
@@ -90,9 +117,10 @@ impl Plan {
             selects: vec![BoundSelect::default(); self.selects],
             subqueries: vec![none; self.subqueries],
             requests: vec![],
+            scopes: vec![StatsScope { grid, parent: 0, within: Within::Query }],
         };
         let mut binder = Binder { options, top: grid, binding: &mut binding };
-        binder.node(&self.root, grid)?;
+        binder.node(&self.root, 0)?;
         Ok(binding)
     }
 }
@@ -104,17 +132,21 @@ struct Binder<'a> {
 }
 
 impl Binder<'_> {
-    fn node(&mut self, node: &Node, grid: StepGrid) -> Result<(), String> {
+    /// Binds a node that stands in scope number `scope`.
+    fn node(&mut self, node: &Node, scope: usize) -> Result<(), String> {
+        let grid = self.binding.scopes[scope].grid;
         for select in node.own_selects() {
-            self.select(select, grid)?;
+            self.select(select, grid, scope)?;
         }
-        let mut inner = grid;
+        let mut inner = scope;
         match node {
-            Node::StepInvariant(_) => inner = first_step(grid),
+            Node::StepInvariant(_) => inner = self.scope(first_step(grid), scope, Within::Once),
             _ => {
                 if let Some(RangeSource::Subquery(sub)) = node.range_source() {
-                    let sub_grid = self.subquery(sub, grid)?;
-                    self.node(&sub.input, sub_grid)?;
+                    let sub_grid = self.subquery(sub, grid, scope)?;
+                    let bare = matches!(node, Node::RangeResult(_));
+                    let below = self.scope(sub_grid, scope, Within::Subquery { bare });
+                    self.node(&sub.input, below)?;
                 }
             }
         }
@@ -123,6 +155,12 @@ impl Binder<'_> {
             self.node(child, inner)?;
         }
         Ok(())
+    }
+
+    /// The number of a new scope.
+    fn scope(&mut self, grid: StepGrid, parent: usize, within: Within) -> usize {
+        self.binding.scopes.push(StatsScope { grid, parent, within });
+        self.binding.scopes.len() - 1
     }
 
     fn at(&self, at: Option<AtModifier>) -> Option<TimestampMs> {
@@ -145,7 +183,12 @@ impl Binder<'_> {
         duration_ms(duration, times, positive)
     }
 
-    fn subquery(&mut self, sub: &Subquery, outer: StepGrid) -> Result<StepGrid, String> {
+    fn subquery(
+        &mut self,
+        sub: &Subquery,
+        outer: StepGrid,
+        scope: usize,
+    ) -> Result<StepGrid, String> {
         let at_ms = self.at(sub.at);
         let offset_ms = self.offset(&sub.offset)?;
         let range_ms = self.duration_ms(&sub.range, true)?;
@@ -168,11 +211,11 @@ impl Binder<'_> {
             StepGrid::range(start, last, step_ms)
                 .ok_or_else(|| "subquery has too many steps: use a larger step".to_owned())?
         };
-        self.binding.subqueries[sub.id] = BoundSubquery { grid, at_ms, offset_ms, range_ms };
+        self.binding.subqueries[sub.id] = BoundSubquery { grid, at_ms, offset_ms, range_ms, scope };
         Ok(grid)
     }
 
-    fn select(&mut self, select: &Select, grid: StepGrid) -> Result<(), String> {
+    fn select(&mut self, select: &Select, grid: StepGrid, scope: usize) -> Result<(), String> {
         let at_ms = self.at(select.at);
         let offset_ms = self.offset(&select.offset)?;
         let range_ms = match &select.range {
@@ -201,7 +244,7 @@ impl Binder<'_> {
         };
         let request = share(&mut self.binding.requests, request);
         self.binding.selects[select.id] =
-            BoundSelect { at_ms, offset_ms, range_ms, from_ms, to_ms, request };
+            BoundSelect { at_ms, offset_ms, range_ms, from_ms, to_ms, request, scope };
         Ok(())
     }
 }

@@ -108,6 +108,7 @@ async fn evaluate(
         part_work: exec::PART_WORK,
     };
     let job = Job {
+        engine: engine.clone(),
         plan: query.plan.clone(),
         cx: Cx::new(binding, series, exec_options, interrupt),
         shape,
@@ -119,7 +120,8 @@ async fn evaluate(
         let joined = tokio::task::spawn_blocking(move || job.run()).await;
         joined.map_err(|e| QueryError::Execution(format!("unexpected error: {e}")))?
     };
-    let (value, mut annotations, stats) = done.map_err(|e| query_error(e, &engine.options))?;
+    let done = done.map_err(|e| query_error(e, &engine.options))?;
+    let Done { value, mut annotations, stats, sort_seconds } = done;
     for text in warnings {
         annotations.add(Annotation { severity: Severity::Warning, text, span: None });
     }
@@ -127,8 +129,8 @@ async fn evaluate(
     let stats = QueryStats {
         queue_seconds: queued,
         prepare_seconds: prepared - queued,
-        inner_eval_seconds: total - prepared,
-        result_sort_seconds: 0.0,
+        inner_eval_seconds: total - prepared - sort_seconds,
+        result_sort_seconds: sort_seconds,
         eval_total_seconds: total - queued,
         exec_total_seconds: total,
         ..sample_stats(stats, grid, exec_options.per_step_stats)
@@ -155,21 +157,33 @@ fn work(binding: &Binding, series: &[Vec<Arc<dyn RawSeries>>]) -> u64 {
 
 /// Everything an evaluation needs, to be moved to another thread.
 struct Job {
+    engine: Arc<Engine>,
     plan: Arc<Plan>,
     cx: Cx,
     shape: Shape,
     _permit: OwnedSemaphorePermit,
 }
 
+/// What an evaluation came to.
+struct Done {
+    value: Value,
+    annotations: Annotations,
+    stats: ExecStats,
+    sort_seconds: f64,
+}
+
 impl Job {
-    fn run(self) -> Result<(Value, Annotations, ExecStats), ExecError> {
-        let value = match self.shape {
+    fn run(self) -> Result<Done, ExecError> {
+        let mut value = match self.shape {
             Shape::Instant => exec::instant(&self.cx, &self.plan.root)?,
             Shape::Range => exec::range(&self.cx, &self.plan.root)?,
         };
-        let mut stats = self.cx.stats();
-        stats.input_present = self.plan.input_present(&|select| self.cx.found(select.id));
-        Ok((value, self.cx.take_annotations(), stats))
+        let clock = Stopwatch::new(&self.engine);
+        exec::sort(&mut value);
+        let sort_seconds = clock.seconds();
+        let (annotations, mut stats) = (self.cx.take_annotations(), self.cx.stats());
+        stats.input_missing = !self.plan.input_present(&|select| self.cx.found(select));
+        Ok(Done { value, annotations, stats, sort_seconds })
     }
 }
 
@@ -232,7 +246,7 @@ fn sample_stats(stats: ExecStats, grid: StepGrid, per_step: bool) -> QueryStats 
         total_queryable_samples: stats.total_queryable_samples,
         samples_read: stats.samples_read,
         peak_samples: stats.peak_samples,
-        input_missing: !stats.input_present,
+        input_missing: stats.input_missing,
         total_queryable_samples_per_step: per_step.then(|| timed(stats.queryable_per_step)),
         samples_read_per_step: per_step.then(|| timed(stats.read_per_step)),
         ..QueryStats::default()

@@ -21,7 +21,7 @@ use super::template::TemplateData;
 use super::view::AlertState;
 use crate::model::value::VectorSample;
 use crate::model::{Labels, METRIC_NAME, Sample, TimestampMs};
-use crate::notifier::OutgoingAlert;
+use crate::notifier::{OutgoingAlert, Receipt};
 use crate::query::{Engine, QueryError};
 
 /// Name of the label that carries the alert's name.
@@ -340,6 +340,7 @@ fn outgoing(alert: Alert, ts: TimestampMs, url: &str, why: bool) -> OutgoingAler
         starts_at_ms: alert.fired_at_ms.unwrap_or(alert.active_at_ms),
         ends_at_ms: alert.resolved_at_ms.or(alert.valid_until_ms).unwrap_or(ts),
         generator_url: url.to_owned(),
+        receipt: Receipt::default(),
     }
 }
 

@@ -1,12 +1,13 @@
 //! One rule group: its rules, what they did last, and one evaluation of all of them.
 //!
-//! Rules run in file order. What a rule makes is committed before the next one runs, so
-//! that it can be queried by it. A group knows its tick but not why it came: the
-//! scheduler, unit tests and replays all call [`Group::evaluate`].
+//! What rules make is committed in file order, and a rule is queried when everything it
+//! reads of the group has been committed (`waves`): the result is that of rules that run one
+//! by one. A group knows its tick but not why it came: the scheduler, unit tests and
+//! replays all call [`Group::evaluate`].
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
@@ -16,15 +17,17 @@ use super::alerting::Alerting;
 use super::budget::AlertBudget;
 use super::config::{GroupSpec, RuleKind, RuleSpec};
 use super::error::RuleError;
+use super::graph::{RuleGraph, Ticks};
 use super::metrics::{GroupMetrics, Metrics};
 use super::outcome::{Answer, Outcome};
 use super::policy::{GroupPolicy, Policy, RulePolicyDefaults};
 use super::recording::record;
 use super::view::{AlertState, AlertView, AlertingView, GroupView, RuleHealth, RuleView};
+use super::waves::{Asked, EvaluationOptions, Waves};
 use super::write::{Written, mark_stale, write};
 use crate::model::{Clock, Labels, Sample, TimestampMs};
 use crate::notifier::Notifier;
-use crate::query::{Engine, PreparedQuery, QueryError, RunOptions};
+use crate::query::{Engine, PreparedQuery, QueryError, QueryResult, RunOptions};
 use crate::storage::{Sink, Source};
 
 /// What evaluation needs from outside, the same for all groups.
@@ -46,6 +49,7 @@ pub(super) struct Context {
     pub external: ArcSwap<External>,
     /// Queries end when this is cancelled.
     pub run: RunOptions,
+    pub evaluation: EvaluationOptions,
 }
 
 /// What templates know about this server.
@@ -71,6 +75,8 @@ pub(super) struct Group {
     pub query_offset_ms: i64,
     pub policy: GroupPolicy,
     pub rules: Vec<Rule>,
+    /// For each rule how many must have been committed before it may be queried.
+    pub ready_after: Vec<usize>,
     pub metrics: GroupMetrics,
     status: Mutex<GroupStatus>,
     /// Series of rules that are gone; they end at the next evaluation.
@@ -89,12 +95,16 @@ struct GroupStatus {
 pub(super) struct Rule {
     pub spec: RuleSpec,
     pub policy: Policy,
-    query: PreparedQuery,
+    pub query: Arc<PreparedQuery>,
     /// `None` for a recording rule.
     pub alerting: Option<Alerting>,
     status: Mutex<RuleStatus>,
     /// What the last successful evaluation wrote.
     pub previous: Mutex<Written>,
+    /// It wrote that with another expression, before a reload.
+    pub inherited: AtomicBool,
+    /// Series of the last successful evaluation; `usize::MAX` before the first.
+    last_series: AtomicUsize,
 }
 
 #[derive(Clone, Debug)]
@@ -123,7 +133,7 @@ impl Rule {
         Ok(Self {
             spec,
             policy,
-            query,
+            query: Arc::new(query),
             alerting,
             status: Mutex::new(RuleStatus {
                 health: RuleHealth::Unknown,
@@ -133,7 +143,14 @@ impl Rule {
                 last_outcome: None,
             }),
             previous: Mutex::default(),
+            inherited: AtomicBool::new(false),
+            last_series: AtomicUsize::new(usize::MAX),
         })
+    }
+
+    /// How many series the last successful evaluation gave, if there was one.
+    pub(super) fn last_series(&self) -> Option<usize> {
+        Some(self.last_series.load(Ordering::Relaxed)).filter(|n| *n != usize::MAX)
     }
 
     /// The error of the last evaluation.
@@ -216,7 +233,9 @@ impl Group {
             }
         }
         let interval_ms = spec.interval_ms.unwrap_or(defaults.interval_ms).max(1);
+        let alone = Ticks { interval_ms, offset_ms: None };
         Ok(Self {
+            ready_after: RuleGraph::new([(&spec, alone)]).ready_after(0),
             interval_ms,
             query_offset_ms: spec.query_offset_ms.unwrap_or(defaults.query_offset_ms),
             policy,
@@ -254,21 +273,23 @@ impl Group {
         let started = cx.clock.monotonic_ns();
         self.metrics.iterations.inc();
         let (mut samples, mut rule_seconds) = (0, 0.0);
-        for rule in &self.rules {
+        let mut waves = Waves::new(self, cx, ts - self.query_offset_ms);
+        for (i, rule) in self.rules.iter().enumerate() {
             if stop() {
                 return;
             }
+            let asked = waves.take(i).await;
+            let (asked_ms, asked_seconds) = (asked.started_ms, asked.seconds);
             let rule_started = cx.clock.monotonic_ns();
-            let rule_started_ms = cx.clock.now_ms();
-            samples += self.evaluate_rule(rule, cx, ts).await;
-            let seconds = seconds_since(cx, rule_started);
+            samples += self.conclude(rule, asked, cx, ts).await;
+            let seconds = asked_seconds + seconds_since(cx, rule_started);
             cx.metrics.observe_rule(seconds);
             rule_seconds += seconds;
             let mut status = rule.status.lock();
             status.evaluation_seconds = seconds;
-            status.last_evaluation_ms = Some(rule_started_ms);
+            status.last_evaluation_ms = Some(asked_ms);
         }
-        self.end_stale_series(cx, ts - self.query_offset_ms);
+        self.end_stale_series(cx, ts - self.query_offset_ms).await;
         let seconds = seconds_since(cx, started);
         cx.metrics.observe_group(seconds);
         self.metrics.last_samples.set(samples as f64);
@@ -279,12 +300,13 @@ impl Group {
             GroupStatus { last_evaluation_ms: Some(started_ms), evaluation_seconds: seconds };
     }
 
-    /// Evaluates one rule and says how many samples it made. Nothing that goes wrong,
-    /// panics included, goes further than the rule.
-    async fn evaluate_rule(&self, rule: &Rule, cx: &Context, ts: TimestampMs) -> usize {
+    /// Does with one rule's answer what is to be done, and says how many samples came of
+    /// it. Nothing that goes wrong, panics included, goes further than the rule.
+    async fn conclude(&self, rule: &Rule, asked: Asked, cx: &Context, ts: TimestampMs) -> usize {
         self.metrics.evaluations.inc();
         let at = ts - self.query_offset_ms;
-        let outcome = AssertUnwindSafe(self.samples(rule, cx, ts, at)).catch_unwind().await;
+        let samples = self.samples(rule, asked.result, cx, ts);
+        let outcome = AssertUnwindSafe(samples).catch_unwind().await;
         let outcome = outcome.unwrap_or_else(|panic| Err(RuleError::Panic(panic_text(&*panic))));
         let (samples, error) = match outcome {
             Ok(samples) => (samples, None),
@@ -300,8 +322,10 @@ impl Group {
             }
         };
         let count = samples.len();
-        match write(&*cx.sink, &rule.previous, &samples, at) {
+        match write(&cx.sink, &rule.previous, samples, at).await {
             Ok(refused) => {
+                rule.inherited.store(false, Ordering::Relaxed);
+                rule.last_series.store(count, Ordering::Relaxed);
                 if let Some((error, refused)) = &refused {
                     tracing::warn!(
                         group = self.spec.name, rule = rule.spec.name(), refused, %error,
@@ -331,16 +355,16 @@ impl Group {
         rule.set_result(Err(error));
     }
 
-    /// Queries, moves alerts on and sends them.
+    /// Moves alerts on, sends them, and gives what is to be stored.
     async fn samples(
         &self,
         rule: &Rule,
+        answer: Result<QueryResult, RuleError>,
         cx: &Context,
         ts: TimestampMs,
-        at: TimestampMs,
     ) -> Result<Vec<(Labels, Sample)>, RuleError> {
-        let answer = Answer::new(rule.query.instant(&cx.source, at, &cx.run).await?)?;
-        let outcome = answer.outcome;
+        let answer = Answer::new(answer?)?;
+        let (outcome, at) = (answer.outcome, ts - self.query_offset_ms);
         let samples = self.samples_of(rule, cx, answer, (ts, at)).await?;
         if let Some(alerting) = &rule.alerting {
             alerting.send(&rule.spec, cx, ts, self.interval_ms);
@@ -381,27 +405,26 @@ impl Group {
         Some(samples)
     }
 
-    fn end_stale_series(&self, cx: &Context, at: TimestampMs) {
-        let mut stale = self.stale.lock();
+    async fn end_stale_series(&self, cx: &Context, at: TimestampMs) {
+        let stale = std::mem::take(&mut *self.stale.lock());
         if stale.is_empty() {
             return;
         }
-        match mark_stale(&*cx.sink, stale.iter(), at) {
-            Ok(()) => stale.clear(),
-            Err(error) => {
-                tracing::warn!(group = self.spec.name, %error, "ending the series of removed rules failed; next evaluation tries again");
-            }
+        let (kept, result) = mark_stale(&cx.sink, stale, at).await;
+        if let Err(error) = result {
+            self.stale.lock().extend(kept);
+            tracing::warn!(group = self.spec.name, %error, "ending the series of removed rules failed; next evaluation tries again");
         }
     }
 
-    /// Ends all series of a group that was removed. Called when it runs no more.
-    pub(super) fn end_all_series(&self, cx: &Context, at: TimestampMs) {
-        let mut stale = self.stale.lock();
+    /// Ends all series of a group that was removed at `ended`, as if that were its last
+    /// tick. Called when it runs no more.
+    pub(super) async fn end_all_series(&self, cx: &Context, ended: TimestampMs) {
         for rule in &self.rules {
-            stale.extend(std::mem::take(&mut *rule.previous.lock()).into_labels());
+            let written = std::mem::take(&mut *rule.previous.lock());
+            self.stale.lock().extend(written.into_labels());
         }
-        drop(stale);
-        self.end_stale_series(cx, at);
+        self.end_stale_series(cx, ended - self.query_offset_ms).await;
     }
 
     /// Takes over from the group this one replaces: rules find each other by name and
@@ -417,6 +440,10 @@ impl Group {
             let Some((i, old)) = found else { continue };
             taken[i] = true;
             *rule.previous.lock() = std::mem::take(&mut *old.previous.lock());
+            let inherited = old.inherited.load(Ordering::Relaxed)
+                || old.spec.expr.printed != rule.spec.expr.printed;
+            rule.inherited.store(inherited, Ordering::Relaxed);
+            rule.last_series.store(old.last_series.load(Ordering::Relaxed), Ordering::Relaxed);
             if let (Some(new), Some(old)) = (&rule.alerting, &old.alerting) {
                 new.copy_state(old);
             }

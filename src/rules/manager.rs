@@ -24,7 +24,10 @@ use super::metrics::Metrics;
 use super::policy::RulePolicyDefaults;
 use super::scheduler::{retire, supervise};
 use super::view::{GroupView, RulesView};
+use super::waves::EvaluationOptions;
 use crate::model::Clock;
+use crate::model::duration::format_duration;
+use crate::model::labels::quote;
 use crate::notifier::Notifier;
 use crate::query::{Engine, RunOptions};
 use crate::storage::{Sink, Source};
@@ -49,6 +52,7 @@ pub struct ManagerOptions {
     pub load: LoadOptions,
     /// `--rules.on-no-data` and its like: what holds where a rule file says nothing.
     pub policy: RulePolicyDefaults,
+    pub evaluation: EvaluationOptions,
 }
 
 /// What a reload may change.
@@ -130,6 +134,7 @@ impl Manager {
                 annotate_resolved: options.policy.annotate_resolved,
                 external: ArcSwap::default(),
                 run: RunOptions::default(),
+                evaluation: options.evaluation,
             }),
             load: options.load,
             policy: options.policy,
@@ -261,6 +266,19 @@ impl Manager {
     fn plan(&self, spec: GroupSpec, defaults: Defaults) -> Result<Arc<Group>, Problem> {
         let (file, at, name) = (spec.file.clone(), spec.at, spec.name.clone());
         let restored = self.loaded.load(Ordering::Relaxed);
+        // Where the group names its interval itself, reading the file found this already.
+        let interval_ms = spec.interval_ms.unwrap_or(defaults.interval_ms);
+        if spec.eval_offset_ms.is_some_and(|offset| offset.abs() > interval_ms) {
+            let interval = format_duration(interval_ms);
+            let message = format!(
+                "{at}: group {}: field 'eval_offset': more than the interval of {interval} \
+                 (global.evaluation_interval)",
+                quote(&name)
+            );
+            let kind = ProblemKind::Rule;
+            let (severity, position) = (Severity::Error, Some(at));
+            return Err(Problem { file, severity, kind, position, message });
+        }
         let cx = &self.context;
         Group::new(spec, defaults, &cx.engine, &cx.metrics, restored).map(Arc::new).map_err(|e| {
             Problem {

@@ -2,7 +2,8 @@
 //!
 //! A group's ticks lie on a grid of its interval, shifted by a hash of its name and file:
 //! the same in every process and after every restart, and spread over the interval among
-//! groups. Evaluation uses the tick's time, never the time it happens to run at.
+//! groups. A group that says where in its interval it runs (`eval_offset`) gets that
+//! instead of the hash. Evaluation uses the tick's time, never the time it happens to run at.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -17,13 +18,18 @@ use crate::model::{Labels, TimestampMs};
 
 const NS_PER_MS: i128 = 1_000_000;
 
-/// The last tick at or before `now_ms` of the group with that name and file.
+/// The last tick at or before `now_ms` of the group with that name and file, or of one
+/// that chose its place in the interval.
 pub(super) fn tick_before(
     name: &str,
     file: &str,
+    eval_offset_ms: Option<i64>,
     interval_ms: i64,
     now_ms: TimestampMs,
 ) -> TimestampMs {
+    if let Some(offset) = eval_offset_ms {
+        return (now_ms - offset).div_euclid(interval_ms) * interval_ms + offset;
+    }
     let hash = Labels::from_pairs([("name", name), ("file", file)]).hash64();
     // Prometheus computes in nanoseconds; whole milliseconds of that are what is stored. A
     // tick within the current millisecond counts as past: it may have been evaluated.
@@ -60,7 +66,8 @@ pub(super) async fn supervise(group: Arc<Group>, cx: Arc<Context>, stop: Cancell
 async fn run(group: &Group, cx: &Context, stop: &CancellationToken) {
     let (name, file) = (&group.spec.name, &group.spec.file);
     let now = cx.clock.now_ms();
-    let mut tick = tick_before(name, file, group.interval_ms, now) + group.interval_ms;
+    let offset = group.spec.eval_offset_ms;
+    let mut tick = tick_before(name, file, offset, group.interval_ms, now) + group.interval_ms;
     if !sleep_until(cx, tick, stop).await {
         return;
     }
@@ -101,7 +108,7 @@ async fn sleep_until(cx: &Context, at_ms: TimestampMs, stop: &CancellationToken)
 pub(super) async fn retire(group: Arc<Group>, cx: Arc<Context>, shutdown: CancellationToken) {
     let now = cx.clock.now_ms();
     if sleep_until(&cx, now + 2 * group.interval_ms, &shutdown).await {
-        group.end_all_series(&cx, now);
+        group.end_all_series(&cx, now).await;
     }
 }
 
@@ -113,15 +120,34 @@ mod tests {
     fn ticks_lie_on_a_grid_of_their_own() {
         let now = 1_700_000_000_000;
         for (name, interval) in [("a", 60_000), ("b", 60_000), ("c", 1_000), ("d", 7_001)] {
-            let tick = tick_before(name, "f.yml", interval, now);
+            let before = |at| tick_before(name, "f.yml", None, interval, at);
+            let tick = before(now);
             assert!(tick <= now && now - tick < interval);
-            assert_eq!(tick_before(name, "f.yml", interval, tick), tick);
-            assert_eq!(tick_before(name, "f.yml", interval, tick - 1), tick - interval);
-            assert_eq!(tick_before(name, "f.yml", interval, tick + interval + 1), tick + interval);
+            assert_eq!(before(tick), tick);
+            assert_eq!(before(tick - 1), tick - interval);
+            assert_eq!(before(tick + interval + 1), tick + interval);
         }
-        let a = tick_before("a", "f.yml", 60_000, now);
-        assert_ne!(a, tick_before("b", "f.yml", 60_000, now));
-        assert_ne!(a, tick_before("a", "g.yml", 60_000, now));
+        let a = tick_before("a", "f.yml", None, 60_000, now);
+        assert_ne!(a, tick_before("b", "f.yml", None, 60_000, now));
+        assert_ne!(a, tick_before("a", "g.yml", None, 60_000, now));
+    }
+
+    #[test]
+    fn a_chosen_place_in_the_interval_is_kept_to_the_millisecond() {
+        let minute = 60_000;
+        let check = |offset: i64, now: i64, expected: i64| {
+            for (name, file) in [("a", "f.yml"), ("b", "g.yml")] {
+                assert_eq!(tick_before(name, file, Some(offset), minute, now), expected);
+            }
+        };
+        let start = 1_700_000_040_000; // A whole minute.
+        check(0, start, start);
+        check(0, start + 59_999, start);
+        check(10_000, start + 9_999, start - 50_000);
+        check(10_000, start + 10_000, start + 10_000);
+        check(-5_000, start + 54_999, start - 5_000);
+        check(-5_000, start + 55_000, start + 55_000);
+        check(minute, start + 1, start);
     }
 
     #[test]

@@ -1,8 +1,12 @@
 //! Storing what a rule made, and ending the series it makes no more.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 
+use super::group::panic_text;
 use crate::model::value::stale_nan;
 use crate::model::{Labels, Sample, TimestampMs};
 use crate::storage::{AppendError, Appender, SeriesRef, Sink, StorageError};
@@ -23,16 +27,62 @@ impl Written {
 /// The last reason samples were refused for, and how many were.
 pub(super) type Refused = Option<(AppendError, usize)>;
 
+/// Samples up to which a batch is written where it is: a hop to another thread costs more
+/// than appending this many.
+const SMALL_BATCH: usize = 2_048;
+
+/// Runs what appends and commits `len` samples: here when that is quick, else on a thread
+/// that may block, so that other tasks go on meanwhile.
+async fn run<T: Send + 'static>(
+    sink: &Arc<dyn Sink>,
+    len: usize,
+    work: impl FnOnce(&dyn Sink) -> T + Send + 'static,
+) -> Result<T, StorageError> {
+    if len <= SMALL_BATCH && !sink.commit_waits() {
+        let done = catch_unwind(AssertUnwindSafe(|| work(&**sink)));
+        return done.map_err(|panic| panicked(&panic_text(&*panic)));
+    }
+    let sink = sink.clone();
+    let done = tokio::task::spawn_blocking(move || work(&*sink)).await;
+    done.map_err(|e| panicked(&e.to_string()))
+}
+
+fn panicked(cause: &str) -> StorageError {
+    StorageError::Unsupported(format!("BUG: writing samples panicked: {cause}"))
+}
+
 /// Writes the samples of one rule at `at` in one batch, and staleness markers for what it
 /// wrote last time and does not now. On an error nothing is stored and `previous` stays.
-pub(super) fn write(
-    sink: &dyn Sink,
+pub(super) async fn write(
+    sink: &Arc<dyn Sink>,
     previous: &Mutex<Written>,
-    samples: &[(Labels, Sample)],
+    samples: Vec<(Labels, Sample)>,
     at: TimestampMs,
 ) -> Result<Refused, StorageError> {
+    let before = Arc::new(std::mem::take(&mut *previous.lock()));
+    let len = samples.len() + before.series.len();
+    let known = before.clone();
+    let written = run(sink, len, move |sink| append(sink, &known, &samples, at)).await;
+    match written.flatten() {
+        Ok((now, refused)) => {
+            *previous.lock() = now;
+            Ok(refused)
+        }
+        Err(e) => {
+            // The work is over, and its hold on the list with it.
+            *previous.lock() = Arc::into_inner(before).unwrap_or_default();
+            Err(e)
+        }
+    }
+}
+
+fn append(
+    sink: &dyn Sink,
+    previous: &Written,
+    samples: &[(Labels, Sample)],
+    at: TimestampMs,
+) -> Result<(Written, Refused), StorageError> {
     let mut appender = sink.appender();
-    let mut previous = previous.lock();
     let mut series = FxHashMap::with_capacity_and_hasher(samples.len(), Default::default());
     let mut refused: Refused = None;
     for (labels, sample) in samples {
@@ -56,21 +106,26 @@ pub(super) fn write(
         append_marker(&mut *appender, Some(*reference), labels, at);
     }
     appender.commit()?;
-    previous.series = series;
-    Ok(refused)
+    Ok((Written { series }, refused))
 }
 
-/// Ends series outside of a rule's evaluation.
-pub(super) fn mark_stale<'a>(
-    sink: &dyn Sink,
-    series: impl Iterator<Item = &'a Labels>,
+/// Ends series outside of a rule's evaluation; gives them back, for another try.
+pub(super) async fn mark_stale(
+    sink: &Arc<dyn Sink>,
+    series: Vec<Labels>,
     at: TimestampMs,
-) -> Result<(), StorageError> {
-    let mut appender = sink.appender();
-    for labels in series {
-        append_marker(&mut *appender, None, labels, at);
-    }
-    appender.commit()
+) -> (Vec<Labels>, Result<(), StorageError>) {
+    let series = Arc::new(series);
+    let ending = series.clone();
+    let done = run(sink, series.len(), move |sink| {
+        let mut appender = sink.appender();
+        for labels in ending.iter() {
+            append_marker(&mut *appender, None, labels, at);
+        }
+        appender.commit()
+    });
+    let result = done.await.flatten();
+    (Arc::into_inner(series).unwrap_or_default(), result)
 }
 
 fn append_marker(

@@ -10,6 +10,7 @@
 
 pub mod fanout;
 pub mod memory;
+pub mod overlay;
 pub mod tsdb;
 
 use std::sync::Arc;
@@ -125,6 +126,18 @@ pub struct SeriesRef(pub u64);
 pub trait Sink: Send + Sync {
     /// Starts a batch. Batches may run in parallel.
     fn appender(&self) -> Box<dyn Appender>;
+
+    /// Whether a commit, however small, waits for a disk or a network: then it belongs on
+    /// a thread that may block.
+    fn commit_waits(&self) -> bool {
+        false
+    }
+
+    /// Whether what was committed is found at once by the [`Source`] that belongs to this
+    /// sink. Where it is not, rules read through an [`overlay::Overlay`].
+    fn shows_at_once(&self) -> bool {
+        true
+    }
 }
 
 /// One batch of samples: visible and durable after `commit`, forgotten when dropped.

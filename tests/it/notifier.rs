@@ -19,7 +19,7 @@ use watchfire::http::{Client, ClientConfig, Secret};
 use watchfire::model::{Clock, Labels};
 use watchfire::notifier::{
     AlertingConfig, AlertmanagerConfig, Manager, Notifier, NotifierOptions, NotifierView,
-    OutgoingAlert,
+    OutgoingAlert, Receipt,
 };
 use watchfire::relabel::RelabelConfig;
 use watchfire::telemetry::Registry;
@@ -110,6 +110,7 @@ fn alert(name: &str) -> OutgoingAlert {
         starts_at_ms: now_ms - 1000,
         ends_at_ms: now_ms + 3_600_000,
         generator_url: "http://watchfire.example/graph?g0.expr=up&g0.tab=1".into(),
+        receipt: Receipt::default(),
     }
 }
 
@@ -396,4 +397,35 @@ async fn a_reload_keeps_the_queues_of_those_that_stay() {
     let (manager, _registry) = self::manager(NotifierOptions::default());
     let error = manager.apply(&wrong, &Labels::empty()).await.unwrap_err();
     assert!(error.to_string().starts_with("alertmanager ht tp://"), "{error}");
+}
+
+#[tokio::test]
+async fn a_receipt_says_when_every_alertmanager_has_every_alert() {
+    let mut slow = Mock::held(None).await;
+    let quick = Mock::start(None).await;
+    let refusing = Mock::start(Some("something else")).await;
+    let (manager, registry) = manager(NotifierOptions::default());
+    let (said, mut delivered) = mpsc::unbounded_channel();
+    let send = |hand_over: u32| {
+        let said = said.clone();
+        let receipt = Receipt::new(move || said.send(hand_over).unwrap());
+        let with = |a: OutgoingAlert| OutgoingAlert { receipt: receipt.clone(), ..a };
+        manager.send(alerts(1..=2).into_iter().map(with).collect());
+    };
+    send(0);
+    let both = alerting(vec![quick.config(), refusing.config()]);
+    manager.apply(&both, &Labels::empty()).await.unwrap();
+    send(1);
+    reaches(&registry, "prometheus_notifications_sent_total", quick.address, 2.0).await;
+    reaches(&registry, "prometheus_notifications_errors_total", refusing.address, 2.0).await;
+    let both = alerting(vec![quick.config(), slow.config()]);
+    manager.apply(&both, &Labels::empty()).await.unwrap();
+    send(2);
+    reaches(&registry, "prometheus_notifications_sent_total", quick.address, 4.0).await;
+    assert_eq!(slow.names().await, ["1", "2"]);
+    assert!(delivered.try_recv().is_err(), "nobody, not everybody, and not yet");
+    slow.answers.add_permits(1);
+    assert_eq!(delivered.recv().await, Some(2));
+    manager.shutdown().await;
+    assert!(delivered.try_recv().is_err());
 }

@@ -1,116 +1,115 @@
 //! Alert templates against recorded expansions of Prometheus, and what no input may do.
 
-use std::sync::Arc;
+use std::process::Command;
 
 use proptest::prelude::*;
-use serde_json::Value as Json;
-use watchfire::model::value::VectorSample;
-use watchfire::model::{FloatHistogram, Labels, Sample};
-use watchfire::rules::template::{MissingKey, Template, TemplateData, TemplateError, TemplateList};
+use watchfire::model::{Labels, Sample};
+use watchfire::rules::template::{Template, TemplateData};
 
 use crate::support::shared;
 
-fn number(json: &Json) -> f64 {
-    match json {
-        Json::String(text) => text.parse().expect("a float"),
-        other => other.as_f64().expect("a number"),
-    }
-}
-
-fn integer<T: std::str::FromStr>(json: &Json) -> T {
-    let text = json.as_str().map_or_else(|| json.to_string(), str::to_owned);
-    text.parse().ok().expect("an integer")
-}
-
-fn list(data: &Json) -> Option<TemplateList> {
-    let items = data.get("items")?.as_array().expect("items is a list");
-    let floats = || items.iter().map(number).collect();
-    let signed = || items.iter().map(integer).collect();
-    let unsigned = || items.iter().map(integer).collect();
-    Some(match data["of"].as_str().expect("a type") {
-        "float64" => TemplateList::Floats(floats()),
-        "string" => TemplateList::Strings(
-            items.iter().map(|i| i.as_str().expect("a string").to_owned()).collect(),
-        ),
-        "int" => TemplateList::Ints(signed()),
-        "int64" => TemplateList::Int64s(signed()),
-        "uint" => TemplateList::Uints(unsigned()),
-        "uint64" => TemplateList::Uint64s(unsigned()),
-        other => panic!("unknown element type {other}"),
-    })
-}
-
-fn sample(json: &Json) -> VectorSample {
-    let labels = json["labels"].as_object().expect("labels");
-    let pairs = labels.iter().map(|(n, v)| (n, v.as_str().expect("a label value")));
-    let sample = match json.get("histogram") {
-        Some(h) => Sample::Histogram(Arc::new(FloatHistogram {
-            count: number(&h["count"]),
-            sum: number(&h["sum"]),
-            ..FloatHistogram::default()
-        })),
-        None => Sample::Float(number(&json["value"])),
-    };
-    VectorSample { labels: Labels::from_pairs(pairs), ts: integer(&json["timestamp_ms"]), sample }
-}
-
-fn expand_case(common: &Json, case: &Json) -> Result<String, TemplateError> {
-    let name = common["name"].as_str().or(common["template_name"].as_str()).unwrap_or("test");
-    let text = case["template"].as_str().expect("a template");
-    let options: Vec<&str> = match case.get("options") {
-        None => vec!["missingkey=zero"],
-        Some(options) => {
-            options.as_array().expect("options").iter().filter_map(Json::as_str).collect()
-        }
-    };
-    let missing = match options.first() {
-        Some(&"missingkey=zero") => MissingKey::Zero,
-        Some(&"missingkey=error") => MissingKey::Error,
-        _ => MissingKey::Invalid,
-    };
-    let template = Template::parse(name, text)?.with_missing_key(missing);
-    let url = common["external_url"].as_str().expect("an external URL");
-    let now_ms = common["now_ms"].as_i64().or(common["timestamp_ms"].as_i64()).expect("a time");
-    let data = TemplateData::standalone(case.get("data").and_then(list), url, now_ms);
-    let result: Vec<VectorSample> = case["query_result"]
-        .as_array()
-        .map(|samples| samples.iter().map(sample).collect())
-        .unwrap_or_default();
-    template.expand(&data, &mut |_| Ok(result.clone()))
+fn watchfire(args: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_watchfire")).args(args).output();
+    let output = output.expect("watchfire starts");
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&text).into_owned())
 }
 
 #[test]
 fn expansions_equal_those_of_prometheus() {
     let Some(dir) = shared("conformance/templates") else { return };
-    let text = std::fs::read_to_string(dir.join("expansion.json")).expect("readable cases");
-    let all: Json = serde_json::from_str(&text).expect("valid JSON");
-    let cases = all["cases"].as_array().expect("a list of cases");
-    let mut ran = 0;
-    let mut failures = Vec::new();
-    // The HTML-escaping variant serves console pages, which this product does not have.
-    for case in cases.iter().filter(|c| c["html"] != true) {
-        ran += 1;
-        let got = expand_case(&all["common"], case);
-        let (got, expected) = match case.get("error") {
-            Some(error) => (got.map_err(|e| e.to_string()).unwrap_err_or_ok(), error.as_str()),
-            None => (got.unwrap_or_else(|e| format!("ERROR {e}")), case["output"].as_str()),
-        };
-        if Some(got.as_str()) != expected {
-            failures.push(format!("{}: got {got:?}, expected {expected:?}", case["id"]));
-        }
-    }
-    assert!(failures.is_empty(), "{} of {ran} failed:\n{}", failures.len(), failures.join("\n"));
-    assert!(ran > 50, "only {ran} cases found");
+    let (code, said) = watchfire(&["test", "templates", &dir.to_string_lossy()]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("62 passed, 0 failed"), "{said}");
 }
 
-trait EitherText {
-    fn unwrap_err_or_ok(self) -> String;
+#[test]
+fn a_case_that_differs_is_shown_and_fails() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("cases.json");
+    let check = |cases: &str, code: i32, parts: &[&str]| {
+        std::fs::write(&path, cases).expect("a file");
+        let (got, said) = watchfire(&["test", "templates", &path.to_string_lossy()]);
+        assert_eq!(got, Some(code), "{cases}: {said}");
+        parts
+            .iter()
+            .for_each(|part| assert!(said.contains(part), "{cases}: no {part:?} in {said}"));
+    };
+    check(
+        r#"{"cases": [
+            {"id": "a", "template": "{{ 1 }}", "output": "1"},
+            {"id": "b", "template": "{{ 1 }}", "output": "2"},
+            {"id": "c", "template": "{{ first . }}", "data": {"of": "int", "items": [1]}, "output": ""},
+            {"id": "d", "template": "{{ range . }}<{{ . }}{{ end }}", "html": true,
+             "data": {"of": "string", "items": ["a", "<"]}, "output": "<a<&lt;"},
+            {"id": "e", "template": "{{ .x }}", "options": ["missingkey=error"],
+             "error": "error executing template test: template: test:1:3: executing \"test\" at <.x>: nil data; no entry for key \"x\""}
+        ]}"#,
+        1,
+        &[
+            "FAILED b: {{ 1 }}",
+            r#"expected: "2""#,
+            r#"got:      "1""#,
+            "FAILED c",
+            "3 passed, 2 failed",
+        ],
+    );
+    check(r#"{"cases": []}"#, 0, &["0 passed, 0 failed"]);
+    check(r#"{"casus": []}"#, 1, &["cases.json: ", "unknown field `casus`", "line 1"]);
+    check(
+        r#"{"cases": [{"id": "a", "template": "x", "options": ["missingkey=never"], "output": "x"}]}"#,
+        1,
+        &["unknown options [\"missingkey=never\"]"],
+    );
 }
 
-impl EitherText for Result<String, String> {
-    fn unwrap_err_or_ok(self) -> String {
-        self.unwrap_or_else(|error| error)
-    }
+#[test]
+fn a_person_sees_an_expansion() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let data = dir.path().join("data.prom");
+    std::fs::write(&data, "up{job=\"a\"} 1\nup{job=\"b\"} 0\n").expect("a file");
+    let data = data.to_string_lossy();
+    let check = |args: &[&str], code: i32, expected: &str| {
+        let (got, said) = watchfire(&[&["rules", "template"], args].concat());
+        assert_eq!((got, said.trim_end()), (Some(code), expected), "{args:?}");
+    };
+    check(
+        &[
+            "{{ $labels.job }} of {{ $externalLabels.cluster }} at {{ $externalURL }}: {{ $value | humanize }}",
+            "--value",
+            "-1234.5",
+            "--label",
+            "job=api",
+            "--external-label",
+            "cluster=eu",
+            "--external-url",
+            "http://w/",
+        ],
+        0,
+        "api of eu at http://w: -1.234k",
+    );
+    check(
+        &[
+            "{{ query \"sum(up)\" | first | value }}/{{ with query \"count(up)\" }}{{ . | first | value }}{{ end }} at {{ now }}",
+            "--data",
+            &data,
+            "--time",
+            "60",
+        ],
+        0,
+        "1/2 at 60",
+    );
+    check(&["{{ query \"up\" | len }}"], 0, "0");
+    check(
+        &["{{ $labels.x", "--alert", "A"],
+        1,
+        "error: error parsing template __alert_A: template: __alert_A:1: unclosed action",
+    );
+    check(
+        &["{{ query \"sum(\" }}"],
+        1,
+        "error: error executing template __alert_test: template: __alert_test:1:115: executing \"__alert_test\" at <query \"sum(\">: error calling query: 1:5: parse error: unclosed left parenthesis",
+    );
 }
 
 fn alert_data() -> TemplateData {

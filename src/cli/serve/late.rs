@@ -66,6 +66,10 @@ impl Sink for LateStorage {
             None => Box::new(NotOpen),
         }
     }
+
+    fn commit_waits(&self) -> bool {
+        self.get().is_some_and(|store| store.commit_waits())
+    }
 }
 
 /// What appends meet before the store is open.

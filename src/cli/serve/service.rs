@@ -21,12 +21,15 @@ use crate::notifier::{self, NotifierOptions};
 use crate::query::{Engine, EngineOptions, QueryMetrics};
 use crate::remote_write::RemoteWriteMetrics;
 use crate::rules::config::{LoadOptions, LoadedFile};
-use crate::rules::{self, External, RulePolicyDefaults, RuleSettings, RuleSource};
+use crate::rules::{
+    self, EvaluationOptions, External, RulePolicyDefaults, RuleSettings, RuleSource,
+};
 use crate::scrape::{self, ScrapeManager, ScrapeMetrics};
+use crate::storage::overlay::{Overlay, OverlayMetrics, OverlayOptions};
 use crate::storage::tsdb::{Tsdb, TsdbMetrics, TsdbOptions, WalCompression};
 use crate::storage::{Sink, Source};
 use crate::telemetry::clock::SystemClock;
-use crate::telemetry::{ReloadMetrics, new_registry};
+use crate::telemetry::{Registry, ReloadMetrics, new_registry};
 
 /// How often the store drops what retention allows.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(60);
@@ -74,10 +77,11 @@ impl Service {
         };
         let notifier =
             Arc::new(notifier::Manager::new(notifier_options, clock.clone(), &mut registry));
+        let (rule_source, rule_sink) = rule_storage(flags, &source, &sink, &mut registry);
         let rules = rules::Manager::new(rules::ManagerOptions {
             engine: engine.clone(),
-            source: source.clone(),
-            sink: sink.clone(),
+            source: rule_source,
+            sink: rule_sink,
             notifier: notifier.clone(),
             clock: clock.clone(),
             metrics: rules::Metrics::new(&mut registry),
@@ -85,6 +89,7 @@ impl Service {
             outage_tolerance_ms: ms(flags.for_outage_tolerance),
             grace_period_ms: ms(flags.for_grace_period),
             load: load_options(features),
+            evaluation: evaluation_options(flags, features),
             policy: rule_policy(flags),
         });
         let hostname = super::hostname();
@@ -278,6 +283,38 @@ fn rule_policy(flags: &ServeFlags) -> RulePolicyDefaults {
         group_budget: flags.group_budget,
         max_active_alerts: flags.max_active_alerts,
         annotate_resolved: flags.annotate_resolved,
+    }
+}
+
+/// What rules read and write. Where the storage does not show at once what was written to
+/// it, the results of the last minutes are laid over what it answers.
+fn rule_storage(
+    flags: &ServeFlags,
+    source: &Arc<dyn Source>,
+    sink: &Arc<dyn Sink>,
+    registry: &mut Registry,
+) -> (Arc<dyn Source>, Arc<dyn Sink>) {
+    let overlay = match flags.read_your_writes.as_str() {
+        "always" => true,
+        "never" => false,
+        _ => !sink.shows_at_once(),
+    };
+    if !overlay {
+        return (source.clone(), sink.clone());
+    }
+    let options =
+        OverlayOptions { metrics: OverlayMetrics::new(registry), ..OverlayOptions::default() };
+    let overlay = Arc::new(Overlay::new(source.clone(), sink.clone(), options));
+    (overlay.clone(), overlay)
+}
+
+fn evaluation_options(flags: &ServeFlags, features: &FeatureFlags) -> EvaluationOptions {
+    let options =
+        EvaluationOptions { shared: flags.shared_evaluation, ..EvaluationOptions::default() };
+    if features.concurrent_rule_eval() {
+        options.with_concurrent_evals(flags.max_concurrent_evals)
+    } else {
+        options
     }
 }
 

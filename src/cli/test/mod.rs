@@ -1,7 +1,10 @@
-//! `watchfire test`: rules against given series, and PromQL against scripts.
+//! `watchfire test`: rules against given series, PromQL against scripts, and templates
+//! against recorded expansions.
 
+mod files;
 mod promql;
 mod rules;
+mod templates;
 
 use std::process::ExitCode;
 
@@ -20,6 +23,13 @@ pub(crate) enum TestCommand {
     /// Every instant query also runs with its selectors pinned at other times, and as the
     /// middle of a range query.
     Promql(promql::PromqlArgs),
+    /// Run cases of templates: JSON files with texts and what they expand to.
+    ///
+    /// A file is {"common": {...}, "cases": [...]}. Each case has a template and either
+    /// output or error; it may have html, options (as ["missingkey=error"]), data (what
+    /// `.` is) and query_result (what every query gives). common holds template_name,
+    /// external_url and now_ms.
+    Templates(templates::TemplatesArgs),
 }
 
 /// Runs `watchfire test ...`.
@@ -27,5 +37,6 @@ pub(crate) fn run(command: &TestCommand, features: &FeatureFlags) -> ExitCode {
     match command {
         TestCommand::Rules(args) => rules::run(args, features),
         TestCommand::Promql(args) => promql::run(args, features),
+        TestCommand::Templates(args) => templates::run(args),
     }
 }

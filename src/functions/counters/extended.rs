@@ -60,18 +60,26 @@ trait Track {
     fn check<const COUNTER: bool>(&self, used: Range<usize>, flags: &mut Flags) -> Option<()>;
 }
 
-fn growth<const COUNTER: bool, T: Track>(
+/// The samples that count, from the one at or before the start to the one at or after the
+/// end, and the values at both edges.
+struct Edges<V> {
+    used: Range<usize>,
+    left: V,
+    right: V,
+    /// The left value lies between the first two samples.
+    left_inside: bool,
+}
+
+/// `None` when no sample lies behind the start, or the samples cannot be combined.
+fn edges<const COUNTER: bool, T: Track>(
     track: &T,
     w: &Window<'_>,
     mode: WindowMode,
     flags: &mut Flags,
-) -> Option<T::Value> {
+) -> Option<Edges<T::Value>> {
     let smoothed = mode == WindowMode::Smoothed;
     let mut last = track.times().checked_sub(1)?;
     if smoothed {
-        if track.ts(0) > w.end_ms {
-            return None;
-        }
         last = (0..last).find(|i| track.ts(*i) >= w.end_ms).unwrap_or(last);
     }
     if track.ts(last) <= w.start_ms {
@@ -96,15 +104,43 @@ fn growth<const COUNTER: bool, T: Track>(
     } else {
         track.at(last)
     };
-    let mut growth = T::sub(right, left, flags)?;
+    Some(Edges { used: first..last + 1, left, right, left_inside })
+}
+
+fn growth<const COUNTER: bool, T: Track>(
+    track: &T,
+    w: &Window<'_>,
+    mode: WindowMode,
+    flags: &mut Flags,
+) -> Option<T::Value> {
+    if mode == WindowMode::Smoothed && track.times() > 0 && track.ts(0) > w.end_ms {
+        return None;
+    }
+    let edges = edges::<COUNTER, T>(track, w, mode, flags)?;
+    let mut growth = T::sub(edges.right, edges.left, flags)?;
     // A left edge between two samples lies behind any reset between them.
-    let from = if left_inside { first + 2 } else { first + 1 };
-    for i in from..=last {
-        if reset(i) {
+    let from = edges.used.start + if edges.left_inside { 2 } else { 1 };
+    for i in from..edges.used.end {
+        if COUNTER && track.is_reset(i) {
             growth = T::add(growth, track.at(i - 1), flags)?;
         }
     }
     Some(growth)
+}
+
+/// A window of floats as a range vector shows it: a sample at each edge, anchored or
+/// smoothed, and those between. Values are taken for gauges, as the selector alone does
+/// not say what they are.
+pub fn edged_floats(w: &Window<'_>, mode: WindowMode) -> Vec<(TimestampMs, f64)> {
+    let Some(edges) = edges::<false, _>(&Floats(w), w, mode, &mut Flags::default()) else {
+        return vec![];
+    };
+    let between = edges.used.map(|i| (w.ts[i], w.vs[i]));
+    let between = between.filter(|(ts, _)| w.start_ms < *ts && *ts < w.end_ms);
+    let mut all = vec![(w.start_ms, edges.left)];
+    all.extend(between);
+    all.push((w.end_ms, edges.right));
+    all
 }
 
 struct Floats<'a>(&'a Window<'a>);
@@ -322,6 +358,26 @@ mod tests {
         let w = window(&[(-10, 9.0), (10, 8.0), (30, 5.0), (50, 4.0)], 0, 40);
         check(WindowMode::Smoothed, true, &w, 40, Some(2.0 - 4.0 + 8.0 + 5.0));
         check(WindowMode::Smoothed, true, &window(&[(50, 1.0)], 0, 40), 40, None);
+    }
+
+    #[test]
+    fn a_range_vector_has_a_sample_at_each_edge() {
+        let check = |points: &[(i64, f64)], mode, expected: &[(i64, f64)]| {
+            let expected: Vec<_> = expected.iter().map(|(ts, v)| (ts * 1000, *v)).collect();
+            assert_eq!(edged_floats(&window(points, 0, 40).window(), mode), expected, "{points:?}");
+        };
+        let points = &[(-10, 0.0), (10, 4.0), (30, 8.0), (50, 20.0)];
+        let inside = [(10, 4.0), (30, 8.0)];
+        check(points, WindowMode::Smoothed, &[(0, 2.0), inside[0], inside[1], (40, 14.0)]);
+        // An anchored window holds nothing from behind its end.
+        check(&points[..3], WindowMode::Anchored, &[(0, 0.0), inside[0], inside[1], (40, 8.0)]);
+        // A fall is no reset here.
+        check(&[(-10, 6.0), (10, 2.0)], WindowMode::Smoothed, &[(0, 4.0), (10, 2.0), (40, 2.0)]);
+        // Samples on the edges stay as they are.
+        check(&[(0, 1.0), (40, 2.0)], WindowMode::Anchored, &[(0, 1.0), (40, 2.0)]);
+        check(&[(-5, 1.0), (0, 2.0)], WindowMode::Anchored, &[]);
+        check(&[(50, 1.0)], WindowMode::Smoothed, &[(0, 1.0), (40, 1.0)]);
+        check(&[], WindowMode::Smoothed, &[]);
     }
 
     #[test]

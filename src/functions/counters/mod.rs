@@ -10,7 +10,7 @@ mod steps;
 use super::families::RANGE;
 use super::*;
 
-pub use extended::smoothed_instant;
+pub use extended::{edged_floats, smoothed_instant};
 
 use extrapolate::extrapolated;
 

@@ -301,11 +301,16 @@ impl Builder<'_> {
             if right {
                 matching.fill_right = Some(value);
             }
-            if !self.options.binop_fill_modifiers {
-                self.error(fill_span, "binop fill modifiers are experimental and not enabled");
-            }
+            self.fill_enabled(fill_span);
         }
         Ok(())
+    }
+
+    /// Reports a `fill` where it is not enabled.
+    pub(in crate::parser) fn fill_enabled(&mut self, span: Span) {
+        if !self.options.binop_fill_modifiers {
+            self.error(span, "binop fill modifiers are experimental and not enabled");
+        }
     }
 }
 

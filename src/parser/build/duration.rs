@@ -3,9 +3,26 @@
 use super::*;
 
 /// A duration under construction with the depth of its tree.
-pub(super) struct DurationNode {
-    pub expr: DurationExpr,
-    pub depth: usize,
+pub(in crate::parser) struct DurationNode {
+    pub(super) expr: DurationExpr,
+    pub(super) depth: usize,
+}
+
+/// Operands and operators of a duration that wait for what follows them.
+#[derive(Default)]
+pub(in crate::parser) struct DurationStack {
+    operands: Vec<DurationNode>,
+    pending: Vec<Pending>,
+}
+
+impl DurationStack {
+    pub fn sign(&mut self, op: UnaryOp, start: u32) {
+        self.pending.push(Pending::Sign { op, start });
+    }
+
+    pub fn operand(&mut self, operand: DurationNode) {
+        self.operands.push(operand);
+    }
 }
 
 impl DurationNode {
@@ -57,25 +74,36 @@ fn nothing() -> DurationNode {
 impl Builder<'_> {
     /// A `dur_expr` pair.
     pub(super) fn duration_expr(&mut self, pair: Pair<'_>) -> Built<DurationNode> {
-        let mut operands = Vec::new();
-        let mut pending = Vec::new();
+        let mut stack = DurationStack::default();
         for part in pair.into_inner() {
             match part.as_rule() {
-                Rule::sign => {
-                    let start = span(&part).start;
-                    pending.push(Pending::Sign { op: chain::sign(&part), start });
-                }
-                Rule::dur_op => {
-                    let op = duration_op(part.as_str());
-                    let right = op == DurationOp::Pow;
-                    self.reduce_durations(precedence(op), right, &mut operands, &mut pending)?;
-                    pending.push(Pending::Binary { op, op_span: span(&part) });
-                }
-                _ => operands.push(self.duration_atom(part)?),
+                Rule::sign => stack.sign(chain::sign(&part), span(&part).start),
+                Rule::dur_op => self.duration_op(&mut stack, part.as_str(), span(&part)),
+                _ => stack.operand(self.duration_atom(part)?),
             }
         }
-        self.reduce_durations(0, false, &mut operands, &mut pending)?;
-        operands.pop().ok_or(NotPromql)
+        self.finish_duration(stack).ok_or(NotPromql)
+    }
+
+    /// Takes an operator: what binds more tightly before it is settled.
+    pub(in crate::parser) fn duration_op(
+        &mut self,
+        stack: &mut DurationStack,
+        op: &str,
+        op_span: Span,
+    ) {
+        let op = duration_op(op);
+        self.reduce_durations(precedence(op), op == DurationOp::Pow, stack);
+        stack.pending.push(Pending::Binary { op, op_span });
+    }
+
+    /// The whole of what a stack holds; `None` when an operand is missing.
+    pub(in crate::parser) fn finish_duration(
+        &mut self,
+        mut stack: DurationStack,
+    ) -> Option<DurationNode> {
+        self.reduce_durations(0, false, &mut stack);
+        stack.operands.pop()
     }
 
     /// What follows `offset`: an optional sign and one atom.
@@ -91,31 +119,24 @@ impl Builder<'_> {
         Ok(self.signed_duration(chain::sign(&first), span(&first).start, atom))
     }
 
-    fn reduce_durations(
-        &mut self,
-        limit: u8,
-        right: bool,
-        operands: &mut Vec<DurationNode>,
-        pending: &mut Vec<Pending>,
-    ) -> Built<()> {
-        while let Some(top) = pending.pop_if(|top| {
+    fn reduce_durations(&mut self, limit: u8, right: bool, stack: &mut DurationStack) {
+        while let Some(top) = stack.pending.pop_if(|top| {
             let strength = match top {
                 Pending::Sign { .. } => SIGN_PRECEDENCE,
                 Pending::Binary { op, .. } => precedence(*op),
             };
             strength > limit || (strength == limit && !right)
         }) {
-            let rhs = operands.pop().ok_or(NotPromql)?;
+            let Some(rhs) = stack.operands.pop() else { return };
             let result = match top {
                 Pending::Sign { op, start } => self.signed_duration(op, start, rhs),
                 Pending::Binary { op, op_span } => {
-                    let lhs = operands.pop().ok_or(NotPromql)?;
+                    let Some(lhs) = stack.operands.pop() else { return };
                     self.duration_binary(lhs, op, op_span, rhs)
                 }
             };
-            operands.push(result);
+            stack.operands.push(result);
         }
-        Ok(())
     }
 
     fn duration_node(&mut self, span: Span, kind: DurationKind, below: usize) -> DurationNode {
@@ -127,7 +148,12 @@ impl Builder<'_> {
     }
 
     /// A sign on a literal is part of the literal; a plus elsewhere means nothing.
-    fn signed_duration(&mut self, op: UnaryOp, start: u32, inner: DurationNode) -> DurationNode {
+    pub(in crate::parser) fn signed_duration(
+        &mut self,
+        op: UnaryOp,
+        start: u32,
+        inner: DurationNode,
+    ) -> DurationNode {
         let minus = op == UnaryOp::Minus;
         let span = start..inner.expr.span.end;
         match inner.expr.kind {
@@ -172,46 +198,77 @@ impl Builder<'_> {
 
     fn duration_atom(&mut self, pair: Pair<'_>) -> Built<DurationNode> {
         let span = span(&pair);
-        match pair.as_rule() {
+        Ok(match pair.as_rule() {
             Rule::number | Rule::number_word | Rule::duration => {
                 let number = self.number(&pair);
-                // Go's durations are nanoseconds in 63 bits.
-                if number.value.is_nan() || number.value.abs() > i64::MAX as f64 / 1e9 {
-                    self.error(span, "duration out of range");
-                    return Ok(nothing());
-                }
-                Ok(DurationNode {
-                    expr: DurationExpr { span, kind: DurationKind::Number(number) },
-                    depth: 1,
-                })
+                self.duration_literal(number, span)
             }
             Rule::dur_now => {
                 let step = pair.as_str().get(..4).is_some_and(|w| w.eq_ignore_ascii_case("step"));
-                let kind = if step { DurationKind::Step } else { DurationKind::Range };
-                Ok(DurationNode { expr: DurationExpr { span, kind }, depth: 1 })
+                self.duration_now(step, span)
             }
             Rule::dur_pick => {
                 let mut parts = pair.into_inner();
                 let name = parts.next().ok_or(NotPromql)?;
                 let a = self.duration_expr(parts.next().ok_or(NotPromql)?)?;
                 let b = self.duration_expr(parts.next().ok_or(NotPromql)?)?;
-                let below = a.depth.max(b.depth);
-                let (a, b) = (Box::new(a.expr), Box::new(b.expr));
                 let min = name.as_str().eq_ignore_ascii_case("min_of");
-                let kind = if min { DurationKind::MinOf(a, b) } else { DurationKind::MaxOf(a, b) };
-                Ok(self.duration_node(span, kind, below))
+                self.duration_pick(min, a, b, span)
             }
             Rule::dur_paren => {
                 let inner = self.duration_expr(pair.into_inner().next().ok_or(NotPromql)?)?;
-                let below = inner.depth;
-                Ok(self.duration_node(span, DurationKind::Paren(Box::new(inner.expr)), below))
+                self.duration_paren(inner, span)
             }
-            _ => Err(NotPromql),
+            _ => return Err(NotPromql),
+        })
+    }
+
+    /// A number or duration as a duration.
+    pub(in crate::parser) fn duration_literal(
+        &mut self,
+        number: NumberLiteral,
+        span: Span,
+    ) -> DurationNode {
+        // Go's durations are nanoseconds in 63 bits.
+        if number.value.is_nan() || number.value.abs() > i64::MAX as f64 / 1e9 {
+            self.error(span, "duration out of range");
+            return nothing();
         }
+        DurationNode { expr: DurationExpr { span, kind: DurationKind::Number(number) }, depth: 1 }
+    }
+
+    /// `step()`, else `range()`.
+    pub(in crate::parser) fn duration_now(&self, step: bool, span: Span) -> DurationNode {
+        let kind = if step { DurationKind::Step } else { DurationKind::Range };
+        DurationNode { expr: DurationExpr { span, kind }, depth: 1 }
+    }
+
+    /// `min_of(a, b)`, else `max_of(a, b)`.
+    pub(in crate::parser) fn duration_pick(
+        &mut self,
+        min: bool,
+        a: DurationNode,
+        b: DurationNode,
+        span: Span,
+    ) -> DurationNode {
+        let below = a.depth.max(b.depth);
+        let (a, b) = (Box::new(a.expr), Box::new(b.expr));
+        let kind = if min { DurationKind::MinOf(a, b) } else { DurationKind::MaxOf(a, b) };
+        self.duration_node(span, kind, below)
+    }
+
+    /// A duration in parentheses.
+    pub(in crate::parser) fn duration_paren(
+        &mut self,
+        inner: DurationNode,
+        span: Span,
+    ) -> DurationNode {
+        let below = inner.depth;
+        self.duration_node(span, DurationKind::Paren(Box::new(inner.expr)), below)
     }
 
     /// Ranges and steps must be positive; here where they are literals, else when evaluated.
-    pub(super) fn positive(&mut self, duration: DurationNode) -> DurationNode {
+    pub(in crate::parser) fn positive(&mut self, duration: DurationNode) -> DurationNode {
         if duration.literal().is_some_and(|seconds| seconds <= 0.0) {
             self.error(duration.expr.span.clone(), "duration must be greater than 0");
             return nothing();

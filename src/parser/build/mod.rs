@@ -19,6 +19,7 @@ mod postfix;
 mod selector;
 
 pub(super) use chain::BinaryModifiers;
+pub(super) use duration::{DurationNode, DurationStack};
 
 /// The text is not PromQL although the grammar's wider shape accepted it.
 #[derive(Debug)]
@@ -27,7 +28,7 @@ pub(super) struct NotPromql;
 type Built<T> = Result<T, NotPromql>;
 
 /// An expression under construction, with what would be costly to ask the tree for.
-struct Node {
+pub(super) struct Node {
     expr: Expr,
     value_type: ValueType,
     depth: usize,
@@ -41,7 +42,24 @@ impl Node {
         Self { expr: Expr { span, kind }, value_type, depth: 1, bad_range: false }
     }
 
-    fn span(&self) -> Span {
+    /// Stands for what is read only to find out what is wrong with it.
+    pub(super) fn opaque(span: Span) -> Self {
+        placeholder(span, ValueType::InstantVector)
+    }
+
+    /// A selector of which only the place matters.
+    pub(super) fn bare_selector(span: Span) -> Self {
+        let selector = VectorSelector {
+            name: None,
+            matchers: Vec::new(),
+            modifiers: Modifiers::default(),
+            extension: None,
+            bypass_empty_check: false,
+        };
+        Self::leaf(span, ExprKind::VectorSelector(selector), ValueType::InstantVector)
+    }
+
+    pub(super) fn span(&self) -> Span {
         self.expr.span.clone()
     }
 }
@@ -106,19 +124,20 @@ fn span(pair: &Pair<'_>) -> Span {
     span.start() as u32..span.end() as u32
 }
 
-struct Builder<'a> {
+/// Makes nodes and notes what is wrong with them. `diagnose` shares the making.
+pub(super) struct Builder<'a> {
     options: &'a ParserOptions,
-    syntax: Vec<ParseError>,
+    pub(super) syntax: Vec<ParseError>,
     checker: Checker<'a>,
     too_deep: Option<Span>,
 }
 
 impl<'a> Builder<'a> {
-    fn new(text: &'a str, options: &'a ParserOptions) -> Self {
+    pub(super) fn new(text: &'a str, options: &'a ParserOptions) -> Self {
         Self { options, syntax: Vec::new(), checker: Checker::new(text), too_deep: None }
     }
 
-    fn error(&mut self, span: Span, message: impl Into<String>) {
+    pub(super) fn error(&mut self, span: Span, message: impl Into<String>) {
         self.syntax.push(ParseError { span, message: message.into() });
     }
 
@@ -156,16 +175,20 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// The value of a number or duration token; a bad one is reported and reads as 0.
+    /// The value of a number or duration pair.
     fn number(&mut self, pair: &Pair<'_>) -> NumberLiteral {
-        let duration = pair.as_rule() == Rule::duration;
+        self.number_token(pair.as_str(), pair.as_rule() == Rule::duration, span(pair))
+    }
+
+    /// The value of a number or duration token; a bad one is reported and reads as 0.
+    pub(super) fn number_token(&mut self, text: &str, duration: bool, span: Span) -> NumberLiteral {
         let value = if duration {
-            literal::duration_seconds(pair.as_str()).map_err(|e| e.to_string())
+            literal::duration_seconds(text).map_err(|e| e.to_string())
         } else {
-            literal::number(pair.as_str()).map_err(|e| format!("error parsing number: {e}"))
+            literal::number(text).map_err(|e| format!("error parsing number: {e}"))
         };
         let value = value.unwrap_or_else(|message| {
-            self.error(span(pair), message);
+            self.error(span, message);
             0.0
         });
         NumberLiteral { value, duration }
@@ -233,7 +256,7 @@ impl<'a> Builder<'a> {
         let mut built = Vec::new();
         for arg in args.into_inner() {
             if arg.as_rule() == Rule::trailing_comma {
-                self.trailing_comma(&arg);
+                self.trailing_comma(self::span(&arg));
                 continue;
             }
             built.push(self.expr(arg)?);
@@ -249,18 +272,16 @@ impl<'a> Builder<'a> {
         self.finish_aggregate(op, built, grouping, span, mark..split)
     }
 
-    fn finish_aggregate(
+    /// Whether an aggregation has as many arguments as it takes.
+    pub(super) fn aggregate_arity(
         &mut self,
-        op: &'static aggregations::AggregatorSpec,
-        mut args: Vec<Node>,
-        grouping: Grouping,
+        op: &aggregations::AggregatorSpec,
+        got: usize,
         span: Span,
-        param_errors: std::ops::Range<usize>,
-    ) -> Built<Node> {
-        let result = ValueType::InstantVector;
-        if args.is_empty() {
-            self.error(span.clone(), "no arguments for aggregate expression provided");
-            return Ok(placeholder(span, result));
+    ) -> bool {
+        if got == 0 {
+            self.error(span, "no arguments for aggregate expression provided");
+            return false;
         }
         if op.stability == Stability::Experimental && !self.options.experimental_functions {
             self.error(
@@ -272,14 +293,27 @@ impl<'a> Builder<'a> {
             );
         }
         let wanted = if op.param.is_some() { 2 } else { 1 };
-        if args.len() != wanted {
-            let got = args.len();
+        if got != wanted {
             self.error(
-                span.clone(),
+                span,
                 format!(
                     "wrong number of arguments for aggregate expression provided, expected {wanted}, got {got}"
                 ),
             );
+        }
+        got == wanted
+    }
+
+    fn finish_aggregate(
+        &mut self,
+        op: &'static aggregations::AggregatorSpec,
+        mut args: Vec<Node>,
+        grouping: Grouping,
+        span: Span,
+        param_errors: std::ops::Range<usize>,
+    ) -> Built<Node> {
+        let result = ValueType::InstantVector;
+        if !self.aggregate_arity(op, args.len(), span.clone()) {
             return Ok(placeholder(span, result));
         }
         let expr = args.pop().ok_or(NotPromql)?;
@@ -295,8 +329,8 @@ impl<'a> Builder<'a> {
         Ok(self.node(span, ExprKind::Aggregate(Box::new(aggregate)), result, below))
     }
 
-    fn trailing_comma(&mut self, pair: &Pair<'_>) {
-        self.error(span(pair), "trailing commas not allowed in function call args");
+    pub(super) fn trailing_comma(&mut self, span: Span) {
+        self.error(span, "trailing commas not allowed in function call args");
     }
 
     fn call(&mut self, ident: &Pair<'_>, args: Pair<'_>, span: Span) -> Built<Node> {
@@ -307,7 +341,7 @@ impl<'a> Builder<'a> {
         let mut below = 0;
         for arg in args.into_inner() {
             if arg.as_rule() == Rule::trailing_comma {
-                self.trailing_comma(&arg);
+                self.trailing_comma(self::span(&arg));
                 continue;
             }
             let before = self.checker.mark();
@@ -324,18 +358,28 @@ impl<'a> Builder<'a> {
             below = below.max(node.depth);
             built.push(node.expr);
         }
-        let name_span = self::span(ident);
+        self.callable(name, self::span(ident));
         let Some(function) = function else {
-            let quoted = model::labels::quote(name);
-            self.error(name_span, format!("unknown function with name {quoted}"));
             return Ok(placeholder(span, ValueType::InstantVector));
         };
-        if function.stability == Stability::Experimental && !self.options.experimental_functions {
-            self.error(name_span, format!("function \"{name}\" is not enabled"));
-        }
         self.checker.call(function, &built, &span, mark);
         let call = Call { function, args: built };
         Ok(self.node(span, ExprKind::Call(call), function.returns, below))
+    }
+
+    /// Reports a function that is not there, or not enabled.
+    pub(super) fn callable(&mut self, name: &str, span: Span) {
+        let enabled = self.options.experimental_functions;
+        match functions::find(name) {
+            None => {
+                let quoted = model::labels::quote(name);
+                self.error(span, format!("unknown function with name {quoted}"));
+            }
+            Some(f) if f.stability == Stability::Experimental && !enabled => {
+                self.error(span, format!("function \"{name}\" is not enabled"));
+            }
+            Some(_) => {}
+        }
     }
 
     /// `by (...)` or `without (...)`.
@@ -350,6 +394,13 @@ impl<'a> Builder<'a> {
         })
     }
 
+    /// Reports a quoted name that cannot be a label's: valid UTF-8 can, but not nothing.
+    pub(super) fn quoted_label(&mut self, name: &str, span: Span) {
+        if name.is_empty() {
+            self.error(span, "invalid label name for grouping: \"\"");
+        }
+    }
+
     /// The names in a `label_list` pair.
     fn label_list(&mut self, pair: Option<Pair<'_>>) -> Built<Vec<String>> {
         let mut labels = Vec::new();
@@ -357,9 +408,7 @@ impl<'a> Builder<'a> {
             labels.push(match label.as_rule() {
                 Rule::string => {
                     let name = literal::unquote(label.as_str()).map_err(|_| NotPromql)?;
-                    if name.is_empty() {
-                        self.error(span(&label), "invalid label name for grouping: \"\"");
-                    }
+                    self.quoted_label(&name, span(&label));
                     name
                 }
                 _ if selector::may_be_label(label.as_str()) => label.as_str().to_owned(),

@@ -1,5 +1,9 @@
 //! Ranges, subqueries, `offset`, `@`, `anchored` and `smoothed`.
+//!
+//! Reading the pairs is apart from what is made of them: `diagnose` makes the same of a text
+//! up to the token that does not fit, since Prometheus reports what was wrong before it.
 
+use super::duration::DurationNode;
 use super::*;
 use crate::model::TimestampMs;
 
@@ -11,18 +15,17 @@ impl Builder<'_> {
             Rule::brackets => self.brackets(node, pair),
             Rule::offset => self.offset(node, pair),
             Rule::at => self.at(node, pair),
-            _ => Ok(self.extension(node, &pair)),
+            _ => Ok(self.extension(node, pair.as_str(), span(&pair).end)),
         }
     }
 
     fn brackets(&mut self, node: Node, pair: Pair<'_>) -> Built<Node> {
         let bracket_span = span(&pair);
-        let whole = node.expr.span.start..bracket_span.end;
         let mut parts = pair.into_inner().skip(1);
         let range = self.duration_expr(parts.next().ok_or(NotPromql)?)?;
         let range = self.positive(range);
         if parts.next().is_none() {
-            return Ok(self.matrix(node, range, bracket_span, whole));
+            return Ok(self.matrix(node, range, bracket_span));
         }
         let step = match parts.next() {
             Some(step) => {
@@ -31,6 +34,18 @@ impl Builder<'_> {
             }
             None => None,
         };
+        Ok(self.subquery(node, range, step, bracket_span.end))
+    }
+
+    /// `node[range:step]`, which ends at `end`.
+    pub(in crate::parser) fn subquery(
+        &mut self,
+        node: Node,
+        range: DurationNode,
+        step: Option<DurationNode>,
+        end: u32,
+    ) -> Node {
+        let whole = node.expr.span.start..end;
         self.checker.subquery(node.value_type, &whole);
         let below = node.depth.max(range.depth).max(step.as_ref().map_or(0, |s| s.depth));
         let subquery = Subquery {
@@ -40,16 +55,17 @@ impl Builder<'_> {
             modifiers: Modifiers::default(),
         };
         let kind = ExprKind::Subquery(Box::new(subquery));
-        Ok(self.node(whole, kind, ValueType::RangeVector, below))
+        self.node(whole, kind, ValueType::RangeVector, below)
     }
 
-    fn matrix(
+    /// `node[range]`
+    pub(in crate::parser) fn matrix(
         &mut self,
         node: Node,
-        range: duration::DurationNode,
+        range: DurationNode,
         bracket_span: Span,
-        whole: Span,
     ) -> Node {
+        let whole = node.expr.span.start..bracket_span.end;
         let selector_span = node.span();
         let ExprKind::VectorSelector(selector) = node.expr.kind else {
             self.error(bracket_span, "ranges only allowed for vector selectors");
@@ -89,12 +105,22 @@ impl Builder<'_> {
         }
     }
 
-    fn offset(&mut self, mut node: Node, pair: Pair<'_>) -> Built<Node> {
+    fn offset(&mut self, node: Node, pair: Pair<'_>) -> Built<Node> {
         let end = span(&pair).end;
         let offset = self.offset_duration(pair.into_inner().skip(1))?;
+        Ok(self.with_offset(node, offset, end))
+    }
+
+    /// `node offset ...`, which ends at `end`.
+    pub(in crate::parser) fn with_offset(
+        &mut self,
+        mut node: Node,
+        offset: DurationNode,
+        end: u32,
+    ) -> Node {
         let whole = node.span();
         let Some(modifiers) = self.modifiers_of(&mut node, "offset") else {
-            return Ok(node);
+            return node;
         };
         if modifiers.offset.is_some() {
             self.error(whole, "offset may not be set multiple times");
@@ -104,29 +130,34 @@ impl Builder<'_> {
         }
         node.expr.span.end = end;
         node.depth = node.depth.max(offset.depth + 1);
-        Ok(node)
+        node
     }
 
-    fn at(&mut self, mut node: Node, pair: Pair<'_>) -> Built<Node> {
+    fn at(&mut self, node: Node, pair: Pair<'_>) -> Built<Node> {
         let end = span(&pair).end;
-        let whole = node.span();
         let mut parts = pair.into_inner();
         let first = parts.next().ok_or(NotPromql)?;
-        let at = match first.as_rule() {
-            Rule::at_edge if first.as_str().eq_ignore_ascii_case("start") => AtModifier::Start,
-            Rule::at_edge => AtModifier::End,
+        if first.as_rule() == Rule::at_edge {
+            let start = first.as_str().eq_ignore_ascii_case("start");
+            let edge = if start { AtModifier::Start } else { AtModifier::End };
+            return Ok(self.with_at(node, edge, end));
+        }
+        let seconds = match first.as_rule() {
             Rule::sign => {
                 let value = self.number(&parts.next().ok_or(NotPromql)?).value;
-                let minus = chain::sign(&first) == UnaryOp::Minus;
-                self.at_timestamp(if minus { -value } else { value }, &whole)
+                if chain::sign(&first) == UnaryOp::Minus { -value } else { value }
             }
-            _ => {
-                let value = self.number(&first).value;
-                self.at_timestamp(value, &whole)
-            }
+            _ => self.number(&first).value,
         };
+        let at = self.at_timestamp(seconds, &node.span());
+        Ok(self.with_at(node, at, end))
+    }
+
+    /// `node @ ...`, which ends at `end`.
+    pub(in crate::parser) fn with_at(&mut self, mut node: Node, at: AtModifier, end: u32) -> Node {
+        let whole = node.span();
         let Some(modifiers) = self.modifiers_of(&mut node, "@") else {
-            return Ok(node);
+            return node;
         };
         if modifiers.at.is_some() {
             self.error(whole, "@ <timestamp> may not be set multiple times");
@@ -134,11 +165,11 @@ impl Builder<'_> {
             modifiers.at = Some(at);
         }
         node.expr.span.end = end;
-        Ok(node)
+        node
     }
 
     /// Seconds to a pinned time, rounded to milliseconds.
-    fn at_timestamp(&mut self, seconds: f64, whole: &Span) -> AtModifier {
+    pub(in crate::parser) fn at_timestamp(&mut self, seconds: f64, whole: &Span) -> AtModifier {
         const BOUND: f64 = i64::MAX as f64;
         if !(-BOUND < seconds && seconds < BOUND) {
             let printed = match seconds {
@@ -151,8 +182,9 @@ impl Builder<'_> {
         AtModifier::Timestamp((seconds * 1000.0).round() as TimestampMs)
     }
 
-    fn extension(&mut self, mut node: Node, pair: &Pair<'_>) -> Node {
-        let (word, wanted) = if pair.as_str().eq_ignore_ascii_case("anchored") {
+    /// `node anchored` or `node smoothed`, which ends at `end`.
+    pub(in crate::parser) fn extension(&mut self, mut node: Node, word: &str, end: u32) -> Node {
+        let (word, wanted) = if word.eq_ignore_ascii_case("anchored") {
             ("anchored", RangeExtension::Anchored)
         } else {
             ("smoothed", RangeExtension::Smoothed)
@@ -183,7 +215,7 @@ impl Builder<'_> {
             }
             _ => *extension = Some(wanted),
         }
-        node.expr.span.end = span(pair).end;
+        node.expr.span.end = end;
         node
     }
 }

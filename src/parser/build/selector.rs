@@ -57,14 +57,18 @@ fn parts(pair: Pair<'_>) -> Built<(String, MatchOp, String)> {
     let (Some(op), Some(value)) = (inner.next(), inner.next()) else {
         return Ok((METRIC_NAME.to_owned(), MatchOp::Equal, name));
     };
-    let op = match op.as_str() {
+    let op = match_op(op.as_str());
+    let value = literal::unquote(value.as_str()).map_err(|_| NotPromql)?;
+    Ok((name, op, value))
+}
+
+fn match_op(text: &str) -> MatchOp {
+    match text {
         "=" => MatchOp::Equal,
         "!=" => MatchOp::NotEqual,
         "=~" => MatchOp::Regex,
         _ => MatchOp::NotRegex,
-    };
-    let value = literal::unquote(value.as_str()).map_err(|_| NotPromql)?;
-    Ok((name, op, value))
+    }
 }
 
 /// The label set of a `metric` pair's parts.
@@ -101,10 +105,7 @@ impl Builder<'_> {
         for pair in matchers.into_iter().flat_map(Pair::into_inner) {
             let span = span(&pair);
             let (name, op, value) = parts(pair)?;
-            match Matcher::new(op, &name, &value) {
-                Ok(matcher) => built.push(matcher),
-                Err(bad_regex) => self.error(span, bad_regex.to_string()),
-            }
+            built.extend(self.matcher(op, &name, &value, span));
         }
         if let Some(name) = &name {
             built.push(Matcher::equal(METRIC_NAME, name));
@@ -116,5 +117,23 @@ impl Builder<'_> {
             extension: None,
             bypass_empty_check: false,
         })
+    }
+
+    /// One matcher; a bad regular expression is reported.
+    fn matcher(&mut self, op: MatchOp, name: &str, value: &str, span: Span) -> Option<Matcher> {
+        match Matcher::new(op, name, value) {
+            Ok(matcher) => Some(matcher),
+            Err(bad_regex) => {
+                self.error(span, bad_regex.to_string());
+                None
+            }
+        }
+    }
+
+    /// Reports what is wrong with a matcher; `op` and `value` as written.
+    pub(in crate::parser) fn check_matcher(&mut self, op: &str, value: &str, span: Span) {
+        if let Ok(value) = literal::unquote(value) {
+            let _ = self.matcher(match_op(op), "", &value, span);
+        }
     }
 }

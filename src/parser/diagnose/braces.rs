@@ -1,6 +1,7 @@
 //! Lists of labels and matchers.
 
 use super::{Kind, Token, Walk, Walker, is_metric_name};
+use crate::parser::literal;
 
 impl Walker<'_> {
     /// Label names in parentheses.
@@ -10,10 +11,16 @@ impl Walker<'_> {
             return self.fault_in(CONTEXT, "\"(\"");
         }
         self.items(CONTEXT, ")", "\",\" or \")\"", |walker| {
-            if !is_label(walker.token()) {
+            let token = walker.token().clone();
+            if !is_label(&token) {
                 return walker.fault_in(CONTEXT, "label");
             }
             walker.bump();
+            if token.kind == Kind::String
+                && let Ok(name) = literal::unquote(token.text)
+            {
+                walker.builder.quoted_label(&name, token.span());
+            }
             Ok(())
         })
     }
@@ -37,17 +44,20 @@ impl Walker<'_> {
     ) -> Walk {
         self.need("{")?;
         self.items(context, "}", "\",\" or \"}\"", |walker| {
-            let kind = walker.token().kind;
+            let Token { kind, start, .. } = *walker.token();
             if !matches!(kind, Kind::Identifier | Kind::String) {
                 return walker.fault_in(context, "identifier or \"}\"");
             }
             walker.bump();
             if is_operator(walker.token()) {
+                let op = walker.token().text;
                 walker.bump();
                 if walker.token().kind != Kind::String {
                     return walker.fault_in(context, "string");
                 }
+                let value = walker.token().text;
                 walker.bump();
+                walker.builder.check_matcher(op, value, start..walker.end_of_last());
             } else if kind == Kind::Identifier {
                 return walker.fault_in(context, wanted);
             }

@@ -1,13 +1,16 @@
 //! Says what is wrong with a text the grammar refused, as Prometheus would: its parser
 //! stops at the first token that cannot continue any expression, and names the construct
-//! it was in where that construct has words for it. This walk mirrors those constructs;
-//! it builds nothing and runs only on the way to an error.
+//! it was in where that construct has words for it. This walk mirrors those constructs and
+//! runs only on the way to an error.
+//!
+//! What was wrong with finished parts before that token comes first: the walk makes their
+//! nodes as `build` does, as far as that can report anything.
 
 use super::ast::Span;
+use super::build::{Builder, Node};
 use super::scan::{Kind, Scan, Token, scan};
-use super::{ParseError, ParseErrors};
-use crate::model::labels::quote;
-use crate::{aggregations, functions};
+use super::{ParseError, ParseErrors, ParserOptions};
+use crate::aggregations;
 
 mod braces;
 mod postfix;
@@ -33,10 +36,10 @@ type Words = (&'static str, &'static str);
 type Walk = Result<(), Fault>;
 
 /// Why `text` is not a query.
-pub(super) fn query(text: &str) -> ParseErrors {
-    explain(text, |walker| {
+pub(super) fn query(text: &str, options: &ParserOptions) -> ParseErrors {
+    explain(text, options, |walker| {
         if walker.token().kind == Kind::End {
-            walker.errors.push(error(0..0, "no expression found in input"));
+            walker.builder.error(0..0, "no expression found in input");
             return Ok(());
         }
         walker.expr()?;
@@ -46,7 +49,7 @@ pub(super) fn query(text: &str) -> ParseErrors {
 
 /// Why `text` is not a lone selector.
 pub(super) fn selector(text: &str) -> ParseErrors {
-    explain(text, |walker| {
+    explain(text, &ParserOptions::all(), |walker| {
         if walker.token().is("{") {
             walker.matchers()?;
         } else if is_metric_name(walker.token()) {
@@ -63,7 +66,7 @@ pub(super) fn selector(text: &str) -> ParseErrors {
 
 /// Why `text` is not a metric.
 pub(super) fn metric(text: &str) -> ParseErrors {
-    explain(text, |walker| {
+    explain(text, &ParserOptions::all(), |walker| {
         if is_metric_name(walker.token()) {
             walker.bump();
         }
@@ -74,23 +77,25 @@ pub(super) fn metric(text: &str) -> ParseErrors {
     })
 }
 
-fn explain(text: &str, walk: impl FnOnce(&mut Walker<'_>) -> Walk) -> ParseErrors {
+fn explain(
+    text: &str,
+    options: &ParserOptions,
+    walk: impl FnOnce(&mut Walker<'_>) -> Walk,
+) -> ParseErrors {
     let Scan { tokens, error: lexer_error } = scan(text);
-    let mut walker = Walker { tokens, pos: 0, lexer_error, errors: Vec::new() };
+    let mut walker = Walker { tokens, pos: 0, lexer_error, builder: Builder::new(text, options) };
     if let Err(fault) = walk(&mut walker)
         && !fault.reported
     {
         walker.report(fault.words);
     }
-    if walker.errors.is_empty() {
+    let mut errors = walker.builder.syntax;
+    if errors.is_empty() {
         // The walk knows the grammar's language; this is for a gap between the two.
-        walker.errors.push(error(0..text.len() as u32, "not a PromQL expression"));
+        let message = "not a PromQL expression".to_owned();
+        errors.push(ParseError { span: 0..text.len() as u32, message });
     }
-    ParseErrors { input: text.to_owned(), errors: walker.errors }
-}
-
-fn error(span: Span, message: impl Into<String>) -> ParseError {
-    ParseError { span, message: message.into() }
+    ParseErrors { input: text.to_owned(), errors }
 }
 
 struct Walker<'a> {
@@ -99,7 +104,8 @@ struct Walker<'a> {
     pos: usize,
     /// Taken once it is reported.
     lexer_error: Option<(Span, String)>,
-    errors: Vec<ParseError>,
+    /// Makes the nodes and keeps the errors.
+    builder: Builder<'a>,
 }
 
 impl<'a> Walker<'a> {
@@ -141,7 +147,7 @@ impl<'a> Walker<'a> {
             return false;
         }
         if let Some((span, message)) = self.lexer_error.take() {
-            self.errors.push(error(span, message));
+            self.builder.error(span, message);
         }
         true
     }
@@ -161,7 +167,12 @@ impl<'a> Walker<'a> {
             }
         }
         let span = token.span();
-        self.errors.push(error(span, message));
+        self.builder.error(span, message);
+    }
+
+    /// End of the token before this one.
+    fn end_of_last(&self) -> u32 {
+        self.tokens[..self.pos.min(self.tokens.len())].last().map_or(0, |t| t.span().end)
     }
 
     /// End of the last bracket, number or duration read: where Prometheus ends a call.
@@ -178,8 +189,10 @@ impl<'a> Walker<'a> {
             while self.token().is_any(&["+", "-"]) {
                 self.bump();
             }
-            self.primary()?;
-            while self.postfix()? {}
+            let mut node = self.primary()?;
+            while self.at_postfix() {
+                node = self.postfix(node)?;
+            }
             if !is_binary(self.token()) {
                 return Ok(());
             }
@@ -188,58 +201,65 @@ impl<'a> Walker<'a> {
         }
     }
 
-    fn primary(&mut self) -> Walk {
+    fn primary(&mut self) -> Result<Node, Fault> {
+        let start = self.token().start;
+        let mut selects = false;
         match self.token().kind {
-            Kind::Number | Kind::Duration => return self.literal(),
+            Kind::Number | Kind::Duration => {
+                self.number()?;
+            }
             Kind::String => self.bump(),
-            Kind::Aggregator => return self.aggregation(),
+            Kind::Aggregator => selects = !self.aggregation()?,
             Kind::Identifier | Kind::Preprocessor => {
                 let name = self.token().clone();
                 self.bump();
                 if self.token().is("(") {
                     self.args()?;
-                    if functions::find(name.text).is_none() {
-                        let quoted = quote(name.text);
-                        let message = format!("unknown function with name {quoted}");
-                        self.errors.push(error(name.span(), message));
-                    }
-                    return Ok(());
-                }
-                if self.token().is("{") {
-                    self.matchers()?;
+                    self.builder.callable(name.text, name.span());
+                } else {
+                    selects = true;
+                    self.optional_matchers()?;
                 }
             }
-            _ if self.token().is("{") => self.matchers()?,
+            _ if self.token().is("{") => {
+                selects = true;
+                self.matchers()?;
+            }
             _ if self.token().is("(") => {
                 self.bump();
                 self.expr()?;
                 self.need(")")?;
             }
             _ if is_metric_name(self.token()) => {
+                selects = true;
                 self.bump();
-                if self.token().is("{") {
-                    self.matchers()?;
-                }
+                self.optional_matchers()?;
             }
             _ => return self.fault(),
         }
-        Ok(())
+        let span = start..self.end_of_last();
+        Ok(if selects { Node::bare_selector(span) } else { Node::opaque(span) })
     }
 
-    /// An aggregator alone is a metric name; with a body or grouping it is itself.
-    fn aggregation(&mut self) -> Walk {
+    fn optional_matchers(&mut self) -> Walk {
+        if self.token().is("{") { self.matchers() } else { Ok(()) }
+    }
+
+    /// An aggregator alone is a metric name (`false`); with a body or grouping it is itself.
+    fn aggregation(&mut self) -> Result<bool, Fault> {
         let op = self.token().clone();
         self.bump();
         if self.token().is("{") {
-            return self.matchers();
+            self.matchers()?;
+            return Ok(false);
         }
         if !self.token().is_any(&["(", "by", "without"]) {
-            return Ok(());
+            return Ok(false);
         }
         match self.aggregation_body() {
             Ok(count) => {
                 self.check_aggregation(&op, count);
-                Ok(())
+                Ok(true)
             }
             Err(fault) => {
                 // What is wrong inside is wrong "in aggregation" unless it has better words.
@@ -279,15 +299,8 @@ impl<'a> Walker<'a> {
 
     fn check_aggregation(&mut self, op: &Token<'_>, count: usize) {
         let span = op.start..self.last_closing();
-        let takes_param = aggregations::find(op.text).is_some_and(|spec| spec.param.is_some());
-        let wanted = if takes_param { 2 } else { 1 };
-        if count == 0 {
-            self.errors.push(error(span, "no arguments for aggregate expression provided"));
-        } else if count != wanted {
-            let message = format!(
-                "wrong number of arguments for aggregate expression provided, expected {wanted}, got {count}"
-            );
-            self.errors.push(error(span, message));
+        if let Some(spec) = aggregations::find(op.text) {
+            self.builder.aggregate_arity(spec, count, span);
         }
     }
 
@@ -308,12 +321,16 @@ impl<'a> Walker<'a> {
             }
             if !self.starts_expr() {
                 self.report_lexer();
-                let message = "trailing commas not allowed in function call args";
-                self.errors.push(error(comma, message));
+                self.builder.trailing_comma(comma);
                 self.need(")")?;
                 return Ok(count);
             }
         }
+    }
+
+    fn at_fill(&self) -> bool {
+        let token = self.token();
+        token.kind == Kind::Keyword && token.is_any(&["fill", "fill_left", "fill_right"])
     }
 
     fn starts_expr(&self) -> bool {
@@ -337,15 +354,14 @@ impl<'a> Walker<'a> {
             self.labels()?;
             if self.token().is_any(&["group_left", "group_right"]) {
                 self.bump();
-                if self.token().is("(") {
+                // Labels may be left out, but only before what can follow them.
+                if self.token().is("(") || !(self.starts_expr() || self.at_fill()) {
                     self.labels()?;
                 }
             }
         }
         let (mut left, mut right) = (false, false);
-        while self.token().kind == Kind::Keyword
-            && self.token().is_any(&["fill", "fill_left", "fill_right"])
-        {
+        while self.at_fill() {
             let sets_left = !self.token().is("fill_right");
             let sets_right = !self.token().is("fill_left");
             if (left && sets_left) || (right && sets_right) {
@@ -353,11 +369,13 @@ impl<'a> Walker<'a> {
             }
             left |= sets_left;
             right |= sets_right;
+            let start = self.token().start;
             self.bump();
             self.need("(")?;
             self.sign();
-            self.literal()?;
+            self.number()?;
             self.need(")")?;
+            self.builder.fill_enabled(start..self.end_of_last());
         }
         Ok(())
     }

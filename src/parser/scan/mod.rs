@@ -63,6 +63,7 @@ impl Token<'_> {
             Kind::Identifier => format!("identifier {}", quote(self.text)),
             Kind::MetricIdentifier => format!("metric identifier {}", quote(self.text)),
             Kind::Operator => format!("<op:{}>", self.text),
+            Kind::Equal if self.text != "=" => format!("<op:{}>", self.text),
             Kind::Aggregator => format!("<aggr:{}>", self.text),
             Kind::Keyword => format!("<{}>", self.text),
             Kind::Number => format!("number {}", self.shortened()),

@@ -121,3 +121,86 @@ fn promtool_would_refuse_dialects_and_a_note_says_whose_they_are() {
         ],
     );
 }
+
+#[test]
+fn dialects_are_honoured_where_that_makes_sense() {
+    let check =
+        |keys: &str, offset: Option<i64>, delay: Option<i64>, concurrency: Option<usize>| {
+            let g = group(keys);
+            let found = (g.eval_offset_ms, g.query_offset_ms, g.concurrency);
+            assert_eq!(found, (offset, delay, concurrency), "{keys}");
+        };
+    check("  eval_offset: 10s\n", Some(10_000), None, None);
+    check("  interval: 1h\n  eval_offset: -5m\n", Some(-300_000), None, None);
+    check("  eval_alignment: true\n", Some(0), None, None);
+    check("  align_evaluation_time_on_interval: true\n", Some(0), None, None);
+    check("  eval_alignment: false\n", None, None, None);
+    check("  eval_alignment: false\n  eval_offset: 7s\n", Some(7_000), None, None);
+    check("  eval_delay: 30s\n", None, Some(30_000), None);
+    check("  evaluation_delay: 1m\n", None, Some(60_000), None);
+    check("  query_offset: 5s\n  eval_delay: 30s\n", None, Some(5_000), None);
+    check("  concurrency: 4\n", None, None, Some(4));
+    check("  concurrency: 0\n", None, None, None);
+}
+
+#[test]
+fn what_cannot_be_honoured_is_said_with_what_happens_instead() {
+    check(
+        "groups:
+- name: g
+  type: prometheus
+  params: {nocache: ['1'], extra_label: [env=dev]}
+  headers: ['X-Scope-OrgID: t']
+  notifier_headers: []
+  tenant: '3:4'
+  source_tenants: [a, b]
+  partial_response_strategy: warn
+  debug: true
+  eval_offset: 1s
+  eval_alignment: true
+  rules:
+  - {alert: a, expr: up, debug: false, update_entries_limit: 40}
+",
+        &[
+            "Warning f.yml:12:3 | 12:3: group \"g\": eval_alignment is not honoured: eval_offset says where in the interval it runs",
+            "Warning f.yml:4:28 | 4:28: group \"g\": params: extra_label is not honoured: its rules are evaluated here, without a request that had parameters",
+            "Warning f.yml:10:3 | 10:3: group \"g\": debug is not honoured: what its rules do is shown by /api/v1/rules and /api/v1/rules/top; nothing more is logged",
+            "Warning f.yml:5:3 | 5:3: group \"g\": headers is not honoured: its rules are evaluated over this server's own data, without a request",
+            "Warning f.yml:7:3 | 7:3: group \"g\": tenant is not honoured: its rules are evaluated over all data of this server",
+            "Warning f.yml:8:3 | 8:3: group \"g\": source_tenants is not honoured: its rules are evaluated over all data of this server",
+            "Warning f.yml:9:3 | 9:3: group \"g\": partial_response_strategy is not honoured: answers are never partial: a source that fails makes the rule fail, and on_error says what follows",
+            "Warning f.yml:14:40 | 14:40: group \"g\", rule 1, \"a\": update_entries_limit is not honoured: the number of evaluations that are kept per rule is fixed; /api/v1/rules/top shows them",
+        ],
+    );
+}
+
+#[test]
+fn dialects_a_server_cannot_run_are_refused_for_their_group_alone() {
+    check(
+        "groups:
+- name: g
+  type: graphite
+  rules:
+  - {alert: a, expr: 'filterSeries(sumSeries(host.receiver.interface.cons),\"last\",\">\", 500)'}
+- name: l
+  type: vlogs
+  rules:
+  - {record: r, expr: '_time:5m * | stats count() c'}
+- name: o
+  type: sql
+- name: t
+  interval: 1m
+  eval_offset: 2m
+  partial_response_strategy: bob
+  concurrency: -1
+",
+        &[
+            "Error f.yml:3:9 | 3:9: group \"g\": field 'type': \"graphite\": its rules are written in Graphite's language; only prometheus (PromQL) is evaluated, none of its rules run",
+            "Error f.yml:7:9 | 7:9: group \"l\": field 'type': \"vlogs\": its rules are written in LogsQL; only prometheus (PromQL) is evaluated, none of its rules run",
+            "Error f.yml:11:9 | 11:9: group \"o\": field 'type': \"sql\": unknown type; only prometheus (PromQL) is evaluated, none of its rules run",
+            "Error f.yml:14:16 | 14:16: group \"t\": field 'eval_offset': more than the interval of 1m",
+            "Error f.yml:16:16 | 16:16: group \"t\": field 'concurrency': want a number from 0",
+            "Error f.yml:15:30 | 15:30: group \"t\": field 'partial_response_strategy': \"bob\": want abort or warn",
+        ],
+    );
+}

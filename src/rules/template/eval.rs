@@ -223,7 +223,7 @@ impl<'t> Exec<'t, '_> {
         last: Option<Value>,
     ) -> Run<Value> {
         self.at(Place::Term(term));
-        let Some(function) = functions::lookup(name) else {
+        let Some(function) = functions::lookup(name, self.template.html) else {
             return self.fault(format!("{} is not a defined function", go_quote(name)));
         };
         if matches!(name, "and" | "or") {

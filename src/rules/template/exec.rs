@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::Template;
+use super::html::Page;
 use super::node::{BranchKind, List, Node, Pipe, Place};
 use super::number::go_quote;
 use super::printf;
@@ -44,7 +45,9 @@ pub(super) struct Env<'q> {
 pub(super) struct Exec<'t, 'q> {
     pub(super) template: &'t Template,
     pub(super) env: Env<'q>,
-    out: String,
+    pub(super) out: String,
+    /// Follows the page, in an HTML template.
+    pub(super) page: Option<Page>,
     pub(super) vars: Vec<(&'t str, Value)>,
     place: Option<Place<'t>>,
     /// Name of the template being walked: the main one or one it invokes.
@@ -60,6 +63,7 @@ pub(super) fn execute(template: &Template, dot: Value, env: Env<'_>) -> Run<Stri
         template,
         env,
         out: String::new(),
+        page: template.html.then(Page::default),
         vars: vec![("$", dot.clone())],
         place: None,
         current: &template.name,
@@ -141,7 +145,10 @@ impl<'t> Exec<'t, '_> {
         match node {
             Node::Text { text, .. } => {
                 self.charge(text.len())?;
-                self.out.push_str(text);
+                match &mut self.page {
+                    Some(page) => self.out.push_str(&page.literal(text)),
+                    None => self.out.push_str(text),
+                }
             }
             Node::Action { pipe, .. } => {
                 let value = self.pipeline(dot, pipe)?;
@@ -194,6 +201,12 @@ impl<'t> Exec<'t, '_> {
     }
 
     fn print(&mut self, value: &Value) -> Run<()> {
+        if let Some(page) = &self.page {
+            let text = page.value(value).or_else(|why| self.fault(why))?;
+            self.charge(text.len())?;
+            self.out.push_str(&text);
+            return Ok(());
+        }
         let text = match value {
             Value::Str(text) => {
                 self.charge(text.len())?;
@@ -211,12 +224,20 @@ impl<'t> Exec<'t, '_> {
     }
 
     fn invoke(&mut self, dot: &Value, name: &str, pipe: Option<&'t Pipe>) -> Run<()> {
-        let Some((name, tree)) = self.template.trees.get_key_value(name) else {
+        if !self.template.trees.contains_key(name) {
             return self.fault(format!("template {} not defined", go_quote(name)));
-        };
+        }
         let dot = match pipe {
             Some(pipe) => self.pipeline(dot, pipe)?,
             None => Value::Missing,
+        };
+        self.call_template(name, dot)
+    }
+
+    /// Walks the template `name` with `.` being `dot`.
+    pub(super) fn call_template(&mut self, name: &str, dot: Value) -> Run<()> {
+        let Some((name, tree)) = self.template.trees.get_key_value(name) else {
+            return Ok(());
         };
         self.deeper(|x| {
             // An invoked template sees no variables of its caller.

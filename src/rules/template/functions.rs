@@ -1,6 +1,7 @@
 //! Go's built-in template functions, and the table that finds any function by name.
 
 use super::exec::Exec;
+use super::html;
 use super::printf;
 use super::prometheus;
 use super::value::{Type, Value};
@@ -35,9 +36,10 @@ pub(super) const fn variadic(
     Function { name, signature: Signature { params, variadic: Some(rest) }, run }
 }
 
-/// Finds a function; `None` for names no template may use.
-pub(super) fn lookup(name: &str) -> Option<&'static Function> {
-    BUILTINS.iter().chain(prometheus::FUNCTIONS).find(|f| f.name == name)
+/// Finds a function; `None` for names no template may use. `html`: of an HTML template.
+pub(super) fn lookup(name: &str, html: bool) -> Option<&'static Function> {
+    let more = if html { html::FUNCTIONS } else { &[] };
+    BUILTINS.iter().chain(prometheus::FUNCTIONS).chain(more).find(|f| f.name == name)
 }
 
 const ANY: Type = Type::Reflect;

@@ -6,12 +6,14 @@
 //! nothing of rules, storage or time: queries and the evaluation time are handed in.
 //! Everything an expansion may use is bounded: nesting, steps, size of the output.
 
+mod calls;
 mod eval;
 mod exec;
 mod fields;
 mod float;
 mod functions;
 mod gotime;
+mod html;
 mod lex;
 mod node;
 mod number;
@@ -164,6 +166,8 @@ pub struct Template {
     text: String,
     trees: parse::Trees,
     missing_key: MissingKey,
+    /// Values are escaped as `html/template` does.
+    html: bool,
     patterns: Mutex<HashMap<String, GoRegex>>,
     /// The output, where the text has no actions.
     plain: Option<String>,
@@ -172,15 +176,29 @@ pub struct Template {
 impl Template {
     /// Parses a text. The name shows in error texts.
     pub fn parse(name: &str, text: &str) -> Result<Self, TemplateError> {
-        let known = |name: &str| functions::lookup(name).is_some();
+        Self::parse_as(name, text, false)
+    }
+
+    /// Parses a text whose output is HTML: what `html/template` is to `text/template`,
+    /// within the limits that `html.rs` states. Prometheus has it for console pages.
+    pub fn parse_html(name: &str, text: &str) -> Result<Self, TemplateError> {
+        Self::parse_as(name, text, true)
+    }
+
+    fn parse_as(name: &str, text: &str, html: bool) -> Result<Self, TemplateError> {
+        let known: fn(&str) -> bool = match html {
+            true => |name| functions::lookup(name, true).is_some(),
+            false => |name| functions::lookup(name, false).is_some(),
+        };
         match parse::parse(name, text, known) {
             Ok(trees) => Ok(Self {
                 name: name.to_owned(),
                 text: text.to_owned(),
                 trees,
                 missing_key: MissingKey::default(),
+                html,
                 patterns: Mutex::default(),
-                plain: (!text.contains("{{")).then(|| text.to_owned()),
+                plain: (!html && !text.contains("{{")).then(|| text.to_owned()),
             }),
             Err(fault) => Err(TemplateError::Parse { name: name.to_owned(), detail: fault.0 }),
         }
@@ -205,6 +223,14 @@ impl Template {
     /// The name it was parsed with.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The texts `query` is called with where they are written out: `query "up"`. Texts
+    /// that are put together while expanding are not known before.
+    pub(in crate::rules) fn literal_queries(&self) -> Vec<&str> {
+        let mut found = Vec::new();
+        self.trees.values().for_each(|list| calls::literal_queries(list, &mut found));
+        found
     }
 
     /// Expands. `query` serves the `query` function.

@@ -21,6 +21,7 @@ use crate::rules::group::{Context, Defaults, External, Group};
 use crate::rules::metrics::Metrics;
 use crate::rules::policy::{OnError, RulePolicyDefaults};
 use crate::rules::recording::vector;
+use crate::rules::waves::EvaluationOptions;
 use crate::storage::memory::MemoryStorage;
 use crate::storage::{RawSeries, SelectHints, SelectRequest};
 use crate::telemetry::Registry;
@@ -157,6 +158,7 @@ fn context(test: &Test, file: &TestFile, options: &UnitTestOptions) -> Context {
             url: test.external_url.trim_end_matches('/').to_owned(),
         }),
         run: RunOptions::default(),
+        evaluation: EvaluationOptions::default(),
     }
 }
 

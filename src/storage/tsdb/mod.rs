@@ -80,6 +80,7 @@ impl Default for TsdbOptions {
 pub struct Tsdb {
     dir: PathBuf,
     head: Arc<Head>,
+    syncs_commits: bool,
     lock: Mutex<Option<DirLock>>,
 }
 
@@ -116,7 +117,13 @@ impl Tsdb {
             },
         };
         let head = Head::open(wal_dir, head_options, options.metrics, clock)?;
-        Ok(Arc::new(Self { dir: dir.to_owned(), head, lock: Mutex::new(Some(lock)) }))
+        let syncs_commits = options.wal_sync == WalSync::EachCommit;
+        Ok(Arc::new(Self {
+            dir: dir.to_owned(),
+            head,
+            syncs_commits,
+            lock: Mutex::new(Some(lock)),
+        }))
     }
 
     /// Drops what retention allows to drop, from memory and from the log. To be called
@@ -209,5 +216,9 @@ impl Source for Tsdb {
 impl Sink for Tsdb {
     fn appender(&self) -> Box<dyn Appender> {
         Box::new(HeadAppender::new(Arc::clone(&self.head)))
+    }
+
+    fn commit_waits(&self) -> bool {
+        self.syncs_commits
     }
 }

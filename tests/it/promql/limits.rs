@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread::{self, ThreadId};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use tokio_util::sync::CancellationToken;
 use watchfire::model::value::Value;
-use watchfire::model::{Labels, StepGrid};
+use watchfire::model::{Clock, Labels, StepGrid};
 use watchfire::query::{Engine, EngineOptions, QueryError, RunOptions};
 use watchfire::storage::memory::MemoryStorage;
 use watchfire::storage::{
@@ -91,13 +91,76 @@ fn only_scalars_and_instant_vectors_have_ranges() {
 fn statistics_count_windows_and_samples() {
     let source = many_series(1, 11);
     let options = EngineOptions { per_step_stats: true, ..EngineOptions::default() };
-    let query = Engine::new(options).prepare("rate(m[5m])").unwrap();
-    let grid = StepGrid::range(300_000, 420_000, 60_000).unwrap();
+    let engine = Engine::new(options);
     let run = RunOptions { per_step_stats: true, ..RunOptions::default() };
-    let stats = block_on(query.range(&source, grid, &run)).unwrap().stats;
-    // Windows of five samples at three steps; one new sample at each step but the first.
-    assert_eq!((stats.total_queryable_samples, stats.samples_read), (15, 7));
-    assert_eq!(stats.samples_read_per_step, Some(vec![(300_000, 5), (360_000, 1), (420_000, 1)]));
+    let check = |expr: &str, grid: StepGrid, expected: &[(u64, u64)]| {
+        let query = engine.prepare(expr).unwrap();
+        let result = if grid.is_instant() {
+            block_on(query.instant(&source, grid.start_ms, &run))
+        } else {
+            block_on(query.range(&source, grid, &run))
+        };
+        let stats = result.unwrap().stats;
+        let counts = |steps: Option<Vec<(i64, u64)>>| {
+            let (times, counts): (Vec<_>, Vec<_>) = steps.unwrap().into_iter().unzip();
+            assert_eq!(times, grid.iter().collect::<Vec<_>>(), "{expr}");
+            counts
+        };
+        let queryable = counts(stats.total_queryable_samples_per_step);
+        let read = counts(stats.samples_read_per_step);
+        let total = (stats.total_queryable_samples, stats.samples_read);
+        assert_eq!(total, (queryable.iter().sum(), read.iter().sum()), "{expr}");
+        assert_eq!(queryable.into_iter().zip(read).collect::<Vec<_>>(), expected, "{expr}");
+    };
+    let range = StepGrid::range(300_000, 420_000, 60_000).unwrap();
+    let instant = StepGrid::instant(300_000);
+    // Windows of five samples; at each step but the first one of them is new.
+    check("rate(m[5m])", range, &[(5, 5), (5, 1), (5, 1)]);
+    check("m", range, &[(1, 1); 3]);
+    // What is pinned counts at every step, and is read once, also where it cannot be hoisted.
+    check("m @ 60 + m", range, &[(2, 2), (2, 1), (2, 1)]);
+    check("rate(m[5m] @ 300)", range, &[(5, 5), (5, 0), (5, 0)]);
+    check("predict_linear(m[5m] @ 300, time())", range, &[(5, 5), (5, 0), (5, 0)]);
+    // A function over a subquery counts its windows; what is below counts as read as well.
+    check("max_over_time(m[2m:1m])", range, &[(2, 4), (2, 2), (2, 2)]);
+    check("max_over_time(m[2m:1m] @ 300)", range, &[(2, 4), (2, 0), (2, 0)]);
+    check("max_over_time(rate(m[5m])[2m:1m])", instant, &[(2, 2 + 6)]);
+    // Alone, a range vector counts its samples, a subquery what is below it.
+    check("m[3m]", instant, &[(3, 3)]);
+    check("m[2m:1m]", instant, &[(2, 2)]);
+    check("rate(m[3m])[2m:1m]", instant, &[(6, 4)]);
+}
+
+/// A second passes from one look at it to the next.
+#[derive(Default)]
+struct TickingClock(AtomicU64);
+
+impl Clock for TickingClock {
+    fn now_ms(&self) -> i64 {
+        0
+    }
+
+    fn sleep_until(&self, _: i64) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn monotonic_ns(&self) -> u64 {
+        self.0.fetch_add(1_000_000_000, Ordering::SeqCst)
+    }
+}
+
+#[test]
+fn statistics_time_every_phase() {
+    let source = many_series(2, 2);
+    let engine = engine();
+    engine.set_clock(Arc::new(TickingClock::default()));
+    let query = engine.prepare("m").unwrap();
+    let grid = StepGrid::instant(0);
+    let stats = block_on(query.range(&source, grid, &RunOptions::default())).unwrap().stats;
+    // Looked at on arrival, with a slot, with the series, around the sorting, and at the end.
+    let inner = (stats.queue_seconds, stats.prepare_seconds, stats.inner_eval_seconds);
+    assert_eq!((inner, stats.result_sort_seconds), ((1.0, 1.0, 2.0), 1.0));
+    assert_eq!((stats.eval_total_seconds, stats.exec_total_seconds), (4.0, 5.0));
 }
 
 #[test]

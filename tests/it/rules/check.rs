@@ -145,3 +145,44 @@ fn promtool_check_rules_cases_agree() {
     assert!(wrong.is_empty(), "{} in {count} cases:\n{}", wrong.len(), wrong.join("\n"));
     assert_eq!(count, 53);
 }
+
+/// Files of vmalert that are meant to be good and yet are refused, and why.
+const FOREIGN: &[(&str, &str)] = &[
+    ("dir/rules0-good.rules", "undefined variable \"$expr\""),
+    ("rules/rules2-good.rules", "undefined variable \"$activeAt\""),
+    ("rules/rules3-good.rules", "Graphite's language"),
+    ("rules/vlog-rules0-good.rules", "LogsQL"),
+];
+
+#[test]
+fn with_dialects_the_good_files_of_other_rulers_are_good() {
+    let Some(dir) = shared("corpus/rules/victoriametrics/vmalert") else { return };
+    let options = LoadOptions { dialects: true, ..LoadOptions::default() };
+    let mut count = 0;
+    for folder in ["dir", "rules"] {
+        for entry in std::fs::read_dir(dir.join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            let name = format!("{folder}/{}", path.file_name().unwrap().to_string_lossy());
+            let report = check_file(&path, &options);
+            let errors: Vec<String> = report.errors.iter().map(ToString::to_string).collect();
+            let foreign = FOREIGN.iter().find(|(file, _)| *file == name);
+            match foreign {
+                Some((_, why)) => {
+                    assert!(errors.iter().all(|e| e.contains(why)), "{name}: {errors:#?}");
+                    assert!(!errors.is_empty(), "{name} is no exception any more");
+                }
+                None if name.contains("good") => assert!(errors.is_empty(), "{name}: {errors:#?}"),
+                None => {}
+            }
+            count += 1;
+        }
+    }
+    assert_eq!(count, 22);
+    let pint = shared("corpus/rules/pint").unwrap();
+    for (file, valid) in [
+        ("0204_parser_schema_thanos_err--rules_1.yml", false),
+        ("0205_parser_schema_thanos_ok--rules_2.yml", true),
+    ] {
+        assert_eq!(check_file(&pint.join(file), &options).errors.is_empty(), valid, "{file}");
+    }
+}

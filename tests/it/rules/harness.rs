@@ -14,16 +14,14 @@ use watchfire::query::{Engine, EngineOptions};
 use watchfire::rules::config::LoadOptions;
 use watchfire::rules::view::{AlertingView, RuleView, RulesView};
 use watchfire::rules::{
-    External, Manager, ManagerOptions, Metrics, RulePolicyDefaults, RuleSettings, RuleSource,
-    UpdateError,
+    EvaluationOptions, External, Manager, ManagerOptions, Metrics, RulePolicyDefaults,
+    RuleSettings, RuleSource, UpdateError,
 };
 use watchfire::storage::memory::MemoryStorage;
 use watchfire::storage::{SelectHints, SelectRequest, Sink, Source};
 use watchfire::telemetry::Registry;
 use watchfire::telemetry::clock::ManualClock;
 use watchfire::vector::RawSamples;
-
-use super::faults::Faulty;
 
 pub const SECOND: i64 = 1000;
 pub const MINUTE: i64 = 60 * SECOND;
@@ -115,11 +113,20 @@ impl Notifier for Inbox {
     }
 }
 
+/// What a harness has that is not usual.
+#[derive(Default)]
+pub struct Setup {
+    /// Where rules read from and write to, instead of the harness' memory.
+    pub source: Option<Arc<dyn Source>>,
+    pub sink: Option<Arc<dyn Sink>>,
+    pub evaluation: EvaluationOptions,
+    /// Flags of `--rules.*`.
+    pub policy: RulePolicyDefaults,
+}
+
 pub struct Harness {
     pub clock: Arc<TestClock>,
     pub storage: Arc<MemoryStorage>,
-    /// Makes what the manager reads fail.
-    pub faults: Arc<Faulty>,
     pub manager: Arc<Manager>,
     inbox: Arc<Inbox>,
     /// Groups that run, and removed ones that wait to end their series.
@@ -131,23 +138,42 @@ pub struct Harness {
 impl Harness {
     /// A manager at `now_ms` over what `storage` holds.
     pub fn new(storage: Arc<MemoryStorage>, now_ms: TimestampMs) -> Self {
-        Self::with_policy(storage, now_ms, RulePolicyDefaults::default())
+        Self::with(storage, now_ms, Setup::default())
     }
 
-    /// As `new`, with flags of `--rules.*`.
-    pub fn with_policy(
+    /// As `new`, with rules evaluated in a certain way.
+    pub fn with_evaluation(
         storage: Arc<MemoryStorage>,
         now_ms: TimestampMs,
-        policy: RulePolicyDefaults,
+        evaluation: EvaluationOptions,
     ) -> Self {
-        let faults = Faulty::new(storage.clone());
+        Self::over(storage.clone(), storage.clone(), storage, now_ms, evaluation)
+    }
+
+    /// As `with_evaluation`; rules read from `source` and write to `sink`.
+    pub fn over(
+        storage: Arc<MemoryStorage>,
+        source: Arc<dyn Source>,
+        sink: Arc<dyn Sink>,
+        now_ms: TimestampMs,
+        evaluation: EvaluationOptions,
+    ) -> Self {
+        let setup =
+            Setup { source: Some(source), sink: Some(sink), evaluation, ..Setup::default() };
+        Self::with(storage, now_ms, setup)
+    }
+
+    /// As `new`, with whatever is not usual.
+    pub fn with(storage: Arc<MemoryStorage>, now_ms: TimestampMs, setup: Setup) -> Self {
+        let source = setup.source.unwrap_or_else(|| storage.clone());
+        let sink = setup.sink.unwrap_or_else(|| storage.clone());
         let clock = Arc::new(TestClock::new(now_ms));
         let inbox = Arc::new(Inbox::default());
         let mut registry = Registry::default();
         let manager = Manager::new(ManagerOptions {
             engine: Engine::new(EngineOptions::default()),
-            source: faults.clone(),
-            sink: storage.clone(),
+            source,
+            sink,
             notifier: inbox.clone(),
             clock: clock.clone(),
             metrics: Metrics::new(&mut registry),
@@ -155,7 +181,8 @@ impl Harness {
             outage_tolerance_ms: 60 * MINUTE,
             grace_period_ms: 10 * MINUTE,
             load: LoadOptions { dialects: true, ..LoadOptions::default() },
-            policy,
+            policy: setup.policy,
+            evaluation: setup.evaluation,
         });
         let settings = RuleSettings {
             sources: Vec::new(),
@@ -166,7 +193,7 @@ impl Harness {
                 url: "http://w:9090".to_owned(),
             },
         };
-        Self { clock, storage, faults, manager, inbox, sleepers: 0, settings, registry }
+        Self { clock, storage, manager, inbox, sleepers: 0, settings, registry }
     }
 
     /// Makes the notifier panic, or work again.

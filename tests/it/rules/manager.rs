@@ -195,6 +195,26 @@ async fn missed_ticks_are_counted_and_evaluation_stays_on_the_grid() {
 }
 
 #[tokio::test]
+async fn a_group_runs_where_in_its_interval_it_says() {
+    let mut h = harness();
+    let record = "rules: [{record: r, expr: vector(1)}]";
+    h.load(&format!("groups: [{{name: g, eval_offset: 7s, {record}}}]")).await.unwrap();
+    for expected in [17, 47, 77] {
+        assert_eq!(h.tick().await, START + expected * SECOND);
+    }
+    h.load(&format!("groups: [{{name: g, interval: 1m, eval_alignment: true, {record}}}]"))
+        .await
+        .unwrap();
+    assert_eq!(h.tick().await, START + 100 * SECOND);
+    let error = h.load(&format!("groups: [{{name: g, eval_offset: 31s, {record}}}]")).await;
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.contains("more than the interval of 30s (global.evaluation_interval)"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
 async fn a_reload_keeps_what_runs_and_hands_alerts_over() {
     let mut h = harness();
     let rules = |hold: &str, more: &str| {

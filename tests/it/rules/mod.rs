@@ -4,5 +4,6 @@ mod check;
 mod faults;
 mod harness;
 mod manager;
+mod order;
 mod policy;
 mod unit_tests;

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use watchfire::rules::RulePolicyDefaults;
 use watchfire::rules::view::RulesView;
+use watchfire::storage::Source;
 use watchfire::storage::memory::MemoryStorage;
 
-use super::faults::Fault;
-use super::harness::{Harness, MINUTE, SECOND};
+use super::faults::{Fault, Faulty};
+use super::harness::{Harness, MINUTE, SECOND, Setup};
 
 /// A time far from zero, so that ranges never reach below it.
 const START: i64 = 1_700_000_000 * SECOND;
@@ -17,13 +18,16 @@ const START: i64 = 1_700_000_000 * SECOND;
 /// gone at the next tick.
 const INTERVAL_MS: i64 = 6 * MINUTE;
 
-async fn harness(rules: &str, flags: RulePolicyDefaults) -> Harness {
-    let mut h = Harness::with_policy(Arc::new(MemoryStorage::new()), START, flags);
+async fn harness(rules: &str, policy: RulePolicyDefaults) -> (Harness, Arc<Faulty>) {
+    let storage = Arc::new(MemoryStorage::new());
+    let faults = Faulty::new(storage.clone());
+    let source: Option<Arc<dyn Source>> = Some(faults.clone());
+    let mut h = Harness::with(storage, START, Setup { source, policy, ..Setup::default() });
     h.settings.interval_ms = INTERVAL_MS;
     // Later loads have nothing to restore: their series are written from the start.
     h.load("groups: []").await.unwrap();
     h.load(rules).await.unwrap();
-    h
+    (h, faults)
 }
 
 /// `OUTCOME LABELS=STATE REASON ... > LABELS firing or resolved`: what the API shows after
@@ -54,7 +58,7 @@ fn show(h: &Harness, rule: &str) -> String {
 /// Ticks: the samples stored before it (`x/i=a 5`, separated by semicolons), `down` or
 /// `partial` for the source, and what is seen afterwards.
 async fn check(rules: &str, flags: RulePolicyDefaults, ticks: &[(&str, &str)]) -> Harness {
-    let h = harness(rules, flags).await;
+    let (h, faults) = harness(rules, flags).await;
     for (tick, (input, expected)) in ticks.iter().enumerate() {
         let mut fault = Fault::None;
         for word in input.split(';').map(str::trim).filter(|w| !w.is_empty()) {
@@ -66,7 +70,7 @@ async fn check(rules: &str, flags: RulePolicyDefaults, ticks: &[(&str, &str)]) -
                 None => fault = Fault::Partial,
             }
         }
-        h.faults.set(fault);
+        faults.set(fault);
         h.tick().await;
         assert_eq!(show(&h, "A"), *expected, "tick {tick} of {rules}");
     }
@@ -171,7 +175,7 @@ async fn joins_aggregations_and_sets_have_an_input_too() {
     ] {
         let keys = "on_no_data: keep";
         for (input, held) in [(gone, true), (falsified, false)] {
-            let h = harness(&alert(expr, keys), RulePolicyDefaults::default()).await;
+            let (h, _) = harness(&alert(expr, keys), RulePolicyDefaults::default()).await;
             let mut shown = String::new();
             for input in [there, input] {
                 for (series, value) in input.split("; ").filter_map(|w| w.split_once(' ')) {
@@ -295,7 +299,7 @@ groups:
   rules: [{alert: A, expr: x}, {alert: B, expr: x}, {record: r, expr: x}]
 ";
     let flags = RulePolicyDefaults { max_active_alerts: 5, ..RulePolicyDefaults::default() };
-    let mut h = harness(rules, flags).await;
+    let (mut h, _) = harness(rules, flags).await;
     let put = |h: &Harness, names: &[&str]| {
         for name in names {
             h.put_at(&format!("x/i={name}"), h.clock_next() - SECOND, 1.0);

@@ -1,0 +1,26 @@
+//! `watchfire rules`: what a person asks about rules beside checking and testing them.
+
+mod graph;
+mod template;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use super::FeatureFlags;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RulesCommand {
+    /// Show which rule reads what which rule writes, and in which order they run.
+    Graph(graph::GraphArgs),
+    /// Show what a label or annotation of an alert expands to.
+    Template(template::TemplateArgs),
+}
+
+/// Runs `watchfire rules ...`.
+pub(crate) fn run(command: &RulesCommand, features: &FeatureFlags) -> ExitCode {
+    match command {
+        RulesCommand::Graph(args) => graph::run(args, features),
+        RulesCommand::Template(args) => template::run(args, features),
+    }
+}

@@ -1,0 +1,206 @@
+//! The query phase of an evaluation: which rules of a group are queried together.
+//!
+//! Rules are committed in file order, always. A rule may be queried as soon as every
+//! earlier rule it reads from has been committed ([`RuleGraph::ready_after`]), and its
+//! answer waits for its turn: it finds exactly what it would find if all rules ran one by
+//! one, since what it does not read from cannot matter to it, and what comes after it is
+//! committed after it. So a group needs as few rounds of queries as its longest chain of
+//! dependent rules has links, and a round is one evaluation that selects and computes once
+//! what several rules need.
+//!
+//! [`RuleGraph::ready_after`]: super::graph::RuleGraph::ready_after
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use futures_util::FutureExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::error::RuleError;
+use super::group::{Context, Group, panic_text};
+use crate::model::{Clock, TimestampMs};
+use crate::query::{PreparedQuery, QueryResult, RunOptions};
+use crate::storage::Source;
+
+/// Most series the answers of one round may be expected to hold: they wait in memory for
+/// their turn. What a rule gave the last time is what is expected of it.
+const SERIES_EXPECTED_MAX: usize = 200_000;
+
+/// What is expected of a rule that has not been evaluated yet.
+const SERIES_OF_NEW_RULE: usize = 1_000;
+
+/// How rules are evaluated; results never depend on it.
+#[derive(Clone)]
+pub struct EvaluationOptions {
+    /// `--rules.shared-evaluation`: rules that do not depend on each other are evaluated
+    /// together.
+    pub shared: bool,
+    /// `--enable-feature=concurrent-rule-eval` with `--rules.max-concurrent-evals`: how many
+    /// evaluations may run beside those that run anyway, over all groups.
+    pub concurrent: Option<Arc<Semaphore>>,
+}
+
+impl Default for EvaluationOptions {
+    fn default() -> Self {
+        Self { shared: true, concurrent: None }
+    }
+}
+
+impl EvaluationOptions {
+    /// With `concurrent-rule-eval` on, for that many evaluations at once.
+    #[must_use]
+    pub fn with_concurrent_evals(self, max: usize) -> Self {
+        let max = max.clamp(1, Semaphore::MAX_PERMITS);
+        Self { concurrent: Some(Arc::new(Semaphore::new(max))), ..self }
+    }
+}
+
+/// The answer to a rule's query.
+pub(super) struct Asked {
+    pub result: Result<QueryResult, RuleError>,
+    pub started_ms: TimestampMs,
+    /// How long it took; of what was computed for several rules, this one's share.
+    pub seconds: f64,
+}
+
+/// The answers a group's rules wait for in one evaluation.
+pub(super) struct Waves<'a> {
+    group: &'a Group,
+    cx: &'a Context,
+    /// The time the queries are evaluated at.
+    at: TimestampMs,
+    asked: Vec<Option<Asked>>,
+}
+
+impl<'a> Waves<'a> {
+    pub(super) fn new(group: &'a Group, cx: &'a Context, at: TimestampMs) -> Self {
+        let asked = group.rules.iter().map(|_| None).collect();
+        Self { group, cx, at, asked }
+    }
+
+    /// The answer of a rule, all rules before it having been committed. Rules are taken in
+    /// order, each once.
+    pub(super) async fn take(&mut self, index: usize) -> Asked {
+        if self.asked[index].is_none() {
+            let wave = self.ready(index);
+            let queries = wave.iter().map(|i| self.group.rules[*i].query.clone()).collect();
+            let answers = ask(self.cx, queries, self.at).await;
+            for (i, answer) in wave.into_iter().zip(answers) {
+                self.asked[i] = Some(answer);
+            }
+        }
+        self.asked[index].take().expect("BUG: a round of queries answers the rule it is for")
+    }
+
+    /// The rules to query now: `first`, and those after it that are ready as well.
+    fn ready(&self, first: usize) -> Vec<usize> {
+        let mut wave = vec![first];
+        let options = &self.cx.evaluation;
+        let rules = &self.group.rules;
+        // After a reload a rule may end series it would not make: what others read of it
+        // is known only from the series themselves.
+        let inherited = rules.iter().any(|rule| rule.inherited.load(Ordering::Relaxed));
+        if inherited || !options.shared && options.concurrent.is_none() {
+            return wave;
+        }
+        let expected = |i: usize| rules[i].last_series().unwrap_or(SERIES_OF_NEW_RULE);
+        let mut series = expected(first);
+        for (i, after) in self.group.ready_after.iter().enumerate().skip(first + 1) {
+            if *after > first || self.asked[i].is_some() {
+                continue;
+            }
+            series = series.saturating_add(expected(i));
+            if series > SERIES_EXPECTED_MAX {
+                break;
+            }
+            wave.push(i);
+        }
+        wave
+    }
+}
+
+/// What it takes to ask, on any task.
+#[derive(Clone)]
+struct Asker {
+    source: Arc<dyn Source>,
+    clock: Arc<dyn Clock>,
+    run: RunOptions,
+    at: TimestampMs,
+}
+
+/// Asks all queries; answers come in their order. With concurrent evaluation the queries
+/// are dealt out to as many tasks as there are permits to be had without waiting, and to
+/// this one.
+pub(super) async fn ask(
+    cx: &Context,
+    queries: Vec<Arc<PreparedQuery>>,
+    at: TimestampMs,
+) -> Vec<Asked> {
+    let asker =
+        Asker { source: cx.source.clone(), clock: cx.clock.clone(), run: cx.run.clone(), at };
+    let mut permits: Vec<OwnedSemaphorePermit> = Vec::new();
+    if let Some(semaphore) = &cx.evaluation.concurrent {
+        while permits.len() + 1 < queries.len()
+            && let Ok(permit) = semaphore.clone().try_acquire_owned()
+        {
+            permits.push(permit);
+        }
+    }
+    if permits.is_empty() {
+        return asker.ask(queries).await;
+    }
+    let hands = permits.len() + 1;
+    let mut dealt: Vec<Vec<Arc<PreparedQuery>>> = vec![Vec::new(); hands];
+    for (i, query) in queries.iter().enumerate() {
+        dealt[i % hands].push(query.clone());
+    }
+    let own = dealt.pop().unwrap_or_default();
+    let tasks: Vec<_> = dealt
+        .into_iter()
+        .zip(permits)
+        .map(|(hand, permit)| {
+            let asker = asker.clone();
+            tokio::spawn(async move {
+                let _permit = permit;
+                asker.ask(hand).await
+            })
+        })
+        .collect();
+    let own = asker.ask(own).await;
+    let mut hands = Vec::with_capacity(hands);
+    for task in tasks {
+        hands.push(task.await.unwrap_or_default().into_iter());
+    }
+    hands.push(own.into_iter());
+    let count = hands.len();
+    let lost = || asker.failed(RuleError::Panic("a task that evaluates rules died".to_owned()));
+    (0..queries.len()).map(|i| hands[i % count].next().unwrap_or_else(lost)).collect()
+}
+
+impl Asker {
+    async fn ask(&self, queries: Vec<Arc<PreparedQuery>>) -> Vec<Asked> {
+        let mut answers = Vec::with_capacity(queries.len());
+        for query in &queries {
+            answers.push(self.alone(query).await);
+        }
+        answers
+    }
+
+    async fn alone(&self, query: &PreparedQuery) -> Asked {
+        let started_ms = self.clock.now_ms();
+        let started = self.clock.monotonic_ns();
+        let evaluation = query.instant(&self.source, self.at, &self.run);
+        let outcome = AssertUnwindSafe(evaluation).catch_unwind().await;
+        let result = match outcome {
+            Ok(result) => result.map_err(RuleError::Query),
+            Err(panic) => Err(RuleError::Panic(panic_text(&*panic))),
+        };
+        let seconds = self.clock.monotonic_ns().saturating_sub(started) as f64 / 1e9;
+        Asked { result, started_ms, seconds }
+    }
+
+    fn failed(&self, error: RuleError) -> Asked {
+        Asked { result: Err(error), started_ms: self.clock.now_ms(), seconds: 0.0 }
+    }
+}
