@@ -96,6 +96,14 @@ pub(crate) struct ServeFlags {
     #[arg(long = "rules.max-concurrent-evals", value_name = "N", default_value_t = 4)]
     pub max_concurrent_evals: usize,
 
+    /// Directory in which alerts are remembered over restarts; empty to remember none.
+    /// Default: alert_state in --storage.tsdb.path. (Prometheus has no such flag.)
+    #[arg(long = "rules.state-dir", value_name = "DIR")]
+    pub state_dir: Option<String>,
+    /// What a change of alerts waits for before it is acted upon: "never" for the disk (it
+    /// survives the death of the process), or "always" (it survives a power cut).
+    #[arg(long = "rules.state-sync", value_name = "WHEN", default_value = "never", value_parser = ["never", "always"])]
+    pub state_sync: String,
     /// All or nothing: a rule file that cannot be used stops the start and refuses a
     /// reload, as in Prometheus. Without it what is bad is set aside, its last good version
     /// goes on, and everything else runs.

@@ -59,6 +59,22 @@ impl Labels {
         Self { data: data.into() }
     }
 
+    /// Reads what [`Labels::as_bytes`] gave. `None` when the bytes are not that: names in
+    /// order and once each, every text UTF-8.
+    pub fn from_encoded(bytes: &[u8]) -> Option<Self> {
+        let (mut rest, mut last) = (bytes, None);
+        while !rest.is_empty() {
+            let (name, after) = checked_text(rest)?;
+            let (_, after) = checked_text(after)?;
+            if last.is_some_and(|last| last >= name) {
+                return None;
+            }
+            last = Some(name);
+            rest = after;
+        }
+        Some(Self { data: bytes.into() })
+    }
+
     /// True when there is no label.
     pub fn is_empty(&self) -> bool {
         self.data.is_empty()
@@ -235,6 +251,21 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).expect("BUG: a label set holds only UTF-8")
 }
 
+/// The first text of bytes that may be anything, and the rest.
+fn checked_text(bytes: &[u8]) -> Option<(&str, &[u8])> {
+    let (first, rest) = bytes.split_first()?;
+    let (len, rest) = match first {
+        255 => {
+            let (b, rest) = rest.split_first_chunk::<3>()?;
+            let len = usize::from(b[0]) | usize::from(b[1]) << 8 | usize::from(b[2]) << 16;
+            (Some(len).filter(|len| *len >= 255)?, rest)
+        }
+        len => (usize::from(*len), rest),
+    };
+    let (text, rest) = rest.split_at_checked(len)?;
+    Some((std::str::from_utf8(text).ok()?, rest))
+}
+
 /// A mutable label set. Setting an empty value deletes the label.
 #[derive(Clone, Debug, Default)]
 pub struct LabelsBuilder {
@@ -403,6 +434,27 @@ mod tests {
             let value = "x".repeat(len);
             let l = Labels::from_pairs([("a", value.as_str()), ("b", "y")]);
             assert_eq!((l.get("a"), l.get("b")), (Some(value.as_str()), Some("y")));
+        }
+    }
+
+    #[test]
+    fn encoded_bytes_are_checked_before_they_are_labels() {
+        let long = "x".repeat(300);
+        for pairs in [vec![], vec![("a", "1"), ("b", long.as_str())], vec![("é", "")]] {
+            let l = Labels::from_sorted_pairs(pairs.into_iter());
+            assert_eq!(Labels::from_encoded(l.as_bytes()), Some(l));
+        }
+        let bad: [&[u8]; 7] = [
+            b"\x01a",
+            b"\x01a\x02b",
+            b"\x01b\x01x\x01a\x01y",
+            b"\x01a\x01x\x01a\x01y",
+            b"\x01a\x01\xff",
+            b"\xff\x01\0\0a\x01x",
+            b"\xff\x01",
+        ];
+        for bytes in bad {
+            assert_eq!(Labels::from_encoded(bytes), None, "{bytes:?}");
         }
     }
 

@@ -40,6 +40,10 @@ pub struct AlertParams {
     /// Alerts beyond the limit are refused, instead of the step failing.
     pub truncate: bool,
     pub policy: Policy,
+    /// Alerts active since before this time do not end in this step, nor get on, while they
+    /// have no sample and nobody knows their condition to be false: just after a restart
+    /// the absence of a sample says nothing.
+    pub hold_before_ms: Option<TimestampMs>,
 }
 
 /// One sample of the rule's result, its templates expanded.
@@ -104,6 +108,22 @@ pub struct Alert {
     pub keep_firing_since_ms: Option<TimestampMs>,
     /// Set while an active alert has no sample, and of a resolved one: what ended it.
     pub missing: Option<Missing>,
+    pub(super) logged: Logged,
+}
+
+/// What the state log holds of an alert; the log's business alone.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Logged {
+    /// 0 when it does not hold it.
+    pub number: u32,
+    pub fingerprint: u64,
+}
+
+/// Alerts are equal whatever is logged of them.
+impl PartialEq for Logged {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 impl Alert {
@@ -120,6 +140,7 @@ impl Alert {
             valid_until_ms: None,
             keep_firing_since_ms: None,
             missing: None,
+            logged: Logged::default(),
         }
     }
 
@@ -143,6 +164,14 @@ impl AlertStates {
     /// Every alert, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &Alert> {
         self.alerts.values()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Alert> {
+        self.alerts.values_mut()
+    }
+
+    pub(super) fn into_iter(self) -> impl Iterator<Item = Alert> {
+        self.alerts.into_values()
     }
 
     /// The pending and firing ones, in no order.
@@ -375,7 +404,9 @@ impl Run<'_> {
                     return true;
                 }
                 if !keep_firing(alert, params, *ts, &mut note) {
-                    return end(alert, *ts, &mut note);
+                    let waits = waits(alert, params);
+                    staying += usize::from(waits);
+                    return waits || end(alert, *ts, &mut note);
                 }
             }
             staying += 1;
@@ -502,6 +533,14 @@ fn holds(policy: &Policy, missing: Missing) -> bool {
             OnError::Keep | OnError::Fire => true,
         },
     }
+}
+
+/// Whether it is too early after a restart for an alert without a sample to end.
+fn waits(alert: &Alert, params: &AlertParams) -> bool {
+    let known = alert.missing.is_some_and(|m| m.reason == Some(Absence::FilterFalse));
+    alert.state != AlertState::Inactive
+        && !known
+        && params.hold_before_ms.is_some_and(|at| alert.active_at_ms < at)
 }
 
 /// Whether an alert without a sample goes on firing.

@@ -1,8 +1,8 @@
 //! Alerting rules: a query's result to alerts, the series about them, and notifications.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -17,6 +17,7 @@ use super::input::{Input, Known};
 use super::notice::Notices;
 use super::outcome::{Answer, Outcome};
 use super::policy::{GroupPolicy, OnError, OnLimit, OnNoData, Policy};
+use super::state::{Hold, RuleLog};
 use super::template::TemplateData;
 use super::view::AlertState;
 use crate::model::value::VectorSample;
@@ -43,28 +44,25 @@ pub(super) struct Alerting {
     pub states: Mutex<AlertStates>,
     /// The rule's alerts about itself.
     notices: Notices,
-    /// What the condition looks at, where the policy asks for it.
-    input: Option<Input>,
+    /// What the condition looks at; planned when it is first asked for, `None` when it
+    /// cannot be.
+    input: OnceLock<Option<Input>>,
     share: Share,
     /// Whether restoring from before the start is done or was not needed. Until then
     /// neither `ALERTS` nor `ALERTS_FOR_STATE` is written: it would hide what is to be read.
     pub restored: AtomicBool,
+    /// The rule's part of the state log, when there is one.
+    pub log: OnceLock<Arc<RuleLog>>,
+    /// After a restart: when absence says nothing.
+    pub hold: Mutex<Option<Hold>>,
 }
 
 impl Alerting {
-    pub(super) fn new(
-        alert: &AlertSpec,
-        spec: &RuleSpec,
-        policy: Policy,
-        engine: &Arc<Engine>,
-        restored: bool,
-    ) -> Result<Self, QueryError> {
+    pub(super) fn new(alert: &AlertSpec, spec: &RuleSpec, policy: Policy, restored: bool) -> Self {
         let texts = |pairs: &BTreeMap<String, String>| {
             pairs.iter().map(|(n, v)| (n.clone(), Text::new(&alert.alert, v))).collect()
         };
-        let looks = policy.on_no_data != OnNoData::Resolve || policy.missing_evals_to_resolve > 1;
-        let input = looks.then(|| Input::new(&spec.expr.expr, &spec.labels, engine)).transpose()?;
-        Ok(Self {
+        Self {
             spec: alert.clone(),
             params: AlertParams {
                 for_ms: alert.for_ms,
@@ -76,10 +74,12 @@ impl Alerting {
             annotations: texts(&alert.annotations),
             states: Mutex::default(),
             notices: Notices::new(spec, &alert.annotations),
-            input,
+            input: OnceLock::new(),
             share: Share::default(),
             restored: AtomicBool::new(restored),
-        })
+            log: OnceLock::new(),
+            hold: Mutex::default(),
+        }
     }
 
     /// What the group says about how many alerts there may be.
@@ -93,6 +93,23 @@ impl Alerting {
         *self.states.lock() = std::mem::take(&mut *from.states.lock());
         from.share.settle(0);
         self.restored.store(from.restored.load(Ordering::Relaxed), Ordering::Relaxed);
+        *self.hold.lock() = *from.hold.lock();
+        if let Some(log) = from.log.get() {
+            let _ = self.log.set(log.clone());
+        }
+    }
+
+    /// Drops what the state log holds of the rule, which is gone.
+    pub(super) fn forget_state(&self) {
+        if let Some(log) = self.log.get() {
+            log.forget();
+        }
+    }
+
+    /// The rule's parameters at a tick.
+    fn params_at(&self, ts: TimestampMs) -> AlertParams {
+        let hold = self.hold.lock().filter(|hold| ts < hold.until_ms);
+        AlertParams { hold_before_ms: hold.map(|hold| hold.before_ms), ..self.params }
     }
 
     /// Moves the alerts on to tick `ts`, whose query ran at `at`, and gives the samples
@@ -110,7 +127,7 @@ impl Alerting {
         for sample in answer.samples {
             samples.push(self.expand(&external, &mut queries, sample, ts).await);
         }
-        let absences = self.absences(cx, &samples, answer.outcome, at).await;
+        let absences = self.absences(rule, cx, &samples, answer.outcome, (ts, at)).await;
         let absence = |labels: &Labels| absences.of(labels);
         let no_data =
             self.params.policy.on_no_data == OnNoData::Fire && answer.outcome == Outcome::NoData;
@@ -162,7 +179,8 @@ impl Alerting {
             || cx.budget.is_limited();
         let notices = speaks.then_some(&self.notices);
         let evidence = Evidence { absence, notices, raised, allowance };
-        let mut out = step(std::mem::take(&mut *states), &self.params, samples, evidence, ts);
+        let mut out =
+            step(std::mem::take(&mut *states), &self.params_at(ts), samples, evidence, ts);
         *states = std::mem::take(&mut out.states);
         self.share.settle(self.count_active(&states));
         out
@@ -179,30 +197,40 @@ impl Alerting {
     /// answer makes a difference.
     async fn absences(
         &self,
+        rule: &RuleSpec,
         cx: &Context,
         samples: &[AlertSample],
         outcome: Outcome,
-        at: TimestampMs,
+        (ts, at): (TimestampMs, TimestampMs),
     ) -> Absences<'_> {
         match outcome {
             Outcome::Partial => return Absences::All(Some(Absence::Partial)),
             Outcome::NoData => return Absences::All(Some(Absence::NoData)),
             _ => {}
         }
-        let query = match &self.input {
-            None => return Absences::All(None),
-            Some(Input::Itself) => return Absences::All(Some(Absence::NoData)),
-            Some(Input::Other { query, aside }) => (query, aside),
-        };
+        let params = self.params_at(ts);
+        let policy = &params.policy;
+        let matters = policy.on_no_data != OnNoData::Resolve
+            || policy.missing_evals_to_resolve > 1
+            || params.hold_before_ms.is_some()
+            || cx.annotate_resolved;
+        if !matters {
+            return Absences::All(None);
+        }
         let mut missing = self.states.lock().without_sample(samples);
         missing.retain(|labels| !self.notices.labels().any(|notice| notice == labels));
         if missing.is_empty() {
             return Absences::All(None);
         }
-        let answer = query.0.instant(&cx.source, at, &cx.run).await;
+        let (query, aside) = match self.input(rule, &cx.engine) {
+            None => return Absences::All(None),
+            Some(Input::Itself) => return Absences::All(Some(Absence::NoData)),
+            Some(Input::Other { query, aside }) => (query, aside),
+        };
+        let answer = query.instant(&cx.source, at, &cx.run).await;
         match answer.map_err(RuleError::from).and_then(Answer::new) {
             Ok(input) if input.outcome == Outcome::Partial => Absences::All(Some(Absence::Partial)),
-            Ok(input) => Absences::Each(Known::new(&input.samples, query.1)),
+            Ok(input) => Absences::Each(Known::new(&input.samples, aside)),
             // Without its conditions the expression may be one that can never be evaluated.
             // Then nobody can tell, and Prometheus' way is the way.
             Err(RuleError::Query(QueryError::Execution(error))) => {
@@ -217,8 +245,21 @@ impl Alerting {
         }
     }
 
+    fn input(&self, rule: &RuleSpec, engine: &Arc<Engine>) -> Option<&Input> {
+        let plan = || match Input::new(&rule.expr.expr, &rule.labels, engine) {
+            Ok(input) => Some(input),
+            Err(error) => {
+                // E.g. an expression at the limit of nesting.
+                let rule = &self.spec.alert;
+                tracing::warn!(rule, %error, "whether the data of this rule's alerts is missing cannot be told");
+                None
+            }
+        };
+        self.input.get_or_init(plan).as_ref()
+    }
+
     /// The series of all active alerts.
-    fn all_series(&self, rule: &RuleSpec) -> Vec<(Labels, Sample)> {
+    pub(super) fn all_series(&self, rule: &RuleSpec) -> Vec<(Labels, Sample)> {
         if !self.restored.load(Ordering::Relaxed) {
             return Vec::new();
         }
@@ -285,15 +326,36 @@ impl Alerting {
         [(builder.build(), Sample::Float(1.0)), (for_state, Sample::Float(active_since))]
     }
 
+    /// Writes what changed to the state log, and takes what is due at `ts` when the alerts
+    /// `moved` on. Comes before anything that others see: samples and notifications.
+    pub(super) fn commit(
+        &self,
+        cx: &Context,
+        ts: TimestampMs,
+        interval_ms: i64,
+        moved: bool,
+    ) -> Vec<Alert> {
+        let mut states = self.states.lock();
+        let due = match moved {
+            true => states.take_due(ts, cx.resend_delay_ms, interval_ms),
+            false => Vec::new(),
+        };
+        if let Some(log) = self.log.get() {
+            log.record(&mut states, &due, self.restored.load(Ordering::Relaxed));
+        }
+        due
+    }
+
     /// Hands what is due at `ts` to the notifier.
-    pub(super) fn send(&self, rule: &RuleSpec, cx: &Context, ts: TimestampMs, interval_ms: i64) {
-        let due = self.states.lock().take_due(ts, cx.resend_delay_ms, interval_ms);
+    pub(super) fn send(&self, rule: &RuleSpec, cx: &Context, ts: TimestampMs, due: Vec<Alert>) {
         if due.is_empty() {
             return;
         }
         let url = generator_url(&cx.external.load().url, &rule.expr.printed);
+        let receipt = self.log.get().map(|log| log.receipt(ts)).unwrap_or_default();
         let why = cx.annotate_resolved;
-        cx.notifier.send(due.into_iter().map(|alert| outgoing(alert, ts, &url, why)).collect());
+        let alerts = due.into_iter().map(|alert| outgoing(alert, ts, &url, why, receipt.clone()));
+        cx.notifier.send(alerts.collect());
     }
 
     /// What is firing now, by labels.
@@ -326,7 +388,13 @@ impl Absences<'_> {
 /// Annotation of resolved alerts that says why, when asked for.
 const RESOLVED_REASON: &str = "watchfire_resolved_reason";
 
-fn outgoing(alert: Alert, ts: TimestampMs, url: &str, why: bool) -> OutgoingAlert {
+fn outgoing(
+    alert: Alert,
+    ts: TimestampMs,
+    url: &str,
+    why: bool,
+    receipt: Receipt,
+) -> OutgoingAlert {
     let reason = alert.missing.and_then(|m| m.reason).filter(|_| why);
     let annotations = match reason {
         Some(reason) if alert.state == AlertState::Inactive => {
@@ -340,7 +408,7 @@ fn outgoing(alert: Alert, ts: TimestampMs, url: &str, why: bool) -> OutgoingAler
         starts_at_ms: alert.fired_at_ms.unwrap_or(alert.active_at_ms),
         ends_at_ms: alert.resolved_at_ms.or(alert.valid_until_ms).unwrap_or(ts),
         generator_url: url.to_owned(),
-        receipt: Receipt::default(),
+        receipt,
     }
 }
 

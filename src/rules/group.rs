@@ -6,8 +6,8 @@
 //! replays all call [`Group::evaluate`].
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 
 use super::alerting::Alerting;
 use super::budget::AlertBudget;
+use super::catch_up;
 use super::config::{GroupSpec, RuleKind, RuleSpec};
 use super::error::RuleError;
 use super::graph::{RuleGraph, Ticks};
@@ -22,6 +23,7 @@ use super::metrics::{GroupMetrics, Metrics};
 use super::outcome::{Answer, Outcome};
 use super::policy::{GroupPolicy, Policy, RulePolicyDefaults};
 use super::recording::record;
+use super::state::StateLog;
 use super::view::{AlertState, AlertView, AlertingView, GroupView, RuleHealth, RuleView};
 use super::waves::{Asked, EvaluationOptions, Waves};
 use super::write::{Written, mark_stale, write};
@@ -45,6 +47,8 @@ pub(super) struct Context {
     pub budget: AlertBudget,
     /// Resolved notifications say why.
     pub annotate_resolved: bool,
+    /// Where alerts are remembered; set before the first load or never.
+    pub state: OnceLock<StateLog>,
     /// Changed by reload; evaluation takes it anew for every rule.
     pub external: ArcSwap<External>,
     /// Queries end when this is cancelled.
@@ -81,6 +85,13 @@ pub(super) struct Group {
     status: Mutex<GroupStatus>,
     /// Series of rules that are gone; they end at the next evaluation.
     stale: Mutex<Vec<Labels>>,
+    /// The last tick that is done with, in this process.
+    watermark: Mutex<Option<TimestampMs>>,
+    /// Rules read what they or later ones wrote for the tick before: missed ticks are made
+    /// up for one by one.
+    pub sequential: bool,
+    /// That late samples are refused has been said.
+    pub refusal_told: AtomicBool,
     /// Alerts are to be restored after the second evaluation.
     pub restore_pending: AtomicBool,
 }
@@ -126,9 +137,7 @@ impl Rule {
         let query = engine.prepare_expr(&spec.expr.printed, spec.expr.expr.clone())?;
         let alerting = match &spec.kind {
             RuleKind::Recording { .. } => None,
-            RuleKind::Alerting(alert) => {
-                Some(Alerting::new(alert, &spec, policy, engine, restored)?)
-            }
+            RuleKind::Alerting(alert) => Some(Alerting::new(alert, &spec, policy, restored)),
         };
         Ok(Self {
             spec,
@@ -234,8 +243,12 @@ impl Group {
         }
         let interval_ms = spec.interval_ms.unwrap_or(defaults.interval_ms).max(1);
         let alone = Ticks { interval_ms, offset_ms: None };
+        let graph = RuleGraph::new([(&spec, alone)]);
         Ok(Self {
-            ready_after: RuleGraph::new([(&spec, alone)]).ready_after(0),
+            ready_after: graph.ready_after(0),
+            sequential: catch_up::is_sequential(&spec, &graph),
+            watermark: Mutex::default(),
+            refusal_told: AtomicBool::new(false),
             interval_ms,
             query_offset_ms: spec.query_offset_ms.unwrap_or(defaults.query_offset_ms),
             policy,
@@ -290,6 +303,14 @@ impl Group {
             status.last_evaluation_ms = Some(asked_ms);
         }
         self.end_stale_series(cx, ts - self.query_offset_ms).await;
+        if self.policy.catch_up_ms == 0 || !self.is_source_down() {
+            // Ticks that could not be made up for before this one never will be.
+            let left = self.watermark(cx).map_or(0, |last| (ts - last - 1) / self.interval_ms);
+            if self.policy.catch_up_ms > 0 && left > 0 {
+                catch_up::skip(self, left);
+            }
+            self.set_watermark(cx, ts);
+        }
         let seconds = seconds_since(cx, started);
         cx.metrics.observe_group(seconds);
         self.metrics.last_samples.set(samples as f64);
@@ -312,8 +333,11 @@ impl Group {
             Ok(samples) => (samples, None),
             Err(e) => {
                 note_outcome(rule, cx, Outcome::Error);
-                match self.samples_of_failure(rule, cx, &e, ts) {
-                    Some(samples) => (samples, Some(e)),
+                match samples_of_failure(rule, cx, &e, ts) {
+                    Some(samples) => {
+                        self.tell(rule, cx, ts);
+                        (samples, Some(e))
+                    }
                     None => {
                         self.fail(rule, e);
                         return 0;
@@ -365,16 +389,21 @@ impl Group {
     ) -> Result<Vec<(Labels, Sample)>, RuleError> {
         let answer = Answer::new(answer?)?;
         let (outcome, at) = (answer.outcome, ts - self.query_offset_ms);
-        let samples = self.samples_of(rule, cx, answer, (ts, at)).await?;
+        let samples = self.samples_of(rule, cx, answer, (ts, at)).await;
         if let Some(alerting) = &rule.alerting {
-            alerting.send(&rule.spec, cx, ts, self.interval_ms);
+            match samples.is_ok() {
+                true => self.tell(rule, cx, ts),
+                false => _ = alerting.commit(cx, ts, self.interval_ms, false),
+            }
         }
-        note_outcome(rule, cx, outcome);
-        Ok(samples)
+        if samples.is_ok() {
+            note_outcome(rule, cx, outcome);
+        }
+        samples
     }
 
     /// The samples a rule makes of its query's result; moves alerts on.
-    async fn samples_of(
+    pub(super) async fn samples_of(
         &self,
         rule: &Rule,
         cx: &Context,
@@ -387,22 +416,37 @@ impl Group {
         }
     }
 
-    /// What a failed evaluation makes of a rule's alerts, where the policy says.
-    fn samples_of_failure(
-        &self,
-        rule: &Rule,
-        cx: &Context,
-        error: &RuleError,
-        ts: TimestampMs,
-    ) -> Option<Vec<(Labels, Sample)>> {
-        // A query that was cancelled on purpose says nothing about the rule.
-        if matches!(error, RuleError::Query(QueryError::Canceled(_))) {
-            return None;
+    /// Writes what became of a rule's alerts to the state log, and sends what is due.
+    fn tell(&self, rule: &Rule, cx: &Context, ts: TimestampMs) {
+        if let Some(alerting) = &rule.alerting {
+            let due = alerting.commit(cx, ts, self.interval_ms, true);
+            alerting.send(&rule.spec, cx, ts, due);
         }
-        let alerting = rule.alerting.as_ref()?;
-        let samples = alerting.evaluate_failed(&rule.spec, cx, error, ts)?;
-        alerting.send(&rule.spec, cx, ts, self.interval_ms);
-        Some(samples)
+    }
+
+    /// The last tick that is done with; kept over restarts when there is a state log.
+    pub(super) fn watermark(&self, cx: &Context) -> Option<TimestampMs> {
+        let logged =
+            || cx.state.get().and_then(|log| log.watermark(&self.spec.file, &self.spec.name));
+        self.watermark.lock().or_else(logged)
+    }
+
+    /// Whether a tick was done with in this process.
+    pub(super) fn has_run(&self) -> bool {
+        self.watermark.lock().is_some()
+    }
+
+    pub(super) fn set_watermark(&self, cx: &Context, ts: TimestampMs) {
+        *self.watermark.lock() = Some(ts);
+        if let Some(log) = cx.state.get() {
+            log.set_watermark(&self.spec.file, &self.spec.name, ts);
+        }
+    }
+
+    /// Whether no rule could be evaluated the last time because the source failed.
+    fn is_source_down(&self) -> bool {
+        let down = |rule: &Rule| rule.last_error().is_some_and(|e| is_source_failure(&e));
+        !self.rules.is_empty() && self.rules.iter().all(down)
     }
 
     async fn end_stale_series(&self, cx: &Context, at: TimestampMs) {
@@ -444,8 +488,10 @@ impl Group {
                 || old.spec.expr.printed != rule.spec.expr.printed;
             rule.inherited.store(inherited, Ordering::Relaxed);
             rule.last_series.store(old.last_series.load(Ordering::Relaxed), Ordering::Relaxed);
-            if let (Some(new), Some(old)) = (&rule.alerting, &old.alerting) {
-                new.copy_state(old);
+            match (&rule.alerting, &old.alerting) {
+                (Some(new), Some(old)) => new.copy_state(old),
+                (None, Some(old)) => old.forget_state(),
+                _ => {}
             }
         }
         let mut stale = self.stale.lock();
@@ -453,9 +499,11 @@ impl Group {
         for (rule, taken) in from.rules.iter().zip(taken) {
             if !taken {
                 stale.extend(std::mem::take(&mut *rule.previous.lock()).into_labels());
+                rule.alerting.iter().for_each(Alerting::forget_state);
             }
         }
         *self.status.lock() = *from.status.lock();
+        *self.watermark.lock() = *from.watermark.lock();
         let pending = from.restore_pending.load(Ordering::Relaxed);
         self.restore_pending.store(pending, Ordering::Relaxed);
     }
@@ -474,6 +522,25 @@ impl Group {
             rules: self.rules.iter().map(Rule::view).collect(),
         }
     }
+}
+
+/// Whether an evaluation failed because the source did, and not because of the rule.
+pub(super) fn is_source_failure(error: &RuleError) -> bool {
+    matches!(error, RuleError::Query(QueryError::Storage(_)))
+}
+
+/// What a failed evaluation makes of a rule's alerts, where the policy says.
+pub(super) fn samples_of_failure(
+    rule: &Rule,
+    cx: &Context,
+    error: &RuleError,
+    ts: TimestampMs,
+) -> Option<Vec<(Labels, Sample)>> {
+    // A query that was cancelled on purpose says nothing about the rule.
+    if matches!(error, RuleError::Query(QueryError::Canceled(_))) {
+        return None;
+    }
+    rule.alerting.as_ref()?.evaluate_failed(&rule.spec, cx, error, ts)
 }
 
 fn note_outcome(rule: &Rule, cx: &Context, outcome: Outcome) {

@@ -5,8 +5,8 @@
 //! ends its series two intervals later. The process' own end ends no series.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -19,10 +19,11 @@ use super::budget::AlertBudget;
 use super::config::{
     GroupSpec, LoadOptions, LoadedFile, Problem, ProblemKind, Severity, load_file, load_source,
 };
-use super::group::{Context, Defaults, External, Group};
+use super::group::{Context, Defaults, External, Group, key};
 use super::metrics::Metrics;
 use super::policy::RulePolicyDefaults;
 use super::scheduler::{retire, supervise};
+use super::state::{GroupFate, StateLog};
 use super::view::{GroupView, RulesView};
 use super::waves::EvaluationOptions;
 use crate::model::Clock;
@@ -132,6 +133,7 @@ impl Manager {
                 grace_period_ms: options.grace_period_ms,
                 budget: AlertBudget::new(options.policy.max_active_alerts, active),
                 annotate_resolved: options.policy.annotate_resolved,
+                state: OnceLock::new(),
                 external: ArcSwap::default(),
                 run: RunOptions::default(),
                 evaluation: options.evaluation,
@@ -143,6 +145,13 @@ impl Manager {
             loaded: AtomicBool::new(false),
             shutdown: CancellationToken::new(),
         })
+    }
+
+    /// Makes alerts go on from what a log holds, and go into it. Counts when it comes before
+    /// the first [`Manager::update`]; alerts that the log does not know are restored from
+    /// storage then, as without one.
+    pub fn use_state(&self, log: StateLog) {
+        let _ = self.context.state.set(log);
     }
 
     /// Loads the rules anew and makes them run. On an error everything is as before; else
@@ -170,7 +179,7 @@ impl Manager {
         }
         let new = self.prepare(&settings).await?;
         self.context.external.store(Arc::new(settings.external));
-        self.loaded.store(true, Ordering::Relaxed);
+        let first = !self.loaded.swap(true, Ordering::Relaxed);
         let mut old = std::mem::take(&mut *running);
         let mut order = Vec::with_capacity(new.len());
         let mut start = Vec::new();
@@ -195,13 +204,28 @@ impl Manager {
                 wait(replaced.task).await;
                 group.copy_state(&replaced.group);
             }
+            if let Some(state) = self.context.state.get() {
+                let (tolerance, now) =
+                    (self.context.outage_tolerance_ms, self.context.clock.now_ms());
+                state.attach(&group, tolerance, now);
+            }
             running.insert(group.key(), self.start(group));
         }
         *self.groups.lock() = order;
         for (key, removed) in old {
             wait(removed.task).await;
             self.context.metrics.forget(&key);
+            if let Some(state) = self.context.state.get() {
+                state.forget_group(&removed.group);
+            }
             tokio::spawn(retire(removed.group, self.context.clone(), self.shutdown.clone()));
+        }
+        if let (true, Some(state)) = (first, self.context.state.get()) {
+            let runs: HashSet<String> = running.keys().cloned().collect();
+            state.forget_unclaimed(|file, name| match runs.contains(&key(file, name)) {
+                true => GroupFate::Runs,
+                false => GroupFate::Gone,
+            });
         }
         Ok(())
     }
@@ -223,6 +247,12 @@ impl Manager {
             wait(group.task).await;
         }
         impatience.abort();
+        if let Some(state) = self.context.state.get().cloned() {
+            let closed = tokio::task::spawn_blocking(move || state.close()).await;
+            if let Err(error) = closed {
+                tracing::error!(%error, "BUG: closing the alert state log died");
+            }
+        }
     }
 
     fn start(&self, group: Arc<Group>) -> Running {

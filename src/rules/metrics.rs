@@ -51,6 +51,8 @@ pub struct Metrics {
     pub(super) active_alerts: ActiveAlerts,
     pub(super) limited: Counter,
     outcomes: Family<OutcomeLabel, Counter>,
+    catch_up_evaluations: Counters,
+    catch_up_skipped: Counters,
     iterations_missed: Counters,
     iterations: Counters,
     evaluations: Counters,
@@ -67,6 +69,8 @@ pub struct Metrics {
 /// The metrics of one group.
 #[derive(Clone, Debug)]
 pub(super) struct GroupMetrics {
+    pub catch_up_evaluations: Counter,
+    pub catch_up_skipped: Counter,
     pub iterations_missed: Counter,
     pub iterations: Counter,
     pub evaluations: Counter,
@@ -93,6 +97,8 @@ impl Metrics {
             active_alerts: ActiveAlerts::default(),
             limited: Counter::default(),
             outcomes: Family::default(),
+            catch_up_evaluations: Family::default(),
+            catch_up_skipped: Family::default(),
             iterations_missed: Family::default(),
             iterations: Family::default(),
             evaluations: Family::default(),
@@ -180,6 +186,16 @@ impl Metrics {
             "Rule evaluations of whose result a limit left a part out",
             self.limited.clone(),
         );
+        registry.register(
+            "watchfire_rules_catch_up_evaluations",
+            "Missed evaluations of a group that were made up for at their own time",
+            self.catch_up_evaluations.clone(),
+        );
+        registry.register(
+            "watchfire_rules_catch_up_skipped",
+            "Missed evaluations of a group with catch_up that were too old, too many or failed, and will not be made up for",
+            self.catch_up_skipped.clone(),
+        );
     }
 
     fn register_groups(&self, registry: &mut Registry) {
@@ -246,6 +262,8 @@ impl Metrics {
     pub(super) fn group(&self, key: &str) -> GroupMetrics {
         let label = GroupLabel { rule_group: key.to_owned() };
         GroupMetrics {
+            catch_up_evaluations: self.catch_up_evaluations.get_or_create_owned(&label),
+            catch_up_skipped: self.catch_up_skipped.get_or_create_owned(&label),
             iterations_missed: self.iterations_missed.get_or_create_owned(&label),
             iterations: self.iterations.get_or_create_owned(&label),
             evaluations: self.evaluations.get_or_create_owned(&label),
@@ -264,6 +282,8 @@ impl Metrics {
     pub(super) fn forget(&self, key: &str) {
         let label = GroupLabel { rule_group: key.to_owned() };
         for family in [
+            &self.catch_up_evaluations,
+            &self.catch_up_skipped,
             &self.iterations_missed,
             &self.iterations,
             &self.evaluations,

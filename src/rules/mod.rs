@@ -8,6 +8,7 @@
 pub mod alert;
 mod alerting;
 mod budget;
+mod catch_up;
 pub mod config;
 mod error;
 mod expand;
@@ -22,6 +23,7 @@ pub mod policy;
 mod recording;
 mod restore;
 mod scheduler;
+pub mod state;
 pub mod template;
 pub mod unit_test;
 pub mod view;

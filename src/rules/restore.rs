@@ -41,6 +41,9 @@ pub(super) async fn restore(group: &Group, cx: &Context, now_ms: TimestampMs) {
             );
         }
         alerting.restored.store(true, Ordering::Relaxed);
+        if let Some(log) = alerting.log.get() {
+            log.write_all_next();
+        }
     }
     group.restore_pending.store(false, Ordering::Relaxed);
     group.metrics.last_restore_seconds.set(seconds_since(cx, started));

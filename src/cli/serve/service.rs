@@ -2,6 +2,7 @@
 //! new configuration, and stop.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use crate::notifier::{self, NotifierOptions};
 use crate::query::{Engine, EngineOptions, QueryMetrics};
 use crate::remote_write::RemoteWriteMetrics;
 use crate::rules::config::{LoadOptions, LoadedFile};
+use crate::rules::state::{StateLog, StateMetrics, StateOptions, StateSync};
 use crate::rules::{
     self, EvaluationOptions, External, RulePolicyDefaults, RuleSettings, RuleSource,
 };
@@ -42,7 +44,11 @@ pub(super) struct Service {
     config: Arc<ArcSwap<Config>>,
     storage: Arc<LateStorage>,
     tsdb_options: TsdbOptions,
-    tsdb_dir: std::path::PathBuf,
+    tsdb_dir: PathBuf,
+    /// `None` when alerts are not remembered.
+    state_dir: Option<PathBuf>,
+    state_sync: StateSync,
+    state_metrics: StateMetrics,
     engine: Arc<Engine>,
     notifier: Arc<notifier::Manager>,
     rules: Arc<rules::Manager>,
@@ -118,6 +124,12 @@ impl Service {
             storage,
             tsdb_options: tsdb_options(flags, TsdbMetrics::new(&mut registry)),
             tsdb_dir: flags.storage_path.clone(),
+            state_dir: state_dir(flags),
+            state_sync: match flags.state_sync.as_str() {
+                "always" => StateSync::Always,
+                _ => StateSync::Never,
+            },
+            state_metrics: StateMetrics::new(&mut registry),
             engine: engine.clone(),
             notifier: notifier.clone(),
             rules: rules.clone(),
@@ -162,6 +174,21 @@ impl Service {
         let seconds = (self.clock.monotonic_ns() - began_ns) as f64 / 1e9;
         tracing::info!(dir = %self.tsdb_dir.display(), seconds, "Storage opened");
         self.storage.set(store);
+        self.open_state().await
+    }
+
+    /// Reads what is remembered of alerts.
+    async fn open_state(&self) -> Result<(), String> {
+        let Some(dir) = self.state_dir.clone() else { return Ok(()) };
+        let options = StateOptions {
+            dir,
+            sync: self.state_sync,
+            clock: Arc::clone(&self.clock),
+            metrics: self.state_metrics.clone(),
+        };
+        let opened = tokio::task::spawn_blocking(move || StateLog::open(options)).await;
+        let log = opened.map_err(|e| format!("BUG: opening the alert state died: {e}"))?;
+        self.rules.use_state(log.map_err(|e| e.to_string())?);
         Ok(())
     }
 
@@ -263,6 +290,14 @@ pub(super) fn check_rules(sources: &[RuleSource], features: &FeatureFlags) -> Re
         return Ok(());
     }
     Err(format!("loading rule files failed\n{}", errors.join("\n")))
+}
+
+/// Where alerts are remembered.
+fn state_dir(flags: &ServeFlags) -> Option<PathBuf> {
+    match &flags.state_dir {
+        None => Some(flags.storage_path.join("alert_state")),
+        Some(dir) => Some(PathBuf::from(dir)).filter(|_| !dir.is_empty()),
+    }
 }
 
 fn ms(duration: Duration) -> i64 {

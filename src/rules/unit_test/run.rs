@@ -153,6 +153,7 @@ fn context(test: &Test, file: &TestFile, options: &UnitTestOptions) -> Context {
         resend_delay_ms: 60_000,
         outage_tolerance_ms: 0,
         grace_period_ms: 0,
+        state: std::sync::OnceLock::new(),
         external: ArcSwap::from_pointee(External {
             labels: test.external_labels.clone(),
             url: test.external_url.trim_end_matches('/').to_owned(),
