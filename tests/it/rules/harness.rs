@@ -12,6 +12,7 @@ use watchfire::model::{Clock, Labels, Matcher, TimestampMs};
 use watchfire::notifier::{Notifier, OutgoingAlert};
 use watchfire::query::{Engine, EngineOptions};
 use watchfire::rules::config::LoadOptions;
+use watchfire::rules::state::{StateLog, StateMetrics, StateOptions, StateSync};
 use watchfire::rules::view::{AlertingView, RuleView, RulesView};
 use watchfire::rules::{
     EvaluationOptions, External, Manager, ManagerOptions, Metrics, RulePolicyDefaults,
@@ -104,12 +105,21 @@ impl Clock for TestClock {
 struct Inbox {
     sent: Mutex<Vec<OutgoingAlert>>,
     panics: AtomicBool,
+    /// Nothing arrives, as far as the sender knows.
+    deaf: AtomicBool,
 }
 
 impl Notifier for Inbox {
     fn send(&self, alerts: Vec<OutgoingAlert>) {
         assert!(!self.panics.load(Ordering::Relaxed), "the notifier is broken");
-        self.sent.lock().unwrap().extend(alerts);
+        for mut alert in alerts {
+            let receipt = std::mem::take(&mut alert.receipt);
+            receipt.offered();
+            if !self.deaf.load(Ordering::Relaxed) {
+                receipt.accepted();
+            }
+            self.sent.lock().unwrap().push(alert);
+        }
     }
 }
 
@@ -199,6 +209,19 @@ impl Harness {
     /// Makes the notifier panic, or work again.
     pub fn break_notifier(&self, broken: bool) {
         self.inbox.panics.store(broken, Ordering::Relaxed);
+    }
+
+    /// Makes whoever receives alerts say nothing, or confirm again.
+    pub fn deafen(&self, deaf: bool) {
+        self.inbox.deaf.store(deaf, Ordering::Relaxed);
+    }
+
+    /// Makes alerts go on from what a state directory holds. Comes before the first load.
+    pub fn remember(&mut self, dir: &std::path::Path) {
+        let metrics = StateMetrics::new(&mut self.registry);
+        let (dir, clock) = (dir.to_owned(), self.clock.clone());
+        let options = StateOptions { dir, sync: StateSync::Never, clock, metrics };
+        self.manager.use_state(StateLog::open(options).unwrap());
     }
 
     /// Loads rules from text.

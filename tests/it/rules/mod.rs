@@ -1,9 +1,12 @@
 //! Integration tests: rules.
 
+mod catch_up;
 mod check;
+mod crash;
 mod faults;
 mod harness;
 mod manager;
 mod order;
 mod policy;
+mod state;
 mod unit_tests;
