@@ -4,6 +4,7 @@
 use std::fmt;
 
 use super::Config;
+use crate::discovery::DiscoveryConfig;
 use crate::http::ClientConfig;
 use crate::model::labels::quote;
 
@@ -37,15 +38,14 @@ pub fn check_references(config: &Config) -> Vec<CheckProblem> {
     for scrape in config.all_scrape_configs() {
         check_client(&scrape.http, &mut problems);
         let place = format!("scrape job {}", quote(&scrape.job_name));
-        check_file_discovery(scrape.other_discovery.get("file_sd_configs"), &place, &mut problems);
+        check_file_discovery(&scrape.discovery, &place, &mut problems);
     }
     for set in &config.alerting.alertmanagers {
         check_client(&set.http, &mut problems);
-        if let Err(e) = set.targets() {
+        if let Err(e) = set.targets(&[]) {
             problems.push(CheckProblem::Error(e.to_string()));
         }
-        let found = set.other_discovery.get("file_sd_configs");
-        check_file_discovery(found, "alertmanager config", &mut problems);
+        check_file_discovery(&set.discovery, "alertmanager config", &mut problems);
     }
     problems
 }
@@ -65,13 +65,11 @@ fn check_client(client: &ClientConfig, problems: &mut Vec<CheckProblem>) {
 }
 
 fn check_file_discovery(
-    section: Option<&serde_yaml::Value>,
+    discovery: &DiscoveryConfig,
     place: &str,
     problems: &mut Vec<CheckProblem>,
 ) {
-    let groups = section.and_then(serde_yaml::Value::as_sequence).into_iter().flatten();
-    let files = groups.filter_map(|g| g.get("files")?.as_sequence()).flatten();
-    for file in files.filter_map(serde_yaml::Value::as_str) {
+    for file in discovery.file_sd_configs.iter().flat_map(|config| &config.files) {
         if !file.contains('*') && !std::path::Path::new(file).exists() {
             let text = format!("file {} for file_sd in {place} does not exist", quote(file));
             problems.push(CheckProblem::Warning(text));

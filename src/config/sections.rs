@@ -8,7 +8,10 @@ use super::{
     Config, ConfigError, GlobalConfig, Loaded, RuntimeConfig, StorageConfig, env, matching,
     read as read_file, unserved,
 };
-use crate::discovery::{OTHER_KINDS, STATIC, StaticConfig};
+use crate::discovery::{
+    DiscoveryConfig, DiscoveryConfigError, DnsConfig, FileConfig, HttpConfig, OTHER_KINDS,
+    SERVED_KINDS, STATIC, StaticConfig,
+};
 use crate::http::{ClientConfig, config as http};
 use crate::model::LabelsBuilder;
 use crate::model::labels::quote;
@@ -217,7 +220,7 @@ fn scrape_config(
     }
     node.entries("a scrape config")?;
     let (http, rest) = node.split(|key| http::FIELDS.contains(&key));
-    let (discovery, own) = rest.split(|key| OTHER_KINDS.contains(&key));
+    let (discovery, own) = rest.split(is_discovery);
     no_nulls(&own, "relabel_configs", "empty or null target relabeling rule in scrape config")?;
     no_nulls(
         &own,
@@ -233,7 +236,7 @@ fn scrape_config(
     if config.relabel_configs.is_empty() {
         check_addresses(&config.static_configs, node)?;
     }
-    config.other_discovery = other_discovery(&discovery)?;
+    config.discovery = self::discovery(&discovery)?;
     config.resolve(defaults).map_err(|e| failed(e.to_string()))?;
     warn_scrape(&config, &own, notes);
     Ok(config)
@@ -248,7 +251,7 @@ fn warn_scrape(config: &ScrapeConfig, own: &Node, notes: &mut Notes) {
             "scheme {scheme} is unknown: its targets cannot be scraped; use http or https"
         ));
     }
-    for kind in config.other_discovery.keys() {
+    for kind in config.discovery.other.keys() {
         warn(&format!("{kind} is not served yet: its targets are not scraped"));
     }
     if config.http.oauth2.is_some() {
@@ -302,18 +305,46 @@ fn check_addresses(groups: &[StaticConfig], node: &Node) -> Result<(), YamlError
     Ok(())
 }
 
-fn other_discovery(node: &Node) -> Result<BTreeMap<String, serde_yaml::Value>, YamlError> {
-    let mut kinds = BTreeMap::new();
+fn is_discovery(key: &str) -> bool {
+    OTHER_KINDS.contains(&key) || SERVED_KINDS.contains(&key)
+}
+
+fn discovery(node: &Node) -> Result<DiscoveryConfig, YamlError> {
+    let mut config = DiscoveryConfig::default();
     for (key, value) in node.entries("service discovery")? {
         for item in value.items(key.name())? {
             if item.is_null() {
                 let text = format!("empty or null section in {}", key.name());
                 return Err(YamlError::at(item.line(), text));
             }
+            let line = item.line();
+            let at = |e: DiscoveryConfigError| YamlError::at(line, e.to_string());
+            match key.name() {
+                "dns_sd_configs" => {
+                    let mut dns: DnsConfig = from_node(item)?;
+                    dns.normalize().map_err(at)?;
+                    config.dns_sd_configs.push(dns);
+                }
+                "file_sd_configs" => {
+                    let files: FileConfig = from_node(item)?;
+                    files.validate().map_err(at)?;
+                    config.file_sd_configs.push(files);
+                }
+                "http_sd_configs" => {
+                    let (http, own) = item.split(|key| http::FIELDS.contains(&key));
+                    let mut server: HttpConfig = from_node(&own)?;
+                    server.http = client(&http)?;
+                    server.validate().map_err(at)?;
+                    config.http_sd_configs.push(server);
+                }
+                _ => {}
+            }
         }
-        kinds.insert(key.name().to_owned(), unserved::masked(value)?);
+        if OTHER_KINDS.contains(&key.name()) {
+            config.other.insert(key.name().to_owned(), unserved::masked(value)?);
+        }
     }
-    Ok(kinds)
+    Ok(config)
 }
 
 fn alerting(node: &Node, scheme: NameScheme, notes: &mut Notes) -> AlertingConfig {
@@ -355,7 +386,7 @@ fn alertmanager(
 ) -> Result<AlertmanagerConfig, YamlError> {
     node.entries("an Alertmanager")?;
     let (http, rest) = node.split(|key| http::FIELDS.contains(&key));
-    let (discovery, rest) = rest.split(|key| OTHER_KINDS.contains(&key));
+    let (discovery, rest) = rest.split(is_discovery);
     let (sigv4, own) = rest.split(|key| key == "sigv4");
     no_nulls(&own, "relabel_configs", "empty or null Alertmanager target relabeling rule")?;
     no_nulls(&own, "alert_relabel_configs", "empty or null Alertmanager alert relabeling rule")?;
@@ -366,9 +397,9 @@ fn alertmanager(
     if config.relabel_configs.is_empty() {
         check_addresses(&config.static_configs, node)?;
     }
-    config.other_discovery = other_discovery(&discovery)?;
+    config.discovery = self::discovery(&discovery)?;
     config.validate(scheme).map_err(|e| YamlError::at(node.line(), e.to_string()))?;
-    for kind in config.other_discovery.keys() {
+    for kind in config.discovery.other.keys() {
         notes.warn(format!("alerting: {kind} is not served yet: no alerts are sent there"));
     }
     if config.sigv4.is_some() {

@@ -10,6 +10,7 @@ mod aggregate;
 mod annotate;
 mod binary;
 mod choose;
+mod column;
 mod count_values;
 mod cx;
 mod exchange;

@@ -90,6 +90,11 @@ fn drain<'a>(cx: &'a Cx, input: BoxOp<'a>) -> Result<Vec<Series>> {
 fn points(block: &SeriesBlock, row: u32, at: impl Fn(u32) -> i64) -> Vec<(i64, Sample)> {
     let count = block.occupied(row).map(|w| w.count_ones() as usize).sum();
     let mut points = Vec::with_capacity(count);
+    if block.histograms.is_none() {
+        let values = block.row(row);
+        points.extend(block.present.ones(row).map(|s| (at(s), Sample::Float(values[s as usize]))));
+        return points;
+    }
     points
         .extend(block.occupied_steps(row).filter_map(|s| block.sample(row, s).map(|v| (at(s), v))));
     points

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::annotate::RangeNotes;
+use super::column::Column;
 use super::cx::{Cx, ExecError, Hold, Result};
 use super::open::open;
 use super::operator::{BoxOp, Operator, SeriesTable, rows_per_block};
@@ -195,6 +196,8 @@ struct RangeOp<'a> {
     mode: WindowMode,
     samples: Samples<'a>,
     scope: usize,
+    /// The fast way, where the function has one and the windows allow it.
+    column: Option<Column>,
     rows: Range<u32>,
     raw: RawSamples,
     notes: RangeNotes<'a>,
@@ -202,7 +205,7 @@ struct RangeOp<'a> {
 
 /// Opens a range function.
 pub(crate) fn open_range<'a>(cx: &'a Cx, call: &'a RangeCall, grid: StepGrid) -> Result<BoxOp<'a>> {
-    let Kernel::Range { kernel, check } = call.function.kernel else {
+    let Kernel::Range { kernel, check, columns } = call.function.kernel else {
         unreachable!("BUG: a range call has a range kernel")
     };
     if let RangeSource::Select(select) = &call.source {
@@ -216,10 +219,12 @@ pub(crate) fn open_range<'a>(cx: &'a Cx, call: &'a RangeCall, grid: StepGrid) ->
     {
         (0..grid.len).try_for_each(|step| check(scalars.at(step))).map_err(ExecError::Query)?;
     }
+    let columns = columns.filter(|_| source.mode == WindowMode::Plain);
     Ok(Box::new(RangeOp {
         cx,
         grid,
         kernel,
+        column: columns.map(|columns| Column::new(columns, source.shape.table(grid))),
         scalars: Arc::new(scalars),
         rows: 0..source.table.len(),
         table: source.table,
@@ -255,6 +260,16 @@ impl RangeOp<'_> {
     fn fill(&mut self, block: &mut SeriesBlock, row: u32, counts: &mut SampleCounts) -> Result<()> {
         let (raw, scalars) = (&self.raw, &self.scalars);
         let mut flags = Flags::default();
+        let starts_count = self.cx.options.use_start_timestamps && !raw.start_ts.is_empty();
+        if let Some(column) = &mut self.column
+            && raw.hist.is_empty()
+            && !starts_count
+            && raw.ts.len() <= u32::MAX as usize
+        {
+            flags = column.fill(raw, block, row, counts);
+            self.note(flags, 0, block.first.0 + row);
+            return Ok(());
+        }
         let mut args = RangeArgs {
             scalars: &[],
             range_ms: self.shape.range_ms,
@@ -284,12 +299,16 @@ impl RangeOp<'_> {
             flags.raise(raised);
             Ok::<(), ExecError>(())
         })?;
-        if flags != Flags::default() {
-            let series = &self.table.series[(block.first.0 + row) as usize];
-            self.notes.start_time_overlaps(&series.labels, overlaps);
-            self.notes.note(flags, &series.labels, |step| scalars.at(step), self.grid.len);
-        }
+        self.note(flags, overlaps, block.first.0 + row);
         Ok(())
+    }
+
+    fn note(&self, flags: Flags, overlaps: u64, series: u32) {
+        if flags != Flags::default() {
+            let labels = self.table.labels(series);
+            self.notes.start_time_overlaps(labels, overlaps);
+            self.notes.note(flags, labels, |step| self.scalars.at(step), self.grid.len);
+        }
     }
 }
 
@@ -334,6 +353,7 @@ impl<'a> Operator<'a> for RangeOp<'a> {
                         rows: rows.clone(),
                         table: this.table.clone(),
                         scalars: this.scalars.clone(),
+                        column: this.column.as_ref().map(|c| c.again(this.shape.table(this.grid))),
                         raw: RawSamples::default(),
                         notes: this.notes,
                         ..this

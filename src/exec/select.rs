@@ -18,7 +18,7 @@ use crate::plan::BoundSelect;
 use crate::plan::node::{Emit, Select};
 use crate::storage::RawSeries;
 use crate::vector::block::histogram_bytes;
-use crate::vector::{RawSamples, SeriesBlock, SeriesId};
+use crate::vector::{CHUNK_STEPS, RawSamples, SeriesBlock, SeriesId, WindowTable};
 
 /// The series a selector found, as an operator's table.
 pub(crate) fn table_of(series: &[Arc<dyn RawSeries>]) -> Arc<SeriesTable> {
@@ -36,6 +36,12 @@ pub(crate) fn raw_weight(raw: &RawSamples) -> usize {
     raw.ts.len() + raw.hist.iter().map(|(_, h)| histogram_samples(h) as usize).sum::<usize>()
 }
 
+/// Windows of the lookback; every selector looks back from the times of its steps.
+fn lookback_windows(cx: &Cx, bound: BoundSelect, grid: StepGrid) -> WindowTable {
+    let ends = grid.iter().map(|ts| bound.reference_ms(ts)).collect();
+    WindowTable::new(ends, cx.binding.lookback_ms)
+}
+
 /// See the module.
 pub(crate) struct InstantSelect<'a> {
     cx: &'a Cx,
@@ -45,6 +51,9 @@ pub(crate) struct InstantSelect<'a> {
     select: &'a Select,
     series: &'a [Arc<dyn RawSeries>],
     table: Arc<SeriesTable>,
+    /// The window of the lookback at each step.
+    windows: WindowTable,
+    present: Vec<u64>,
     rows: Range<u32>,
     raw: RawSamples,
     hold: Hold<'a>,
@@ -64,6 +73,8 @@ impl<'a> InstantSelect<'a> {
             series,
             rows: 0..table.len(),
             table,
+            windows: lookback_windows(cx, bound, grid),
+            present: vec![],
             raw: RawSamples::default(),
             hold: cx.budget.hold(0)?,
         }))
@@ -78,6 +89,10 @@ impl<'a> InstantSelect<'a> {
             return self.fill_smoothed(block, row, counts);
         }
         let (raw, grid, bound) = (&self.raw, self.grid, self.bound);
+        let only_floats = raw.hist.is_empty() && raw.ts.len() <= u32::MAX as usize;
+        if only_floats && self.emit == Emit::Value {
+            return self.fill_floats(block, row, counts);
+        }
         let oldest = self.cx.binding.lookback_ms;
         let (mut float, mut hist) = (0, 0);
         for step in 0..grid.len {
@@ -125,6 +140,29 @@ impl<'a> InstantSelect<'a> {
 }
 
 impl InstantSelect<'_> {
+    /// The values of a series without histograms: the newest sample of each window, unless
+    /// it is a staleness marker.
+    fn fill_floats(&mut self, block: &mut SeriesBlock, row: u32, counts: &mut SampleCounts) {
+        let vs = &self.raw.vs;
+        if self.windows.lay(&self.raw.ts) || self.present.is_empty() {
+            self.windows.mark_present(1, &mut self.present);
+        }
+        let (out, present) = block.row_and_bits_mut(row);
+        if vs.is_empty() {
+            return;
+        }
+        self.windows.windows().newest(vs, out);
+        present.copy_from_slice(&self.present);
+        if self.raw.has_stale_floats() {
+            for (word, out) in present.iter_mut().zip(out.chunks(CHUNK_STEPS)) {
+                for (step, v) in out.iter().enumerate() {
+                    *word &= !(u64::from(is_stale_nan(*v)) << step);
+                }
+            }
+        }
+        counts.add_present(present);
+    }
+
     /// `smoothed`: the window around each step, interpolated.
     fn fill_smoothed(&self, block: &mut SeriesBlock, row: u32, counts: &mut SampleCounts) {
         let lookback_ms = self.cx.binding.lookback_ms;
@@ -190,6 +228,8 @@ impl<'a> Operator<'a> for InstantSelect<'a> {
             parts.push(Box::new(Self {
                 series: self.series,
                 table: self.table.clone(),
+                windows: lookback_windows(self.cx, self.bound, self.grid),
+                present: vec![],
                 rows: rows.clone(),
                 raw: RawSamples::default(),
                 hold,

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use crate::model::StepGrid;
 use crate::plan::bind::{StatsScope, Within};
+use crate::vector::WindowTable;
 
 /// What an evaluation cost.
 #[derive(Clone, Debug, Default)]
@@ -53,6 +54,28 @@ impl SampleCounts {
     /// True when nothing was looked at.
     pub(crate) fn is_empty(&self) -> bool {
         self.queryable == 0
+    }
+
+    /// Notes what every window of a table saw, given the sums over its steps.
+    pub(crate) fn add_windows(&mut self, table: &WindowTable, sums: (u64, u64)) {
+        self.queryable += sums.0;
+        self.read += sums.1;
+        for (counts, (held, new)) in self.per_step.iter_mut().zip(table.counts()) {
+            counts.0 += held;
+            counts.1 += new;
+        }
+    }
+
+    /// Notes that every step whose bit is set saw one sample, for the first time.
+    pub(crate) fn add_present(&mut self, words: &[u64]) {
+        let present: u64 = words.iter().map(|word| u64::from(word.count_ones())).sum();
+        self.queryable += present;
+        self.read += present;
+        for (step, counts) in self.per_step.iter_mut().enumerate() {
+            let seen = words[step / 64] >> (step % 64) & 1;
+            counts.0 += seen;
+            counts.1 += seen;
+        }
     }
 
     /// The counts of what runs once and is repeated: looked at in every step, read in the

@@ -2,7 +2,7 @@
 //! sweep over all steps touches each sample once, and a window is a slice.
 
 use crate::model::{StepGrid, TimestampMs};
-use crate::vector::{RawSamples, Window};
+use crate::vector::{RawSamples, Window, WindowTable};
 
 /// Where windows lie, relative to the reference time of a step.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +15,18 @@ pub(crate) struct WindowShape {
     pub before_ms: i64,
     /// Samples up to this long after the end are shown too (smoothed).
     pub after_ms: i64,
+}
+
+impl WindowShape {
+    /// Closed upper end of the window of a step at that time.
+    fn end_ms(&self, eval_ms: TimestampMs) -> TimestampMs {
+        self.at_ms.unwrap_or(eval_ms).saturating_sub(self.offset_ms)
+    }
+
+    /// The windows of every step, for operators that work on whole series.
+    pub(crate) fn table(&self, grid: StepGrid) -> WindowTable {
+        WindowTable::new(grid.iter().map(|ts| self.end_ms(ts)).collect(), self.range_ms)
+    }
 }
 
 /// The cursors of one series.
@@ -41,7 +53,7 @@ pub(crate) fn sweep<'a, E>(
     let mut c = Cursors::default();
     for step in 0..grid.len {
         let eval_ms = grid.at(step);
-        let end_ms = shape.at_ms.unwrap_or(eval_ms).saturating_sub(shape.offset_ms);
+        let end_ms = shape.end_ms(eval_ms);
         let start_ms = end_ms.saturating_sub(shape.range_ms);
         let first = start_ms.saturating_sub(shape.before_ms);
         let last = end_ms.saturating_add(shape.after_ms);

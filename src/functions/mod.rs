@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use crate::model::histogram::FoldOutcome;
 use crate::model::value::ValueType;
 use crate::model::{FloatHistogram, Sample, TimestampMs};
-use crate::vector::Window;
+use crate::vector::{Window, Windows};
 
 mod calendar;
 mod convert;
@@ -121,6 +121,29 @@ pub enum WindowMode {
 /// A range function at one step of one series; `None` is "no sample".
 pub type RangeKernel = fn(&Window<'_>, &RangeArgs<'_>, &mut Flags) -> Option<Sample>;
 
+/// The fast way of a range function: all windows of a series at once. It holds for plain
+/// windows over floats alone, without start timestamps that count, and gives what the
+/// `RangeKernel` beside it gives, bit for bit.
+#[derive(Clone, Copy, Debug)]
+pub struct Columns {
+    /// A kernel for the series of one operator.
+    pub new: fn() -> Box<dyn ColumnKernel>,
+    /// Samples without which a window has no result.
+    pub samples_min: u32,
+    /// Raised for every series with a result.
+    pub flags: Flags,
+}
+
+/// The code behind [`Columns`]. Keeps what depends on times alone from series to series.
+pub trait ColumnKernel: Send {
+    /// Takes note of other windows: before the first `run`, and when they have changed.
+    fn lay(&mut self, windows: &Windows<'_>);
+
+    /// Writes a result per step. `vs` are the values at the times of the windows, at least
+    /// one; what is written for a window of fewer than `samples_min` samples is not read.
+    fn run(&mut self, windows: &Windows<'_>, vs: &[f64], out: &mut [f64]);
+}
+
 /// Refuses scalar arguments a function cannot work with; the text is the query's error.
 pub type ScalarCheck = fn(&[f64]) -> Result<(), String>;
 
@@ -132,7 +155,7 @@ pub enum Kernel {
     /// `f(x, scalars)` on every float; `None` drops the sample.
     MapWith(fn(f64, &[f64]) -> Option<f64>),
     /// Over a window; errors in scalar arguments are found by `check` once per step.
-    Range { kernel: RangeKernel, check: Option<ScalarCheck> },
+    Range { kernel: RangeKernel, check: Option<ScalarCheck>, columns: Option<Columns> },
     /// A float from a native histogram.
     FromHistogram(fn(&FloatHistogram) -> f64),
     /// A calendar field of a time in seconds (UTC); `vector(time())` when no argument is given.

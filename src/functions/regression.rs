@@ -8,7 +8,7 @@ use crate::model::value::ValueType::{RangeVector, Scalar};
 pub(super) static ROWS: &[FunctionSpec] = &[
     FunctionSpec {
         name: "deriv",
-        kernel: Kernel::Range { kernel: deriv, check: None },
+        kernel: Kernel::Range { kernel: deriv, check: None, columns: None },
         doc: "Per-second slope of a gauge over the window, by least squares through all samples. \
               Steadier than `delta`, which looks at two samples only. At least two floats are \
               needed; histograms are ignored.",
@@ -18,7 +18,7 @@ pub(super) static ROWS: &[FunctionSpec] = &[
     FunctionSpec {
         name: "predict_linear",
         args: &[RangeVector, Scalar],
-        kernel: Kernel::Range { kernel: predict_linear, check: None },
+        kernel: Kernel::Range { kernel: predict_linear, check: None, columns: None },
         doc: "The value a gauge will have the given number of seconds after the evaluation time, \
               if it goes on along the least-squares line through the window. At least two floats \
               are needed; histograms are ignored.",
@@ -29,7 +29,7 @@ pub(super) static ROWS: &[FunctionSpec] = &[
         name: "double_exponential_smoothing",
         args: &[RangeVector, Scalar, Scalar],
         stability: Stability::Experimental,
-        kernel: Kernel::Range { kernel: smooth, check: Some(check_factors) },
+        kernel: Kernel::Range { kernel: smooth, check: Some(check_factors), columns: None },
         doc: "Smoothed value of a gauge at the end of the window (Holt's linear method). The \
               smoothing factor decides how much recent samples count, the trend factor how fast \
               the trend adapts; both lie between 0 and 1. At least two floats are needed; \

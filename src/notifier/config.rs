@@ -1,14 +1,13 @@
 //! The `alerting` section: which Alertmanagers there are and how alerts are relabelled
 //! on their way.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::discovery::StaticConfig;
 use crate::discovery::static_::ADDRESS;
+use crate::discovery::{DiscoveryConfig, StaticConfig, TargetGroup};
 use crate::http::ClientConfig;
 use crate::model::LabelsBuilder;
 use crate::model::duration::as_text;
@@ -50,9 +49,9 @@ pub struct AlertmanagerConfig {
     pub alert_relabel_configs: Vec<RelabelConfig>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub static_configs: Vec<StaticConfig>,
-    /// Discovery kinds that are not served yet, as written and with secrets hidden.
+    /// The other kinds of discovery, which stand inline.
     #[serde(flatten, skip_deserializing)]
-    pub other_discovery: BTreeMap<String, serde_yaml::Value>,
+    pub discovery: DiscoveryConfig,
 }
 
 impl Default for AlertmanagerConfig {
@@ -67,7 +66,7 @@ impl Default for AlertmanagerConfig {
             relabel_configs: Vec::new(),
             alert_relabel_configs: Vec::new(),
             static_configs: Vec::new(),
-            other_discovery: BTreeMap::new(),
+            discovery: DiscoveryConfig::default(),
         }
     }
 }
@@ -115,13 +114,19 @@ impl AlertmanagerConfig {
         Ok(())
     }
 
-    /// The statically listed Alertmanagers. Scheme, address and path may be relabelled.
-    pub fn targets(&self) -> Result<AlertmanagerTargets, AlertingConfigError> {
+    /// The listed Alertmanagers and those that were discovered. Scheme, address and path
+    /// may be relabelled.
+    pub fn targets(
+        &self,
+        discovered: &[TargetGroup],
+    ) -> Result<AlertmanagerTargets, AlertingConfigError> {
         let mut targets = AlertmanagerTargets::default();
         let prefix = self.path_prefix.trim_matches('/');
         let slash = if prefix.is_empty() { "" } else { "/" };
         let path = format!("/{prefix}{slash}api/v2/alerts");
-        for labels in self.static_configs.iter().flat_map(StaticConfig::label_sets) {
+        let listed = self.static_configs.iter().flat_map(StaticConfig::label_sets);
+        let discovered = discovered.iter().flat_map(TargetGroup::label_sets);
+        for labels in listed.chain(discovered) {
             let mut builder = labels.builder();
             for (name, value) in [(SCHEME, &self.scheme), (ALERTS_PATH, &path)] {
                 if !builder.contains(name) {
@@ -151,6 +156,7 @@ impl AlertmanagerConfig {
     /// Resolves relative file names against the configuration's directory.
     pub fn resolve_paths(&mut self, dir: &Path) {
         self.http.resolve_paths(dir);
+        self.discovery.resolve_paths(dir);
     }
 }
 
@@ -166,7 +172,7 @@ static_configs: [{targets: ['a:9093', 'b:9093', 'a:9093']}, {targets: ['c:1'], l
 relabel_configs: [{source_labels: [__address__], regex: 'b:.*', action: drop}]
 ";
         let config: AlertmanagerConfig = serde_yaml::from_str(yaml).unwrap();
-        let targets = config.targets().unwrap();
+        let targets = config.targets(&[]).unwrap();
         assert_eq!(
             targets.active,
             ["http://a:9093/am/api/v2/alerts", "https://c:1/am/api/v2/alerts"]

@@ -7,12 +7,14 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use reqwest::Url;
 use thiserror::Error;
+use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::config::AlertingConfigError;
 use super::metrics::{LoopMetrics, Metrics};
 use super::send_loop::{Limits, SendLoop};
 use super::{AlertingConfig, AlertmanagerConfig, Notifier, NotifierView, OutgoingAlert};
+use crate::discovery::{Discovery, DiscoveryConfig, DiscoveryMetrics, Surroundings, TargetGroup};
 use crate::http::{Client, ClientConfig, HttpError};
 use crate::model::{Clock, Labels};
 use crate::relabel::{RelabelConfig, Verdict, apply, apply_to};
@@ -31,6 +33,8 @@ pub struct NotifierOptions {
     /// holds its shutdown up for the timeout of every batch.
     pub drain_timeout: Duration,
     pub user_agent: String,
+    /// Name server that DNS discovery asks instead of the system's; for tests.
+    pub name_server: Option<std::net::SocketAddr>,
 }
 
 impl Default for NotifierOptions {
@@ -41,6 +45,7 @@ impl Default for NotifierOptions {
             drain_on_shutdown: true,
             drain_timeout: Duration::from_secs(30),
             user_agent: format!("Watchfire/{}", env!("CARGO_PKG_VERSION")),
+            name_server: None,
         }
     }
 }
@@ -96,8 +101,15 @@ struct Tasks {
     running: Vec<Running>,
     /// Queues that a reload removed and that are still being drained.
     leaving: JoinSet<()>,
+    /// What is in use, for when discovery finds something else.
+    config: AlertingConfig,
+    external_labels: Labels,
+    discoveries: Vec<(DiscoveryConfig, Discovery)>,
     closed: bool,
 }
+
+/// Least time between two changes that discovery makes.
+const DISCOVERY_PAUSE_MS: i64 = 1000;
 
 /// Delivers alerts to Alertmanagers. Needs a tokio runtime for `apply` and `shutdown`;
 /// `send` may be called from anywhere.
@@ -107,19 +119,35 @@ pub struct Manager {
     metrics: Arc<Metrics>,
     routing: ArcSwap<Routing>,
     tasks: tokio::sync::Mutex<Tasks>,
+    discovery: Surroundings,
+    /// Discovery found something else.
+    changed: Arc<Notify>,
 }
 
 impl Manager {
     /// A notifier that knows no Alertmanager yet.
-    pub fn new(options: NotifierOptions, clock: Arc<dyn Clock>, registry: &mut Registry) -> Self {
+    pub fn new(
+        options: NotifierOptions,
+        clock: Arc<dyn Clock>,
+        discovery: DiscoveryMetrics,
+        registry: &mut Registry,
+    ) -> Self {
         let metrics = Arc::new(Metrics::new(registry));
         metrics.set_queue_capacity(options.queue_capacity);
+        let discovery = Surroundings {
+            clock: clock.clone(),
+            metrics: discovery,
+            user_agent: options.user_agent.clone(),
+            name_server: options.name_server,
+        };
         Self {
             options,
             clock,
             metrics,
             routing: ArcSwap::default(),
             tasks: tokio::sync::Mutex::default(),
+            discovery,
+            changed: Arc::default(),
         }
     }
 
@@ -135,17 +163,75 @@ impl Manager {
             return Err(NotifierError::ShutDown);
         }
         // Everything that can fail comes before anything is changed.
+        let mut started = Vec::new();
+        for set in config.alertmanagers.iter().filter(|set| !set.discovery.is_static()) {
+            let known = tasks.discoveries.iter().chain(&started);
+            if !known.map(|(config, _)| config).any(|known| *known == set.discovery) {
+                let mut discovery = Discovery::start(&set.discovery, &self.discovery).await?;
+                let changed = self.changed.clone();
+                discovery.on_change(move || changed.notify_one());
+                started.push((set.discovery.clone(), discovery));
+            }
+        }
+        let discoveries = tasks.discoveries.iter().chain(&started);
+        let planned = self.plan_all(config, discoveries).await?;
+        tasks.discoveries.append(&mut started);
+        let sets = &config.alertmanagers;
+        tasks.discoveries.retain(|(used, _)| sets.iter().any(|set| set.discovery == *used));
+        self.put(&mut tasks, config, external_labels, planned);
+        Ok(())
+    }
+
+    /// Follows discovery: queues come and go with the Alertmanagers that are found. Does
+    /// not end.
+    pub async fn follow_discovery(&self) {
+        loop {
+            self.changed.notified().await;
+            let mut tasks = self.tasks.lock().await;
+            if !tasks.closed {
+                let config = tasks.config.clone();
+                let external_labels = tasks.external_labels.clone();
+                match self.plan_all(&config, tasks.discoveries.iter()).await {
+                    Ok(planned) => self.put(&mut tasks, &config, &external_labels, planned),
+                    Err(error) => {
+                        tracing::error!(%error, "Creating targets failed; alerts go on to those known before");
+                    }
+                }
+            }
+            drop(tasks);
+            self.clock.sleep_until(self.clock.now_ms() + DISCOVERY_PAUSE_MS).await;
+        }
+    }
+
+    async fn plan_all<'a>(
+        &self,
+        config: &AlertingConfig,
+        discoveries: impl Iterator<Item = &'a (DiscoveryConfig, Discovery)> + Clone,
+    ) -> Result<Vec<Plan>, NotifierError> {
         let mut planned = Vec::with_capacity(config.alertmanagers.len());
         for set in &config.alertmanagers {
-            planned.push((set, self.plan(set).await?));
+            let own = discoveries.clone().find(|(used, _)| *used == set.discovery);
+            let groups = own.map(|(_, discovery)| discovery.groups()).unwrap_or_default();
+            planned.push(self.plan(set, &groups).await?);
         }
+        Ok(planned)
+    }
+
+    /// Replaces what is in use.
+    fn put(
+        &self,
+        tasks: &mut Tasks,
+        config: &AlertingConfig,
+        external_labels: &Labels,
+        planned: Vec<Plan>,
+    ) {
         let mut before = std::mem::take(&mut tasks.running);
         let mut routing = Routing {
             external_labels: external_labels.clone(),
             alert_relabel_configs: config.alert_relabel_configs.clone(),
             ..Routing::default()
         };
-        for (set, plan) in planned {
+        for (set, plan) in config.alertmanagers.iter().zip(planned) {
             let mut queues = Vec::with_capacity(plan.urls.len());
             for (text, url) in plan.urls {
                 let key = LoopKey {
@@ -173,15 +259,20 @@ impl Manager {
             tasks.leaving.spawn(running.queue.shut_down(running.task, drain));
         }
         while tasks.leaving.try_join_next().is_some() {}
-        Ok(())
+        tasks.config = config.clone();
+        tasks.external_labels = external_labels.clone();
     }
 
     fn drain(&self) -> Option<Duration> {
         self.options.drain_on_shutdown.then_some(self.options.drain_timeout)
     }
 
-    async fn plan(&self, set: &AlertmanagerConfig) -> Result<Plan, NotifierError> {
-        let targets = set.targets()?;
+    async fn plan(
+        &self,
+        set: &AlertmanagerConfig,
+        discovered: &[TargetGroup],
+    ) -> Result<Plan, NotifierError> {
+        let targets = set.targets(discovered)?;
         let client = Client::new(&set.http, &self.options.user_agent).await?;
         let mut urls = Vec::with_capacity(targets.active.len());
         for text in targets.active {
@@ -209,6 +300,7 @@ impl Manager {
     pub async fn shutdown(&self) {
         let mut tasks = self.tasks.lock().await;
         tasks.closed = true;
+        tasks.discoveries.clear();
         let drain = self.drain();
         for running in std::mem::take(&mut tasks.running) {
             tasks.leaving.spawn(running.queue.shut_down(running.task, drain));

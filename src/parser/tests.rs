@@ -169,12 +169,15 @@ fn the_walk_and_the_grammar_know_one_language() {
         let len = 1 + next(9);
         let text: Vec<&str> = (0..len).map(|_| words[next(words.len())]).collect();
         let text = text.join(if next(4) == 0 { "" } else { " " });
-        if let Err(errors) = parse(&text, &ParserOptions::all()) {
-            let message = errors.to_string();
-            assert!(!message.contains("not a PromQL expression"), "{text:?}: {message}");
-        } else {
-            let walked = diagnose::query(&text, &ParserOptions::all());
-            assert!(walked.to_string().contains("not a PromQL expression"), "{text:?}: {walked}");
+        let options = if next(2) == 0 { ParserOptions::all() } else { ParserOptions::default() };
+        let built = syntax::parse(Rule::query, &text)
+            .and_then(|pair| build::query(pair, &text, &options).ok());
+        let walked = diagnose::query(&text, &options);
+        let gap = walked.to_string().contains("not a PromQL expression");
+        match built {
+            None => assert!(!gap, "{text:?} is refused: {walked}"),
+            Some(built) if built.syntax.is_empty() => assert!(gap, "{text:?}: {walked}"),
+            Some(built) => assert_eq!(built.syntax, walked.errors, "{text:?}"),
         }
     }
 }
@@ -207,6 +210,48 @@ fn errors_are_those_of_prometheus() {
             "foo[5m] offset bar",
             "1:16: parse error: unexpected identifier \"bar\" in offset, expected number, duration, step(), or range()",
         ),
+        // What was wrong before comes first, but for what only the next token completes.
+        ("foo[0s] x", "1:5: parse error: duration must be greater than 0"),
+        ("foo[0s x]", "1:8: parse error: unexpected character: 'x', expected ':'"),
+        (
+            "foo[5m +]",
+            "1:9: parse error: unexpected \"]\" in subquery or range selector, expected number, duration, step(), or range()",
+        ),
+        (
+            "foo[5m:1m * (2]",
+            "1:15: parse error: unexpected \"]\" in subquery selector, expected number, duration, step(), range(), or \"]\"",
+        ),
+        (
+            "foo[5m 1m]",
+            "1:8: parse error: unexpected duration \"1m\" in subquery or range, expected \":\" or \"]\"",
+        ),
+        ("foo[5m / 0] x", "1:8: parse error: division by zero"),
+        ("(foo)[5m] x", "1:6: parse error: ranges only allowed for vector selectors"),
+        ("a offset 1m[5m] x", "1:12: parse error: no offset modifiers allowed before range"),
+        ("a @ 1 @ 2 x", "1:1: parse error: @ <timestamp> may not be set multiple times"),
+        (
+            "1 offset 5m x",
+            "1:1: parse error: offset modifier must be preceded by an instant vector selector or range vector selector or a subquery",
+        ),
+        ("a{b=~\"(\"} x", "1:3: parse error: error parsing regexp: missing closing ): `(`"),
+        ("sum by (\"\") (a) x", "1:9: parse error: invalid label name for grouping: \"\""),
+        (
+            "a[5m:] anchored x",
+            "1:1: parse error: anchored modifier is not supported for subqueries",
+        ),
+        (
+            "a{b=~\"x\" =~}",
+            "1:10: parse error: unexpected <op:=~> in label matching, expected \",\" or \"}\"",
+        ),
+        (
+            "a + on (b) group_left (NaN)",
+            "1:24: parse error: unexpected number \"NaN\" in grouping opts, expected label",
+        ),
+        (
+            "a + on (b) group_left , c",
+            "1:23: parse error: unexpected \",\" in grouping opts, expected \"(\"",
+        ),
+        ("a @@ 1", "1:4: parse error: unexpected \"<Item 57400>\" <op:@> in @, expected timestamp"),
         ("foo @ bar", "1:7: parse error: unexpected identifier \"bar\" in @, expected timestamp"),
         ("foo\n  bar", "2:3: parse error: unexpected identifier \"bar\""),
         (
@@ -254,6 +299,12 @@ fn errors_are_those_of_prometheus() {
         ),
         ("step()", "1:1: parse error: function \"step\" is not enabled"),
         ("a anchored", "1:1: parse error: anchored modifier is experimental and not enabled"),
+        ("a anchored b", "1:1: parse error: anchored modifier is experimental and not enabled"),
+        (
+            "a + fill(1) b c",
+            "1:5: parse error: binop fill modifiers are experimental and not enabled",
+        ),
+        ("step() b", "1:1: parse error: function \"step\" is not enabled"),
         (
             "a + fill(1) b",
             "1:5: parse error: binop fill modifiers are experimental and not enabled",

@@ -40,10 +40,12 @@ pub struct AlertParams {
     /// Alerts beyond the limit are refused, instead of the step failing.
     pub truncate: bool,
     pub policy: Policy,
-    /// Alerts active since before this time do not end in this step, nor get on, while they
-    /// have no sample and nobody knows their condition to be false: just after a restart
-    /// the absence of a sample says nothing.
+    /// Alerts active since before this time do not end in this step, nor get on while they
+    /// have no sample: just after a restart its absence says nothing.
     pub hold_before_ms: Option<TimestampMs>,
+    /// They end even so when their condition is known to be false: the rule's data came in
+    /// while the process was down.
+    pub gapless: bool,
 }
 
 /// One sample of the rule's result, its templates expanded.
@@ -537,7 +539,8 @@ fn holds(policy: &Policy, missing: Missing) -> bool {
 
 /// Whether it is too early after a restart for an alert without a sample to end.
 fn waits(alert: &Alert, params: &AlertParams) -> bool {
-    let known = alert.missing.is_some_and(|m| m.reason == Some(Absence::FilterFalse));
+    let known =
+        params.gapless && alert.missing.is_some_and(|m| m.reason == Some(Absence::FilterFalse));
     alert.state != AlertState::Inactive
         && !known
         && params.hold_before_ms.is_some_and(|at| alert.active_at_ms < at)

@@ -82,10 +82,11 @@ impl Alerting {
         }
     }
 
-    /// What the group says about how many alerts there may be.
-    pub(super) fn set_limit(&mut self, limit: usize, policy: GroupPolicy) {
+    /// What the group says about its alerts.
+    pub(super) fn set_group(&mut self, limit: usize, policy: GroupPolicy) {
         self.params.limit = limit;
         self.params.truncate = policy.on_limit == OnLimit::Truncate;
+        self.params.gapless = policy.catch_up_ms > 0;
     }
 
     /// Takes the alerts of the rule this one replaces.
@@ -212,7 +213,7 @@ impl Alerting {
         let policy = &params.policy;
         let matters = policy.on_no_data != OnNoData::Resolve
             || policy.missing_evals_to_resolve > 1
-            || params.hold_before_ms.is_some()
+            || (params.gapless && params.hold_before_ms.is_some())
             || cx.annotate_resolved;
         if !matters {
             return Absences::All(None);

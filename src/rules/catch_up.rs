@@ -336,10 +336,10 @@ mod tests {
     fn rules_that_read_the_tick_before_are_taken_tick_by_tick() {
         for (rules, expected) in [
             ("{record: a, expr: x}, {record: b, expr: a + y}, {alert: C, expr: b}", false),
-            ("{record: a, expr: a offset 1m + 1}", true),
+            ("{record: a, expr: 'a offset 1m + 1'}", true),
             ("{record: a, expr: b}, {record: b, expr: x}", true),
-            ("{alert: A, expr: x unless ALERTS{alertname=\"A\"}}", true),
-            ("{alert: A, expr: x, annotations: {t: '{{ query \"a\" }}'}}", true),
+            ("{alert: A, expr: 'x unless ALERTS{alertname=\"A\"}'}", true),
+            ("{alert: A, expr: x, annotations: {t: '{{ query \"a\" | first | value }}'}}", true),
         ] {
             let text = format!("groups: [{{name: g, rules: [{rules}]}}]");
             let loaded = load_source("f.yml", &text, &LoadOptions::default());

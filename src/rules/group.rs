@@ -19,13 +19,14 @@ use super::catch_up;
 use super::config::{GroupSpec, RuleKind, RuleSpec};
 use super::error::RuleError;
 use super::graph::{RuleGraph, Ticks};
+use super::mates::{Mates, Progress};
 use super::metrics::{GroupMetrics, Metrics};
 use super::outcome::{Answer, Outcome};
 use super::policy::{GroupPolicy, Policy, RulePolicyDefaults};
 use super::recording::record;
 use super::state::StateLog;
 use super::view::{AlertState, AlertView, AlertingView, GroupView, RuleHealth, RuleView};
-use super::waves::{Asked, EvaluationOptions, Waves};
+use super::waves::{Asked, EvaluationOptions, SERIES_OF_NEW_RULE, Waves};
 use super::write::{Written, mark_stale, write};
 use crate::model::{Clock, Labels, Sample, TimestampMs};
 use crate::notifier::Notifier;
@@ -70,6 +71,7 @@ pub(super) struct Defaults {
     pub interval_ms: i64,
     pub query_offset_ms: i64,
     pub policy: RulePolicyDefaults,
+    pub align_groups: bool,
 }
 
 /// One group, ready to be evaluated.
@@ -81,6 +83,10 @@ pub(super) struct Group {
     pub rules: Vec<Rule>,
     /// For each rule how many must have been committed before it may be queried.
     pub ready_after: Vec<usize>,
+    pub ticks: Ticks,
+    /// For groups that tick together with this one, and what it has to do with them.
+    pub progress: Arc<Progress>,
+    pub mates: ArcSwap<Mates>,
     pub metrics: GroupMetrics,
     status: Mutex<GroupStatus>,
     /// Series of rules that are gone; they end at the next evaluation.
@@ -157,9 +163,18 @@ impl Rule {
         })
     }
 
-    /// How many series the last successful evaluation gave, if there was one.
-    pub(super) fn last_series(&self) -> Option<usize> {
-        Some(self.last_series.load(Ordering::Relaxed)).filter(|n| *n != usize::MAX)
+    /// How many series the next evaluation may be expected to give: as many as the last
+    /// successful one.
+    pub(super) fn expected_series(&self) -> usize {
+        match self.last_series.load(Ordering::Relaxed) {
+            usize::MAX => SERIES_OF_NEW_RULE,
+            series => series,
+        }
+    }
+
+    /// How long the last evaluation took.
+    pub(super) fn last_seconds(&self) -> f64 {
+        self.status.lock().evaluation_seconds
     }
 
     /// The error of the last evaluation.
@@ -186,6 +201,7 @@ impl Rule {
             evaluation_time_seconds: status.evaluation_seconds,
             last_evaluation_ms: status.last_evaluation_ms,
             last_outcome: status.last_outcome,
+            quarantine: None,
             alerting: self.alerting.as_ref().map(|a| alerting_view(a, evaluated)),
         }
     }
@@ -238,17 +254,21 @@ impl Group {
         let policy = GroupPolicy::resolve(&defaults.policy, spec.group_policy);
         for rule in &mut rules {
             if let Some(alerting) = &mut rule.alerting {
-                alerting.set_limit(spec.limit, policy);
+                alerting.set_group(spec.limit, policy);
             }
         }
         let interval_ms = spec.interval_ms.unwrap_or(defaults.interval_ms).max(1);
-        let alone = Ticks { interval_ms, offset_ms: None };
-        let graph = RuleGraph::new([(&spec, alone)]);
+        let aligned = defaults.align_groups.then_some(0);
+        let ticks = Ticks { interval_ms, offset_ms: spec.eval_offset_ms.or(aligned) };
+        let graph = RuleGraph::new([(&spec, ticks)]);
         Ok(Self {
             ready_after: graph.ready_after(0),
             sequential: catch_up::is_sequential(&spec, &graph),
             watermark: Mutex::default(),
             refusal_told: AtomicBool::new(false),
+            ticks,
+            progress: Arc::default(),
+            mates: ArcSwap::default(),
             interval_ms,
             query_offset_ms: spec.query_offset_ms.unwrap_or(defaults.query_offset_ms),
             policy,
@@ -273,6 +293,12 @@ impl Group {
             && self.query_offset_ms == other.query_offset_ms
     }
 
+    /// True when a rule may end series it would not make, after a reload: what others read
+    /// of it is known only from the series themselves.
+    pub(super) fn has_inherited(&self) -> bool {
+        self.rules.iter().any(|rule| rule.inherited.load(Ordering::Relaxed))
+    }
+
     /// Publishes what does not change while the group runs.
     pub(super) fn publish(&self) {
         self.metrics.interval_seconds.set(self.interval_ms as f64 / 1000.0);
@@ -285,8 +311,9 @@ impl Group {
         let started_ms = cx.clock.now_ms();
         let started = cx.clock.monotonic_ns();
         self.metrics.iterations.inc();
+        self.progress.at(ts);
         let (mut samples, mut rule_seconds) = (0, 0.0);
-        let mut waves = Waves::new(self, cx, ts - self.query_offset_ms);
+        let mut waves = Waves::new(self, cx, ts);
         for (i, rule) in self.rules.iter().enumerate() {
             if stop() {
                 return;
@@ -295,6 +322,7 @@ impl Group {
             let (asked_ms, asked_seconds) = (asked.started_ms, asked.seconds);
             let rule_started = cx.clock.monotonic_ns();
             samples += self.conclude(rule, asked, cx, ts).await;
+            self.progress.committed(ts, i + 1);
             let seconds = asked_seconds + seconds_since(cx, rule_started);
             cx.metrics.observe_rule(seconds);
             rule_seconds += seconds;
@@ -311,6 +339,7 @@ impl Group {
             }
             self.set_watermark(cx, ts);
         }
+        self.progress.at(ts + self.interval_ms);
         let seconds = seconds_since(cx, started);
         cx.metrics.observe_group(seconds);
         self.metrics.last_samples.set(samples as f64);

@@ -1,7 +1,8 @@
 //! The set of groups that runs: loading, replacing, stopping, and what the API shows.
 //!
-//! A load that fails in any file changes nothing. A group that did not change runs on
-//! untouched; one that did hands its alerts and series to its successor; one that is gone
+//! What a load cannot use it sets aside, and what ran in its place before goes on; with
+//! `strict`, a load that fails in any file changes nothing. A group that did not change
+//! runs on untouched; one that did hands its alerts and series to its successor; one that is gone
 //! ends its series two intervals later. The process' own end ends no series.
 
 use std::collections::{HashMap, HashSet};
@@ -17,14 +18,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::budget::AlertBudget;
 use super::config::{
-    GroupSpec, LoadOptions, LoadedFile, Problem, ProblemKind, Severity, load_file, load_source,
+    GroupSpec, LoadOptions, LoadedFile, Problem, ProblemKind, Rejected, Scope, Severity, load_file,
+    load_source,
 };
 use super::group::{Context, Defaults, External, Group, key};
+use super::mates;
 use super::metrics::Metrics;
 use super::policy::RulePolicyDefaults;
+use super::quarantine::{Quarantined, counts, mark, merge};
 use super::scheduler::{retire, supervise};
 use super::state::{GroupFate, StateLog};
-use super::view::{GroupView, RulesView};
+use super::view::{GroupView, QuarantinedView, RulesView};
 use super::waves::EvaluationOptions;
 use crate::model::Clock;
 use crate::model::duration::format_duration;
@@ -53,6 +57,8 @@ pub struct ManagerOptions {
     pub load: LoadOptions,
     /// `--rules.on-no-data` and its like: what holds where a rule file says nothing.
     pub policy: RulePolicyDefaults,
+    /// `--rules.strict`: one error anywhere refuses the whole load.
+    pub strict: bool,
     pub evaluation: EvaluationOptions,
 }
 
@@ -77,22 +83,48 @@ pub enum RuleSource {
     Text { file: String, source: String },
 }
 
-/// Why a load changed nothing.
+/// What went wrong with a load.
 #[derive(Clone, Debug, Error)]
 pub enum UpdateError {
-    /// Every error of every file.
-    #[error("error loading rules, previous rule set restored: {}", summary(.0))]
+    /// Every error of every file. Nothing changed.
+    #[error("error loading rules, previous rule set restored: {}", list(.0))]
     Load(Vec<Problem>),
+    /// Every error of every file. What can be used is used; what cannot is set aside, and
+    /// its last good version goes on.
+    #[error(
+        "error loading rules, what cannot be used is set aside and its last good version \
+         goes on: {}",
+        list(.0)
+    )]
+    Quarantined(Vec<Problem>),
     #[error("the rule manager has been shut down")]
     ShutDown,
 }
 
-fn summary(problems: &[Problem]) -> String {
-    let first = problems.first().map(ToString::to_string).unwrap_or_default();
-    match problems.len() {
-        0 | 1 => first,
-        n => format!("{first} (and {} more)", n - 1),
+/// Most errors one text lists; the log has them all.
+const LISTED_MAX: usize = 1000;
+
+/// Every error, on lines of their own when there are several.
+fn list(problems: &[Problem]) -> String {
+    if let [only] = problems {
+        return only.placed();
     }
+    let mut text = format!("{} errors", problems.len());
+    for problem in problems.iter().take(LISTED_MAX) {
+        text.push('\n');
+        text.push_str(&problem.placed());
+    }
+    if let Some(more @ 1..) = problems.len().checked_sub(LISTED_MAX) {
+        text.push_str(&format!("\nand {more} more, which are in the log"));
+    }
+    text
+}
+
+/// What a load has come to.
+struct Prepared {
+    groups: Vec<Arc<Group>>,
+    errors: Vec<Problem>,
+    quarantined: Vec<Quarantined>,
 }
 
 /// A group and the task that evaluates it.
@@ -107,10 +139,13 @@ pub struct Manager {
     context: Arc<Context>,
     load: LoadOptions,
     policy: RulePolicyDefaults,
+    strict: bool,
     /// By group key; held for the length of an update.
     running: tokio::sync::Mutex<HashMap<String, Running>>,
     /// For readers, who never wait for an update.
     groups: Mutex<Vec<Arc<Group>>>,
+    /// What the last load set aside.
+    quarantine: Mutex<Arc<[Quarantined]>>,
     /// A first load has succeeded: groups that come later have nothing to restore.
     loaded: AtomicBool,
     shutdown: CancellationToken,
@@ -140,8 +175,10 @@ impl Manager {
             }),
             load: options.load,
             policy: options.policy,
+            strict: options.strict,
             running: tokio::sync::Mutex::default(),
             groups: Mutex::default(),
+            quarantine: Mutex::new(Arc::new([])),
             loaded: AtomicBool::new(false),
             shutdown: CancellationToken::new(),
         })
@@ -154,9 +191,9 @@ impl Manager {
         let _ = self.context.state.set(log);
     }
 
-    /// Loads the rules anew and makes them run. On an error everything is as before; else
-    /// replaced groups have finished their evaluation when this returns. Alerts of the
-    /// first load are restored from storage.
+    /// Loads the rules anew and makes them run. Replaced groups have finished their
+    /// evaluation when this returns. Alerts of the first load are restored from storage.
+    /// What an error changes is said by the error.
     ///
     /// External labels and URL take effect on groups that do not change, too (Prometheus
     /// keeps the old ones until such a group changes).
@@ -177,7 +214,8 @@ impl Manager {
         if self.shutdown.is_cancelled() {
             return Err(UpdateError::ShutDown);
         }
-        let new = self.prepare(&settings).await?;
+        let Prepared { groups: new, errors, quarantined } =
+            self.prepare(&settings, &running).await?;
         self.context.external.store(Arc::new(settings.external));
         let first = !self.loaded.swap(true, Ordering::Relaxed);
         let mut old = std::mem::take(&mut *running);
@@ -199,6 +237,7 @@ impl Manager {
         for stopping in start.iter().filter_map(|(_, o)| o.as_ref()).chain(old.values()) {
             stopping.stop.cancel();
         }
+        self.link(&order).await;
         for (group, replaced) in start {
             if let Some(replaced) = replaced {
                 wait(replaced.task).await;
@@ -222,12 +261,18 @@ impl Manager {
         }
         if let (true, Some(state)) = (first, self.context.state.get()) {
             let runs: HashSet<String> = running.keys().cloned().collect();
-            state.forget_unclaimed(|file, name| match runs.contains(&key(file, name)) {
-                true => GroupFate::Runs,
-                false => GroupFate::Gone,
+            state.forget_unclaimed(|file, name| {
+                // What was set aside may be mended, and then goes on.
+                match quarantined.iter().any(|q| q.concerns(file, name)) {
+                    true => GroupFate::Unread,
+                    false if runs.contains(&key(file, name)) => GroupFate::Runs,
+                    false => GroupFate::Gone,
+                }
             });
         }
-        Ok(())
+        self.context.metrics.set_quarantined(counts(&quarantined));
+        *self.quarantine.lock() = quarantined.into();
+        if errors.is_empty() { Ok(()) } else { Err(UpdateError::Quarantined(errors)) }
     }
 
     /// Stops every group after the rule it is evaluating and waits for that; queries that
@@ -255,6 +300,15 @@ impl Manager {
         }
     }
 
+    /// Tells groups that tick together of each other, and people of circles among rules.
+    async fn link(&self, groups: &[Arc<Group>]) {
+        let (groups, shared) = (groups.to_vec(), self.context.evaluation.shared);
+        match tokio::task::spawn_blocking(move || mates::link(&groups, shared)).await {
+            Ok(problems) => problems.iter().for_each(report),
+            Err(error) => tracing::error!(%error, "BUG: ordering rule groups panicked"),
+        }
+    }
+
     fn start(&self, group: Arc<Group>) -> Running {
         group.publish();
         let stop = self.shutdown.child_token();
@@ -262,53 +316,59 @@ impl Manager {
         Running { group, stop, task }
     }
 
-    /// Reads all files and plans all groups.
-    async fn prepare(&self, settings: &RuleSettings) -> Result<Vec<Arc<Group>>, UpdateError> {
+    /// Reads all files and plans all groups. An error means that nothing is to change.
+    async fn prepare(
+        &self,
+        settings: &RuleSettings,
+        running: &HashMap<String, Running>,
+    ) -> Result<Prepared, UpdateError> {
         let (sources, options) = (settings.sources.clone(), self.load);
         let loaded = tokio::task::spawn_blocking(move || load_all(&sources, &options)).await;
-        let loaded = loaded
+        let mut loaded = loaded
             .unwrap_or_else(|e| vec![failure("", format!("BUG: reading rules panicked: {e}"))]);
-        let mut errors: Vec<Problem> = Vec::new();
-        for file in &loaded {
-            for problem in &file.problems {
-                report(problem);
-            }
-            errors.extend(file.errors().cloned());
-        }
         let defaults = Defaults {
             interval_ms: settings.interval_ms,
             query_offset_ms: settings.query_offset_ms,
             policy: self.policy,
+            align_groups: self.context.evaluation.align_groups,
         };
-        let mut groups = Vec::new();
-        for spec in loaded.into_iter().flat_map(|file| file.groups) {
+        loaded.iter_mut().for_each(|file| refuse_offsets(file, settings.interval_ms));
+        let mut errors: Vec<Problem> = Vec::new();
+        for file in &loaded {
+            file.problems.iter().for_each(report);
+            errors.extend(file.errors().cloned());
+        }
+        if self.strict && !errors.is_empty() {
+            return Err(UpdateError::Load(errors));
+        }
+        let current = self.groups.lock().clone();
+        let last_good: Vec<&GroupSpec> = current.iter().map(|group| &group.spec).collect();
+        let (specs, mut quarantined) = merge(loaded, &last_good);
+        let mut groups = Vec::with_capacity(specs.len());
+        for spec in specs {
+            let (key, file, name) =
+                (key(&spec.file, &spec.name), spec.origin.clone(), spec.name.clone());
             match self.plan(spec, defaults) {
                 Ok(group) => groups.push(group),
                 Err(problem) => {
                     report(&problem);
+                    let last_good = running.get(&key).map(|running| running.group.clone());
+                    let runs = last_good.as_ref().map(|_| key);
+                    quarantined.push(Quarantined::group(&file, name, &problem, runs));
+                    groups.extend(last_good);
                     errors.push(problem);
                 }
             }
         }
-        if errors.is_empty() { Ok(groups) } else { Err(UpdateError::Load(errors)) }
+        if self.strict && !errors.is_empty() {
+            return Err(UpdateError::Load(errors));
+        }
+        Ok(Prepared { groups, errors, quarantined })
     }
 
     fn plan(&self, spec: GroupSpec, defaults: Defaults) -> Result<Arc<Group>, Problem> {
         let (file, at, name) = (spec.file.clone(), spec.at, spec.name.clone());
         let restored = self.loaded.load(Ordering::Relaxed);
-        // Where the group names its interval itself, reading the file found this already.
-        let interval_ms = spec.interval_ms.unwrap_or(defaults.interval_ms);
-        if spec.eval_offset_ms.is_some_and(|offset| offset.abs() > interval_ms) {
-            let interval = format_duration(interval_ms);
-            let message = format!(
-                "{at}: group {}: field 'eval_offset': more than the interval of {interval} \
-                 (global.evaluation_interval)",
-                quote(&name)
-            );
-            let kind = ProblemKind::Rule;
-            let (severity, position) = (Severity::Error, Some(at));
-            return Err(Problem { file, severity, kind, position, message });
-        }
         let cx = &self.context;
         Group::new(spec, defaults, &cx.engine, &cx.metrics, restored).map(Arc::new).map_err(|e| {
             Problem {
@@ -325,7 +385,43 @@ impl Manager {
 impl RulesView for Manager {
     fn groups(&self) -> Vec<GroupView> {
         let groups = self.groups.lock().clone();
-        groups.iter().map(|g| g.view()).collect()
+        let mut views: Vec<GroupView> = groups.iter().map(|g| g.view()).collect();
+        let quarantine = self.quarantine.lock().clone();
+        mark(&mut views, &quarantine);
+        views
+    }
+
+    fn quarantined(&self) -> Vec<QuarantinedView> {
+        let quarantine = self.quarantine.lock().clone();
+        quarantine.iter().map(Quarantined::view).collect()
+    }
+}
+
+/// Sets groups aside whose offset does not fit into the interval they have by default;
+/// where a group names its interval itself, reading the file found this already.
+fn refuse_offsets(file: &mut LoadedFile, interval_ms: i64) {
+    let unfit = |g: &GroupSpec| {
+        g.interval_ms.is_none() && g.eval_offset_ms.is_some_and(|o| o.abs() > interval_ms)
+    };
+    let (refused, groups): (Vec<_>, Vec<_>) =
+        std::mem::take(&mut file.groups).into_iter().partition(unfit);
+    file.groups = groups;
+    for GroupSpec { file: of, name, at, .. } in refused {
+        let problem = Problem {
+            file: file.file.clone(),
+            severity: Severity::Error,
+            kind: ProblemKind::Rule,
+            position: Some(at),
+            message: format!(
+                "{at}: group {}: field 'eval_offset': more than the interval of {} \
+                 (global.evaluation_interval)",
+                quote(&name),
+                format_duration(interval_ms)
+            ),
+        };
+        file.problems.push(problem.clone());
+        let scope = Scope::Group { file: of, name };
+        file.rejected.push(Rejected { scope, problems: vec![problem] });
     }
 }
 
@@ -353,7 +449,7 @@ fn failure(file: &str, message: String) -> LoadedFile {
         position: None,
         message,
     };
-    LoadedFile { file: file.to_owned(), groups: Vec::new(), problems: vec![problem] }
+    LoadedFile::unusable(file.to_owned(), Scope::Source, problem)
 }
 
 /// Every file once, sorted by name; files given as text among them.

@@ -1,5 +1,6 @@
 //! What rule evaluation counts, under Prometheus' names.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -16,6 +17,16 @@ use crate::telemetry::{Registry, Summary};
 pub(crate) struct GroupLabel {
     rule_group: String,
 }
+
+/// What is set aside: in which file, and what it is (file, group, rule).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct QuarantineLabel {
+    file: String,
+    kind: String,
+}
+
+/// Files that are counted by name; what lies in further ones is counted under no name.
+const QUARANTINE_FILES_MAX: usize = 200;
 
 type Counters = Family<GroupLabel, Counter>;
 type Gauges = Family<GroupLabel, Gauge<f64, AtomicU64>>;
@@ -53,6 +64,7 @@ pub struct Metrics {
     outcomes: Family<OutcomeLabel, Counter>,
     catch_up_evaluations: Counters,
     catch_up_skipped: Counters,
+    pub(super) order_timeouts: Counter,
     iterations_missed: Counters,
     iterations: Counters,
     evaluations: Counters,
@@ -64,6 +76,7 @@ pub struct Metrics {
     last_restore_duration: Gauges,
     rules: Gauges,
     last_samples: Gauges,
+    quarantined: Family<QuarantineLabel, Gauge>,
 }
 
 /// The metrics of one group.
@@ -99,6 +112,7 @@ impl Metrics {
             outcomes: Family::default(),
             catch_up_evaluations: Family::default(),
             catch_up_skipped: Family::default(),
+            order_timeouts: Counter::default(),
             iterations_missed: Family::default(),
             iterations: Family::default(),
             evaluations: Family::default(),
@@ -110,6 +124,7 @@ impl Metrics {
             last_restore_duration: Family::default(),
             rules: Family::default(),
             last_samples: Family::default(),
+            quarantined: Family::default(),
         };
         metrics.register_totals(registry);
         metrics.register_groups(registry);
@@ -160,6 +175,35 @@ impl Metrics {
             "Templates of labels and annotations whose expansion failed",
             self.template_failures.clone(),
         );
+        registry.register(
+            "watchfire_rules_order_timeouts",
+            "Rules that did not wait any longer for a group they read from in the same tick",
+            self.order_timeouts.clone(),
+        );
+        registry.register(
+            "watchfire_rules_quarantined",
+            "Rules, groups and files that cannot be used as written and were set aside",
+            self.quarantined.clone(),
+        );
+    }
+
+    /// Replaces the counts of what is set aside.
+    pub(super) fn set_quarantined(&self, counts: HashMap<(String, &'static str), i64>) {
+        self.quarantined.clear();
+        let mut counts: Vec<_> = counts.into_iter().collect();
+        counts.sort();
+        let mut files = HashSet::new();
+        for ((file, kind), count) in counts {
+            let named = files.len() < QUARANTINE_FILES_MAX || files.contains(&file);
+            let label = QuarantineLabel {
+                file: if named { file.clone() } else { String::new() },
+                kind: kind.to_owned(),
+            };
+            if named {
+                files.insert(file);
+            }
+            self.quarantined.get_or_create(&label).inc_by(count);
+        }
     }
 
     /// Notes how a rule came out.

@@ -53,7 +53,7 @@ pub(super) async fn supervise(group: Arc<Group>, cx: Arc<Context>, stop: Cancell
     while !stop.is_cancelled() {
         let run = AssertUnwindSafe(run(&group, &cx, &stop)).catch_unwind();
         match run.await {
-            Ok(()) => return,
+            Ok(()) => break,
             Err(panic) => tracing::error!(
                 group = group.spec.name,
                 file = group.spec.file,
@@ -62,13 +62,15 @@ pub(super) async fn supervise(group: Arc<Group>, cx: Arc<Context>, stop: Cancell
             ),
         }
     }
+    group.progress.ended();
 }
 
 async fn run(group: &Group, cx: &Context, stop: &CancellationToken) {
     let (name, file) = (&group.spec.name, &group.spec.file);
     let now = cx.clock.now_ms();
-    let offset = group.spec.eval_offset_ms;
+    let offset = group.ticks.offset_ms;
     let mut tick = tick_before(name, file, offset, group.interval_ms, now) + group.interval_ms;
+    group.progress.at(tick);
     if !sleep_until(cx, tick, stop).await {
         return;
     }

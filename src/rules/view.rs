@@ -1,6 +1,7 @@
 //! What the API shows of rules.
 
 use super::alert::Missing;
+use super::config::Position;
 use super::outcome::Outcome;
 use super::policy::{GroupPolicy, Policy};
 use crate::model::{Labels, TimestampMs};
@@ -76,6 +77,8 @@ pub struct RuleView {
     pub last_evaluation_ms: Option<TimestampMs>,
     /// `None` before the first evaluation.
     pub last_outcome: Option<Outcome>,
+    /// Set when the rule as written cannot be used.
+    pub quarantine: Option<QuarantineView>,
     /// `None` for a recording rule.
     pub alerting: Option<AlertingView>,
 }
@@ -104,8 +107,33 @@ pub struct AlertView {
     pub value: f64,
 }
 
+/// What is shown in place of a rule that cannot be used as written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QuarantineView {
+    /// The version that ran last goes on; else nothing runs in the rule's place.
+    pub last_good_runs: bool,
+}
+
+/// A file, group or rule that cannot be used as written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuarantinedView {
+    pub file: String,
+    /// `file` (or an object in it), `group` or `rule`.
+    pub kind: &'static str,
+    pub group: Option<String>,
+    /// The rule's name, "" when it has none.
+    pub rule: Option<String>,
+    pub position: Option<Position>,
+    /// Every error, with its place.
+    pub error: String,
+    pub last_good_runs: bool,
+}
+
 /// Read access to the rule manager.
 pub trait RulesView: Send + Sync {
     /// All groups, by file and then in file order.
     fn groups(&self) -> Vec<GroupView>;
+
+    /// What the last load set aside.
+    fn quarantined(&self) -> Vec<QuarantinedView>;
 }

@@ -12,23 +12,27 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use futures_util::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::RuleError;
 use super::group::{Context, Group, panic_text};
+use super::mates::Mates;
 use crate::model::{Clock, TimestampMs};
 use crate::query::{PreparedQuery, QueryResult, RunOptions};
 use crate::storage::Source;
 
 /// Most series the answers of one round may be expected to hold: they wait in memory for
 /// their turn. What a rule gave the last time is what is expected of it.
-const SERIES_EXPECTED_MAX: usize = 200_000;
+pub(super) const SERIES_EXPECTED_MAX: usize = 200_000;
 
 /// What is expected of a rule that has not been evaluated yet.
-const SERIES_OF_NEW_RULE: usize = 1_000;
+pub(super) const SERIES_OF_NEW_RULE: usize = 1_000;
+
+/// A rule that took longer the last time is queried in its own turn: all that are queried
+/// with it would wait for it.
+pub(super) const SLOW_RULE_SECONDS: f64 = 0.5;
 
 /// How rules are evaluated; results never depend on it.
 #[derive(Clone)]
@@ -39,11 +43,14 @@ pub struct EvaluationOptions {
     /// `--enable-feature=concurrent-rule-eval` with `--rules.max-concurrent-evals`: how many
     /// evaluations may run beside those that run anyway, over all groups.
     pub concurrent: Option<Arc<Semaphore>>,
+    /// `--rules.align-groups`: groups that do not say where in their interval they are
+    /// evaluated are evaluated at its whole multiples.
+    pub align_groups: bool,
 }
 
 impl Default for EvaluationOptions {
     fn default() -> Self {
-        Self { shared: true, concurrent: None }
+        Self { shared: true, concurrent: None, align_groups: false }
     }
 }
 
@@ -68,24 +75,30 @@ pub(super) struct Asked {
 pub(super) struct Waves<'a> {
     group: &'a Group,
     cx: &'a Context,
-    /// The time the queries are evaluated at.
-    at: TimestampMs,
+    tick: TimestampMs,
+    mates: Arc<Mates>,
     asked: Vec<Option<Asked>>,
 }
 
 impl<'a> Waves<'a> {
-    pub(super) fn new(group: &'a Group, cx: &'a Context, at: TimestampMs) -> Self {
+    pub(super) fn new(group: &'a Group, cx: &'a Context, tick: TimestampMs) -> Self {
         let asked = group.rules.iter().map(|_| None).collect();
-        Self { group, cx, at, asked }
+        Self { group, cx, tick, mates: group.mates.load_full(), asked }
     }
 
     /// The answer of a rule, all rules before it having been committed. Rules are taken in
     /// order, each once.
     pub(super) async fn take(&mut self, index: usize) -> Asked {
+        if index == 0 {
+            for (rule, asked) in self.mates.first_answers(self.tick, self.cx).await {
+                self.asked[rule] = Some(asked);
+            }
+        }
         if self.asked[index].is_none() {
+            self.mates.wait(self.group, index, self.tick, self.cx).await;
             let wave = self.ready(index);
             let queries = wave.iter().map(|i| self.group.rules[*i].query.clone()).collect();
-            let answers = ask(self.cx, queries, self.at).await;
+            let answers = ask(self.cx, queries, self.tick - self.group.query_offset_ms).await;
             for (i, answer) in wave.into_iter().zip(answers) {
                 self.asked[i] = Some(answer);
             }
@@ -98,19 +111,16 @@ impl<'a> Waves<'a> {
         let mut wave = vec![first];
         let options = &self.cx.evaluation;
         let rules = &self.group.rules;
-        // After a reload a rule may end series it would not make: what others read of it
-        // is known only from the series themselves.
-        let inherited = rules.iter().any(|rule| rule.inherited.load(Ordering::Relaxed));
-        if inherited || !options.shared && options.concurrent.is_none() {
+        if self.group.has_inherited() || !options.shared && options.concurrent.is_none() {
             return wave;
         }
-        let expected = |i: usize| rules[i].last_series().unwrap_or(SERIES_OF_NEW_RULE);
-        let mut series = expected(first);
+        let mut series = rules[first].expected_series();
         for (i, after) in self.group.ready_after.iter().enumerate().skip(first + 1) {
-            if *after > first || self.asked[i].is_some() {
+            let waits = *after > first || !self.mates.is_ready(i, self.tick);
+            if waits || self.asked[i].is_some() || rules[i].last_seconds() > SLOW_RULE_SECONDS {
                 continue;
             }
-            series = series.saturating_add(expected(i));
+            series = series.saturating_add(rules[i].expected_series());
             if series > SERIES_EXPECTED_MAX {
                 break;
             }

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::discovery::StaticConfig;
+use crate::discovery::{DiscoveryConfig, StaticConfig};
 use crate::http::ClientConfig;
 use crate::http::config::join;
 use crate::model::duration::as_text;
@@ -186,9 +186,9 @@ pub struct ScrapeConfig {
     pub metric_relabel_configs: Vec<RelabelConfig>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub static_configs: Vec<StaticConfig>,
-    /// Discovery kinds that are not served yet, as written and with secrets hidden.
+    /// The other kinds of discovery, which stand inline.
     #[serde(flatten, skip_deserializing)]
-    pub other_discovery: BTreeMap<String, serde_yaml::Value>,
+    pub discovery: DiscoveryConfig,
     /// What `resolve` made of the names above.
     #[serde(skip)]
     resolved: Resolved,
@@ -245,7 +245,7 @@ impl Default for ScrapeConfig {
             relabel_configs: Vec::new(),
             metric_relabel_configs: Vec::new(),
             static_configs: Vec::new(),
-            other_discovery: BTreeMap::new(),
+            discovery: DiscoveryConfig::default(),
             resolved: Resolved::default(),
         }
     }
@@ -408,6 +408,7 @@ impl ScrapeConfig {
     /// Resolves relative file names against the configuration's directory.
     pub fn resolve_paths(&mut self, dir: &Path) {
         self.http.resolve_paths(dir);
+        self.discovery.resolve_paths(dir);
         join(dir, &mut self.scrape_failure_log_file);
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +17,7 @@ use super::negotiate::accept_header;
 use super::target::{Target, Targets};
 use super::view::{DroppedTargetView, ScrapeView, TargetMetadata, TargetView};
 use super::worker::{LoopSettings, Surroundings, TargetState, supervise};
+use crate::discovery::{Discovery, DiscoveryMetrics, Groups, Surroundings as Discovering};
 use crate::http::{Client, HttpError};
 use crate::model::labels::quote;
 use crate::model::{Clock, Labels};
@@ -28,6 +29,7 @@ pub struct ManagerOptions {
     pub clock: Arc<dyn Clock>,
     pub sink: Arc<dyn Sink>,
     pub metrics: ScrapeMetrics,
+    pub discovery: DiscoveryMetrics,
     /// Sent with every scrape.
     pub user_agent: String,
     /// Shown instead of a loopback host in links.
@@ -55,11 +57,20 @@ pub struct ScrapeManager {
     ending: Mutex<Vec<JoinHandle<()>>>,
     /// Held while configurations are applied, so that two reloads do not mix.
     applying: tokio::sync::Mutex<()>,
+    /// Discovery found something else.
+    changed: Arc<Notify>,
 }
+
+/// Least time between two changes that discovery makes.
+const DISCOVERY_PAUSE_MS: i64 = 1000;
 
 struct Pool {
     config: ScrapeConfig,
     client: Client,
+    /// `None` when all targets are listed.
+    discovery: Option<Discovery>,
+    /// What the loops were made from.
+    synced: Groups,
     loops: HashMap<(Labels, String), Loop>,
     dropped: Vec<Labels>,
     dropped_count: usize,
@@ -88,6 +99,7 @@ impl ScrapeManager {
             pools: Mutex::default(),
             ending: Mutex::default(),
             applying: tokio::sync::Mutex::default(),
+            changed: Arc::default(),
         }
     }
 
@@ -127,33 +139,81 @@ impl ScrapeManager {
         let known = {
             let pools = self.pools.lock();
             let known = pools.get(&config.job_name);
-            known.map(|pool| (pool.config == *config, pool.client.clone()))
+            known.map(|pool| {
+                let found_alike = pool.config.discovery == config.discovery;
+                (pool.config == *config, pool.client.clone(), found_alike)
+            })
         };
         let client = match &known {
-            Some((true, _)) => return Ok(()),
-            Some((false, client)) if *client.config() == config.http => Ok(client.clone()),
+            Some((true, ..)) => return Ok(()),
+            Some((false, client, _)) if *client.config() == config.http => Ok(client.clone()),
             _ => Client::new(&config.http, &self.options.user_agent).await,
         };
-        let (tried, failed) = match known {
+        let (tried, failed) = match &known {
             Some(_) => (&metrics.reloads, &metrics.reloads_failed),
             None => (&metrics.pools, &metrics.pools_failed),
         };
         tried.inc();
-        let client = client.inspect_err(|_| {
+        let made = match client {
+            // Discovery that stays keeps what it knows.
+            Ok(client) if known.is_some_and(|(_, _, found_alike)| found_alike) => {
+                Ok((client, None))
+            }
+            Ok(client) => self.discover(config).await.map(|found| (client, Some(found))),
+            Err(error) => Err(error),
+        };
+        let (client, discovery) = made.inspect_err(|_| {
             failed.inc();
         })?;
         let mut pools = self.pools.lock();
         let pool = pools.entry(config.job_name.clone()).or_insert_with(|| Pool {
             config: config.clone(),
             client: client.clone(),
+            discovery: None,
+            synced: Groups::default(),
             loops: HashMap::new(),
             dropped: Vec::new(),
             dropped_count: 0,
         });
         pool.config = config.clone();
         pool.client = client;
+        if let Some(discovery) = discovery {
+            pool.discovery = discovery;
+        }
         self.sync(pool);
         Ok(())
+    }
+
+    /// Starts discovery, where there is any.
+    async fn discover(&self, config: &ScrapeConfig) -> Result<Option<Discovery>, HttpError> {
+        if config.discovery.is_static() {
+            return Ok(None);
+        }
+        let around = Discovering {
+            clock: self.options.clock.clone(),
+            metrics: self.options.discovery.clone(),
+            user_agent: self.options.user_agent.clone(),
+            name_server: None,
+        };
+        let mut discovery = Discovery::start(&config.discovery, &around).await?;
+        let changed = self.changed.clone();
+        discovery.on_change(move || changed.notify_one());
+        Ok(Some(discovery))
+    }
+
+    /// Follows discovery: loops come and go with the targets that are found. Does not end.
+    pub async fn follow_discovery(&self) {
+        loop {
+            self.changed.notified().await;
+            for pool in self.pools.lock().values_mut() {
+                let found = pool.discovery.as_ref().map(Discovery::groups).unwrap_or_default();
+                if found != pool.synced {
+                    self.sync(pool);
+                }
+            }
+            let clock = &self.around.clock;
+            clock.sleep_until(clock.now_ms() + DISCOVERY_PAUSE_MS).await;
+        }
     }
 
     /// Makes the pool's loops those of its configuration.
@@ -161,7 +221,8 @@ impl ScrapeManager {
         let start_ns = self.around.clock.monotonic_ns();
         let metrics = &self.around.metrics;
         let job = Job { scrape_job: pool.config.job_name.clone() };
-        let targets = Targets::of(&pool.config);
+        pool.synced = pool.discovery.as_ref().map(Discovery::groups).unwrap_or_default();
+        let targets = Targets::of(&pool.config, &pool.synced);
         for error in &targets.errors {
             tracing::error!(scrape_pool = %job.scrape_job, %error, "Creating target failed");
             metrics.sync_failed.get_or_create(&job).inc();

@@ -7,8 +7,8 @@ use thiserror::Error;
 use xxhash_rust::xxh64::xxh64;
 
 use super::config::ScrapeConfig;
-use crate::discovery::StaticConfig;
 use crate::discovery::static_::ADDRESS;
+use crate::discovery::{StaticConfig, TargetGroup};
 use crate::model::duration::{format_duration, parse_duration};
 use crate::model::labels::quote;
 use crate::model::{Labels, LabelsBuilder};
@@ -53,7 +53,7 @@ pub enum TargetError {
     TimeoutAboveInterval { timeout_ms: i64, interval_ms: i64 },
 }
 
-/// What a configuration's static lists amount to.
+/// What a configuration's lists and discovery amount to.
 #[derive(Debug, Default)]
 pub struct Targets {
     /// Each once, in the order of discovery.
@@ -64,11 +64,12 @@ pub struct Targets {
 }
 
 impl Targets {
-    /// Builds the targets of the configuration's static lists.
-    pub fn of(config: &ScrapeConfig) -> Self {
+    /// Builds the targets of the configuration's static lists and of what was discovered.
+    pub fn of(config: &ScrapeConfig, discovered: &[TargetGroup]) -> Self {
         let mut targets = Self::default();
         let mut seen = std::collections::HashSet::new();
-        for labels in config.static_configs.iter().flat_map(StaticConfig::label_sets) {
+        let listed = config.static_configs.iter().flat_map(StaticConfig::label_sets);
+        for labels in listed.chain(discovered.iter().flat_map(TargetGroup::label_sets)) {
             let discovered = discovered_labels(config, &labels);
             match Target::from_discovered(config, &discovered) {
                 Ok(Some(target)) => {
@@ -234,7 +235,7 @@ mod tests {
 
     #[test]
     fn a_target_is_its_relabelled_labels_and_url() {
-        let targets = Targets::of(&config(
+        let config = config(
             "
 job_name: probe
 metrics_path: probe
@@ -248,7 +249,8 @@ relabel_configs:
 - {source_labels: [__meta_x], target_label: meta}
 - {source_labels: [__address__], regex: 'a:.*', target_label: __scrape_interval__, replacement: 15s}
 ",
-        ));
+        );
+        let targets = Targets::of(&config, &[]);
         assert_eq!(targets.active.len(), 1);
         let target = &targets.active[0];
         assert_eq!(target.url, "http://a:80/probe?a+b=%26&module=http&module=x&target=a%3A80");
@@ -278,10 +280,11 @@ relabel_configs:
             ),
             ("__address__", "", "no address"),
         ] {
-            let targets = Targets::of(&config(&format!(
+            let config = config(&format!(
                 "{{job_name: a, static_configs: [{{targets: ['a:1']}}], relabel_configs: \
                  [{{target_label: {label}, replacement: '{value}'}}]}}"
-            )));
+            ));
+            let targets = Targets::of(&config, &[]);
             assert_eq!(targets.errors[0].to_string(), expected);
         }
     }

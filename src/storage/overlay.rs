@@ -560,9 +560,9 @@ mod tests {
         slow.show(20);
         assert!(write(&overlay, "b", &[(30, f64::NAN)]));
         assert_eq!(all(&overlay), ["a 20=3", "b 10=1 20=2 30=NaN"]);
-        let early = LabelRequest { to_ms: 5, ..Default::default() };
-        let names = overlay.label_values("__name__", &early);
-        assert!(names.now_or_never().unwrap().unwrap().values.is_empty());
+        let request = LabelRequest { to_ms: 5, ..Default::default() };
+        let names = overlay.label_values("__name__", &request).now_or_never().unwrap().unwrap();
+        assert!(names.values.is_empty());
         let request = LabelRequest { to_ms: 50, ..Default::default() };
         let names = overlay.label_values("__name__", &request).now_or_never().unwrap().unwrap();
         assert_eq!(names.values, ["a", "b"]);

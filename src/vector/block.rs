@@ -73,6 +73,13 @@ impl SeriesBlock {
         &mut self.floats[start..start + self.steps as usize]
     }
 
+    /// The floats of a row and its presence bits, to write both. The row holds no histogram.
+    pub fn row_and_bits_mut(&mut self, row: u32) -> (&mut [f64], &mut [u64]) {
+        let start = row as usize * self.steps as usize;
+        let floats = &mut self.floats[start..start + self.steps as usize];
+        (floats, self.present.row_mut(row))
+    }
+
     /// Stores a float.
     pub fn set_float(&mut self, row: u32, step: u32, value: f64) {
         self.floats[row as usize * self.steps as usize + step as usize] = value;

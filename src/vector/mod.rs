@@ -4,7 +4,9 @@
 pub mod bitmap;
 pub mod block;
 pub mod window;
+pub mod windows;
 
 pub use bitmap::Bitmap;
 pub use block::{HistogramSide, SeriesBlock, SeriesId};
 pub use window::{RawSamples, Window};
+pub use windows::{CHUNK_STEPS, WindowTable, Windows};

@@ -36,7 +36,7 @@ impl RawSamples {
 
     /// Removes staleness markers (of histograms: a marker as sum): a range never shows them.
     pub fn drop_stale(&mut self) {
-        if self.vs.iter().any(|v| is_stale_nan(*v)) {
+        if self.has_stale_floats() {
             let stale = std::mem::take(&mut self.vs);
             let mut keep = stale.iter().map(|v| !is_stale_nan(*v));
             self.ts.retain(|_| keep.next().unwrap_or(false));
@@ -50,6 +50,13 @@ impl RawSamples {
             self.hist_start_ts.retain(|_| keep.next().unwrap_or(false));
             self.hist.retain(|(_, h)| !is_stale_nan(h.sum));
         }
+    }
+
+    /// True when a float is a staleness marker. Looks at all of a stretch of samples at
+    /// once, without branches: markers are rare.
+    pub fn has_stale_floats(&self) -> bool {
+        let stale = |vs: &[f64]| vs.iter().fold(false, |found, v| found | is_stale_nan(*v));
+        self.vs.chunks(256).any(stale)
     }
 
     /// Samples held: floats and histograms.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 pub(crate) use build::{parse, parse_first};
-pub(crate) use decode::{Decoder, Fields, MapEntry};
+pub(crate) use decode::{DecodeError, Decoder, Fields, MapEntry};
 pub(crate) use locate::locate;
 pub(crate) use merge::{KeyProblem, NOT_MERGEABLE};
 

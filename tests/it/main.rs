@@ -4,6 +4,7 @@ mod api;
 mod cli;
 mod config;
 mod differential;
+mod discovery;
 mod fuzz;
 mod hostile;
 mod notifier;

@@ -13,7 +13,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use serde_json::Value as Json;
 use tokio::sync::{Semaphore, mpsc};
-use watchfire::discovery::StaticConfig;
+use watchfire::discovery::{DiscoveryMetrics, StaticConfig};
 use watchfire::http::config::{Authorization, BasicAuth};
 use watchfire::http::{Client, ClientConfig, Secret};
 use watchfire::model::{Clock, Labels};
@@ -98,7 +98,8 @@ fn alerting(alertmanagers: Vec<AlertmanagerConfig>) -> AlertingConfig {
 
 fn manager(options: NotifierOptions) -> (Arc<Manager>, Registry) {
     let mut registry = Registry::default();
-    let manager = Manager::new(options, Arc::new(SystemClock::default()), &mut registry);
+    let discovery = DiscoveryMetrics::new(&mut registry);
+    let manager = Manager::new(options, Arc::new(SystemClock::default()), discovery, &mut registry);
     (Arc::new(manager), registry)
 }
 

@@ -252,7 +252,7 @@ fn what_is_wrong_at_start_is_said_with_its_place() {
     let dir = tempfile::tempdir().expect("a folder");
     let check = |config: &str, expected: &[&str]| {
         fs::write(dir.path().join("bad.yml"), config).expect("a config");
-        let log = refusal(dir.path(), &["--config.file=bad.yml"]);
+        let log = refusal(dir.path(), &["--config.file=bad.yml", "--rules.strict"]);
         for text in expected {
             assert!(log.contains(text), "want {text:?} in:\n{log}");
         }
@@ -354,6 +354,72 @@ fn reload_applies_a_good_configuration_and_keeps_the_old_one_when_it_is_bad() {
     fs::write(&file, "rule_files: []\n").expect("a config");
     let _ = Command::new("kill").args(["-HUP", &server.program.pid().to_string()]).status();
     assert!(until(PATIENCE, || group().is_none().then_some(())).is_some(), "SIGHUP reloads too");
+}
+
+#[test]
+fn bad_rules_are_set_aside_and_every_error_is_told() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let good = |value: f64| {
+        format!(
+            "groups: [{{name: g, interval: 1s, rules: [{{record: kept, expr: vector({value})}}]}}]\n"
+        )
+    };
+    fs::write(dir.path().join("a.yml"), good(1.0)).expect("rules");
+    fs::write(dir.path().join("b.yml"), "groups: [{name: b, rules: [{record: r, expr: 'up =='}]}]")
+        .expect("rules");
+    fs::create_dir(dir.path().join("config")).expect("a folder");
+    fs::write(dir.path().join("config/prometheus.yml"), "rule_files: ['../*.yml']\n")
+        .expect("a config");
+    let flags = ["--config.file=config/prometheus.yml", "--web.enable-lifecycle"];
+    let server = Server::start(dir.path(), free_address(), &flags);
+    let metric = |name: &str| {
+        let (_, text) = http_get(&format!("http://{}/metrics", server.address)).expect("metrics");
+        let line = text.lines().find(|l| l.starts_with(name)).map(str::to_owned);
+        line.and_then(|l| l.rsplit(' ').next().map(str::to_owned))
+    };
+    let reload = || http_post(&format!("http://{}/-/reload", server.address)).expect("an answer");
+    let kept = |value: f64| until(PATIENCE, || server.value("kept").filter(|v| *v == value));
+
+    // It starts with what is good.
+    assert_eq!(kept(1.0), Some(1.0));
+    assert_eq!(metric("prometheus_config_last_reload_successful").as_deref(), Some("0"));
+    assert_eq!(metric("watchfire_rules_quarantined{").as_deref(), Some("1"));
+
+    // The good version goes on, and what is new and good comes into effect beside it.
+    fs::write(dir.path().join("a.yml"), "groups: [").expect("rules");
+    let more = "groups: [{name: c, interval: 1s, rules: [{record: fresh, expr: '1'}]}]";
+    fs::write(dir.path().join("c.yml"), more).expect("rules");
+    let (status, body) = reload();
+    assert_eq!(status, 500, "{body}");
+    for text in ["a.yml:2:1: yaml: line 2", "b.yml: 1:", "parse error"] {
+        assert!(body.contains(text), "want {text:?} in {body}");
+    }
+    assert_eq!(until(PATIENCE, || server.value("fresh")), Some(1.0));
+    let at = server.value("timestamp(kept)").expect("a time");
+    assert!(until(PATIENCE, || server.value("timestamp(kept)").filter(|t| *t > at)).is_some());
+    let rules = server.get("/api/v1/rules");
+    let data = &rules["data"];
+    let first = &data["groups"][0]["rules"][0];
+    assert_eq!((&first["name"], &first["health"]), (&Json::from("kept"), &Json::from("err")));
+    assert_eq!(first["quarantined"]["lastGoodRuns"], true, "{first}");
+    let error = first["lastError"].as_str().expect("an error");
+    assert!(error.contains("a.yml:2:1: yaml: line 2") && error.contains("version runs"), "{error}");
+    let aside = data["quarantined"].as_array().expect("a list");
+    let kinds: Vec<(&str, bool)> = aside
+        .iter()
+        .map(|q| (q["kind"].as_str().unwrap_or(""), q["lastGoodRuns"] == true))
+        .collect();
+    assert_eq!(kinds, [("file", true), ("rule", false)], "{aside:?}");
+    assert_eq!(metric("prometheus_config_last_reload_successful").as_deref(), Some("0"));
+
+    // All is well again.
+    fs::write(dir.path().join("a.yml"), good(2.0)).expect("rules");
+    fs::remove_file(dir.path().join("b.yml")).expect("no file");
+    let (status, body) = reload();
+    assert_eq!(status, 200, "{body}");
+    assert_eq!(kept(2.0), Some(2.0));
+    assert_eq!(metric("prometheus_config_last_reload_successful").as_deref(), Some("1"));
+    assert_eq!(metric("watchfire_rules_quarantined{"), None);
 }
 
 #[test]

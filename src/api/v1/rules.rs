@@ -14,7 +14,7 @@ use super::super::response::{ApiResult, LabelMap, Success};
 use super::super::state::ApiState;
 use crate::model::labels::quote;
 use crate::model::{Matcher, float};
-use crate::rules::view::{AlertView, AlertingView, GroupView, RuleView};
+use crate::rules::view::{AlertView, AlertingView, GroupView, QuarantinedView, RuleView};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -22,6 +22,41 @@ struct Discovery<'a> {
     groups: Vec<Group<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     group_next_token: Option<String>,
+    /// What the last load set aside; not in Prometheus.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    quarantined: Vec<Quarantined<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Quarantined<'a> {
+    file: &'a str,
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    column: Option<usize>,
+    error: &'a str,
+    last_good_runs: bool,
+}
+
+impl<'a> From<&'a QuarantinedView> for Quarantined<'a> {
+    fn from(view: &'a QuarantinedView) -> Self {
+        Self {
+            file: &view.file,
+            kind: view.kind,
+            group: view.group.as_deref(),
+            rule: view.rule.as_deref(),
+            line: view.position.map(|at| at.line),
+            column: view.position.map(|at| at.column),
+            error: &view.error,
+            last_good_runs: view.last_good_runs,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -86,6 +121,15 @@ struct Outcome<'a> {
     last_outcome: Option<&'static str>,
     #[serde(rename = "type")]
     kind: &'static str,
+    /// Only of rules that are set aside; not in Prometheus.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quarantined: Option<SetAside>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SetAside {
+    last_good_runs: bool,
 }
 
 #[derive(Serialize)]
@@ -191,6 +235,7 @@ impl<'a> Filter<'a> {
             last_evaluation: GoTime(rule.last_evaluation_ms),
             last_outcome: rule.last_outcome.map(|outcome| outcome.as_str()),
             kind,
+            quarantined: rule.quarantine.map(|q| SetAside { last_good_runs: q.last_good_runs }),
         };
         let (name, query, labels) = (&rule.name, &rule.query, LabelMap(&rule.labels));
         match &rule.alerting {
@@ -278,6 +323,7 @@ fn token_of(group: &GroupView) -> String {
 pub(super) async fn rules(State(state): State<Arc<ApiState>>, params: Params) -> ApiResult {
     let filter = Filter::new(&params)?;
     let page = Page::new(&params)?;
+    let set_aside = state.rules.quarantined();
     let mut groups = state.rules.groups();
     groups.sort_by(|a, b| (&a.file, &a.name).cmp(&(&b.file, &b.name)));
     let first = if page.token.is_empty() {
@@ -289,7 +335,8 @@ pub(super) async fn rules(State(state): State<Arc<ApiState>>, params: Params) ->
             ApiError::invalid_parameter("group_next_token", why)
         })?
     };
-    let mut body = Discovery { groups: Vec::new(), group_next_token: None };
+    let quarantined = set_aside.iter().map(Quarantined::from).collect();
+    let mut body = Discovery { groups: Vec::new(), group_next_token: None, quarantined };
     for view in groups[first..].iter().filter(|group| filter.wants_group(group)) {
         let group = filter.group(view);
         // Groups without any wanted rule count for nothing, not even for the page.

@@ -74,8 +74,10 @@ async fn serve(given: Given<'_>) -> Result<(), String> {
     let listeners = bind(&flags.listen_addresses)?;
     let origin = Origin::new(flags, &listeners, &url.route_prefix)?;
     let loaded = origin.load()?;
-    // Rules that cannot run are fatal at start, and cheaper to find before the store opens.
-    service::check_rules(&origin.rule_sources(&loaded.config), given.features)?;
+    if flags.rules_strict {
+        // Rules that cannot run are then fatal, and cheaper to find before the store opens.
+        service::check_rules(&origin.rule_sources(&loaded.config), given.features)?;
+    }
 
     let shutdown = CancellationToken::new();
     let (service, state) = Service::new(given, origin, &loaded.config, url)?;

@@ -16,6 +16,7 @@ use crate::api::{ApiMetrics, ApiOptions, ApiState, Readiness};
 use crate::cli::features::FeatureFlags;
 use crate::cli::flags::ServeFlags;
 use crate::config::Config;
+use crate::discovery::DiscoveryMetrics;
 use crate::model::regex::AnchoredRegex;
 use crate::model::{Clock, Labels};
 use crate::notifier::{self, NotifierOptions};
@@ -24,7 +25,7 @@ use crate::remote_write::RemoteWriteMetrics;
 use crate::rules::config::{LoadOptions, LoadedFile};
 use crate::rules::state::{StateLog, StateMetrics, StateOptions, StateSync};
 use crate::rules::{
-    self, EvaluationOptions, External, RulePolicyDefaults, RuleSettings, RuleSource,
+    self, EvaluationOptions, External, RulePolicyDefaults, RuleSettings, RuleSource, UpdateError,
 };
 use crate::scrape::{self, ScrapeManager, ScrapeMetrics};
 use crate::storage::overlay::{Overlay, OverlayMetrics, OverlayOptions};
@@ -81,8 +82,13 @@ impl Service {
             drain_on_shutdown: flags.drain_notification_queue,
             ..NotifierOptions::default()
         };
-        let notifier =
-            Arc::new(notifier::Manager::new(notifier_options, clock.clone(), &mut registry));
+        let discovery = DiscoveryMetrics::new(&mut registry);
+        let notifier = Arc::new(notifier::Manager::new(
+            notifier_options,
+            clock.clone(),
+            discovery.clone(),
+            &mut registry,
+        ));
         let (rule_source, rule_sink) = rule_storage(flags, &source, &sink, &mut registry);
         let rules = rules::Manager::new(rules::ManagerOptions {
             engine: engine.clone(),
@@ -97,6 +103,7 @@ impl Service {
             load: load_options(features),
             evaluation: evaluation_options(flags, features),
             policy: rule_policy(flags),
+            strict: flags.rules_strict,
         });
         let hostname = super::hostname();
         let labels = &config.global.external_labels;
@@ -104,6 +111,7 @@ impl Service {
             clock: clock.clone(),
             sink: sink.clone(),
             metrics: ScrapeMetrics::new(&mut registry),
+            discovery,
             user_agent: concat!("Watchfire/", env!("CARGO_PKG_VERSION")).to_owned(),
             offset_seed: Labels::from_pairs([("host", &*hostname)]).hash64() ^ labels.hash64(),
             external_host: hostname,
@@ -192,37 +200,45 @@ impl Service {
         Ok(())
     }
 
-    /// Puts the first configuration to use.
+    /// Puts the first configuration to use. Rules that had to be set aside do not stop it.
     pub async fn start(&self, config: &Config) -> Result<(), String> {
         let _one = self.reloading.lock().await;
-        self.apply(config).await?;
-        self.reloads.succeeded(self.clock.now_ms());
+        match self.apply(config).await? {
+            None => self.reloads.succeeded(self.clock.now_ms()),
+            Some(error) => {
+                self.reloads.failed();
+                tracing::error!("Starting without what cannot be used: {error}");
+            }
+        }
         Ok(())
     }
 
-    /// Reads the configuration again. A file that cannot be used, or whose rules cannot,
-    /// changes nothing.
+    /// Reads the configuration again. A file that cannot be used changes nothing, nor do
+    /// rules that cannot with `--rules.strict`; without it they are set aside, the rest
+    /// takes effect, and the answer is an error all the same.
     pub async fn reload(&self) -> Result<(), String> {
         let _one = self.reloading.lock().await;
         let outcome = match self.origin.load() {
             Ok(loaded) => self.apply(&loaded.config).await,
             Err(error) => Err(error),
         };
-        match &outcome {
-            Ok(()) => {
+        match outcome {
+            Ok(None) => {
                 self.reloads.succeeded(self.clock.now_ms());
                 tracing::info!("Completed loading of configuration file");
+                Ok(())
             }
-            Err(error) => {
+            Ok(Some(error)) | Err(error) => {
                 self.reloads.failed();
                 tracing::error!("{error}");
+                Err(error)
             }
         }
-        outcome
     }
 
-    /// Rules first: they change all or nothing, so a bad rule file stops the rest.
-    async fn apply(&self, config: &Config) -> Result<(), String> {
+    /// Rules first: when they are to change all or nothing, a bad rule file stops the rest.
+    /// Gives what was set aside.
+    async fn apply(&self, config: &Config) -> Result<Option<String>, String> {
         self.engine.set_default_subquery_step_ms(config.global.evaluation_interval_ms);
         let settings = RuleSettings {
             sources: self.origin.rule_sources(config),
@@ -233,7 +249,11 @@ impl Service {
                 url: self.url.url.as_str().trim_end_matches('/').to_owned(),
             },
         };
-        self.rules.update(settings).await.map_err(|e| e.to_string())?;
+        let set_aside = match self.rules.update(settings).await {
+            Ok(()) => None,
+            Err(error @ UpdateError::Quarantined(_)) => Some(error.to_string()),
+            Err(error) => return Err(error.to_string()),
+        };
         let labels = &config.global.external_labels;
         let mut problems = Vec::new();
         if let Err(error) = self.notifier.apply(&config.alerting, labels).await {
@@ -244,11 +264,24 @@ impl Service {
             problems.extend(errors.iter().map(ToString::to_string));
         }
         self.config.store(Arc::new(config.clone()));
-        if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
+        if problems.is_empty() {
+            return Ok(set_aside);
+        }
+        problems.extend(set_aside);
+        Err(problems.join("; "))
+    }
+
+    /// What goes on beside everything else. Does not end.
+    pub async fn keep_house(&self) {
+        tokio::join!(
+            self.keep_limits(),
+            self.notifier.follow_discovery(),
+            self.scrape.follow_discovery(),
+        );
     }
 
     /// Keeps the store within its limits. Does not end.
-    pub async fn keep_house(&self) {
+    async fn keep_limits(&self) {
         let mut ticks = tokio::time::interval(MAINTENANCE_INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -344,8 +377,11 @@ fn rule_storage(
 }
 
 fn evaluation_options(flags: &ServeFlags, features: &FeatureFlags) -> EvaluationOptions {
-    let options =
-        EvaluationOptions { shared: flags.shared_evaluation, ..EvaluationOptions::default() };
+    let options = EvaluationOptions {
+        shared: flags.shared_evaluation,
+        align_groups: flags.align_groups,
+        concurrent: None,
+    };
     if features.concurrent_rule_eval() {
         options.with_concurrent_evals(flags.max_concurrent_evals)
     } else {

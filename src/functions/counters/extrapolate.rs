@@ -64,14 +64,8 @@ fn floats<const COUNTER: bool, const RATE: bool>(
             growth += first;
         }
     }
-    let span = Span {
-        first_ts: born.unwrap_or(first_ts),
-        last_ts,
-        average_seconds: average_seconds(first_ts, last_ts, w.ts.len()),
-        from_birth: born.is_some(),
-    };
-    let from_zero = (COUNTER && growth > 0.0 && first >= 0.0).then(|| first / growth);
-    let factor = factor::<COUNTER, RATE>(w, args, &span, from_zero);
+    let gaps = Gaps::new(w, (first_ts, last_ts), w.ts.len(), born);
+    let factor = gaps.factor::<COUNTER, RATE>(from_zero::<COUNTER>(first, growth), args.range_ms);
     if COUNTER {
         flags.raise(Flags::COUNTER_FLOATS);
     }
@@ -81,7 +75,7 @@ fn floats<const COUNTER: bool, const RATE: bool>(
 /// True when some value is below the one before it. Looks at all of them, so that it
 /// needs no branches: counters are seldom reset.
 #[inline]
-fn falls(vs: &[f64]) -> bool {
+pub(super) fn falls(vs: &[f64]) -> bool {
     vs.iter().zip(vs.get(1..).unwrap_or_default()).fold(false, |f, (a, b)| f | (b < a))
 }
 
@@ -98,61 +92,75 @@ fn native<const COUNTER: bool, const RATE: bool>(
     }
     let starts = if use_start { w.hist_start_ts } else { &[] };
     let mut growth = histograms::growth::<COUNTER>(w.hist, starts, born.is_some(), flags)?;
-    let span = Span {
-        first_ts: born.unwrap_or(first.0),
-        last_ts: last.0,
-        average_seconds: average_seconds(first.0, last.0, w.hist.len()),
-        from_birth: born.is_some(),
-    };
-    let from_zero = (COUNTER && growth.count > 0.0 && first.1.count >= 0.0)
-        .then(|| first.1.count / growth.count);
-    growth.mul(factor::<COUNTER, RATE>(w, args, &span, from_zero));
+    let gaps = Gaps::new(w, (first.0, last.0), w.hist.len(), born);
+    let from_zero = from_zero::<COUNTER>(first.1.count, growth.count);
+    growth.mul(gaps.factor::<COUNTER, RATE>(from_zero, args.range_ms));
     Some(Sample::Histogram(Arc::new(growth)))
 }
 
-/// The stretch of time the samples cover.
-struct Span {
-    first_ts: TimestampMs,
-    last_ts: TimestampMs,
-    /// Average distance of two samples; 0 for a single one, so that nothing but its
-    /// birth is known about it.
-    average_seconds: f64,
-    /// It begins with the birth of the counter: nothing lies before.
-    from_birth: bool,
+/// The first value of a counter in units of its growth; `None` where there was no growth
+/// from a value that can have come from zero.
+#[inline]
+pub(super) fn from_zero<const COUNTER: bool>(first: f64, growth: f64) -> Option<f64> {
+    (COUNTER && growth > 0.0 && first >= 0.0).then(|| first / growth)
 }
 
-fn average_seconds(first_ts: TimestampMs, last_ts: TimestampMs, samples: usize) -> f64 {
-    if samples < 2 { 0.0 } else { (last_ts - first_ts) as f64 / 1000.0 / (samples - 1) as f64 }
+/// The stretch of time the samples of a window cover and what of the gaps to its edges
+/// counts, in seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Gaps {
+    pub(super) sampled: f64,
+    pub(super) to_start: f64,
+    pub(super) to_end: f64,
 }
 
-/// `from_zero` is the first value in units of the growth.
-fn factor<const COUNTER: bool, const RATE: bool>(
-    w: &Window<'_>,
-    args: &RangeArgs<'_>,
-    span: &Span,
-    from_zero: Option<f64>,
-) -> f64 {
-    let mut to_start = (span.first_ts - w.start_ms) as f64 / 1000.0;
-    let mut to_end = (w.end_ms - span.last_ts) as f64 / 1000.0;
-    let sampled = (span.last_ts - span.first_ts) as f64 / 1000.0;
-    let average = span.average_seconds;
-    let threshold = average * JITTER_FACTOR;
-    if span.from_birth {
-        to_start = 0.0;
-    } else if to_start >= threshold {
-        to_start = average / 2.0;
-    }
-    if COUNTER && let Some(share) = from_zero {
-        let to_zero = sampled * share;
-        if to_zero < to_start {
-            to_start = to_zero;
+impl Gaps {
+    fn new(
+        w: &Window<'_>,
+        (first_ts, last_ts): (TimestampMs, TimestampMs),
+        samples: usize,
+        born: Option<TimestampMs>,
+    ) -> Self {
+        let before_ms = first_ts - w.start_ms;
+        let after_ms = w.end_ms - last_ts;
+        let mut gaps = Self::between(before_ms, last_ts - first_ts, after_ms, samples);
+        // Nothing lies before the birth of a counter.
+        if let Some(born) = born {
+            gaps.sampled = (last_ts - born) as f64 / 1000.0;
+            gaps.to_start = 0.0;
         }
+        gaps
     }
-    if to_end >= threshold {
-        to_end = average / 2.0;
+
+    /// From the distances of start, first sample, last sample and end.
+    pub(super) fn between(before_ms: i64, sampled_ms: i64, after_ms: i64, samples: usize) -> Self {
+        let sampled = sampled_ms as f64 / 1000.0;
+        // Of a single sample nothing but its birth is known.
+        let average = if samples < 2 { 0.0 } else { sampled / (samples - 1) as f64 };
+        let threshold = average * JITTER_FACTOR;
+        let limit = |gap: f64| if gap >= threshold { average / 2.0 } else { gap };
+        let (to_start, to_end) = (before_ms as f64 / 1000.0, after_ms as f64 / 1000.0);
+        Self { sampled, to_start: limit(to_start), to_end: limit(to_end) }
     }
-    let factor = if sampled == 0.0 { 1.0 } else { (sampled + to_start + to_end) / sampled };
-    if RATE { factor / (args.range_ms as f64 / 1000.0) } else { factor }
+
+    /// What the growth is multiplied by.
+    pub(super) fn factor<const COUNTER: bool, const RATE: bool>(
+        &self,
+        from_zero: Option<f64>,
+        range_ms: i64,
+    ) -> f64 {
+        let mut to_start = self.to_start;
+        if COUNTER && let Some(share) = from_zero {
+            let to_zero = self.sampled * share;
+            if to_zero < to_start {
+                to_start = to_zero;
+            }
+        }
+        let sampled = self.sampled;
+        let factor =
+            if sampled == 0.0 { 1.0 } else { (sampled + to_start + self.to_end) / sampled };
+        if RATE { factor / (range_ms as f64 / 1000.0) } else { factor }
+    }
 }
 
 /// The start timestamp of the first sample when it lies inside the window.

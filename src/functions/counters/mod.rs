@@ -1,6 +1,7 @@
 //! Functions of counters: `rate`, `increase`, `delta`, `irate`, `idelta`, `resets`,
 //! `changes`.
 
+mod columns;
 mod extended;
 mod extrapolate;
 mod histograms;
@@ -17,7 +18,7 @@ use extrapolate::extrapolated;
 pub(super) static ROWS: &[FunctionSpec] = &[
     FunctionSpec {
         name: "rate",
-        kernel: Kernel::Range { kernel: extrapolated::<true, true>, check: None },
+        kernel: extrapolation::<true, true>(),
         doc: "Per-second average rate at which a counter grew over the window. A value below its \
               predecessor is a counter reset and counts from zero. The growth between the first \
               and the last sample is extrapolated to the edges of the window, unless a sample is \
@@ -30,7 +31,7 @@ pub(super) static ROWS: &[FunctionSpec] = &[
     },
     FunctionSpec {
         name: "increase",
-        kernel: Kernel::Range { kernel: extrapolated::<true, false>, check: None },
+        kernel: extrapolation::<true, false>(),
         doc: "Growth of a counter over the window, resets included: `rate` times the length of \
               the window. Because it is extrapolated to the whole window, the result need not be \
               a whole number even when the counter only takes whole steps.",
@@ -39,7 +40,7 @@ pub(super) static ROWS: &[FunctionSpec] = &[
     },
     FunctionSpec {
         name: "delta",
-        kernel: Kernel::Range { kernel: extrapolated::<false, false>, check: None },
+        kernel: extrapolation::<false, false>(),
         doc: "Difference between the last and the first value of a gauge in the window, \
               extrapolated to the whole window. It knows no counter resets: use `increase` for \
               counters. Native histograms must be gauge histograms.",
@@ -48,7 +49,7 @@ pub(super) static ROWS: &[FunctionSpec] = &[
     },
     FunctionSpec {
         name: "irate",
-        kernel: Kernel::Range { kernel: instant::last_two::<true>, check: None },
+        kernel: Kernel::Range { kernel: instant::last_two::<true>, check: None, columns: None },
         doc: "Per-second rate of a counter between the last two samples of the window. It follows \
               fast changes closely; for alerts `rate` is better, because a short dip of `irate` \
               resets the `for` of an alert.",
@@ -57,14 +58,14 @@ pub(super) static ROWS: &[FunctionSpec] = &[
     },
     FunctionSpec {
         name: "idelta",
-        kernel: Kernel::Range { kernel: instant::last_two::<false>, check: None },
+        kernel: Kernel::Range { kernel: instant::last_two::<false>, check: None, columns: None },
         doc: "Difference between the last two samples of a gauge in the window.",
         example: "idelta(queue_length[5m])",
         ..RANGE
     },
     FunctionSpec {
         name: "resets",
-        kernel: Kernel::Range { kernel: steps::resets, check: None },
+        kernel: Kernel::Range { kernel: steps::resets, check: None, columns: None },
         doc: "Number of counter resets in the window: decreases between neighbouring samples, \
               resets of native histograms, changes between float and histogram samples, and \
               start timestamps that say the process began anew.",
@@ -73,13 +74,26 @@ pub(super) static ROWS: &[FunctionSpec] = &[
     },
     FunctionSpec {
         name: "changes",
-        kernel: Kernel::Range { kernel: steps::changes, check: None },
+        kernel: Kernel::Range { kernel: steps::changes, check: None, columns: None },
         doc: "How often the value changed within the window. NaN following NaN is no change; a \
               float following a histogram, or the other way round, is one.",
         example: "changes(process_start_time_seconds[1h]) > 3",
         ..RANGE
     },
 ];
+
+/// The kernels of `rate`, `increase` and `delta`.
+const fn extrapolation<const COUNTER: bool, const RATE: bool>() -> Kernel {
+    Kernel::Range {
+        kernel: extrapolated::<COUNTER, RATE>,
+        check: None,
+        columns: Some(Columns {
+            new: || Box::new(columns::Extrapolation::<COUNTER, RATE>::default()),
+            samples_min: 2,
+            flags: if COUNTER { Flags::COUNTER_FLOATS } else { Flags(0) },
+        }),
+    }
+}
 
 /// True when start timestamps say that the counter began anew between two samples.
 /// Timestamps of 0 are unknown; one at or after its own sample is invalid.

@@ -18,7 +18,8 @@ const fn row(
     doc: &'static str,
     example: &'static str,
 ) -> FunctionSpec {
-    FunctionSpec { name, kernel: Kernel::Range { kernel, check: None }, doc, example, ..RANGE }
+    let kernel = Kernel::Range { kernel, check: None, columns: None };
+    FunctionSpec { name, kernel, doc, example, ..RANGE }
 }
 
 const fn experimental(spec: FunctionSpec) -> FunctionSpec {

@@ -74,7 +74,7 @@ impl Walker<'_> {
     fn brackets(&mut self, node: Node, start: u32) -> Result<Node, Fault> {
         const RANGE: Words = ("subquery or range", "\":\" or \"]\"");
         const STEP: Words = ("subquery selector", "\"]\"");
-        let range = self.positive_in(("subquery or range selector", DURATION_WORDS), RANGE)?;
+        let range = self.positive_in(("subquery or range selector", DURATION_WORDS))?;
         if self.take("]") {
             return Ok(self.builder.matrix(node, range, start..self.end_of_last()));
         }
@@ -84,20 +84,17 @@ impl Walker<'_> {
         if self.take("]") {
             return Ok(self.builder.subquery(node, range, None, self.end_of_last()));
         }
-        let first = ("subquery selector", "number, duration, step(), or range() or \"]\"");
-        let step = self.positive_in(first, STEP)?;
+        let words = ("subquery selector", "number, duration, step(), range(), or \"]\"");
+        let step = self.positive_in(words)?;
         if !self.take("]") {
             return Err(Fault::worded(STEP));
         }
         Ok(self.builder.subquery(node, range, Some(step), self.end_of_last()))
     }
 
-    /// A range or step, with the words for its first operand and for what follows.
-    fn positive_in(&mut self, first: Words, later: Words) -> Result<DurationNode, Fault> {
-        let mut stack = DurationStack::default();
-        self.duration_operand(&mut stack).map_err(|_| Fault::worded(first))?;
-        self.duration_rest(&mut stack).map_err(|_| Fault::worded(later))?;
-        let duration = self.finished(stack)?;
+    /// A range or step, with the words for what does not fit in it.
+    fn positive_in(&mut self, words: Words) -> Result<DurationNode, Fault> {
+        let duration = self.duration_expr().map_err(|_| Fault::worded(words))?;
         Ok(self.builder.positive(duration))
     }
 

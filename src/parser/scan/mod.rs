@@ -62,6 +62,8 @@ impl Token<'_> {
             Kind::End => "end of input".to_owned(),
             Kind::Identifier => format!("identifier {}", quote(self.text)),
             Kind::MetricIdentifier => format!("metric identifier {}", quote(self.text)),
+            // Prometheus has no name for this one and shows the number of its token.
+            Kind::Operator if self.text == "@" => "\"<Item 57400>\" <op:@>".to_owned(),
             Kind::Operator => format!("<op:{}>", self.text),
             Kind::Equal if self.text != "=" => format!("<op:{}>", self.text),
             Kind::Aggregator => format!("<aggr:{}>", self.text),

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::load::Scope;
 use super::problem::{ProblemKind, Severity};
 use super::validate::{Dialect, Reader};
 use crate::yaml::{Content, Node};
@@ -71,9 +72,12 @@ fn read_object(reader: &mut Reader<'_>, root: &Arc<Node>) {
     }
     let object =
         format!("{}/{}", field("namespace").unwrap_or("default"), field("name").unwrap_or(""));
+    let mark = reader.mark();
     let Some(spec) = root.get("spec") else {
         let message = format!("{}: PrometheusRule {object} has no spec", root.at);
         reader.problem(Severity::Error, ProblemKind::Rule, Some(root.at), message);
+        let dialect = Dialect::Kubernetes { object };
+        reader.reject_since(mark, &dialect, Scope::file(&dialect));
         return;
     };
     let size = text_bytes(spec);

@@ -1,5 +1,6 @@
 //! Files and streams to groups.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::kubernetes::{self, Kind};
@@ -12,15 +13,73 @@ use crate::yaml;
 /// Largest rule file that is read.
 const FILE_BYTES_MAX: u64 = 256 << 20;
 
-/// What one file holds. With an error among the problems the groups must not be used.
+/// What one file holds. Whoever wants all or nothing must not use the groups when there
+/// is an error among the problems.
 #[derive(Clone, Debug)]
 pub struct LoadedFile {
     pub file: String,
+    /// The groups that can be used, with those of their rules that can be used.
     pub groups: Vec<GroupSpec>,
+    pub problems: Vec<Problem>,
+    /// What cannot be used. Of a group that is refused whole its rules are not listed.
+    pub rejected: Vec<Rejected>,
+}
+
+/// A part of a file that cannot be used, and why.
+#[derive(Clone, Debug)]
+pub struct Rejected {
+    pub scope: Scope,
+    /// Its errors; at least one.
     pub problems: Vec<Problem>,
 }
 
+/// How much of what a file holds an error makes unusable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// It is not even known which files there are.
+    Source,
+    /// Any group of the file that is not among its groups: the file cannot be read, or a
+    /// group has no name to know it by.
+    File,
+    /// As `File`, for one Kubernetes object (`NAMESPACE/NAME`) of the file.
+    Object(String),
+    /// `file` is that of [`GroupSpec::file`].
+    Group { file: String, name: String },
+    /// One rule of a group that can be used.
+    Rule { file: String, group: String, rule: Box<RejectedRule> },
+}
+
+impl Scope {
+    /// The rule, if it is one.
+    pub(in crate::rules) fn rule(&self) -> Option<&RejectedRule> {
+        match self {
+            Self::Rule { rule, .. } => Some(rule),
+            _ => None,
+        }
+    }
+}
+
+/// What is known of a rule that cannot be used.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RejectedRule {
+    /// Its place among the rules of the group as written, from 0.
+    pub index: usize,
+    pub is_alert: bool,
+    /// "" when the rule has none that can be read.
+    pub name: String,
+    /// As written.
+    pub expr: String,
+    pub labels: BTreeMap<String, String>,
+    pub at: Position,
+}
+
 impl LoadedFile {
+    /// A file nothing can be taken from.
+    pub(in crate::rules) fn unusable(file: String, scope: Scope, problem: Problem) -> Self {
+        let rejected = vec![Rejected { scope, problems: vec![problem.clone()] }];
+        Self { file, groups: Vec::new(), problems: vec![problem], rejected }
+    }
+
     /// True when the file may be used.
     pub fn is_valid(&self) -> bool {
         self.errors().next().is_none()
@@ -89,7 +148,7 @@ pub fn load_file(path: &Path, options: &LoadOptions) -> LoadedFile {
                 position: None,
                 message,
             };
-            LoadedFile { file, groups: Vec::new(), problems: vec![problem] }
+            LoadedFile::unusable(file, Scope::File, problem)
         }
     }
 }
@@ -118,12 +177,12 @@ pub fn load_source(file: &str, source: &str, options: &LoadOptions) -> LoadedFil
     match yaml::parse(source) {
         Ok(documents) => read_documents(&mut reader, &documents),
         Err(e) => {
+            let mark = reader.mark();
             reader.problem(Severity::Error, ProblemKind::Syntax, Some(e.at), e.to_string());
+            reader.reject_since(mark, &Dialect::Prometheus, Scope::File);
         }
     }
-    let (groups, mut problems) = reader.finish();
-    problems.sort_by_key(|p| p.severity);
-    LoadedFile { file: file.to_owned(), groups, problems }
+    reader.finish()
 }
 
 fn read_documents(reader: &mut Reader<'_>, documents: &[yaml::Document]) {
@@ -148,7 +207,9 @@ fn read_documents(reader: &mut Reader<'_>, documents: &[yaml::Document]) {
     if !found {
         let message = "no rule file and no PrometheusRule object among its documents".to_owned();
         let at = Position { line: 1, column: 1 };
+        let mark = reader.mark();
         reader.problem(Severity::Error, ProblemKind::Rule, Some(at), message);
+        reader.reject_since(mark, &Dialect::Prometheus, Scope::File);
     }
 }
 

@@ -15,7 +15,10 @@ use std::collections::BTreeMap;
 
 pub use crate::yaml::Position;
 pub use lint::{DuplicateRule, duplicate_rules, duplicates_text};
-pub use load::{CheckReport, LoadedFile, check_file, check_source, load_file, load_source};
+pub use load::{
+    CheckReport, LoadedFile, Rejected, RejectedRule, Scope, check_file, check_source, load_file,
+    load_source,
+};
 pub(super) use problem::render;
 pub use problem::{Problem, ProblemKind, Severity};
 
@@ -44,6 +47,10 @@ pub struct GroupSpec {
     /// The file, part of the group's identity; see [`load_source`] for what it is when a
     /// file holds several Kubernetes objects.
     pub file: String,
+    /// The file the group was read from; no part of its identity.
+    pub origin: String,
+    /// `NAMESPACE/NAME` of the Kubernetes object it was read from; no part of its identity.
+    pub object: Option<String>,
     pub name: String,
     /// `None`: `global.evaluation_interval`.
     pub interval_ms: Option<i64>,

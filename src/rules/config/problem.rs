@@ -52,10 +52,16 @@ pub struct Problem {
 impl Problem {
     /// `FILE:LINE:COLUMN`, as editors and terminals understand it.
     pub fn location(&self) -> String {
-        let file = if self.file.is_empty() { "standard input" } else { &self.file };
+        at_file(&self.file, self.position)
+    }
+
+    /// The text with the place it is about, once.
+    pub fn placed(&self) -> String {
         match self.position {
-            Some(at) => format!("{file}:{at}"),
-            None => file.to_owned(),
+            Some(at) if !self.message.starts_with(|c: char| c.is_ascii_digit()) => {
+                format!("{}: {}", at_file(&self.file, Some(at)), self.message)
+            }
+            _ => self.to_string(),
         }
     }
 }
@@ -66,6 +72,14 @@ impl fmt::Display for Problem {
             write!(f, "{}: ", self.file)?;
         }
         f.write_str(&self.message)
+    }
+}
+
+fn at_file(file: &str, position: Option<Position>) -> String {
+    let file = if file.is_empty() { "standard input" } else { file };
+    match position {
+        Some(at) => format!("{file}:{at}"),
+        None => file.to_owned(),
     }
 }
 

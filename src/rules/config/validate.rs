@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::extensions::RuleExtensions;
+use super::load::{LoadedFile, Rejected, RejectedRule, Scope};
 use super::problem::{Problem, ProblemKind, Severity};
 use super::{AlertSpec, GroupSpec, LoadOptions, Position, RuleExpr, RuleKind, RuleSpec};
 use crate::model::METRIC_NAME;
@@ -11,7 +12,7 @@ use crate::model::duration::parse_duration;
 use crate::model::labels::{is_legacy_label_name, is_legacy_metric_name, quote};
 use crate::parser;
 use crate::rules::template::Template;
-use crate::yaml::{Decoder, MapEntry, Node, locate};
+use crate::yaml::{DecodeError, Decoder, MapEntry, Node, locate};
 
 /// Where groups come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +25,33 @@ pub(super) enum Dialect {
     },
 }
 
+impl Dialect {
+    fn object(&self) -> Option<&str> {
+        match self {
+            Self::Prometheus => None,
+            Self::Kubernetes { object } => Some(object),
+        }
+    }
+}
+
+impl Scope {
+    /// All groups of the file, or of the object the file holds.
+    pub(super) fn file(dialect: &Dialect) -> Self {
+        match dialect.object() {
+            None => Self::File,
+            Some(object) => Self::Object(object.to_owned()),
+        }
+    }
+}
+
+/// See [`Reader::mark`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark {
+    problems: usize,
+    errors: usize,
+    unknown: usize,
+}
+
 /// Reads documents of one file and collects their groups and problems.
 pub(super) struct Reader<'a> {
     file: &'a str,
@@ -32,6 +60,7 @@ pub(super) struct Reader<'a> {
     decoder: Decoder,
     groups: Vec<GroupSpec>,
     problems: Vec<Problem>,
+    rejected: Vec<Rejected>,
     /// Identities (file, name) given out.
     identities: HashSet<(String, String)>,
 }
@@ -65,12 +94,64 @@ impl<'a> Reader<'a> {
             decoder: Decoder::default(),
             groups: Vec::new(),
             problems: Vec::new(),
+            rejected: Vec::new(),
             identities: HashSet::new(),
         }
     }
 
-    pub(super) fn finish(self) -> (Vec<GroupSpec>, Vec<Problem>) {
-        (self.groups, self.problems)
+    pub(super) fn finish(self) -> LoadedFile {
+        let Self { groups, mut problems, rejected, .. } = self;
+        problems.sort_by_key(|p| p.severity);
+        LoadedFile { file: self.file.to_owned(), groups, problems, rejected }
+    }
+
+    /// Everything found so far, to tell later what is new.
+    pub(super) fn mark(&self) -> Mark {
+        Mark {
+            problems: self.problems.len(),
+            errors: self.decoder.errors.len(),
+            unknown: self.decoder.unknown.len(),
+        }
+    }
+
+    /// The errors found since `mark`; those about fields are not among the problems yet.
+    fn errors_since(&self, mark: Mark, dialect: &Dialect) -> Vec<Problem> {
+        let own = self.problems[mark.problems..].iter();
+        let mut errors: Vec<Problem> =
+            own.filter(|p| p.severity == Severity::Error).cloned().collect();
+        let fields = self.decoder.errors[mark.errors..].iter();
+        errors.extend(fields.map(|e| self.field_problem(Severity::Error, e)));
+        if self.unknown_severity(dialect) == Severity::Error {
+            let unknown = self.decoder.unknown[mark.unknown..].iter();
+            errors.extend(unknown.map(|e| self.field_problem(Severity::Error, e)));
+        }
+        errors
+    }
+
+    /// Notes that something cannot be used if errors were found since `mark`; true if so.
+    pub(super) fn reject_since(&mut self, mark: Mark, dialect: &Dialect, scope: Scope) -> bool {
+        let problems = self.errors_since(mark, dialect);
+        let rejected = !problems.is_empty();
+        if rejected {
+            self.rejected.push(Rejected { scope, problems });
+        }
+        rejected
+    }
+
+    fn unknown_severity(&self, dialect: &Dialect) -> Severity {
+        let forgive =
+            self.options.ignore_unknown_fields || matches!(dialect, Dialect::Kubernetes { .. });
+        if forgive { Severity::Warning } else { Severity::Error }
+    }
+
+    fn field_problem(&self, severity: Severity, e: &DecodeError) -> Problem {
+        Problem {
+            file: self.file.to_owned(),
+            severity,
+            kind: ProblemKind::Field,
+            position: Some(e.at),
+            message: format!("line {}: {}", e.at.line, e.message),
+        }
     }
 
     /// Notes a problem.
@@ -100,31 +181,33 @@ impl<'a> Reader<'a> {
 
     /// Reads a mapping with `groups`.
     pub(super) fn read_groups(&mut self, root: &Node, dialect: Dialect) {
+        let mark = self.mark();
         if let Some(mut fields) = self.decoder.fields(root, "rulefmt.RuleGroups") {
             let list = fields.take("groups");
             self.decoder.finish(fields, "rulefmt.RuleGroups");
             let items = list.map(|n| self.decoder.items(&n, "[]rulefmt.RuleGroup"));
+            self.reject_since(mark, &dialect, Scope::file(&dialect));
             let mut names: HashMap<String, Position> = HashMap::new();
             for item in items.unwrap_or_default() {
                 self.read_group(&item, &dialect, &mut names);
             }
+        } else {
+            self.reject_since(mark, &dialect, Scope::file(&dialect));
         }
         self.take_field_errors(&dialect);
     }
 
     /// Turns what the decoder collected into problems, in file order.
     fn take_field_errors(&mut self, dialect: &Dialect) {
-        let forgive =
-            self.options.ignore_unknown_fields || matches!(dialect, Dialect::Kubernetes { .. });
-        let severity = if forgive { Severity::Warning } else { Severity::Error };
+        let severity = self.unknown_severity(dialect);
         let decoder = std::mem::take(&mut self.decoder);
         let mut all: Vec<_> = decoder.errors.into_iter().map(|e| (Severity::Error, e)).collect();
         all.extend(decoder.unknown.into_iter().map(|e| (severity, e)));
         all.sort_by_key(|(_, e)| e.at);
         all.dedup();
         for (severity, e) in all {
-            let message = format!("line {}: {}", e.at.line, e.message);
-            self.problem(severity, ProblemKind::Field, Some(e.at), message);
+            let problem = self.field_problem(severity, &e);
+            self.problems.push(problem);
         }
     }
 
@@ -134,7 +217,11 @@ impl<'a> Reader<'a> {
         dialect: &Dialect,
         names: &mut HashMap<String, Position>,
     ) {
-        let Some(mut fields) = self.decoder.fields(node, "rulefmt.RuleGroup") else { return };
+        let mark = self.mark();
+        let Some(mut fields) = self.decoder.fields(node, "rulefmt.RuleGroup") else {
+            self.reject_since(mark, dialect, Scope::file(dialect));
+            return;
+        };
         let name_node = fields.take("name");
         let at = name_node.as_ref().map_or(node.at, |n| n.at);
         let name = name_node.map(|n| self.decoder.string(&n)).unwrap_or_default();
@@ -153,11 +240,14 @@ impl<'a> Reader<'a> {
         let more = self.group_extensions(&mut fields, dialect, &name, interval_ms);
         self.decoder.finish(fields, "rulefmt.RuleGroup");
 
+        let mut is_known = false;
         if name.is_empty() {
             self.error(at, format!("{at}: Groupname must not be empty"));
         } else if names.insert(name.clone(), at).is_some() {
             let message = format!("{at}: groupname: {} is repeated in the same file", quote(&name));
             self.error(at, message);
+        } else {
+            is_known = true;
         }
         let query_offset_ms =
             self.duration(query_offset.as_deref(), dialect, &context("query_offset"));
@@ -166,6 +256,8 @@ impl<'a> Reader<'a> {
 
         let mut group = GroupSpec {
             file: self.identity(&name, at, dialect),
+            origin: self.file.to_owned(),
+            object: dialect.object().map(str::to_owned),
             name,
             interval_ms,
             query_offset_ms: query_offset_ms.or(more.query_offset_ms),
@@ -180,12 +272,28 @@ impl<'a> Reader<'a> {
         };
         // Its expressions are not PromQL: what the parser would say of them helps nobody.
         let rules = rules.filter(|_| !more.foreign_language);
-        for (i, rule) in rules.unwrap_or_default().iter().enumerate() {
-            if let Some(rule) = self.read_rule(rule, dialect, &group.name, i + 1, &labels) {
-                group.rules.push(rule);
-            }
+        // A group whose name says nothing may be any that ran before.
+        let scope = match is_known {
+            true => Scope::Group { file: group.file.clone(), name: group.name.clone() },
+            false => Scope::file(dialect),
+        };
+        let usable = !self.reject_since(mark, dialect, scope);
+        let first_rejected = self.rejected.len();
+        for (i, node) in rules.unwrap_or_default().iter().enumerate() {
+            let mark = self.mark();
+            let mut written = RejectedRule { index: i, at: node.at, ..RejectedRule::default() };
+            let rule = self.read_rule(node, dialect, &group.name, &labels, &mut written);
+            let (file, name) = (group.file.clone(), group.name.clone());
+            let scope = Scope::Rule { file, group: name, rule: Box::new(written) };
+            let refused = self.reject_since(mark, dialect, scope);
+            group.rules.extend(rule.filter(|_| !refused));
         }
-        self.groups.push(group);
+        if usable {
+            self.groups.push(group);
+        } else {
+            // Rules of a group that is not used are of no interest of their own.
+            self.rejected.truncate(first_rejected);
+        }
     }
 
     /// The `file` of a group: objects of one file may share group names.
@@ -258,10 +366,12 @@ impl<'a> Reader<'a> {
         node: &Node,
         dialect: &Dialect,
         group: &str,
-        index: usize,
         group_labels: &[MapEntry],
+        written: &mut RejectedRule,
     ) -> Option<RuleSpec> {
+        let index = written.index + 1;
         let raw = self.raw_rule(node, dialect, group, index)?;
+        raw.describe(group_labels, written);
         let name = if raw.alert.0.is_empty() { &raw.record.0 } else { &raw.alert.0 };
         let cx = RuleContext { group, index, name: name.clone() };
         let before = self.problems.len();
@@ -412,12 +522,16 @@ impl RuleContext<'_> {
 }
 
 impl RawRule {
+    /// What is known of the rule should it be refused.
+    fn describe(&self, group_labels: &[MapEntry], written: &mut RejectedRule) {
+        written.is_alert = !self.alert.0.is_empty();
+        written.name = if written.is_alert { &self.alert.0 } else { &self.record.0 }.clone();
+        written.expr.clone_from(&self.expr.0);
+        written.labels = merged(group_labels, &self.labels);
+    }
+
     fn into_spec(self, expr: RuleExpr, group_labels: &[MapEntry], at: Position) -> RuleSpec {
-        let pairs = |entries: &[MapEntry]| -> BTreeMap<String, String> {
-            entries.iter().map(|e| (e.name.clone(), e.value.clone())).collect()
-        };
-        let mut labels = pairs(group_labels);
-        labels.extend(pairs(&self.labels));
+        let labels = merged(group_labels, &self.labels);
         let kind = if self.alert.0.is_empty() {
             RuleKind::Recording { record: self.record.0 }
         } else {
@@ -425,10 +539,15 @@ impl RawRule {
                 alert: self.alert.0,
                 for_ms: self.for_ms,
                 keep_firing_for_ms: self.keep_firing_for_ms,
-                annotations: pairs(&self.annotations),
+                annotations: merged(&[], &self.annotations),
             })
         };
         let RuleExtensions { policy, depends_on, .. } = self.more;
         RuleSpec { kind, expr, labels, policy, depends_on, at }
     }
+}
+
+/// The pairs of both; what is in `over` holds.
+fn merged(base: &[MapEntry], over: &[MapEntry]) -> BTreeMap<String, String> {
+    base.iter().chain(over).map(|e| (e.name.clone(), e.value.clone())).collect()
 }

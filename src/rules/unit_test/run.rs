@@ -174,6 +174,7 @@ fn plan(
         interval_ms: test.interval_ms,
         query_offset_ms: 0,
         policy: RulePolicyDefaults::default(),
+        align_groups: false,
     };
     let mut groups = Vec::with_capacity(specs.len());
     for spec in specs {

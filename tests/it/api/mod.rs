@@ -19,7 +19,8 @@ use watchfire::query::{Engine, EngineOptions};
 use watchfire::remote_write::RemoteWriteMetrics;
 use watchfire::rules::policy::{GroupPolicy, Policy};
 use watchfire::rules::view::{
-    AlertState, AlertView, AlertingView, GroupView, RuleHealth, RuleView, RulesView,
+    AlertState, AlertView, AlertingView, GroupView, QuarantinedView, RuleHealth, RuleView,
+    RulesView,
 };
 use watchfire::scrape::view::{
     DroppedTargetView, ScrapeView, TargetHealth, TargetMetadata, TargetView,
@@ -230,6 +231,10 @@ impl ScrapeView for Fixed {
 }
 
 impl RulesView for Fixed {
+    fn quarantined(&self) -> Vec<QuarantinedView> {
+        Vec::new()
+    }
+
     fn groups(&self) -> Vec<GroupView> {
         let rule = |name: &str, query: &str, alerting| RuleView {
             name: name.to_owned(),
@@ -241,6 +246,7 @@ impl RulesView for Fixed {
             evaluation_time_seconds: 0.001,
             last_evaluation_ms: Some(NOW_MS - 500),
             last_outcome: None,
+            quarantine: None,
             alerting,
         };
         let alert = AlertView {

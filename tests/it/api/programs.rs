@@ -294,6 +294,10 @@ async fn a_real_prometheus_gives_the_same_answers() {
         fn groups(&self) -> Vec<watchfire::rules::view::GroupView> {
             Vec::new()
         }
+
+        fn quarantined(&self) -> Vec<watchfire::rules::view::QuarantinedView> {
+            Vec::new()
+        }
     }
     let server = TestServer::start_with(Arc::new(ManualClock::new(NOW_MS)), |state| {
         state.options.enable_remote_write_receiver = true;

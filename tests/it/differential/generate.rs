@@ -186,6 +186,16 @@ impl Generator {
         format!("{}[{range}]{modifiers}", self.named())
     }
 
+    /// Where a parameter varies, 2.42 loses the samples of a pinned range from step to step.
+    fn unpinned_matrix(&mut self, depth: usize) -> String {
+        loop {
+            let matrix = self.matrix(depth);
+            if !matrix.contains('@') {
+                return matrix;
+            }
+        }
+    }
+
     pub fn scalar(&mut self, depth: usize) -> String {
         if depth == 0 {
             return self.pick(NUMBERS).to_owned();
@@ -251,8 +261,8 @@ impl Generator {
             1 => format!("clamp_min({}, {a})", self.vector(depth)),
             2 => format!("clamp_max({}, {a})", self.vector(depth)),
             3 => format!("round({}, {a})", self.vector(depth)),
-            4 => format!("quantile_over_time({a}, {})", self.matrix(depth)),
-            5 => format!("predict_linear({}, {a})", self.matrix(depth)),
+            4 => format!("quantile_over_time({a}, {})", self.unpinned_matrix(depth)),
+            5 => format!("predict_linear({}, {a})", self.unpinned_matrix(depth)),
             6 => format!("vector({a})"),
             7 => {
                 let (range, grouping) = (self.pick(&["2m", "5m"]), self.grouping());

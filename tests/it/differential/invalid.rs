@@ -149,6 +149,66 @@ const PATTERNS: &[&str] = &[
 const INTRUDERS: &[&str] =
     &["(", ")", "{", "}", "[", "]", ",", "+", "by", "on", "\"", "sum", "=", "$", "5m"];
 
+/// An error text of 2.42 as 3.14 words it.
+pub fn in_new_words(text: &str) -> String {
+    const DURATION: &str = "number, duration, step(), ";
+    // The name of `@` is the number of its token, and there are more tokens now.
+    text.replace("<Item 57385>", "<Item 57400>")
+        .replace(
+            "in offset, expected duration",
+            &format!("in offset, expected {DURATION}or range()"),
+        )
+        .replace(
+            "in subquery selector, expected duration or",
+            &format!("in subquery selector, expected {DURATION}range(), or"),
+        )
+        // Regular expressions are compiled without their anchors.
+        .replace("`^(?:", "`")
+        .replace(")$`", "`")
+}
+
+/// Why the two may refuse differently: changes of the language since 2.42. Each looks at
+/// the very place 2.42 complains about.
+pub fn known_difference(expr: &str, theirs: &str, ours: &str) -> Option<&'static str> {
+    let at = theirs.split_once(" parse error").map_or("", |(head, _)| head);
+    let column = at.trim_end_matches(':').rsplit(':').next().and_then(|c| c.parse::<usize>().ok());
+    let rest = column.and_then(|c| expr.get(c - 1..)).unwrap_or_default();
+    let reasons = [
+        (
+            theirs.contains("missing unit character in duration")
+                || theirs.contains("bad duration syntax")
+                || theirs.contains("unexpected number") && theirs.contains("in offset")
+                || (rest.starts_with(['(', '+', '-', '*', '/', '%', '^'])
+                    && [" in offset", " in subquery"].iter().any(|c| theirs.contains(c))),
+            "durations may be numbers and may be computed",
+        ),
+        (is_duration(rest.trim_start_matches([',', ' '])), "durations are numbers"),
+        (
+            theirs.contains("unexpected string") && theirs.contains(" in label matching"),
+            "names in braces may be quoted",
+        ),
+        (
+            ours.is_empty()
+                && ["label name", "destination label name", "source label name"]
+                    .iter()
+                    .any(|what| theirs.starts_with(&format!("invalid {what} "))),
+            "label names may be any text",
+        ),
+        (
+            ours.contains("bad number or duration syntax")
+                && (theirs.contains("unexpected number") || theirs.contains("parsing number")),
+            "numbers are cut whole",
+        ),
+    ];
+    reasons.into_iter().find(|(applies, _)| *applies).map(|(_, reason)| reason)
+}
+
+/// Whether a text begins with a duration.
+fn is_duration(text: &str) -> bool {
+    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    unit.len() < text.len() && unit.starts_with(['s', 'm', 'h', 'd', 'w', 'y'])
+}
+
 impl Generator {
     /// Every pattern in turn, then mutations; `n` counts up from zero.
     pub fn invalid(&mut self, n: usize) -> String {

@@ -55,6 +55,16 @@ impl TestClock {
             .expect("the clock outlives its users");
     }
 
+    /// Waits until nobody sleeps towards the past.
+    async fn awake(&self, at: TimestampMs) {
+        let mut sleepers = self.sleepers.subscribe();
+        let awake = sleepers.wait_for(|s| s.values().all(|wake| *wake > at));
+        tokio::time::timeout(std::time::Duration::from_secs(20), awake)
+            .await
+            .expect("groups must wake")
+            .expect("the clock outlives its users");
+    }
+
     pub fn now(&self) -> TimestampMs {
         self.manual.now_ms()
     }
@@ -132,6 +142,7 @@ pub struct Setup {
     pub evaluation: EvaluationOptions,
     /// Flags of `--rules.*`.
     pub policy: RulePolicyDefaults,
+    pub strict: bool,
 }
 
 pub struct Harness {
@@ -173,6 +184,11 @@ impl Harness {
         Self::with(storage, now_ms, setup)
     }
 
+    /// As `new`, with `--rules.strict`.
+    pub fn strict(storage: Arc<MemoryStorage>, now_ms: TimestampMs) -> Self {
+        Self::with(storage, now_ms, Setup { strict: true, ..Setup::default() })
+    }
+
     /// As `new`, with whatever is not usual.
     pub fn with(storage: Arc<MemoryStorage>, now_ms: TimestampMs, setup: Setup) -> Self {
         let source = setup.source.unwrap_or_else(|| storage.clone());
@@ -192,6 +208,7 @@ impl Harness {
             grace_period_ms: 10 * MINUTE,
             load: LoadOptions { dialects: true, ..LoadOptions::default() },
             policy: setup.policy,
+            strict: setup.strict,
             evaluation: setup.evaluation,
         });
         let settings = RuleSettings {
@@ -236,7 +253,7 @@ impl Harness {
         let removed = self.groups();
         let result = self.manager.update(self.settings.clone()).await;
         let left = self.groups();
-        if result.is_ok() {
+        if !matches!(result, Err(UpdateError::Load(_) | UpdateError::ShutDown)) {
             self.sleepers = left.len() + removed.iter().filter(|g| !left.contains(g)).count();
         }
         self.clock.settle(self.sleepers).await;
@@ -263,6 +280,17 @@ impl Harness {
     pub async fn advance_to(&self, at: TimestampMs) {
         self.clock.manual.set_ms(at);
         self.clock.settle(self.sleepers).await;
+    }
+
+    /// Moves the clock to each time without waiting for what is due, but for the last.
+    pub async fn advance_in_steps(&self, times: &[TimestampMs]) {
+        let (last, before) = times.split_last().expect("at least one time");
+        for at in before {
+            self.clock.manual.set_ms(*at);
+            // Whoever was due must have taken notice before the clock moves on.
+            self.clock.awake(*at).await;
+        }
+        self.advance_to(*last).await;
     }
 
     /// Stores a sample now; `series` is `name` or `name/label=value,...`.

@@ -2,11 +2,16 @@
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
 use watchfire::rules::EvaluationOptions;
 use watchfire::rules::view::RuleHealth;
 use watchfire::storage::memory::MemoryStorage;
+use watchfire::storage::{
+    LabelAnswer, LabelRequest, SelectRequest, SeriesSet, Source, StorageError,
+};
 
-use super::harness::{Harness, SECOND};
+use super::harness::{Harness, MINUTE, SECOND};
 
 /// A time far from zero, so that ranges never reach below it.
 const START: i64 = 1_700_000_000 * SECOND;
@@ -37,6 +42,7 @@ async fn check(rules: &[&str], feed: impl Fn(&Harness, usize), names: &[&str]) -
                 h.tick().await;
             }
         }
+        h.manager.shutdown().await;
         let mut stored = Vec::new();
         for name in names {
             stored.extend(h.stored(name).await.into_iter().map(|s| format!("{name}{s}")));
@@ -128,5 +134,140 @@ groups:
         assert_eq!(health, [RuleHealth::Ok, RuleHealth::Err, RuleHealth::Ok], "{way}");
         assert_eq!(h.metric("prometheus_rule_evaluations_total"), "3", "{way}");
         assert_eq!(h.metric("prometheus_rule_evaluation_failures_total"), "1", "{way}");
+    }
+}
+
+/// Groups in the order opposite to that of their rules, all at whole minutes.
+const ALIGNED: &str = "
+groups:
+- name: last
+  interval: 1m
+  rules:
+  - {record: sum, expr: 'double + triple'}
+  - {record: raw, expr: n}
+- name: middle
+  interval: 30s
+  eval_offset: 30s
+  rules:
+  - {record: triple, expr: 'double * 1.5'}
+  - {record: alerts, expr: 'count(ALERTS{alertname=\"A\"}) or vector(0)'}
+- name: first
+  interval: 1m
+  rules:
+  - {record: ready, expr: n + 0}
+  - {record: double, expr: ready * 2}
+  - {alert: A, expr: double > 2}
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_that_tick_together_see_each_other_in_order() {
+    for (way, evaluation) in ways() {
+        let evaluation = EvaluationOptions { align_groups: true, ..evaluation };
+        let storage = Arc::new(MemoryStorage::new());
+        let mut h = Harness::with_evaluation(storage, START, evaluation);
+        h.load("groups: []").await.unwrap();
+        h.load(ALIGNED).await.unwrap();
+        let mut minutes = Vec::new();
+        for n in 0..6 {
+            h.put("n", f64::from(n));
+            let at = h.tick().await;
+            assert_eq!(at % (30 * SECOND), 0, "{way}");
+            if at % MINUTE == 0 {
+                minutes.push((at, f64::from(n)));
+            }
+        }
+        let stored = async |name: &str| {
+            let all = h.stored(name).await;
+            let at_minutes =
+                |s: &&String| minutes.iter().any(|(at, _)| s.contains(&format!("@{at}=")));
+            all.iter()
+                .filter(at_minutes)
+                .map(|s| s.rsplit('=').next().unwrap().to_owned())
+                .collect::<Vec<_>>()
+        };
+        let expect = |of: fn(f64) -> f64| -> Vec<String> {
+            minutes.iter().map(|(_, n)| of(*n).to_string()).collect()
+        };
+        assert_eq!(minutes.len(), 3);
+        assert_eq!(stored("double").await, expect(|n| n * 2.0), "{way}");
+        assert_eq!(stored("triple").await, expect(|n| n * 3.0), "{way}");
+        assert_eq!(stored("sum").await, expect(|n| n * 5.0), "{way}");
+        assert_eq!(
+            stored("alerts").await,
+            expect(|n| if n * 2.0 > 2.0 { 1.0 } else { 0.0 }),
+            "{way}"
+        );
+        assert_eq!(h.metric("watchfire_rules_order_timeouts_total"), "0", "{way}");
+        assert_eq!(h.metric("prometheus_rule_evaluation_failures_total"), "0", "{way}");
+        h.manager.shutdown().await;
+    }
+}
+
+/// Storage whose selectors of `slow` answer only while the gate is open.
+struct Gate {
+    storage: Arc<MemoryStorage>,
+    open: watch::Sender<bool>,
+}
+
+impl Source for Gate {
+    fn select<'a>(
+        &'a self,
+        request: &'a SelectRequest,
+    ) -> BoxFuture<'a, Result<SeriesSet, StorageError>> {
+        Box::pin(async move {
+            if request.matchers.iter().any(|m| &*m.value == "slow") {
+                let _ = self.open.subscribe().wait_for(|open| *open).await;
+            }
+            self.storage.select(request).await
+        })
+    }
+
+    fn label_names<'a>(
+        &'a self,
+        request: &'a LabelRequest,
+    ) -> BoxFuture<'a, Result<LabelAnswer, StorageError>> {
+        self.storage.label_names(request)
+    }
+
+    fn label_values<'a>(
+        &'a self,
+        name: &'a str,
+        request: &'a LabelRequest,
+    ) -> BoxFuture<'a, Result<LabelAnswer, StorageError>> {
+        self.storage.label_values(name, request)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stuck_group_delays_only_those_that_read_from_it_and_not_for_long() {
+    let rules = "
+groups:
+- {name: a, interval: 1m, rules: [{record: stuck, expr: slow}]}
+- {name: b, interval: 1m, rules: [{record: free, expr: n}]}
+- {name: c, interval: 1m, rules: [{record: reader, expr: 'stuck or n'}]}
+";
+    for (way, evaluation) in ways() {
+        let evaluation = EvaluationOptions { align_groups: true, ..evaluation };
+        let storage = Arc::new(MemoryStorage::new());
+        let gate = Arc::new(Gate { storage: storage.clone(), open: watch::Sender::new(false) });
+        let source: Arc<dyn Source> = gate.clone();
+        let mut h = Harness::over(storage.clone(), source, storage, START, evaluation);
+        h.load(rules).await.unwrap();
+        h.put("n", 1.0);
+        h.put("slow", 2.0);
+        let tick = h.clock_next();
+        // Group `a` hangs; the others end when their patience does, a quarter of a minute
+        // later, at the latest.
+        h.sleepers = 2;
+        h.advance_in_steps(&[tick, tick + 15 * SECOND]).await;
+        assert_eq!(h.stored("free").await, [format!("{{}}@{tick}=1")], "{way}");
+        assert_eq!(h.stored("reader").await, [format!("{{}}@{tick}=1")], "{way}");
+        assert_eq!(h.metric("watchfire_rules_order_timeouts_total"), "1", "{way}");
+        assert!(h.stored("stuck").await.is_empty());
+        h.sleepers = 3;
+        gate.open.send_replace(true);
+        h.advance_to(tick + 16 * SECOND).await;
+        assert_eq!(h.stored("stuck").await, [format!("{{}}@{tick}=2")], "{way}");
+        h.manager.shutdown().await;
     }
 }

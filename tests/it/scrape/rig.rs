@@ -8,6 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use watchfire::config;
+use watchfire::discovery::DiscoveryMetrics;
 use watchfire::model::metadata::Metadata;
 use watchfire::model::value::is_stale_nan;
 use watchfire::model::{FloatHistogram, Labels, METRIC_NAME, TimestampMs};
@@ -151,6 +152,7 @@ impl Bench {
             clock: clock.clone(),
             sink: Arc::new(sink.clone()),
             metrics: ScrapeMetrics::new(&mut Registry::default()),
+            discovery: DiscoveryMetrics::new(&mut Registry::default()),
             user_agent: "Watchfire/test".into(),
             external_host: "box".into(),
             offset_seed: 1,
