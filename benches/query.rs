@@ -1,6 +1,7 @@
 //! The language: parsing, and evaluating the common shapes of queries over decoded samples.
 //!
-//! `cargo bench --bench query [FILTER]`. Prints the best of many runs as Markdown: what
+//! `cargo bench --bench query [FILTER [SECONDS]]`: rows that contain the filter, e.g.
+//! `'rate | embedded | 10000 | 1 |'`, each for that long. Prints the best of many runs as Markdown: what
 //! else the machine does shows least in it. "ns per sample read" counts each stored sample
 //! once, however many windows it lies in; "ns per sample" counts it once in each window, as
 //! the samples of a query's statistics do. In the memory store samples lie decoded; the
@@ -27,7 +28,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// What a case may take, after one run that warms caches.
 const BUDGET: Duration = Duration::from_millis(250);
 const RUNS_MIN: usize = 3;
-const RUNS_MAX: usize = 1000;
+const RUNS_MAX: usize = 10_000;
 const SCRAPE_MS: i64 = 15_000;
 /// First step: behind the longest range below.
 const START_MS: i64 = 900_000;
@@ -53,13 +54,23 @@ const SHAPES: &[(&str, &str)] = &[
     ("subquery", "max_over_time(rate(requests_total[1m])[5m:30s])"),
 ];
 
+/// Which rows, and for how long each.
+struct Asked {
+    filter: String,
+    budget: Duration,
+}
+
 fn main() {
-    let filter = std::env::args().skip(1).find(|a| !a.starts_with('-')).unwrap_or_default();
+    let mut args = std::env::args().skip(1).filter(|a| !a.starts_with('-'));
+    let filter = args.next().unwrap_or_default();
+    let seconds = args.next().and_then(|s| s.parse().ok());
+    let asked = Asked { filter, budget: seconds.map_or(BUDGET, Duration::from_secs_f64) };
     println!("| parse | bytes | µs |\n| --- | ---: | ---: |");
     let options = ParserOptions::all();
     for (name, text) in [("short", "sum by (job) (rate(requests_total[5m]))"), ("long", LONG)] {
-        if name.contains(&filter) {
-            let time = best(|| parse(black_box(text), &options).expect("a valid expression"));
+        if name.contains(&asked.filter) {
+            let run = || parse(black_box(text), &options).expect("a valid expression");
+            let time = best(asked.budget, run);
             println!("| {name} | {} | {:.1} |", text.len(), time.as_secs_f64() * 1e6);
         }
     }
@@ -69,41 +80,44 @@ fn main() {
     );
     println!("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |");
     let runtime = Runtime::new().expect("a runtime");
-    let mut stores: Vec<Store> = [1_000, 10_000].map(in_memory).into();
     let dir = tempfile::tempdir().expect("a directory");
-    stores.push(embedded(dir.path(), 10_000));
-    for store in &stores {
-        for (name, expr) in SHAPES.iter().filter(|(name, _)| name.contains(&filter)) {
+    let path = dir.path();
+    let makers: [(&str, u32, &dyn Fn(u32) -> Arc<dyn Source>); 3] = [
+        ("memory", 1_000, &in_memory),
+        ("memory", 10_000, &in_memory),
+        ("embedded", 10_000, &|series| embedded(path, series)),
+    ];
+    for (store, series, make) in makers {
+        let mut source = None;
+        for (name, expr) in SHAPES {
             for steps in [1, 100, 400] {
-                evaluate(&runtime, store, name, expr, steps);
+                let row = format!("| {name} | {store} | {series} | {steps} |");
+                if row.contains(&asked.filter) {
+                    let source = source.get_or_insert_with(|| make(series));
+                    evaluate(&runtime, source, &row, expr, steps, &asked);
+                }
             }
         }
     }
-    if "rule".contains(&filter) {
+    let row = "| rule | memory | 10 | 1 |";
+    if row.contains(&asked.filter) {
         let expr = "sum by (path) (rate(requests_total[5m])) > 0";
-        evaluate(&runtime, &in_memory(10), "rule", expr, 1);
+        evaluate(&runtime, &in_memory(10), row, expr, 1, &asked);
     }
 }
 
-/// A store with data.
-struct Store {
-    name: &'static str,
-    series: u32,
-    source: Arc<dyn Source>,
-}
-
-fn in_memory(series: u32) -> Store {
+fn in_memory(series: u32) -> Arc<dyn Source> {
     let storage = MemoryStorage::new();
     for_each_series(series, |labels, samples| {
         for (ts, value) in samples {
             storage.append(labels, ts, value, None).expect("in order");
         }
     });
-    Store { name: "memory", series, source: Arc::new(storage) }
+    Arc::new(storage)
 }
 
 /// As a service holds it: scraped batch by batch, maintained once.
-fn embedded(dir: &std::path::Path, series: u32) -> Store {
+fn embedded(dir: &std::path::Path, series: u32) -> Arc<dyn Source> {
     let clock = Arc::new(SystemClock::default());
     let tsdb = Tsdb::open(dir, TsdbOptions::default(), clock).expect("a store");
     let mut all: Vec<(Labels, Vec<(i64, f64)>, Option<SeriesRef>)> = vec![];
@@ -119,7 +133,7 @@ fn embedded(dir: &std::path::Path, series: u32) -> Store {
         }
     }
     tsdb.maintain().expect("maintenance");
-    Store { name: "embedded", series, source: tsdb }
+    tsdb
 }
 
 /// Counters in histograms of ten buckets, ten to an instance, a sample every 15 s for as
@@ -153,8 +167,14 @@ fn for_each_series(
     }
 }
 
-fn evaluate(runtime: &Runtime, store: &Store, name: &str, expr: &str, steps: u32) {
-    let Store { name: store, series, source } = store;
+fn evaluate(
+    runtime: &Runtime,
+    source: &Arc<dyn Source>,
+    row: &str,
+    expr: &str,
+    steps: u32,
+    asked: &Asked,
+) {
     let grid = StepGrid { start_ms: START_MS, step_ms: SCRAPE_MS, len: steps };
     let options = RunOptions::default();
     let mut times = [Duration::ZERO; 2];
@@ -165,22 +185,19 @@ fn evaluate(runtime: &Runtime, store: &Store, name: &str, expr: &str, steps: u32
         let run = || runtime.block_on(query.range(source, grid, &options)).expect("a result");
         let stats = run().stats;
         (read, seen) = (stats.samples_read.max(1), stats.total_queryable_samples.max(1));
-        *time = best(run);
+        *time = best(asked.budget, run);
     }
     let [one, all] = times.map(|t| t.as_secs_f64());
     let (ms, read, seen) = (one * 1e3, one * 1e9 / read as f64, one * 1e9 / seen as f64);
-    println!(
-        "| {name} | {store} | {series} | {steps} | {ms:.3} | {read:.1} | {seen:.2} | {:.3} |",
-        all * 1e3
-    );
+    println!("{row} {ms:.3} | {read:.1} | {seen:.2} | {:.3} |", all * 1e3);
 }
 
 /// The best of as many runs as the budget allows.
-fn best<T>(mut run: impl FnMut() -> T) -> Duration {
+fn best<T>(budget: Duration, mut run: impl FnMut() -> T) -> Duration {
     black_box(run());
     let begin = Instant::now();
     let (mut best, mut runs) = (Duration::MAX, 0);
-    while runs < RUNS_MIN || (begin.elapsed() < BUDGET && runs < RUNS_MAX) {
+    while runs < RUNS_MIN || (begin.elapsed() < budget && runs < RUNS_MAX) {
         let start = Instant::now();
         black_box(run());
         best = best.min(start.elapsed());

@@ -6,7 +6,6 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use futures_util::FutureExt;
 use watchfire::model::{Labels, MatchOp, Matcher};
 use watchfire::storage::tsdb::{Tsdb, TsdbOptions};
 use watchfire::storage::{SelectHints, SelectRequest, SeriesRef, Sink, Source};
@@ -46,17 +45,22 @@ fn append_all(tsdb: &Tsdb, labels: &[Labels], refs: &mut [Option<SeriesRef>], ts
     }
 }
 
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    runtime.block_on(future)
+}
+
 fn select(tsdb: &Tsdb, matchers: Vec<Matcher>) -> usize {
     let hints = SelectHints::default();
     let request = SelectRequest { matchers, from_ms: 0, to_ms: i64::MAX, hints };
-    let set = tsdb.select(&request).now_or_never().expect("ready").expect("a set");
+    let set = block_on(tsdb.select(&request)).expect("a set");
     set.series.len()
 }
 
 fn read_all(tsdb: &Tsdb) -> usize {
     let hints = SelectHints::default();
     let request = SelectRequest { matchers: Vec::new(), from_ms: 0, to_ms: i64::MAX, hints };
-    let set = tsdb.select(&request).now_or_never().expect("ready").expect("a set");
+    let set = block_on(tsdb.select(&request)).expect("a set");
     let mut raw = RawSamples::default();
     let mut samples = 0;
     for series in &set.series {

@@ -25,9 +25,11 @@ use watchfire::storage::{SelectHints, SelectRequest, Source};
 use watchfire::telemetry::clock::ManualClock;
 use watchfire::vector::RawSamples;
 
+type Target = fn(&[u8]);
+
 /// Every target by its name; `seeds/NAME/` holds its inputs.
 #[allow(dead_code, reason = "the fuzzing binaries name their target themselves")]
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[(&str, Target)] = &[
     ("promql", promql),
     ("selectors", selectors),
     ("script", script),

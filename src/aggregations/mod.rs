@@ -60,8 +60,9 @@ pub trait Accumulator: Send {
     /// For `merge`: gives up the concrete type.
     fn into_any(self: Box<Self>) -> Box<dyn std::any::Any>;
 
-    /// One row per group; a slot without input is absent. Flags are per group.
-    fn finish(self: Box<Self>) -> (SeriesBlock, Vec<Flags>);
+    /// One row per group; a slot without input is absent. Flags are per group. `go_on` is
+    /// asked often; once it says no, what comes back is unfinished and of no use.
+    fn finish(self: Box<Self>, go_on: &dyn Fn() -> bool) -> (SeriesBlock, Vec<Flags>);
 }
 
 mod fold;

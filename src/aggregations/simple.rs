@@ -46,10 +46,13 @@ impl<const GROUP: bool> Accumulator for Count<GROUP> {
         self
     }
 
-    fn finish(self: Box<Self>) -> (SeriesBlock, Vec<Flags>) {
+    fn finish(self: Box<Self>, go_on: &dyn Fn() -> bool) -> (SeriesBlock, Vec<Flags>) {
         let steps = self.counts.steps as u32;
         let mut out = SeriesBlock::absent(SeriesId(0), self.groups, steps);
         for group in 0..self.groups {
+            if !go_on() {
+                break;
+            }
             for (step, count) in self.counts.row(group).iter().enumerate() {
                 if *count > 0 {
                     let value = if GROUP { 1.0 } else { f64::from(*count) };
@@ -121,7 +124,7 @@ impl<const MAX: bool> Accumulator for Extreme<MAX> {
         self
     }
 
-    fn finish(self: Box<Self>) -> (SeriesBlock, Vec<Flags>) {
+    fn finish(self: Box<Self>, _: &dyn Fn() -> bool) -> (SeriesBlock, Vec<Flags>) {
         let block = SeriesBlock {
             first: SeriesId(0),
             rows: self.groups,

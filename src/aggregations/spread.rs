@@ -88,12 +88,18 @@ impl<const DEVIATION: bool> Accumulator for Variance<DEVIATION> {
         self
     }
 
-    fn finish(self: Box<Self>) -> (SeriesBlock, Vec<Flags>) {
+    fn finish(self: Box<Self>, go_on: &dyn Fn() -> bool) -> (SeriesBlock, Vec<Flags>) {
         let mut floats = self.squares.cells;
-        for (value, count) in floats.iter_mut().zip(self.counts.cells) {
-            *value /= f64::from(count);
-            if DEVIATION {
-                *value = value.sqrt();
+        let steps = self.means.steps.max(1);
+        for (values, counts) in floats.chunks_mut(steps).zip(self.counts.cells.chunks(steps)) {
+            if !go_on() {
+                break;
+            }
+            for (value, count) in values.iter_mut().zip(counts) {
+                *value /= f64::from(*count);
+                if DEVIATION {
+                    *value = value.sqrt();
+                }
             }
         }
         let block = SeriesBlock {
@@ -163,12 +169,15 @@ impl Accumulator for Quantile {
         self
     }
 
-    fn finish(mut self: Box<Self>) -> (SeriesBlock, Vec<Flags>) {
+    fn finish(mut self: Box<Self>, go_on: &dyn Fn() -> bool) -> (SeriesBlock, Vec<Flags>) {
         let mut out = SeriesBlock::absent(SeriesId(0), self.groups.len() as u32, self.steps);
         let (steps, words) = (self.steps as usize, (self.steps as usize).div_ceil(64));
         let mut column: Vec<f64> = Vec::new();
         for (group, kept) in self.groups.iter().enumerate() {
             for step in 0..steps {
+                if !go_on() {
+                    return (out, self.flags);
+                }
                 column.clear();
                 let rows = kept.floats.chunks_exact(steps).zip(kept.words.chunks_exact(words));
                 let present = rows.filter(|(_, words)| words[step / 64] >> (step % 64) & 1 == 1);

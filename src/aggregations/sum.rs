@@ -209,7 +209,7 @@ impl<const AVG: bool> Accumulator for Sum<AVG> {
         self
     }
 
-    fn finish(self: Box<Self>) -> (SeriesBlock, Vec<Flags>) {
+    fn finish(self: Box<Self>, go_on: &dyn Fn() -> bool) -> (SeriesBlock, Vec<Flags>) {
         let this = *self;
         let steps = this.sums.steps as u32;
         let mut flags = vec![Flags::default(); this.groups as usize];
@@ -222,6 +222,9 @@ impl<const AVG: bool> Accumulator for Sum<AVG> {
             histograms: None,
         };
         for group in 0..this.groups {
+            if !go_on() {
+                break;
+            }
             let cs = this.compensations.row(group);
             let start = group as usize * steps as usize;
             let values = &mut out.floats[start..start + steps as usize];

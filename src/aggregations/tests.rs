@@ -38,7 +38,7 @@ fn fold(name: &str, params: &[f64], values: &[f64], split: usize) -> Option<f64>
     if split < values.len() {
         first.merge(second);
     }
-    first.finish().0.float(0, 0)
+    first.finish(&|| true).0.float(0, 0)
 }
 
 /// Checks the fold in one go, and as two ranges of series that are merged.
@@ -87,7 +87,7 @@ fn absent_slots_stay_absent_and_full_words_take_the_dense_path() {
         for row in 0..3 {
             acc.add(u32::from(row == 2), &block, row);
         }
-        let (out, _) = acc.finish();
+        let (out, _) = acc.finish(&|| true);
         let expected = |step: u32| {
             let v = f64::from(step);
             match name {
@@ -124,7 +124,7 @@ fn histograms_are_summed_and_never_mixed_with_floats() {
         let mut acc = start(name, 1, 2, &[]);
         acc.add(0, &block, 0);
         acc.add(0, &block, 1);
-        let (out, flags) = acc.finish();
+        let (out, flags) = acc.finish(&|| true);
         (out.histogram(0, 0).map(|h| h.count), out.float(0, 0), out.float(0, 1), flags[0])
     };
     assert_eq!(run("sum"), (Some(4.0), None, None, Flags::MIXED_AGG));
@@ -193,7 +193,7 @@ proptest! {
                 part.add(*group, &block, row as u32);
             }
             first.merge(second);
-            let (out, flags) = first.finish();
+            let (out, flags) = first.finish(&|| true);
             prop_assert!(flags.iter().all(|f| *f == Flags::default()));
             for group in 0..3 {
                 for step in 0..steps {

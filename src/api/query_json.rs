@@ -4,6 +4,7 @@
 use std::fmt::Write;
 
 use super::json::push_string;
+use super::response::Pieces;
 use crate::model::{FloatHistogram, Labels, Sample, TimestampMs, Value, float};
 use crate::query::QueryStats;
 
@@ -16,7 +17,7 @@ pub fn result_json(value: Value) -> String {
 }
 
 /// Text written at once; a response larger than this is sent in several pieces.
-const CHUNK_BYTES: usize = 64 << 10;
+pub(crate) const CHUNK_BYTES: usize = 64 << 10;
 
 /// The `data` of a query's answer, on its way out.
 pub(crate) struct QueryBody {
@@ -32,8 +33,18 @@ impl QueryBody {
         Self { value, stats, next: None }
     }
 
-    /// Appends about [`CHUNK_BYTES`]. False when nothing is left.
-    pub(crate) fn write_chunk(&mut self, out: &mut String) -> bool {
+    fn write_end(&self, out: &mut String) {
+        if let Some(stats) = &self.stats {
+            out.push_str(",\"stats\":");
+            push_stats(out, stats);
+        }
+        out.push('}');
+    }
+}
+
+impl Pieces for QueryBody {
+    /// Appends about [`CHUNK_BYTES`].
+    fn write_chunk(&mut self, out: &mut String) -> bool {
         let full = out.len() + CHUNK_BYTES;
         let mut next = match self.next {
             Some(next) => next,
@@ -86,14 +97,6 @@ impl QueryBody {
         out.push_str(if len == 0 { "[]" } else { "]" });
         self.write_end(out);
         false
-    }
-
-    fn write_end(&self, out: &mut String) {
-        if let Some(stats) = &self.stats {
-            out.push_str(",\"stats\":");
-            push_stats(out, stats);
-        }
-        out.push('}');
     }
 }
 

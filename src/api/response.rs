@@ -10,7 +10,6 @@ use serde::{Serialize, Serializer};
 
 use super::error::ApiError;
 use super::json::to_json;
-use super::query_json::QueryBody;
 use crate::model::Labels;
 use crate::model::annotation::{Severity, capped};
 
@@ -23,7 +22,13 @@ pub(crate) struct Success {
 
 enum Data {
     Json(Vec<u8>),
-    Query(Box<QueryBody>),
+    Pieces(Box<dyn Pieces>),
+}
+
+/// The `data` of an answer that may be large: written piece by piece, while it is sent.
+pub(crate) trait Pieces: Send + 'static {
+    /// Appends some tens of kilobytes. False when nothing is left.
+    fn write_chunk(&mut self, out: &mut String) -> bool;
 }
 
 pub(crate) type ApiResult = Result<Success, ApiError>;
@@ -34,9 +39,9 @@ impl Success {
         Self { data: Data::Json(to_json(data)), warnings: Vec::new(), infos: Vec::new() }
     }
 
-    /// An answer to a query; its value is written while it is sent.
-    pub(crate) fn query(body: QueryBody) -> Self {
-        Self { data: Data::Query(Box::new(body)), warnings: Vec::new(), infos: Vec::new() }
+    /// An answer that is written while it is sent.
+    pub(crate) fn pieces(body: impl Pieces) -> Self {
+        Self { data: Data::Pieces(Box::new(body)), warnings: Vec::new(), infos: Vec::new() }
     }
 
     /// Adds warnings and infos; at most ten of each are shown.
@@ -61,7 +66,7 @@ impl IntoResponse for Success {
         tail.push(b'}');
         let body = match self.data {
             Data::Json(json) => Body::from([HEAD.as_bytes(), &json, &tail].concat()),
-            Data::Query(query) => query_body(*query, tail),
+            Data::Pieces(pieces) => body_of_pieces(pieces, tail),
         };
         json_response(StatusCode::OK, body)
     }
@@ -69,9 +74,9 @@ impl IntoResponse for Success {
 
 /// A small result is one body of known length; a large one is sent piece by piece, so that
 /// its text is never in memory as a whole.
-fn query_body(mut query: QueryBody, tail: Vec<u8>) -> Body {
+fn body_of_pieces(mut pieces: Box<dyn Pieces>, tail: Vec<u8>) -> Body {
     let mut first = String::from(HEAD);
-    if !query.write_chunk(&mut first) {
+    if !pieces.write_chunk(&mut first) {
         let mut bytes = first.into_bytes();
         bytes.extend_from_slice(&tail);
         return Body::from(bytes);
@@ -81,7 +86,7 @@ fn query_body(mut query: QueryBody, tail: Vec<u8>) -> Body {
         move || {
             tail.as_ref()?;
             let mut chunk = String::new();
-            let more = query.write_chunk(&mut chunk);
+            let more = pieces.write_chunk(&mut chunk);
             let mut bytes = chunk.into_bytes();
             if !more {
                 bytes.extend(tail.take().unwrap_or_default());

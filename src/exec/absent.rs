@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::cx::{Cx, Result};
+use super::cx::{Cx, Pace, Result};
 use super::exchange;
 use super::open::open;
 use super::operator::{BoxOp, Ready, SeriesMeta, SeriesTable, or_into};
@@ -42,10 +42,12 @@ pub(crate) fn absent_over_time<'a>(
     let mut any = no_steps(grid);
     let mut raw = RawSamples::default();
     let mut counts = cx.counts(grid);
+    let mut pace = Pace::new(cx);
     for row in 0..source.table.len() {
         cx.check()?;
-        source.samples.load(row, &mut raw)?;
+        source.samples.load(cx, row, &mut raw)?;
         sweep(&raw, grid, source.shape, |step, seen| {
+            pace.work(1)?;
             if !seen.window.ts.is_empty() || !seen.window.hist.is_empty() {
                 any[step as usize / 64] |= 1 << (step % 64);
                 count_window(&raw, &seen, step, &mut counts);

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use super::annotate::{aggregate_notes, quantile_note};
-use super::cx::{Cx, Result};
+use super::cx::{Cx, Hold, Result};
 use super::exchange::fold;
 use super::group::{Groups, KeyLabels};
 use super::open::open;
 use super::operator::{BoxOp, Ready, SeriesMeta, SeriesTable, weight};
 use super::scalar::values;
 use crate::aggregations::{Accumulator, AggregatorKernel};
+use crate::functions::Flags;
 use crate::model::StepGrid;
 use crate::parser::ast::Grouping;
 use crate::plan::node::Aggregate;
@@ -25,12 +26,13 @@ pub(crate) struct Grouped {
 }
 
 /// Groups the series of a table.
-pub(crate) fn group(table: &SeriesTable, grouping: &Grouping) -> Grouped {
+pub(crate) fn group(cx: &Cx, table: &SeriesTable, grouping: &Grouping) -> Result<Grouped> {
     let labels = KeyLabels::grouping(grouping);
     let mut numbers = Groups::new(labels.clone());
     let mut out =
         Grouped { group_of: Vec::with_capacity(table.series.len()), groups: vec![], first: vec![] };
     for (row, series) in table.series.iter().enumerate() {
+        cx.check()?;
         let number = numbers.number(&series.labels);
         if number as usize == out.groups.len() {
             out.groups.push(SeriesMeta::new(labels.apply(&series.labels)));
@@ -39,7 +41,25 @@ pub(crate) fn group(table: &SeriesTable, grouping: &Grouping) -> Grouped {
         out.groups[number as usize].drop_name |= series.drop_name;
         out.group_of.push(number);
     }
-    out
+    Ok(out)
+}
+
+/// Notes quantiles outside of 0..=1. As in Prometheus, of all steps only the largest and the
+/// smallest one.
+fn note_quantiles(cx: &Cx, node: &Aggregate, params: &[f64]) {
+    if params.iter().any(|q| q.is_nan()) {
+        return quantile_note(cx, &node.param_span, f64::NAN);
+    }
+    if params.is_empty() {
+        return;
+    }
+    // Notes with the same text are kept once.
+    for q in [
+        params.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+        params.iter().copied().fold(f64::INFINITY, f64::min),
+    ] {
+        quantile_note(cx, &node.param_span, q);
+    }
 }
 
 /// Opens an aggregation: evaluates the input and yields the groups.
@@ -56,33 +76,49 @@ pub(crate) fn open_aggregate<'a>(
         None => vec![],
     };
     if node.op.name == "quantile" {
-        params.iter().for_each(|q| quantile_note(cx, &node.param_span, *q));
+        note_quantiles(cx, node, &params);
     }
     let input = open(cx, &node.input, grid)?;
     let table = input.series().clone();
     if table.is_empty() {
         return Ok(Box::new(Ready::empty()));
     }
-    let grouped = group(&table, &node.grouping);
+    let grouped = group(cx, &table, &node.grouping)?;
     let groups = grouped.groups.len() as u32;
     // Each part has accumulators for all groups: with many groups, few parts.
     let parts_max = u64::from((table.len() / groups).max(1));
     let slots = groups as usize * grid.len as usize;
     let make = || Ok((new(groups, grid.len, &params), cx.budget.hold(slots)?));
-    let add = |acc: &mut (Box<dyn Accumulator>, _), block: crate::vector::SeriesBlock| {
+    // Ranks need every value: the rows stay until the end.
+    let keeps_rows = node.op.name == "quantile";
+    let add = |acc: &mut (Box<dyn Accumulator>, Hold<'_>), block: crate::vector::SeriesBlock| {
+        if keeps_rows {
+            acc.1.grow_by(weight(&block))?;
+        }
         for row in 0..block.rows {
+            cx.check()?;
             acc.0.add(grouped.group_of[(block.first.0 + row) as usize], &block, row);
         }
         Ok(())
     };
     let mut parts = fold(cx, input, grid.len, parts_max, make, add)?.into_iter();
-    let (mut all, _hold) = parts.next().expect("BUG: a fold has at least one part");
-    for (later, _) in parts {
+    let (mut all, mut hold) = parts.next().expect("BUG: a fold has at least one part");
+    for (later, later_hold) in parts {
+        cx.check()?;
         all.merge(later);
+        hold.absorb(later_hold);
     }
-    let (block, flags) = all.finish();
+    let (block, flags) = all.finish(&|| cx.check().is_ok());
+    cx.check()?;
+    drop(hold);
     for (group, flags) in flags.into_iter().enumerate() {
-        aggregate_notes(cx, node, flags, table.labels(grouped.first[group]));
+        if flags != Flags::default() {
+            // A name that is dropped by right may still be there (`NameDrop::Unseen`).
+            let member = table.labels(grouped.first[group]);
+            let dropped = node.drops_unseen_names();
+            let shown = if dropped { member.without_metadata() } else { member.clone() };
+            aggregate_notes(cx, node, flags, &shown);
+        }
     }
     let hold = cx.budget.hold(weight(&block))?;
     let table = SeriesTable { series: grouped.groups, unique: true };

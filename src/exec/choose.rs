@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use super::aggregate::group;
 use super::annotate::histogram_ignored;
-use super::cx::{Cx, ExecError, Result};
+use super::cx::{Cx, ExecError, Pace, Result};
 use super::exchange::collect;
 use super::open::open;
 use super::operator::{BoxOp, Collected, Ready, SeriesTable};
 use super::scalar::values;
+use super::sorted::sorted;
 use super::text::format_g;
 use crate::aggregations::Selection;
 use crate::model::StepGrid;
@@ -23,12 +24,13 @@ const STEPS_AT_ONCE: u32 = 8;
 /// Opens a choosing aggregation.
 pub(crate) fn open_choose<'a>(cx: &'a Cx, node: &'a Choose, grid: StepGrid) -> Result<BoxOp<'a>> {
     let params = values(cx, &node.param, grid)?;
-    let limits = limits(cx, node, &params)?;
     let input = open(cx, &node.input, grid)?;
-    if input.series().is_empty() {
+    // What is wrong with the input comes before what is wrong with the parameter.
+    let input = collect(cx, input, grid.len)?;
+    let Some(limits) = limits(cx, node, &params)? else { return Ok(Box::new(Ready::empty())) };
+    if input.table.is_empty() {
         return Ok(Box::new(Ready::empty()));
     }
-    let input = collect(cx, input, grid.len)?;
     let choice = choose(cx, node, &input, &limits)?;
     if grid.is_instant() && choice.ordered {
         return Ok(Box::new(in_order(&input, &choice.order)));
@@ -37,6 +39,7 @@ pub(crate) fn open_choose<'a>(cx: &'a Cx, node: &'a Choose, grid: StepGrid) -> R
     let (mut blocks, hold) = input.into_parts();
     for block in &mut blocks {
         for row in 0..block.rows {
+            cx.check()?;
             block.mask_row(row, choice.kept.row(block.first.0 + row));
         }
     }
@@ -49,39 +52,42 @@ enum Limits {
     Ratio(Vec<f64>),
 }
 
-fn limits(cx: &Cx, node: &Choose, params: &[f64]) -> Result<Limits> {
+/// The limits of every step; `None` when no step can choose anything. As in Prometheus the
+/// parameters of all steps are judged together, by the smallest and the largest.
+fn limits(cx: &Cx, node: &Choose, params: &[f64]) -> Result<Option<Limits>> {
+    let has_nan = params.iter().any(|v| v.is_nan());
+    let min = params.iter().copied().fold(f64::INFINITY, f64::min);
+    let max = params.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     if node.selection == Selection::LimitRatio {
-        let ratio = |r: &f64| {
-            if r.is_nan() {
-                return Err(ExecError::query("Ratio value is NaN"));
+        if has_nan {
+            return Err(ExecError::query("Ratio value is NaN"));
+        }
+        if min == 0.0 && max == 0.0 {
+            return Ok(None);
+        }
+        for (beyond, capped) in [(max > 1.0, 1.0), (min < -1.0, -1.0)] {
+            if beyond {
+                let ratio = format_g(if capped > 0.0 { max } else { min });
+                let text = "ratio value should be between -1 and 1";
+                cx.warn(&node.param_span, format!("{text}, got {ratio}, capping to {capped}"));
             }
-            let capped = r.clamp(-1.0, 1.0);
-            if capped != *r {
-                let (r, capped) = (format_g(*r), format_g(capped));
-                cx.warn(
-                    &node.param_span,
-                    format!("ratio value should be between -1 and 1, got {r}, capping to {capped}"),
-                );
-            }
-            Ok(capped)
-        };
-        return Ok(Limits::Ratio(params.iter().map(ratio).collect::<Result<_>>()?));
+        }
+        return Ok(Some(Limits::Ratio(params.iter().map(|r| r.clamp(-1.0, 1.0)).collect())));
     }
-    let count = |k: &f64| {
-        if k.is_nan() {
-            return Err(ExecError::query("Parameter value is NaN"));
+    if has_nan {
+        return Err(ExecError::query("Parameter value is NaN"));
+    }
+    if max < 1.0 {
+        return Ok(None);
+    }
+    for (wrong, k, how) in
+        [(min <= i64::MIN as f64, min, "underflows"), (max >= i64::MAX as f64, max, "overflows")]
+    {
+        if wrong {
+            return Err(ExecError::query(format!("Scalar value {} {how} int64", format_g(k))));
         }
-        let wrong =
-            |how: &str| Err(ExecError::query(format!("Scalar value {} {how} int64", format_g(*k))));
-        if *k <= i64::MIN as f64 {
-            return wrong("underflows");
-        }
-        if *k >= i64::MAX as f64 {
-            return wrong("overflows");
-        }
-        Ok((*k as i64).max(0) as usize)
-    };
-    Ok(Limits::Count(params.iter().map(count).collect::<Result<_>>()?))
+    }
+    Ok(Some(Limits::Count(params.iter().map(|k| (*k as i64).max(0) as usize).collect())))
 }
 
 struct Choice {
@@ -93,7 +99,7 @@ struct Choice {
 }
 
 fn choose(cx: &Cx, node: &Choose, input: &Collected<'_>, limits: &Limits) -> Result<Choice> {
-    let grouped = group(&input.table, &node.grouping);
+    let grouped = group(cx, &input.table, &node.grouping)?;
     let (rows, steps) = (input.table.len(), input.steps);
     let by_value = matches!(node.selection, Selection::TopK | Selection::BottomK);
     let mut choice = Choice { kept: Bitmap::zeros(rows, steps), order: vec![], ordered: by_value };
@@ -106,6 +112,7 @@ fn choose(cx: &Cx, node: &Choose, input: &Collected<'_>, limits: &Limits) -> Res
         // Per step of this stretch and group: candidates in series order.
         let mut candidates: Vec<Vec<(f64, u32)>> = vec![vec![]; width as usize * groups];
         for row in 0..rows {
+            cx.check()?;
             let (block, block_row) = input.row(row);
             let group = grouped.group_of[row as usize] as usize;
             for step in first..first + width {
@@ -120,7 +127,8 @@ fn choose(cx: &Cx, node: &Choose, input: &Collected<'_>, limits: &Limits) -> Res
         }
         for (i, slot) in candidates.iter_mut().enumerate() {
             let step = first + (i / groups) as u32;
-            let chosen = pick(node.selection, slot, limits, step, &input.table);
+            cx.check()?;
+            let chosen = pick(cx, node.selection, slot, limits, step, &input.table)?;
             for (_, row) in chosen {
                 choice.kept.set(*row, step);
                 choice.order.push(*row);
@@ -136,16 +144,23 @@ fn choose(cx: &Cx, node: &Choose, input: &Collected<'_>, limits: &Limits) -> Res
 
 /// The chosen ones of a group at a step, best first.
 fn pick<'c>(
+    cx: &Cx,
     selection: Selection,
     candidates: &'c mut Vec<(f64, u32)>,
     limits: &Limits,
     step: u32,
     table: &SeriesTable,
-) -> &'c [(f64, u32)] {
-    match limits {
+) -> Result<&'c [(f64, u32)]> {
+    Ok(match limits {
         Limits::Ratio(ratios) => {
             let ratio = ratios[step as usize];
-            candidates.retain(|(_, row)| in_ratio(table.labels(*row).hash64(), ratio));
+            let mut stopped = Ok(());
+            let mut pace = Pace::new(cx);
+            candidates.retain(|(_, row)| {
+                stopped = std::mem::replace(&mut stopped, Ok(())).and_then(|()| pace.work(4));
+                stopped.is_ok() && in_ratio(table.labels(*row).hash64(), ratio)
+            });
+            stopped?;
             candidates
         }
         Limits::Count(counts) => {
@@ -153,15 +168,17 @@ fn pick<'c>(
             let order = match selection {
                 Selection::TopK => by_value::<true>,
                 Selection::BottomK => by_value::<false>,
-                _ => return &candidates[..k],
+                _ => return Ok(&candidates[..k]),
             };
             if k > 0 && k < candidates.len() {
                 candidates.select_nth_unstable_by(k - 1, order);
             }
-            candidates[..k].sort_unstable_by(order);
-            &candidates[..k]
+            // All orders are total: no two candidates are equal.
+            candidates.truncate(k);
+            *candidates = sorted(cx, std::mem::take(candidates), order)?;
+            candidates
         }
-    }
+    })
 }
 
 /// Best first; NaN is worse than any number, and of equals the earlier series is better.

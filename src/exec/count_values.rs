@@ -46,6 +46,7 @@ pub(crate) fn open_count_values<'a>(
         // Values seldom change from step to step: the last one's row is kept at hand.
         let mut last: Option<(Sample, u32)> = None;
         for step in block.occupied_steps(block_row) {
+            cx.check()?;
             let Some(sample) = block.sample(block_row, step) else { continue };
             let out_row = match &last {
                 Some((value, out_row)) if *value == sample => *out_row,
@@ -70,6 +71,7 @@ pub(crate) fn open_count_values<'a>(
     }
     let mut block = SeriesBlock::absent(SeriesId(0), series.len() as u32, grid.len);
     for (row, counts) in counts.iter().enumerate() {
+        cx.check()?;
         for (step, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0.0) {
             block.set_float(row as u32, step as u32, *count);
         }

@@ -45,17 +45,82 @@ pub(crate) type Result<T> = std::result::Result<T, ExecError>;
 
 /// Tells a running evaluation to stop. Set from outside, looked at often.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Interrupt(Arc<AtomicU8>);
+pub(crate) struct Interrupt {
+    state: Arc<AtomicU8>,
+    /// Looks after which it cancels itself.
+    #[cfg(test)]
+    looks_left: Option<Arc<std::sync::atomic::AtomicU64>>,
+}
 
 impl Interrupt {
     /// Nobody waits for the answer any more.
     pub(crate) fn cancel(&self) {
-        self.0.store(1, Ordering::Relaxed);
+        self.state.store(1, Ordering::Relaxed);
     }
 
     /// The time allowed is over.
     pub(crate) fn time_out(&self) {
-        self.0.store(2, Ordering::Relaxed);
+        self.state.store(2, Ordering::Relaxed);
+    }
+
+    /// Fails once the evaluation has been told to stop. Costs next to nothing.
+    #[inline]
+    fn check(&self) -> Result<()> {
+        #[cfg(test)]
+        self.note_look();
+        match self.state.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            1 => Err(ExecError::Canceled),
+            _ => Err(ExecError::TimedOut),
+        }
+    }
+
+    /// Cancels itself after so many looks, which are counted down.
+    #[cfg(test)]
+    pub(crate) fn after_looks(left: Arc<std::sync::atomic::AtomicU64>) -> Self {
+        Self { looks_left: Some(left), ..Self::default() }
+    }
+
+    #[cfg(test)]
+    fn note_look(&self) {
+        crate::model::effort::counted::looked();
+        if let Some(left) = &self.looks_left
+            && left.fetch_sub(1, Ordering::Relaxed) == 1
+        {
+            self.cancel();
+        }
+    }
+}
+
+/// Work between two looks at the interrupt: slots touched, labels compared. Each takes some
+/// nanoseconds, so the interrupt is seen within a few milliseconds. Tests count the work, and
+/// less of it is quicker to count.
+pub(crate) const CHECK_EVERY: usize = if cfg!(test) { 1 << 13 } else { 1 << 16 };
+
+/// Work a native histogram counts for, whatever is done to it.
+pub(crate) const HISTOGRAM_WORK: usize = 64;
+
+/// Looks at the interrupt now and then, for loops whose single turns are too short to look
+/// each time.
+pub(crate) struct Pace<'a> {
+    cx: &'a Cx,
+    left: usize,
+}
+
+impl<'a> Pace<'a> {
+    pub(crate) fn new(cx: &'a Cx) -> Self {
+        Self { cx, left: CHECK_EVERY }
+    }
+
+    /// Notes work that is about to be done; fails once the evaluation has been told to stop.
+    #[inline]
+    pub(crate) fn work(&mut self, units: usize) -> Result<()> {
+        if units < self.left {
+            self.left -= units;
+            return Ok(());
+        }
+        self.left = CHECK_EVERY;
+        self.cx.check()
     }
 }
 
@@ -101,11 +166,13 @@ impl Cx {
         series: Vec<Vec<Arc<dyn RawSeries>>>,
         options: ExecOptions,
         interrupt: Interrupt,
-    ) -> Self {
-        let handles = series.iter().flatten();
-        let handle_bytes = |s: &Arc<dyn RawSeries>| SERIES_BYTES + s.labels().encoded_size() as u64;
-        let series_bytes = handles.map(handle_bytes).sum();
-        Self {
+    ) -> Result<Self> {
+        let mut series_bytes = 0;
+        for handle in series.iter().flatten() {
+            interrupt.check()?;
+            series_bytes += SERIES_BYTES + handle.labels().encoded_size() as u64;
+        }
+        Ok(Self {
             binding,
             series,
             options,
@@ -115,17 +182,13 @@ impl Cx {
             tallies: Mutex::default(),
             stats: SampleStats::new(options.per_step_stats),
             seen: Mutex::default(),
-        }
+        })
     }
 
     /// Fails once the evaluation has been told to stop.
     #[inline]
     pub(crate) fn check(&self) -> Result<()> {
-        match self.interrupt.0.load(Ordering::Relaxed) {
-            0 => Ok(()),
-            1 => Err(ExecError::Canceled),
-            _ => Err(ExecError::TimedOut),
-        }
+        self.interrupt.check()
     }
 
     pub(crate) fn warn(&self, span: &Span, text: String) {

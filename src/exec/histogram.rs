@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 
 use super::annotate::{for_metric, forced_monotonic, quantile_note};
-use super::cx::{Cx, Result};
+use super::cx::{Cx, HISTOGRAM_WORK, Pace, Result};
 use super::exchange::collect;
 use super::open::open;
 use super::operator::{BoxOp, Collected, Ready, SeriesMeta, SeriesTable, weight};
@@ -65,6 +65,7 @@ impl<'a> Histograms<'a> {
             })
         };
         for (row, series) in table.series.iter().enumerate() {
+            cx.check()?;
             let row = row as u32;
             let (block, block_row) = this.input.row(row);
             let floats = !block.present.row_is_empty(block_row);
@@ -103,10 +104,12 @@ impl<'a> Histograms<'a> {
 
     /// Visits every histogram that is there at a step: `(member, step, observed)`.
     fn each(&self, mut visit: impl FnMut(usize, u32, Observed<'_>)) -> Result<()> {
+        let mut pace = Pace::new(self.cx);
         let mut buckets: Vec<ClassicBucket> = vec![];
         for (i, member) in self.members.iter().enumerate() {
             self.cx.check()?;
             for step in 0..self.input.steps {
+                pace.work(1 + member.buckets.len() + member.natives.len() * HISTOGRAM_WORK)?;
                 buckets.clear();
                 buckets.extend(member.buckets.iter().filter_map(|(row, upper_bound)| {
                     let (block, block_row) = self.input.row(*row);
@@ -223,7 +226,9 @@ pub(crate) fn quantiles<'a>(
         }
     })?;
     let mut block = SeriesBlock::absent(SeriesId(0), series.len() as u32, grid.len);
+    let mut pace = Pace::new(cx);
     for (row, step, value) in results {
+        pace.work(1)?;
         block.set_float(row, step, value);
     }
     histograms.finish(series, block)

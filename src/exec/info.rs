@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 
-use super::cx::{Cx, ExecError, Result};
+use super::cx::{Cx, ExecError, Pace, Result};
 use super::exchange::collect;
 use super::group::{Groups, KeyLabels};
 use super::open::open;
@@ -27,14 +27,16 @@ pub(crate) fn open_info<'a>(cx: &'a Cx, node: &'a Info, grid: StepGrid) -> Resul
     if info.has_histograms() {
         return Err(ExecError::query("info sample should be float"));
     }
-    let mut enrichment = Enrichment::new(node, &base, &info);
+    let mut enrichment = Enrichment::new(cx, node, &base, &info)?;
     for row in 0..base.table.len() {
         cx.check()?;
         enrichment.series(row)?;
     }
     let (series, samples) = (enrichment.series, enrichment.samples);
     let mut block = SeriesBlock::absent(SeriesId(0), series.len() as u32, grid.len);
+    let mut pace = Pace::new(cx);
     for (row, base_row, step) in samples {
+        pace.work(1)?;
         if let Some(sample) = base.sample(base_row, step) {
             block.set_sample(row, step, sample);
         }
@@ -45,6 +47,7 @@ pub(crate) fn open_info<'a>(cx: &'a Cx, node: &'a Info, grid: StepGrid) -> Resul
 }
 
 struct Enrichment<'i, 'a> {
+    cx: &'a Cx,
     node: &'i Info,
     base: &'i Collected<'a>,
     info: &'i Collected<'a>,
@@ -58,10 +61,16 @@ struct Enrichment<'i, 'a> {
 }
 
 impl<'i, 'a> Enrichment<'i, 'a> {
-    fn new(node: &'i Info, base: &'i Collected<'a>, info: &'i Collected<'a>) -> Self {
+    fn new(
+        cx: &'a Cx,
+        node: &'i Info,
+        base: &'i Collected<'a>,
+        info: &'i Collected<'a>,
+    ) -> Result<Self> {
         let mut targets = Groups::new(KeyLabels::only(&IDENTIFYING.map(str::to_owned)));
         let mut by_target: Vec<Vec<Vec<u32>>> = vec![];
         for row in 0..info.table.len() {
+            cx.check()?;
             let labels = info.table.labels(row);
             let target = targets.number(labels) as usize;
             by_target.resize_with(by_target.len().max(target + 1), Vec::new);
@@ -75,7 +84,7 @@ impl<'i, 'a> Enrichment<'i, 'a> {
             }
         }
         let (rows, series, samples) = (HashMap::default(), vec![], vec![]);
-        Self { node, base, info, targets, by_target, rows, series, samples }
+        Ok(Self { cx, node, base, info, targets, by_target, rows, series, samples })
     }
 
     fn series(&mut self, row: u32) -> Result<()> {
@@ -88,6 +97,7 @@ impl<'i, 'a> Enrichment<'i, 'a> {
         let steps: Vec<u32> = block.occupied_steps(block_row).collect();
         let mut last: Option<(Vec<u32>, Option<u32>)> = None;
         for step in steps {
+            self.cx.check()?;
             let partners = match target {
                 Some(target) => self.partners(target, step)?,
                 None => vec![],
@@ -108,6 +118,7 @@ impl<'i, 'a> Enrichment<'i, 'a> {
         for rows in &self.by_target[target as usize] {
             let mut newest: Option<(f64, u32)> = None;
             for row in rows {
+                self.cx.check()?;
                 let (block, block_row) = self.info.row(*row);
                 let Some(ts) = block.float(block_row, step) else { continue };
                 match newest {

@@ -6,61 +6,101 @@ use super::cx::{Cx, ExecError, Result};
 use super::open::open;
 use super::operator::{BoxOp, Relabelled, SeriesMeta, SeriesTable};
 use crate::model::labels::quote;
-use crate::model::{Labels, METRIC_NAME, StepGrid, is_metadata_label};
+use crate::model::{Labels, METRIC_NAME, METRIC_TYPE, METRIC_UNIT, StepGrid};
 use crate::plan::Node;
 use crate::plan::node::{LabelReplace, NameDrop};
 
 /// Drops metric names, or marks the series for the end.
-pub(crate) fn drop_names(input: BoxOp<'_>, how: NameDrop) -> BoxOp<'_> {
+pub(crate) fn drop_names<'a>(cx: &'a Cx, input: BoxOp<'a>, how: NameDrop) -> Result<BoxOp<'a>> {
     let old = input.series();
     let table = match how {
         NameDrop::Mark => SeriesTable {
-            series: old
-                .series
-                .iter()
-                .map(|s| SeriesMeta { labels: s.labels.clone(), drop_name: true })
-                .collect(),
+            series: each_series(cx, old, |s| SeriesMeta {
+                labels: s.labels.clone(),
+                drop_name: true,
+            })?,
             unique: old.unique,
         },
-        NameDrop::Marked if old.series.iter().all(|s| !s.drop_name) => return input,
-        NameDrop::Marked => without_names(old, |s| s.drop_name, is_metadata_label),
-        NameDrop::Metadata => without_names(old, |_| true, is_metadata_label),
-        NameDrop::Name => without_names(old, |_| true, |name| name == METRIC_NAME),
+        NameDrop::Marked if old.series.iter().all(|s| !s.drop_name) => return Ok(input),
+        NameDrop::Marked => without_names(cx, old, |s| s.drop_name, is_metadata)?,
+        NameDrop::Unseen { by } if stay_distinct(old, by) => return Ok(input),
+        NameDrop::Metadata | NameDrop::Unseen { .. } => {
+            without_names(cx, old, |_| true, is_metadata)?
+        }
+        NameDrop::Name => without_names(cx, old, |_| true, |name| name == METRIC_NAME.as_bytes())?,
     };
-    Box::new(Relabelled::new(Arc::new(table), input))
+    Ok(Box::new(Relabelled::new(Arc::new(table), input)))
+}
+
+/// Something new for each series, unless the evaluation is to stop.
+fn each_series(
+    cx: &Cx,
+    table: &SeriesTable,
+    mut f: impl FnMut(&SeriesMeta) -> SeriesMeta,
+) -> Result<Vec<SeriesMeta>> {
+    table.series.iter().map(|s| cx.check().map(|()| f(s))).collect()
+}
+
+fn is_metadata(name: &[u8]) -> bool {
+    [METRIC_NAME, METRIC_TYPE, METRIC_UNIT].iter().any(|known| known.as_bytes() == name)
+}
+
+/// True when distinct series stay so without their metadata labels, because all have the
+/// same ones; when `!any`, `__name__` at most.
+fn stay_distinct(table: &SeriesTable, any: bool) -> bool {
+    let Some(first) = table.series.first() else { return true };
+    let expected: Vec<&[u8]> = metadata_pairs(&first.labels).map(|(_, pair)| pair).collect();
+    let only_name =
+        || metadata_pairs(&first.labels).all(|(name, _)| name == METRIC_NAME.as_bytes());
+    table.unique
+        && (any || only_name())
+        && table.series.iter().all(|s| {
+            let mut expected = expected.iter();
+            metadata_pairs(&s.labels).all(|(_, pair)| expected.next() == Some(&pair))
+                && expected.next().is_none()
+        })
+}
+
+/// The metadata labels of a set. They stand before all names that come after the last one.
+fn metadata_pairs(labels: &Labels) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let pairs = labels.encoded_pairs().take_while(|(name, _)| *name <= METRIC_UNIT.as_bytes());
+    pairs.filter(|(name, _)| is_metadata(name))
 }
 
 /// Takes the labels that `goes` names from the series that `from` selects. Distinct series
 /// stay so when all lose the same.
 fn without_names(
+    cx: &Cx,
     old: &SeriesTable,
     from: impl Fn(&SeriesMeta) -> bool,
-    goes: impl Fn(&str) -> bool,
-) -> SeriesTable {
-    let lost = |labels: &Labels| -> Vec<(String, String)> {
-        labels.iter().filter(|(n, _)| goes(n)).map(|(n, v)| (n.into(), v.into())).collect()
+    goes: impl Fn(&[u8]) -> bool,
+) -> Result<SeriesTable> {
+    let lost = |labels: &Labels| -> Vec<u8> {
+        let pairs = labels.encoded_pairs().filter(|(name, _)| goes(name));
+        pairs.flat_map(|(_, pair)| pair.iter().copied()).collect()
     };
     let first = old.series.first().map(|s| lost(&s.labels)).unwrap_or_default();
     let mut same = old.unique;
-    let series = old
-        .series
-        .iter()
-        .map(|s| {
-            if !from(s) {
-                same = false;
-                return s.clone();
+    let series = each_series(cx, old, |s| {
+        if !from(s) {
+            same = false;
+            return s.clone();
+        }
+        let mut left = &*first;
+        let labels = s.labels.retain_encoded(|name, pair| {
+            let stays = !goes(name);
+            if !stays {
+                match left.strip_prefix(pair) {
+                    Some(rest) => left = rest,
+                    None => same = false,
+                }
             }
-            let mut gone = first.iter();
-            let agrees = s
-                .labels
-                .iter()
-                .filter(|(n, _)| goes(n))
-                .all(|(n, v)| gone.next().is_some_and(|(fn_, fv)| fn_ == n && fv == v));
-            same &= agrees && gone.next().is_none();
-            SeriesMeta::new(s.labels.retain(|n| !goes(n)))
-        })
-        .collect();
-    SeriesTable { series, unique: same }
+            stays
+        });
+        same &= left.is_empty();
+        SeriesMeta::new(labels)
+    })?;
+    Ok(SeriesTable { series, unique: same })
 }
 
 /// `label_replace`
@@ -73,17 +113,12 @@ pub(crate) fn replace<'a>(cx: &'a Cx, node: &'a LabelReplace, grid: StepGrid) ->
         )));
     }
     let input = open(cx, &node.input, grid)?;
-    let series = input
-        .series()
-        .series
-        .iter()
-        .map(|s| {
-            let source = s.labels.get_or_empty(&node.source);
-            let Some(found) = regex.find(source) else { return s.clone() };
-            let value = regex.expand(&node.replacement, source, &found);
-            with_label(s, &node.target, &value)
-        })
-        .collect();
+    let series = each_series(cx, input.series(), |s| {
+        let source = s.labels.get_or_empty(&node.source);
+        let Some(found) = regex.find(source) else { return s.clone() };
+        let value = regex.expand(&node.replacement, source, &found);
+        with_label(s, &node.target, &value)
+    })?;
     Ok(relabelled(input, series))
 }
 
@@ -106,15 +141,10 @@ pub(crate) fn join<'a>(
         return Err(invalid("destination", target));
     }
     let input = open(cx, input, grid)?;
-    let series = input
-        .series()
-        .series
-        .iter()
-        .map(|s| {
-            let values: Vec<&str> = sources.iter().map(|n| s.labels.get_or_empty(n)).collect();
-            with_label(s, target, &values.join(separator))
-        })
-        .collect();
+    let series = each_series(cx, input.series(), |s| {
+        let values: Vec<&str> = sources.iter().map(|n| s.labels.get_or_empty(n)).collect();
+        with_label(s, target, &values.join(separator))
+    })?;
     Ok(relabelled(input, series))
 }
 

@@ -30,16 +30,14 @@ pub(crate) fn merge<'a>(
     }
     let mut rows: HashMap<&[u8], u32, FxBuildHasher> = HashMap::default();
     let mut merged: Vec<SeriesMeta> = vec![];
-    let target: Vec<u32> = table
-        .series
-        .iter()
-        .map(|s| {
-            *rows.entry(s.labels.as_bytes()).or_insert_with(|| {
-                merged.push(s.clone());
-                merged.len() as u32 - 1
-            })
-        })
-        .collect();
+    let mut target: Vec<u32> = Vec::with_capacity(table.series.len());
+    for s in &table.series {
+        cx.check()?;
+        target.push(*rows.entry(s.labels.as_bytes()).or_insert_with(|| {
+            merged.push(s.clone());
+            merged.len() as u32 - 1
+        }));
+    }
     if merged.len() == table.series.len() {
         return Ok(input);
     }
@@ -47,6 +45,7 @@ pub(crate) fn merge<'a>(
     let mut out = SeriesBlock::absent(SeriesId(0), merged.len() as u32, steps);
     let mut used = vec![false; merged.len()];
     for (series, target) in target.iter().enumerate() {
+        cx.check()?;
         let (block, row) = input.row(series as u32);
         if block.row_is_absent(row) {
             continue;

@@ -9,6 +9,8 @@ mod absent;
 mod aggregate;
 mod annotate;
 mod binary;
+#[cfg(test)]
+mod cancel_tests;
 mod choose;
 mod column;
 mod count_values;
@@ -28,6 +30,7 @@ mod repeat;
 mod scalar;
 mod select;
 mod sort;
+mod sorted;
 mod stats;
 mod tally;
 #[cfg(test)]

@@ -21,12 +21,12 @@ pub(crate) fn open<'a>(cx: &'a Cx, node: &'a Node, grid: StepGrid) -> Result<Box
         Node::Map { function, input, scalars } => {
             let input = open(cx, input, grid)?;
             let (rows, width) = scalar::step_rows(cx, scalars, grid)?;
-            Ok(map::function(function, input, rows, width))
+            Ok(map::function(cx, function, input, rows, width))
         }
         Node::StepTime(input) => Ok(map::step_time(open(cx, input, grid)?, grid)),
         Node::Nothing(_) => Ok(Box::new(Ready::empty())),
         Node::Range(call) => range::open_range(cx, call, grid),
-        Node::Negate(input) => Ok(map::negate(open(cx, input, grid)?)),
+        Node::Negate(input) => Ok(map::negate(cx, open(cx, input, grid)?)),
         Node::VectorScalar(b) => binary::vector_scalar(cx, b, grid),
         Node::Join(join) => binary::join(cx, join, grid),
         Node::SetOp { op, lhs, rhs, on, labels } => {
@@ -56,7 +56,7 @@ pub(crate) fn open<'a>(cx: &'a Cx, node: &'a Node, grid: StepGrid) -> Result<Box
             sort::by_label(cx, input, labels, *descending, span, grid)
         }
         Node::Info(i) => info::open_info(cx, i, grid),
-        Node::DropName { input, how } => Ok(labels::drop_names(open(cx, input, grid)?, *how)),
+        Node::DropName { input, how } => labels::drop_names(cx, open(cx, input, grid)?, *how),
         Node::MergeDuplicates { input, overlap } => {
             merge::merge(cx, open(cx, input, grid)?, *overlap, grid.len)
         }

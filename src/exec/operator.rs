@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::cx::{Hold, Result};
+use super::cx::{Cx, Hold, Result};
 use crate::model::{Labels, Sample};
 use crate::vector::{SeriesBlock, SeriesId};
 
@@ -159,14 +159,15 @@ impl<'a> Collected<'a> {
     }
 
     /// For each word of 64 steps, the steps at which any series holds something.
-    pub(crate) fn any(&self) -> Vec<u64> {
+    pub(crate) fn any(&self, cx: &Cx) -> Result<Vec<u64>> {
         let mut any = vec![0; (self.steps as usize).div_ceil(64)];
         for block in &self.blocks {
             for row in 0..block.rows {
+                cx.check()?;
                 or_into(&mut any, block.occupied(row));
             }
         }
-        any
+        Ok(any)
     }
 
     /// True when some series holds a histogram.

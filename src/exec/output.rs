@@ -6,6 +6,7 @@ use super::open::open;
 use super::operator::{BoxOp, weight};
 use super::range::{Samples, count_window, open_source};
 use super::scalar::values;
+use super::sorted::sorted;
 use super::window::sweep;
 use crate::functions::{WindowMode, edged_floats};
 use crate::model::value::{Series, VectorSample};
@@ -32,6 +33,7 @@ pub(crate) fn instant(cx: &Cx, root: &Node) -> Result<Value> {
             let parts = exchange::fold(cx, input, 1, u64::MAX, make, |acc, block| {
                 acc.1.grow_by(weight(&block))?;
                 for row in 0..block.rows {
+                    cx.check()?;
                     if let Some(sample) = block.sample(row, 0) {
                         let labels = table.labels(block.first.0 + row).clone();
                         acc.0.push(VectorSample { labels, ts, sample });
@@ -63,10 +65,11 @@ pub(crate) fn range(cx: &Cx, root: &Node) -> Result<Value> {
 }
 
 /// Puts a result in the order it is answered in: a matrix by labels. Vectors keep theirs.
-pub(crate) fn sort(value: &mut Value) {
-    if let Value::Matrix(matrix) = value {
-        matrix.sort_by(|a, b| a.labels.cmp(&b.labels));
-    }
+pub(crate) fn sort(cx: &Cx, value: Value) -> Result<Value> {
+    Ok(match value {
+        Value::Matrix(matrix) => Value::Matrix(sorted(cx, matrix, |a, b| a.labels.cmp(&b.labels))?),
+        other => other,
+    })
 }
 
 fn drain<'a>(cx: &'a Cx, input: BoxOp<'a>) -> Result<Vec<Series>> {
@@ -76,6 +79,7 @@ fn drain<'a>(cx: &'a Cx, input: BoxOp<'a>) -> Result<Vec<Series>> {
     let parts = exchange::fold(cx, input, grid.len, u64::MAX, make, |acc, block| {
         acc.1.grow_by(block.sample_count())?;
         for row in 0..block.rows {
+            cx.check()?;
             let points = points(&block, row, |step| grid.at(step));
             if !points.is_empty() {
                 let labels = table.labels(block.first.0 + row).clone();
@@ -117,7 +121,7 @@ fn range_result(cx: &Cx, source: &RangeSource) -> Result<Value> {
     let mut counts = cx.counts(grid);
     for row in 0..source.table.len() {
         cx.check()?;
-        source.samples.load(row, &mut raw)?;
+        source.samples.load(cx, row, &mut raw)?;
         let mut points: Vec<(i64, Sample)> = vec![];
         sweep(&raw, grid, source.shape, |step, seen| {
             if of_selector {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::annotate::RangeNotes;
 use super::column::Column;
-use super::cx::{Cx, ExecError, Hold, Result};
+use super::cx::{Cx, ExecError, HISTOGRAM_WORK, Hold, Pace, Result};
 use super::open::open;
 use super::operator::{BoxOp, Operator, SeriesTable, rows_per_block};
 use super::scalar::step_rows;
@@ -21,10 +21,6 @@ use crate::plan::BoundSelect;
 use crate::plan::node::{RangeCall, RangeSource, Select};
 use crate::storage::RawSeries;
 use crate::vector::{RawSamples, SeriesBlock, SeriesId};
-
-/// Samples in windows after which a row looks whether it should go on: well below 100 ms
-/// of the slowest kernel.
-const CHECK_EVERY: usize = 1 << 18;
 
 /// Where the raw samples of a row come from.
 pub(crate) enum Samples<'a> {
@@ -77,7 +73,7 @@ pub(crate) fn open_source<'a>(cx: &'a Cx, source: &'a RangeSource) -> Result<Ope
             let (at_ms, offset_ms, range_ms) = (bound.at_ms, bound.offset_ms, bound.range_ms);
             let series: &[_] = &cx.series[bound.request];
             Ok(OpenSource {
-                table: table_of(series),
+                table: table_of(cx, series)?,
                 shape: WindowShape { at_ms, offset_ms, range_ms, before_ms, after_ms },
                 mode,
                 samples: Samples::Stored { series, select, bound, hold: cx.budget.hold(0)? },
@@ -105,14 +101,14 @@ pub(crate) fn open_source<'a>(cx: &'a Cx, source: &'a RangeSource) -> Result<Ope
 
 impl<'a> Samples<'a> {
     /// Loads the samples of the next row into `raw`, without staleness markers.
-    pub(crate) fn load(&mut self, row: u32, raw: &mut RawSamples) -> Result<()> {
+    pub(crate) fn load(&mut self, cx: &Cx, row: u32, raw: &mut RawSamples) -> Result<()> {
         raw.clear();
         match self {
             Self::Stored { series, select, bound, hold } => {
                 series[row as usize].read_into(bound.from_ms, bound.to_ms, raw)?;
                 raw.drop_stale();
                 if select.stats_only {
-                    derive_hints(raw);
+                    derive_hints(cx, raw)?;
                 }
                 hold.grow_to(raw_weight(raw))
             }
@@ -124,7 +120,7 @@ impl<'a> Samples<'a> {
                     }
                 }
                 if let Some((block, next)) = block.as_deref_mut() {
-                    steps_to_samples(block, *next, *grid, raw);
+                    steps_to_samples(cx, block, *next, *grid, raw)?;
                     *next += 1;
                 }
                 Ok(())
@@ -153,15 +149,24 @@ impl<'a> Samples<'a> {
 }
 
 /// A row of a subquery's result as if it had been stored at its steps.
-fn steps_to_samples(block: &SeriesBlock, row: u32, grid: StepGrid, raw: &mut RawSamples) {
+fn steps_to_samples(
+    cx: &Cx,
+    block: &SeriesBlock,
+    row: u32,
+    grid: StepGrid,
+    raw: &mut RawSamples,
+) -> Result<()> {
+    let mut pace = Pace::new(cx);
     let values = block.row(row);
     for step in block.present.ones(row) {
+        pace.work(1)?;
         raw.push(grid.at(step), values[step as usize]);
     }
     if block.histograms.is_none() {
-        return;
+        return Ok(());
     }
     for step in block.occupied_steps(row) {
+        pace.work(1)?;
         let Some(h) = block.histogram(row, step) else { continue };
         let mut h = h.clone();
         // What a hint says about the sample before it does not hold between steps.
@@ -170,6 +175,7 @@ fn steps_to_samples(block: &SeriesBlock, row: u32, grid: StepGrid, raw: &mut Raw
         }
         raw.hist.push((grid.at(step), h));
     }
+    Ok(())
 }
 
 /// Scalar arguments of every step.
@@ -217,7 +223,10 @@ pub(crate) fn open_range<'a>(cx: &'a Cx, call: &'a RangeCall, grid: StepGrid) ->
     if let Some(check) = check
         && !source.table.is_empty()
     {
-        (0..grid.len).try_for_each(|step| check(scalars.at(step))).map_err(ExecError::Query)?;
+        for step in 0..grid.len {
+            cx.check()?;
+            check(scalars.at(step)).map_err(ExecError::Query)?;
+        }
     }
     let columns = columns.filter(|_| source.mode == WindowMode::Plain);
     Ok(Box::new(RangeOp {
@@ -265,8 +274,8 @@ impl RangeOp<'_> {
             && raw.hist.is_empty()
             && !starts_count
             && raw.ts.len() <= u32::MAX as usize
+            && let Some(flags) = column.fill(raw, block, row, counts)
         {
-            flags = column.fill(raw, block, row, counts);
             self.note(flags, 0, block.first.0 + row);
             return Ok(());
         }
@@ -276,20 +285,16 @@ impl RangeOp<'_> {
             mode: self.mode,
             use_start_timestamps: self.cx.options.use_start_timestamps,
         };
-        let mut unchecked = 0;
+        let mut pace = Pace::new(self.cx);
         let mut overlaps = 0;
         sweep(raw, self.grid, self.shape, |step, seen| {
             let window = &seen.window;
+            // Long windows over many steps make one row long work.
+            pace.work(1 + window.ts.len() + window.hist.len() * HISTOGRAM_WORK)?;
             if window.ts.is_empty() && window.hist.is_empty() {
                 return Ok(());
             }
             count_window(raw, &seen, step, counts);
-            // Long windows over many steps make one row long work.
-            unchecked += window.ts.len() + window.hist.len();
-            if unchecked > CHECK_EVERY {
-                unchecked = 0;
-                self.cx.check()?;
-            }
             args.scalars = scalars.at(step);
             let mut raised = Flags::default();
             if let Some(sample) = (self.kernel)(window, &args, &mut raised) {
@@ -327,7 +332,7 @@ impl<'a> Operator<'a> for RangeOp<'a> {
         let mut counts = self.cx.counts(self.grid);
         for row in 0..rows {
             self.cx.check()?;
-            self.samples.load(first + row, &mut self.raw)?;
+            self.samples.load(self.cx, first + row, &mut self.raw)?;
             self.fill(&mut block, row, &mut counts)?;
         }
         if let Samples::Stored { select, .. } = &self.samples {

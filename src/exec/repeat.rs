@@ -12,6 +12,7 @@ use crate::plan::bind::first_step;
 use crate::vector::{SeriesBlock, SeriesId};
 
 struct Repeat<'a> {
+    cx: &'a Cx,
     input: BoxOp<'a>,
     steps: u32,
     /// The block being repeated and the next of its rows.
@@ -24,7 +25,7 @@ pub(crate) fn open_repeat<'a>(cx: &'a Cx, node: &'a Node, grid: StepGrid) -> Res
     if grid.len <= 1 {
         return Ok(input);
     }
-    Ok(Box::new(Repeat { input, steps: grid.len, current: None }))
+    Ok(Box::new(Repeat { cx, input, steps: grid.len, current: None }))
 }
 
 impl<'a> Operator<'a> for Repeat<'a> {
@@ -43,6 +44,7 @@ impl<'a> Operator<'a> for Repeat<'a> {
         let rows = rows_per_block(self.steps).min(block.rows - *next);
         let mut out = SeriesBlock::absent(SeriesId(block.first.0 + *next), rows, self.steps);
         for row in 0..rows {
+            self.cx.check()?;
             match block.sample(*next + row, 0) {
                 None => {}
                 Some(Sample::Float(v)) => {
@@ -62,13 +64,13 @@ impl<'a> Operator<'a> for Repeat<'a> {
         self: Box<Self>,
         ranges: &[Range<u32>],
     ) -> std::result::Result<Vec<BoxOp<'a>>, BoxOp<'a>> {
-        let (steps, current) = (self.steps, self.current);
+        let (cx, steps, current) = (self.cx, self.steps, self.current);
         match self.input.split(ranges) {
             Ok(parts) => Ok(parts
                 .into_iter()
-                .map(|input| Box::new(Self { input, steps, current: None }) as BoxOp<'a>)
+                .map(|input| Box::new(Self { cx, input, steps, current: None }) as BoxOp<'a>)
                 .collect()),
-            Err(input) => Err(Box::new(Self { input, steps, current })),
+            Err(input) => Err(Box::new(Self { cx, input, steps, current })),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Scalar nodes: one number per step.
 
-use super::cx::{Cx, Result};
+use super::cx::{Cx, ExecError, Pace, Result};
 use super::exchange;
 use super::open::open;
 use crate::functions::Kernel;
@@ -22,6 +22,12 @@ pub(crate) fn values(cx: &Cx, node: &Node, grid: StepGrid) -> Result<Vec<f64>> {
             all.iter_mut().for_each(|v| *v = -*v);
             all
         }
+        Node::ScalarBinary { op, .. } if op.is_trim() => {
+            let op = op.as_str();
+            return Err(ExecError::query(format!(
+                "operator \"{op}\" not allowed for Scalar operations"
+            )));
+        }
         Node::ScalarBinary { op, lhs, rhs } => {
             let (lhs, rhs) = (values(cx, lhs, grid)?, values(cx, rhs, grid)?);
             lhs.into_iter().zip(rhs).map(|(l, r)| scalar_binary(*op, l, r)).collect()
@@ -31,7 +37,12 @@ pub(crate) fn values(cx: &Cx, node: &Node, grid: StepGrid) -> Result<Vec<f64>> {
                 unreachable!("BUG: a scalar call has a scalar kernel")
             };
             let (rows, width) = step_rows(cx, args, grid)?;
-            (0..len).map(|step| kernel(&rows[step * width..(step + 1) * width])).collect()
+            let mut pace = Pace::new(cx);
+            let each = (0..len).map(|step| {
+                pace.work(1)?;
+                Ok(kernel(&rows[step * width..(step + 1) * width]))
+            });
+            each.collect::<Result<_>>()?
         }
         Node::ScalarOf(input) => only_sample(cx, input, grid)?,
         Node::StepInvariant(input) => {

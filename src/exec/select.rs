@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::annotate::mixed_schemas;
-use super::cx::{Cx, Hold, Result};
+use super::cx::{Cx, ExecError, HISTOGRAM_WORK, Hold, Pace, Result};
 use super::operator::{BoxOp, Operator, SeriesMeta, SeriesTable, rows_per_block};
 use super::stats::SampleCounts;
 use super::window::{WindowShape, sweep};
@@ -21,9 +21,10 @@ use crate::vector::block::histogram_bytes;
 use crate::vector::{CHUNK_STEPS, RawSamples, SeriesBlock, SeriesId, WindowTable};
 
 /// The series a selector found, as an operator's table.
-pub(crate) fn table_of(series: &[Arc<dyn RawSeries>]) -> Arc<SeriesTable> {
-    let series = series.iter().map(|s| SeriesMeta::new(s.labels().clone())).collect();
-    Arc::new(SeriesTable { series, unique: true })
+pub(crate) fn table_of(cx: &Cx, series: &[Arc<dyn RawSeries>]) -> Result<Arc<SeriesTable>> {
+    let meta = |s: &Arc<dyn RawSeries>| cx.check().map(|()| SeriesMeta::new(s.labels().clone()));
+    let series = series.iter().map(meta).collect::<Result<_>>()?;
+    Ok(Arc::new(SeriesTable { series, unique: true }))
 }
 
 /// What a histogram counts for in sample limits and statistics.
@@ -63,7 +64,7 @@ impl<'a> InstantSelect<'a> {
     pub(crate) fn open(cx: &'a Cx, select: &'a Select, grid: StepGrid) -> Result<BoxOp<'a>> {
         let bound = cx.binding.selects[select.id];
         let series = &cx.series[bound.request];
-        let table = table_of(series);
+        let table = table_of(cx, series)?;
         Ok(Box::new(Self {
             cx,
             grid,
@@ -80,10 +81,11 @@ impl<'a> InstantSelect<'a> {
         }))
     }
 
-    fn fill(&mut self, block: &mut SeriesBlock, row: u32, counts: &mut SampleCounts) {
+    fn fill(&mut self, block: &mut SeriesBlock, row: u32, counts: &mut SampleCounts) -> Result<()> {
         if self.select.stats_only {
-            derive_hints(&mut self.raw);
+            derive_hints(self.cx, &mut self.raw)?;
         }
+        let mut pace = Pace::new(self.cx);
         if self.select.extension == Some(RangeExtension::Smoothed) {
             self.raw.drop_stale();
             return self.fill_smoothed(block, row, counts);
@@ -91,11 +93,13 @@ impl<'a> InstantSelect<'a> {
         let (raw, grid, bound) = (&self.raw, self.grid, self.bound);
         let only_floats = raw.hist.is_empty() && raw.ts.len() <= u32::MAX as usize;
         if only_floats && self.emit == Emit::Value {
-            return self.fill_floats(block, row, counts);
+            self.fill_floats(block, row, counts);
+            return Ok(());
         }
         let oldest = self.cx.binding.lookback_ms;
         let (mut float, mut hist) = (0, 0);
         for step in 0..grid.len {
+            pace.work(1)?;
             let reference = bound.reference_ms(grid.at(step));
             float += raw.ts[float..].iter().take_while(|ts| **ts <= reference).count();
             hist += raw.hist[hist..].iter().take_while(|(ts, _)| *ts <= reference).count();
@@ -136,6 +140,7 @@ impl<'a> InstantSelect<'a> {
                 }
             }
         }
+        Ok(())
     }
 }
 
@@ -164,7 +169,12 @@ impl InstantSelect<'_> {
     }
 
     /// `smoothed`: the window around each step, interpolated.
-    fn fill_smoothed(&self, block: &mut SeriesBlock, row: u32, counts: &mut SampleCounts) {
+    fn fill_smoothed(
+        &self,
+        block: &mut SeriesBlock,
+        row: u32,
+        counts: &mut SampleCounts,
+    ) -> Result<()> {
         let lookback_ms = self.cx.binding.lookback_ms;
         let shape = WindowShape {
             at_ms: self.bound.at_ms,
@@ -174,18 +184,20 @@ impl InstantSelect<'_> {
             after_ms: lookback_ms,
         };
         let mut flags = Flags::default();
+        let mut pace = Pace::new(self.cx);
         sweep(&self.raw, self.grid, shape, |step, seen| {
+            pace.work(1 + seen.window.hist.len() * HISTOGRAM_WORK)?;
             if let Some(sample) = smoothed_instant(&seen.window, &mut flags) {
                 counts.add(step, 1, 1);
                 block.set_sample(row, step, sample);
             }
-            Ok::<(), std::convert::Infallible>(())
-        })
-        .unwrap_or_else(|never| match never {});
+            Ok::<(), ExecError>(())
+        })?;
         if flags.has(Flags::MIXED_SCHEMAS) {
             let labels = self.table.labels(block.first.0 + row);
             self.cx.warn(&self.select.span, mixed_schemas(labels));
         }
+        Ok(())
     }
 }
 
@@ -203,14 +215,12 @@ impl<'a> Operator<'a> for InstantSelect<'a> {
         let mut block = SeriesBlock::absent(SeriesId(first), rows, self.grid.len);
         let mut counts = self.cx.counts(self.grid);
         for row in 0..rows {
-            if row % 64 == 0 {
-                self.cx.check()?;
-            }
+            self.cx.check()?;
             self.raw.clear();
             let series = &self.series[(first + row) as usize];
             series.read_into(self.bound.from_ms, self.bound.to_ms, &mut self.raw)?;
             self.hold.grow_to(raw_weight(&self.raw))?;
-            self.fill(&mut block, row, &mut counts);
+            self.fill(&mut block, row, &mut counts)?;
         }
         self.cx.note_read(self.select, &counts);
         self.cx.count_samples(self.bound.scope, &counts);
@@ -241,9 +251,11 @@ impl<'a> Operator<'a> for InstantSelect<'a> {
 }
 
 /// Works counter-reset hints out from one sample to the next, where they are unknown.
-pub(crate) fn derive_hints(raw: &mut RawSamples) {
+pub(crate) fn derive_hints(cx: &Cx, raw: &mut RawSamples) -> Result<()> {
     let mut before: Option<Arc<FloatHistogram>> = None;
+    let mut pace = Pace::new(cx);
     for (_, h) in &mut raw.hist {
+        pace.work(HISTOGRAM_WORK)?;
         if is_stale_nan(h.sum) {
             continue;
         }
@@ -257,4 +269,5 @@ pub(crate) fn derive_hints(raw: &mut RawSamples) {
         }
         before = Some(original);
     }
+    Ok(())
 }

@@ -8,6 +8,7 @@ use super::cx::{Cx, Result};
 use super::exchange::collect;
 use super::open::open;
 use super::operator::{BoxOp, Collected, PerBlock, Ready, SeriesTable};
+use super::sorted::sorted;
 use crate::model::StepGrid;
 use crate::parser::ast::Span;
 use crate::plan::Node;
@@ -30,21 +31,21 @@ pub(crate) fn by_value<'a>(
         return Ok(input);
     }
     let input = collect(cx, input, grid.len)?;
-    let mut order: Vec<(f64, u32)> = (0..input.table.len())
-        .filter_map(|series| {
-            let (block, row) = input.row(series);
-            Some((block.float(row, 0)?, series))
-        })
-        .collect();
-    order.sort_by(|(a, _), (b, _)| match (a.is_nan(), b.is_nan()) {
+    let mut order: Vec<(f64, u32)> = vec![];
+    for series in 0..input.table.len() {
+        cx.check()?;
+        let (block, row) = input.row(series);
+        order.extend(block.float(row, 0).map(|value| (value, series)));
+    }
+    let order = sorted(cx, order, |(a, _), (b, _)| match (a.is_nan(), b.is_nan()) {
         (true, true) => Ordering::Equal,
         (true, false) => Ordering::Greater,
         (false, true) => Ordering::Less,
         (false, false) if descending => b.partial_cmp(a).unwrap_or(Ordering::Equal),
         (false, false) => a.partial_cmp(b).unwrap_or(Ordering::Equal),
-    });
+    })?;
     let order: Vec<u32> = order.into_iter().map(|(_, series)| series).collect();
-    Ok(Box::new(reordered(&input, &order)))
+    Ok(Box::new(reordered(cx, &input, &order)?))
 }
 
 /// Sorts by labels in natural order, ties by the whole label set.
@@ -62,8 +63,8 @@ pub(crate) fn by_label<'a>(
         return Ok(input);
     }
     let input = collect(cx, input, grid.len)?;
-    let mut order: Vec<u32> = (0..input.table.len()).filter(|s| input.has(*s, 0)).collect();
-    order.sort_by(|a, b| {
+    let order: Vec<u32> = (0..input.table.len()).filter(|s| input.has(*s, 0)).collect();
+    let order = sorted(cx, order, |a, b| {
         let (a, b) = (input.table.labels(*a), input.table.labels(*b));
         let by_labels = labels
             .iter()
@@ -71,8 +72,8 @@ pub(crate) fn by_label<'a>(
             .find(|order| order.is_ne())
             .unwrap_or_else(|| a.cmp(b));
         if descending { by_labels.reverse() } else { by_labels }
-    });
-    Ok(Box::new(reordered(&input, &order)))
+    })?;
+    Ok(Box::new(reordered(cx, &input, &order)?))
 }
 
 fn warn_range(cx: &Cx, span: &Span) {
@@ -82,16 +83,17 @@ fn warn_range(cx: &Cx, span: &Span) {
     );
 }
 
-fn reordered(input: &Collected<'_>, order: &[u32]) -> Ready<'static> {
+fn reordered(cx: &Cx, input: &Collected<'_>, order: &[u32]) -> Result<Ready<'static>> {
     let mut block = SeriesBlock::absent(SeriesId(0), order.len() as u32, 1);
     for (row, series) in order.iter().enumerate() {
+        cx.check()?;
         if let Some(sample) = input.sample(*series, 0) {
             block.set_sample(row as u32, 0, sample);
         }
     }
     let series = order.iter().map(|s| input.table.series[*s as usize].clone()).collect();
     let table = SeriesTable { series, unique: input.table.unique };
-    Ready::new(Arc::new(table), vec![block], None)
+    Ok(Ready::new(Arc::new(table), vec![block], None))
 }
 
 /// Natural order: runs of digits compare as numbers, everything else as text.

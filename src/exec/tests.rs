@@ -63,10 +63,9 @@ fn evaluate(
         parallel,
         part_work: 4096,
     };
-    let cx = Cx::new(binding, series, options, Interrupt::default());
-    let mut value = range(&cx, &plan.root).map_err(|e| e.to_string())?;
-    sort(&mut value);
-    Ok(value)
+    let cx = Cx::new(binding, series, options, Interrupt::default()).unwrap();
+    let sorted = range(&cx, &plan.root).and_then(|value| sort(&cx, value));
+    sorted.map_err(|e| e.to_string())
 }
 
 const EXPRESSIONS: &[&str] = &[

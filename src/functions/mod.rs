@@ -137,7 +137,8 @@ pub struct Columns {
 /// The code behind [`Columns`]. Keeps what depends on times alone from series to series.
 pub trait ColumnKernel: Send {
     /// Takes note of other windows: before the first `run`, and when they have changed.
-    fn lay(&mut self, windows: &Windows<'_>);
+    /// False when they are so many that they had better be visited one by one.
+    fn lay(&mut self, windows: &Windows<'_>) -> bool;
 
     /// Writes a result per step. `vs` are the values at the times of the windows, at least
     /// one; what is written for a window of fewer than `samples_min` samples is not read.

@@ -83,9 +83,9 @@ pub(crate) fn check_columns(
     step: i64,
     range_ms: i64,
 ) {
-    let spec = super::find(name).expect("a function");
+    let spec = super::find(name).expect("BUG: tests name functions");
     let Kernel::Range { kernel, columns: Some(columns), .. } = spec.kernel else {
-        panic!("{name} has no column kernel");
+        unreachable!("BUG: {name} has no column kernel");
     };
     let ends: Vec<TimestampMs> = (0..130).map(|i| start + i * step).collect();
     let mut table = WindowTable::new(ends.clone(), range_ms);
@@ -95,7 +95,7 @@ pub(crate) fn check_columns(
     let backwards: Vec<f64> = forwards.iter().rev().copied().collect();
     for vs in [forwards, backwards] {
         if table.lay(&ts) {
-            column_kernel.lay(&table.windows());
+            assert!(column_kernel.lay(&table.windows()));
         }
         let mut got = vec![0.0; ends.len()];
         if !vs.is_empty() {
@@ -126,7 +126,7 @@ pub(crate) fn check_columns(
             let expected = match kernel(&window, &args, &mut flags) {
                 Some(Sample::Float(v)) => Some(v),
                 None => None,
-                Some(other) => panic!("{other:?}"),
+                Some(other) => unreachable!("BUG: {other:?} is no float"),
             };
             assert_eq!(flags, if expected.is_some() { columns.flags } else { Flags(0) });
             let got = (present[i / 64] >> (i % 64) & 1 == 1).then_some(got[i]);

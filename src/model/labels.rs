@@ -13,6 +13,7 @@ use std::sync::{Arc, LazyLock};
 use smallvec::SmallVec;
 use xxhash_rust::xxh64::xxh64;
 
+use super::effort::effort;
 use super::{METRIC_NAME, is_metadata_label};
 
 /// An immutable label set. Labels with an empty value do not exist, as in Prometheus.
@@ -92,12 +93,14 @@ impl Labels {
 
     /// Names and values in name order.
     pub fn iter(&self) -> LabelIter<'_> {
+        effort(4);
         LabelIter { rest: &self.data }
     }
 
     /// Each name in name order, with the encoded bytes of its whole pair. For keys and
     /// searches, which need no text and so no check that the bytes are one.
     pub(crate) fn encoded_pairs(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        effort(4);
         let mut rest = &*self.data;
         std::iter::from_fn(move || {
             if rest.is_empty() {
@@ -113,6 +116,7 @@ impl Labels {
 
     /// The value of a label, or `None` when it is absent.
     pub fn get(&self, name: &str) -> Option<&str> {
+        effort(2);
         let mut rest = &*self.data;
         while !rest.is_empty() {
             let (found, value) = split_text(rest);
@@ -137,6 +141,7 @@ impl Labels {
 
     /// xxh64 over the encoded bytes: the hash of Prometheus' default build.
     pub fn hash64(&self) -> u64 {
+        effort(4);
         xxh64(&self.data, 0)
     }
 
@@ -151,9 +156,14 @@ impl Labels {
 
     /// The set with only the labels whose name satisfies `keep`.
     pub fn retain(&self, keep: impl Fn(&str) -> bool) -> Self {
+        self.retain_encoded(|name, _| keep(text(name)))
+    }
+
+    /// As `retain`, from the bytes of name and encoded pair; called in name order.
+    pub(crate) fn retain_encoded(&self, mut keep: impl FnMut(&[u8], &[u8]) -> bool) -> Self {
         let mut data: SmallVec<[u8; 256]> = SmallVec::new();
         for (name, pair) in self.encoded_pairs() {
-            if keep(text(name)) {
+            if keep(name, pair) {
                 data.extend_from_slice(pair);
             }
         }
@@ -167,6 +177,7 @@ impl Labels {
 
     /// The encoded bytes, a unique key of the set.
     pub fn as_bytes(&self) -> &[u8] {
+        effort(2);
         &self.data
     }
 }
@@ -174,6 +185,7 @@ impl Labels {
 /// Orders as Prometheus' `labels.Compare`: pair by pair, name first, a shorter prefix first.
 impl Ord for Labels {
     fn cmp(&self, other: &Self) -> Ordering {
+        effort(2);
         let (mut a, mut b) = (&*self.data, &*other.data);
         while !a.is_empty() && !b.is_empty() {
             let (text_a, rest_a) = split_text(a);

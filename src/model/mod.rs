@@ -5,6 +5,7 @@
 pub mod annotation;
 pub mod clock;
 pub mod duration;
+pub(crate) mod effort;
 pub mod float;
 pub mod histogram;
 pub mod labels;

@@ -18,6 +18,7 @@ pub mod pretty;
 mod print;
 mod scan;
 pub mod series;
+mod stack;
 mod syntax;
 mod walk;
 
@@ -26,6 +27,7 @@ pub use diagnostic::{ParseError, ParseErrors};
 pub use outline::outline;
 pub use pretty::pretty;
 pub use series::{SeriesDescription, SeriesValue, parse_series_description, parse_series_values};
+pub use stack::with_stack;
 
 use crate::model::{Labels, Matcher};
 use syntax::Rule;

@@ -2,6 +2,7 @@
 //! that parsing within the limit needs.
 
 use super::ast::Span;
+use super::stack::with_stack;
 use super::{NESTING_MAX, ParseError, ParseErrors};
 
 /// Longest text accepted: spans are 32 bits wide.
@@ -10,8 +11,6 @@ const TEXT_MAX: usize = u32::MAX as usize - 1;
 /// Nesting that any thread's stack can take. The generated parser uses several kilobytes
 /// of stack a level, so 500 levels would not fit into a thread of two megabytes.
 const SHALLOW_MAX: usize = 40;
-/// Stack for parsing [`NESTING_MAX`] levels, in bytes. Only what is used is ever backed.
-const DEEP_STACK: usize = 64 << 20;
 
 /// Runs a parser of `text` where there is stack enough for it: here, or for the rare deep
 /// nesting on a thread of its own. Refuses what nests deeper than [`NESTING_MAX`].
@@ -22,17 +21,10 @@ pub(super) fn guarded<T: Send>(
     if depth(text)? <= SHALLOW_MAX {
         return parse();
     }
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().stack_size(DEEP_STACK);
-        match thread.spawn_scoped(scope, parse) {
-            Ok(thread) => thread.join().expect("BUG: the parser panicked"),
-            Err(e) => {
-                let message =
-                    format!("cannot start a thread to parse a deeply nested expression: {e}");
-                let errors = vec![ParseError { span: 0..0, message }];
-                Err(ParseErrors { input: text.to_owned(), errors })
-            }
-        }
+    with_stack(true, parse).unwrap_or_else(|e| {
+        let message = format!("cannot start a thread to parse a deeply nested expression: {e}");
+        let errors = vec![ParseError { span: 0..0, message }];
+        Err(ParseErrors { input: text.to_owned(), errors })
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::node::{Node, RangeSource, Select};
+use super::node::{NameDrop, Node, RangeSource, Select};
 use crate::parser::ast::{AtModifier, Grouping};
 
 /// The tree under a node.
@@ -67,6 +67,7 @@ fn describe(node: &Node) -> String {
         Node::Sort { .. } => "sort descending".into(),
         Node::SortByLabel { labels, .. } => format!("sort by labels {}", labels.join(", ")),
         Node::Info(info) => format!("info from {}", selector(&info.select)),
+        Node::DropName { how: NameDrop::Unseen { .. }, .. } => "drop name (unseen)".into(),
         Node::DropName { how, .. } => format!("drop name ({how:?})").to_lowercase(),
         Node::MergeDuplicates { .. } => "merge duplicates".into(),
         Node::StepInvariant(_) => "once for all steps".into(),

@@ -173,8 +173,8 @@ impl Lowering {
             Operator::QueryStep => return Node::QueryTime(QueryTime::Step),
             Operator::Scalar => return Node::ScalarOf(arg(0)),
             Operator::Vector => return Node::VectorOf(arg(0)),
-            Operator::Timestamp => sample_time(*arg(0), Emit::Timestamp),
-            Operator::StartTimestamp => sample_time(*arg(0), Emit::StartTimestamp),
+            Operator::Timestamp => sample_time(*arg(0), &call.args[0], Emit::Timestamp),
+            Operator::StartTimestamp => sample_time(*arg(0), &call.args[0], Emit::StartTimestamp),
             Operator::Absent => {
                 return Node::Absent { input: arg(0), labels: absent_labels(&call.args[0]) };
             }
@@ -360,9 +360,16 @@ fn vector_select(selector: &ast::VectorSelector, span: Span, hints: &Hints) -> S
 }
 
 /// `timestamp` and `start_timestamp` see the sample itself only of a selector.
-fn sample_time(input: Node, emit: Emit) -> Node {
+fn sample_time(input: Node, written: &Expr, emit: Emit) -> Node {
+    let mut written = written;
+    while let ExprKind::Paren(inner) = &written.kind {
+        written = inner;
+    }
     match input {
-        Node::Select(select) => Node::Select(Select { emit, ..select }),
+        // What `+v` yields are no samples of a selector.
+        Node::Select(select) if matches!(written.kind, ExprKind::VectorSelector(_)) => {
+            Node::Select(Select { emit, ..select })
+        }
         other if emit == Emit::Timestamp => Node::StepTime(Box::new(other)),
         other => Node::Nothing(Box::new(other)),
     }
@@ -387,16 +394,23 @@ fn absent_labels(expr: &Expr) -> Vec<(String, String)> {
     let matchers = match &expr.kind {
         ExprKind::VectorSelector(selector) => &selector.matchers,
         ExprKind::MatrixSelector(matrix) => &matrix.selector.matchers,
+        ExprKind::Paren(inner) => return absent_labels(inner),
         _ => return vec![],
     };
-    let pinned = |m: &Matcher| {
-        m.op == MatchOp::Equal && matchers.iter().filter(|other| other.name == m.name).count() == 1
-    };
-    matchers
-        .iter()
-        .filter(|m| &*m.name != METRIC_NAME && pinned(m))
-        .map(|m| (m.name.to_string(), m.value.to_string()))
-        .collect()
+    let mut labels: Vec<(String, String)> = vec![];
+    let mut set: Vec<&str> = vec![];
+    // In the order written: the first value of a label stands until another matcher of that
+    // label takes it away, and does not come back.
+    for matcher in matchers.iter().filter(|m| &*m.name != METRIC_NAME) {
+        let name = &*matcher.name;
+        if matcher.op == MatchOp::Equal && !set.contains(&name) {
+            set.push(name);
+            labels.push((name.to_owned(), matcher.value.to_string()));
+        } else {
+            labels.retain(|(other, _)| other != name);
+        }
+    }
+    labels
 }
 
 /// Where the first selector of an expression looks: its own modifiers, within those of the

@@ -37,13 +37,19 @@ pub(crate) struct Plan {
 impl Plan {
     /// Plans a checked expression.
     pub(crate) fn new(expr: &Expr, options: PlanOptions) -> Self {
-        Self::finish(passes::run(lower::lower(expr, options)))
+        Self::finish(passes::run(Self::lowered(expr, options)))
     }
 
     /// As `new`, without the passes: what they are tested against.
     #[cfg(test)]
     pub(crate) fn unoptimized(expr: &Expr, options: PlanOptions) -> Self {
-        Self::finish(lower::lower(expr, options))
+        Self::finish(Self::lowered(expr, options))
+    }
+
+    fn lowered(expr: &Expr, options: PlanOptions) -> Node {
+        let mut root = lower::lower(expr, options);
+        passes::freeze_params(&mut root);
+        root
     }
 
     fn finish(mut root: Node) -> Self {

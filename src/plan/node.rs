@@ -138,6 +138,9 @@ pub enum QueryTime {
 pub enum NameDrop {
     /// `__name__`, `__type__` and `__unit__` go now.
     Metadata,
+    /// As `Metadata`, below an aggregation that looks at none of the three (`by`), or at
+    /// all but `__name__`: series that stay distinct without them may keep them.
+    Unseen { by: bool },
     /// Only `__name__` goes now.
     Name,
     /// The series is marked; its name goes at the end (delayed name removal).
@@ -258,6 +261,17 @@ pub struct Aggregate {
     /// The aggregated expression, for annotations.
     pub span: Span,
     pub param_span: Span,
+}
+
+impl Aggregate {
+    /// True when members may still carry the name that was dropped below (`Unseen`).
+    pub fn drops_unseen_names(&self) -> bool {
+        let mut input = &self.input;
+        while let Node::StepInvariant(inner) | Node::MergeDuplicates { input: inner, .. } = input {
+            input = inner;
+        }
+        matches!(input, Node::DropName { how: NameDrop::Unseen { .. }, .. })
+    }
 }
 
 /// Some of the series of each group: `topk` and its kin.

@@ -14,12 +14,17 @@ fn plans_read_as_trees() {
     check("1 + 2 * 3", "number 7");
     check(
         "sum by (job) (rate(a[5m]))",
-        "sum by (job)\n  merge duplicates\n    drop name (metadata)\n      rate over windows of #0 {__name__=\"a\"}",
+        "sum by (job)\n  merge duplicates\n    drop name (unseen)\n      rate over windows of #0 {__name__=\"a\"}",
     );
     // Groups without names stay distinct: there is nothing to drop or to merge.
     check(
         "sum(a) * 2",
         "drop name (metadata)\n  vector * scalar\n    sum by ()\n      select #0 {__name__=\"a\"}\n    number 2",
+    );
+    // What an aggregation of something pinned is told is taken from the first step.
+    check(
+        "topk(scalar(a), b @ 10)",
+        "once for all steps\n  topk by ()\n    select #0 {__name__=\"b\"} @ 10\n    once for all steps\n      scalar of the only sample\n        select #1 {__name__=\"a\"}",
     );
     check(
         "a + b @ 10",

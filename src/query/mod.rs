@@ -128,8 +128,10 @@ impl Engine {
         expr: Expr,
     ) -> Result<PreparedQuery, QueryError> {
         let options = PlanOptions { delayed_name_removal: self.options.delayed_name_removal };
-        let plan = Arc::new(Plan::new(&expr, options));
-        Ok(PreparedQuery { engine: self.clone(), text: text.into(), expr, plan })
+        let deep = expr.is_deep();
+        let plan = parser::with_stack(deep, || Arc::new(Plan::new(&expr, options)))
+            .map_err(QueryError::no_thread)?;
+        Ok(PreparedQuery { engine: self.clone(), text: text.into(), expr, plan, deep })
     }
 }
 
@@ -161,6 +163,8 @@ pub struct PreparedQuery {
     text: Box<str>,
     expr: Expr,
     plan: Arc<Plan>,
+    /// The tree needs more stack than usual.
+    deep: bool,
 }
 
 impl PreparedQuery {
@@ -251,6 +255,13 @@ pub struct QueryStats {
     /// `(step time, samples)`; only when asked for.
     pub total_queryable_samples_per_step: Option<Vec<(TimestampMs, u64)>>,
     pub samples_read_per_step: Option<Vec<(TimestampMs, u64)>>,
+}
+
+impl QueryError {
+    /// A deeply nested expression found no thread to run on.
+    fn no_thread(error: std::io::Error) -> Self {
+        Self::Execution(format!("cannot start a thread for a deeply nested expression: {error}"))
+    }
 }
 
 /// Why a query failed. `Display` is the text Prometheus' API gives.

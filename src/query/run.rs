@@ -2,10 +2,12 @@
 //! runs in place when the input is small and on a blocking thread otherwise.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::future::try_join_all;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::metrics::Running;
 use super::{
     Engine, EngineOptions, PreparedQuery, QueryError, QueryMetrics, QueryResult, QueryStats,
     RunOptions,
@@ -13,6 +15,7 @@ use super::{
 use crate::exec::{self, Cx, ExecError, ExecOptions, ExecStats, Interrupt};
 use crate::model::annotation::Severity;
 use crate::model::{Annotation, Annotations, StepGrid, Value};
+use crate::parser::with_stack;
 use crate::plan::{BindOptions, Binding, Plan};
 use crate::storage::{RawSeries, SelectHints, SelectRequest, Source};
 
@@ -24,9 +27,25 @@ const SMALL_WORK: u64 = 1 << 16;
 /// scrape interval is a few seconds, the usual one 15.
 const SAMPLE_INTERVAL_MS: u64 = 15_000;
 
-/// Names of the phases in "query timed out in ..." and "query was canceled in ...".
-const EXECUTION: &str = "query execution";
-const EVALUATION: &str = "expression evaluation";
+/// Names of the phases in "query timed out in ..." and "query was canceled in ...", in the
+/// order a query goes through them.
+const PHASES: [&str; 3] = ["query queue", "query execution", "expression evaluation"];
+const EXECUTION: &str = PHASES[1];
+const EVALUATION: &str = PHASES[2];
+
+/// How far a query has come.
+#[derive(Default)]
+struct Progress(AtomicUsize);
+
+impl Progress {
+    fn next(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn phase(&self) -> &'static str {
+        PHASES[self.0.load(Ordering::Relaxed).min(PHASES.len() - 1)]
+    }
+}
 
 /// What `PreparedQuery::{instant, range}` differ in.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -45,17 +64,24 @@ pub(super) async fn run(
 ) -> Result<QueryResult, QueryError> {
     let engine = &query.engine;
     let limit = options.timeout.unwrap_or(engine.options.timeout).min(engine.options.timeout);
+    if options.cancel.is_cancelled() {
+        return Err(QueryError::Canceled(EXECUTION));
+    }
+    if limit.is_zero() {
+        return Err(QueryError::Timeout(EXECUTION));
+    }
     let interrupt = Interrupt::default();
+    let progress = Progress::default();
     // A caller that drops the future stops the evaluation as well.
     let _stop = StopOnDrop(interrupt.clone());
-    let _running = engine.metrics.get().map(QueryMetrics::begin);
+    let running = engine.metrics.get().map(QueryMetrics::begin);
     tokio::select! {
         biased;
-        result = evaluate(query, source, grid, shape, options, interrupt.clone()) => result,
-        () = options.cancel.cancelled() => Err(QueryError::Canceled(EXECUTION)),
+        result = evaluate(query, source, grid, shape, options, (interrupt.clone(), running, &progress)) => result,
+        () = options.cancel.cancelled() => Err(QueryError::Canceled(progress.phase())),
         () = tokio::time::sleep(limit) => {
             interrupt.time_out();
-            Err(QueryError::Timeout(EXECUTION))
+            Err(QueryError::Timeout(progress.phase()))
         }
     }
 }
@@ -74,29 +100,29 @@ async fn evaluate(
     grid: StepGrid,
     shape: Shape,
     options: &RunOptions,
-    interrupt: Interrupt,
+    (interrupt, running, progress): (Interrupt, Option<Running>, &Progress),
 ) -> Result<QueryResult, QueryError> {
     let engine = &query.engine;
     let clock = Stopwatch::new(engine);
     let permit = engine.slots.clone().acquire_owned().await;
     let permit = permit.expect("BUG: the engine never closes its semaphore");
+    progress.next();
     let queued = clock.seconds();
     let lookback_ms =
         options.lookback_ms.filter(|ms| *ms > 0).unwrap_or(engine.options.lookback_ms);
-    let binding = query
-        .plan
-        .bind(
-            grid,
-            BindOptions {
-                lookback_ms,
-                default_step_ms: engine.default_subquery_step_ms(),
-                end_ms: options.end_ms.unwrap_or(grid.end_ms()).max(grid.end_ms()),
-            },
-        )
-        .map_err(QueryError::Invalid)?;
+    let bind = BindOptions {
+        lookback_ms,
+        default_step_ms: engine.default_subquery_step_ms(),
+        end_ms: options.end_ms.unwrap_or(grid.end_ms()).max(grid.end_ms()),
+    };
+    let binding =
+        with_stack(query.deep, || query.plan.bind(grid, bind)).map_err(QueryError::no_thread)?;
+    let binding = binding.map_err(QueryError::Invalid)?;
     let (series, warnings) = fetch(source, &binding).await?;
+    progress.next();
     let prepared = clock.seconds();
-    let small = work(&binding, &series) <= SMALL_WORK && query.plan.subqueries() == 0;
+    let small =
+        work(&binding, &series) <= SMALL_WORK && query.plan.subqueries() == 0 && !query.deep;
     let exec_options = ExecOptions {
         max_samples: engine.options.max_samples,
         max_memory_bytes: engine.options.max_memory_bytes,
@@ -104,21 +130,28 @@ async fn evaluate(
         use_start_timestamps: engine.options.use_start_timestamps,
         type_and_unit_labels: engine.options.type_and_unit_labels,
         per_step_stats: options.per_step_stats && engine.options.per_step_stats,
-        parallel: !small && engine.options.parallel,
+        // Threads of the pool have no stack for depth.
+        parallel: !small && !query.deep && engine.options.parallel,
         part_work: exec::PART_WORK,
     };
     let job = Job {
         engine: engine.clone(),
         plan: query.plan.clone(),
-        cx: Cx::new(binding, series, exec_options, interrupt),
+        binding,
+        series,
+        options: exec_options,
+        interrupt,
         shape,
         _permit: permit,
+        _running: running,
     };
     let done = if small {
         job.run()
     } else {
-        let joined = tokio::task::spawn_blocking(move || job.run()).await;
-        joined.map_err(|e| QueryError::Execution(format!("unexpected error: {e}")))?
+        let deep = query.deep;
+        let joined = tokio::task::spawn_blocking(move || with_stack(deep, || job.run())).await;
+        let joined = joined.map_err(|e| QueryError::Execution(format!("unexpected error: {e}")))?;
+        joined.map_err(QueryError::no_thread)?
     };
     let done = done.map_err(|e| query_error(e, &engine.options))?;
     let Done { value, mut annotations, stats, sort_seconds } = done;
@@ -159,9 +192,14 @@ fn work(binding: &Binding, series: &[Vec<Arc<dyn RawSeries>>]) -> u64 {
 struct Job {
     engine: Arc<Engine>,
     plan: Arc<Plan>,
-    cx: Cx,
+    binding: Binding,
+    series: Vec<Vec<Arc<dyn RawSeries>>>,
+    options: ExecOptions,
+    interrupt: Interrupt,
     shape: Shape,
     _permit: OwnedSemaphorePermit,
+    /// Counts the query for as long as anything is done for it, awaited or not.
+    _running: Option<Running>,
 }
 
 /// What an evaluation came to.
@@ -174,15 +212,16 @@ struct Done {
 
 impl Job {
     fn run(self) -> Result<Done, ExecError> {
-        let mut value = match self.shape {
-            Shape::Instant => exec::instant(&self.cx, &self.plan.root)?,
-            Shape::Range => exec::range(&self.cx, &self.plan.root)?,
+        let cx = Cx::new(self.binding, self.series, self.options, self.interrupt)?;
+        let value = match self.shape {
+            Shape::Instant => exec::instant(&cx, &self.plan.root)?,
+            Shape::Range => exec::range(&cx, &self.plan.root)?,
         };
         let clock = Stopwatch::new(&self.engine);
-        exec::sort(&mut value);
+        let value = exec::sort(&cx, value)?;
         let sort_seconds = clock.seconds();
-        let (annotations, mut stats) = (self.cx.take_annotations(), self.cx.stats());
-        stats.input_missing = !self.plan.input_present(&|select| self.cx.found(select));
+        let (annotations, mut stats) = (cx.take_annotations(), cx.stats());
+        stats.input_missing = !self.plan.input_present(&|select| cx.found(select));
         Ok(Done { value, annotations, stats, sort_seconds })
     }
 }

@@ -5,6 +5,7 @@
 //! by one. A group knows its tick but not why it came: the scheduler, unit tests and
 //! replays all call [`Group::evaluate`].
 
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -194,7 +195,7 @@ impl Rule {
         RuleView {
             name: self.spec.name().to_owned(),
             query: self.spec.expr.printed.clone(),
-            labels: self.spec.label_set(),
+            labels: as_written(&self.spec.labels),
             policy: self.policy,
             health: status.health,
             last_error: status.last_error.map(|e| e.to_string()).unwrap_or_default(),
@@ -205,6 +206,11 @@ impl Rule {
             alerting: self.alerting.as_ref().map(|a| alerting_view(a, evaluated)),
         }
     }
+}
+
+/// As Prometheus shows them: those with an empty value too.
+fn as_written(pairs: &BTreeMap<String, String>) -> Labels {
+    Labels::from_sorted_pairs(pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())))
 }
 
 fn alerting_view(alerting: &Alerting, evaluated: bool) -> AlertingView {
@@ -231,7 +237,7 @@ fn alerting_view(alerting: &Alerting, evaluated: bool) -> AlertingView {
         state,
         for_ms: alerting.params.for_ms,
         keep_firing_for_ms: alerting.params.keep_firing_for_ms,
-        annotations: Labels::from_pairs(&alerting.spec.annotations),
+        annotations: as_written(&alerting.spec.annotations),
         alerts,
     }
 }

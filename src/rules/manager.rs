@@ -217,7 +217,7 @@ impl Manager {
         let Prepared { groups: new, errors, quarantined } =
             self.prepare(&settings, &running).await?;
         self.context.external.store(Arc::new(settings.external));
-        let first = !self.loaded.swap(true, Ordering::Relaxed);
+        self.loaded.store(true, Ordering::Relaxed);
         let mut old = std::mem::take(&mut *running);
         let mut order = Vec::with_capacity(new.len());
         let mut start = Vec::new();
@@ -259,7 +259,7 @@ impl Manager {
             }
             tokio::spawn(retire(removed.group, self.context.clone(), self.shutdown.clone()));
         }
-        if let (true, Some(state)) = (first, self.context.state.get()) {
+        if let Some(state) = self.context.state.get() {
             let runs: HashSet<String> = running.keys().cloned().collect();
             state.forget_unclaimed(|file, name| {
                 // What was set aside may be mended, and then goes on.

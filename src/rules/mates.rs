@@ -155,10 +155,13 @@ struct Member {
     first: Vec<usize>,
 }
 
-/// One tick's common evaluation; answers by member.
+/// By member: its rules and their answers.
+type Answers = HashMap<usize, Vec<(usize, Asked)>>;
+
+/// One tick's common evaluation.
 struct Joint {
     tick: TimestampMs,
-    answers: OnceCell<Mutex<HashMap<usize, Vec<(usize, Asked)>>>>,
+    answers: OnceCell<Mutex<Answers>>,
 }
 
 impl Cohort {

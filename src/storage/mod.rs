@@ -78,6 +78,20 @@ pub trait RawSeries: Send + Sync {
     ) -> Result<(), StorageError>;
 }
 
+/// Lets whoever drives a long look-up have a turn, which is when a look-up nobody waits for
+/// any more is dropped. Sources do this between stretches of a few milliseconds.
+pub(crate) async fn breathe() {
+    let mut rested = false;
+    std::future::poll_fn(|cx| {
+        if std::mem::replace(&mut rested, true) {
+            return std::task::Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        std::task::Poll::Pending
+    })
+    .await;
+}
+
 /// Reading side.
 pub trait Source: Send + Sync {
     /// Finds the series with at least one sample in the interval. The result is a

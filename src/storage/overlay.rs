@@ -322,7 +322,11 @@ impl Source for Overlay {
             // First what is remembered: what the source does not show yet must not be
             // forgotten between the two looks.
             let mut laid = self.recent.select(request);
-            let SeriesSet { series: stored, warnings } = self.source.select(request).await?;
+            let found = self.source.select(request).await?;
+            if laid.is_empty() {
+                return Ok(found);
+            }
+            let SeriesSet { series: stored, warnings } = found;
             let mut alone: BTreeMap<Labels, Arc<dyn RawSeries>> = BTreeMap::new();
             for series in stored {
                 match laid.get_mut(series.labels()) {
@@ -560,9 +564,9 @@ mod tests {
         slow.show(20);
         assert!(write(&overlay, "b", &[(30, f64::NAN)]));
         assert_eq!(all(&overlay), ["a 20=3", "b 10=1 20=2 30=NaN"]);
-        let request = LabelRequest { to_ms: 5, ..Default::default() };
-        let names = overlay.label_values("__name__", &request).now_or_never().unwrap().unwrap();
-        assert!(names.values.is_empty());
+        let early = LabelRequest { to_ms: 5, ..Default::default() };
+        let names = overlay.label_values("__name__", &early);
+        assert!(names.now_or_never().unwrap().unwrap().values.is_empty());
         let request = LabelRequest { to_ms: 50, ..Default::default() };
         let names = overlay.label_values("__name__", &request).now_or_never().unwrap().unwrap();
         assert_eq!(names.values, ["a", "b"]);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Bitmap;
+use crate::model::effort::effort;
 use crate::model::{FloatHistogram, Sample};
 
 /// Dense, query-local number of a series; labels live in the operator's table beside it.
@@ -63,12 +64,14 @@ impl SeriesBlock {
 
     /// The floats of a row.
     pub fn row(&self, row: u32) -> &[f64] {
+        effort(self.steps as usize);
         let start = row as usize * self.steps as usize;
         &self.floats[start..start + self.steps as usize]
     }
 
     /// The floats of a row, to write; set the presence bits too.
     pub fn row_mut(&mut self, row: u32) -> &mut [f64] {
+        effort(self.steps as usize);
         let start = row as usize * self.steps as usize;
         &mut self.floats[start..start + self.steps as usize]
     }
@@ -82,6 +85,7 @@ impl SeriesBlock {
 
     /// Stores a float.
     pub fn set_float(&mut self, row: u32, step: u32, value: f64) {
+        effort(1);
         self.floats[row as usize * self.steps as usize + step as usize] = value;
         self.present.set(row, step);
         if self.histograms.is_some() {
@@ -91,11 +95,14 @@ impl SeriesBlock {
 
     /// The float at a slot.
     pub fn float(&self, row: u32, step: u32) -> Option<f64> {
-        self.present.get(row, step).then(|| self.row(row)[step as usize])
+        effort(1);
+        let slot = row as usize * self.steps as usize + step as usize;
+        self.present.get(row, step).then(|| self.floats[slot])
     }
 
     /// Stores a histogram and makes the slot's float absent.
     pub fn set_histogram(&mut self, row: u32, step: u32, value: Arc<FloatHistogram>) {
+        effort(1);
         self.present.clear(row, step);
         let (rows, steps) = (self.rows, self.steps);
         let side =
@@ -127,6 +134,7 @@ impl SeriesBlock {
 
     /// Removes and returns the histogram at a slot.
     pub fn take_histogram(&mut self, row: u32, step: u32) -> Option<Arc<FloatHistogram>> {
+        effort(1);
         let slot = row as usize * self.steps as usize + step as usize;
         let side = self.histograms.as_mut()?;
         side.present.clear(row, step);
@@ -141,6 +149,7 @@ impl SeriesBlock {
 
     /// Keeps only the slots of a row whose bit is set in `mask` (one word per 64 steps).
     pub fn mask_row(&mut self, row: u32, mask: &[u64]) {
+        effort(mask.len());
         for (word, keep) in self.present.row_mut(row).iter_mut().zip(mask) {
             *word &= keep;
         }
@@ -163,6 +172,7 @@ impl SeriesBlock {
 
     /// Which steps of a row hold a float or a histogram, one word per 64 steps.
     pub fn occupied(&self, row: u32) -> impl Iterator<Item = u64> + '_ {
+        effort(self.present.row(row).len());
         let histograms = self.histograms.as_ref().map(|side| side.present.row(row));
         self.present
             .row(row)

@@ -317,6 +317,36 @@ remote_read: [{url: 'http://127.0.0.1:3/read'}]
 }
 
 #[test]
+fn aligned_groups_of_several_files_see_each_other_in_their_tick() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).expect("a file");
+    write("prometheus.yml", "{global: {evaluation_interval: 1s}, rule_files: ['*.rules']}");
+    write("a.rules", "groups: [{name: last, rules: [{record: third, expr: second + 0}]}]");
+    write(
+        "b.rules",
+        "groups: [{name: first, rules: [{record: first, expr: vector(time())}, {record: second, expr: first}]}]",
+    );
+    let flags = [
+        "--config.file=prometheus.yml",
+        "--rules.align-groups",
+        "--rules.read-your-writes=always",
+        "--enable-feature=concurrent-rule-eval",
+    ];
+    let server = Server::start(dir.path(), free_address(), &flags);
+    let lag = "max_over_time(abs(third - second)[5s:1s] offset 2s)";
+    let seen = until(PATIENCE, || {
+        let enough = "min_over_time((count_over_time(third[6s]))[1s:1s] offset 2s) > 4";
+        // On a busy machine a tick may be missed: look at another five seconds then.
+        server.value(enough).and_then(|_| server.value(lag)).filter(|lag| *lag == 0.0)
+    });
+    assert_eq!(seen, Some(0.0), "every value is that of its own tick");
+    let (_, metrics) = http_get(&format!("http://{}/metrics", server.address)).expect("metrics");
+    let laid = metrics.lines().find_map(|l| l.strip_prefix("watchfire_rules_overlay_samples "));
+    assert!(laid.is_some_and(|n| n.parse::<f64>().is_ok_and(|n| n > 0.0)), "{laid:?}");
+    assert!(!server.program.log().contains("concurrent-rule-eval"), "the feature is known");
+}
+
+#[test]
 fn a_second_process_is_kept_out_of_the_data_directory() {
     let dir = tempfile::tempdir().expect("a folder");
     let server = Server::start(dir.path(), free_address(), &[]);

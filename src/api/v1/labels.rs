@@ -5,11 +5,11 @@ use std::sync::Arc;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{OriginalUri, Path, State};
 use futures_util::future::try_join_all;
-use serde::Serialize;
 
 use super::super::error::ApiError;
 use super::super::params::Params;
-use super::super::response::{ApiResult, LabelMap, Success};
+use super::super::query_json::{CHUNK_BYTES, push_labels};
+use super::super::response::{ApiResult, Pieces, Success};
 use super::super::state::ApiState;
 use crate::model::Labels;
 use crate::model::labels::quote;
@@ -77,9 +77,27 @@ fn strings(answer: LabelAnswer, limit: usize) -> Success {
     Success::new(&values).annotated(warnings, Vec::new())
 }
 
-#[derive(Serialize)]
-#[serde(transparent)]
-struct SeriesList<'a>(Vec<LabelMap<'a>>);
+/// Label sets on their way out.
+struct SeriesList {
+    series: Vec<Labels>,
+    next: usize,
+}
+
+impl Pieces for SeriesList {
+    fn write_chunk(&mut self, out: &mut String) -> bool {
+        let full = out.len() + CHUNK_BYTES;
+        while let Some(labels) = self.series.get(self.next) {
+            if self.next > 0 && out.len() >= full {
+                return true;
+            }
+            out.push(if self.next == 0 { '[' } else { ',' });
+            push_labels(out, labels);
+            self.next += 1;
+        }
+        out.push_str(if self.series.is_empty() { "[]" } else { "]" });
+        false
+    }
+}
 
 /// Label sets of series.
 pub(super) async fn series(State(state): State<Arc<ApiState>>, params: Params) -> ApiResult {
@@ -109,18 +127,22 @@ pub(super) async fn series(State(state): State<Arc<ApiState>>, params: Params) -
     let sets = try_join_all(requests.iter().map(|request| state.source.select(request))).await?;
     let mut warnings: Vec<String> = Vec::new();
     let mut found: Vec<Labels> = Vec::new();
+    let several = sets.len() > 1;
     for set in sets {
         warnings.extend(set.warnings);
         found.extend(set.series.iter().map(|series| series.labels().clone()));
     }
-    found.sort_unstable();
-    found.dedup();
+    // Each set is sorted and without duplicates; a stable sort merges what is sorted.
+    if several {
+        found.sort();
+        found.dedup();
+    }
     if limit > 0 && found.len() > limit {
         found.truncate(limit);
         warnings.push(TRUNCATED.to_owned());
     }
-    let list = SeriesList(found.iter().map(LabelMap).collect());
-    Ok(Success::new(&list).annotated(warnings, Vec::new()))
+    let list = SeriesList { series: found, next: 0 };
+    Ok(Success::pieces(list).annotated(warnings, Vec::new()))
 }
 
 /// Undoes the `U__` escaping of names that are no legacy names: `_HEX_` is a character,

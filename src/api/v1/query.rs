@@ -103,7 +103,7 @@ fn answer(result: QueryResult, text: &str, params: &Params, limit: usize) -> Suc
         ));
     }
     let stats = (!wanted.is_empty()).then_some(stats);
-    Success::query(QueryBody::new(value, stats)).annotated(warnings, infos)
+    Success::pieces(QueryBody::new(value, stats)).annotated(warnings, infos)
 }
 
 /// Cuts a result to this many series; 0 cuts nothing.

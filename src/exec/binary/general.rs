@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 
 use super::matching::Match;
-use crate::exec::cx::{ExecError, Result};
+use crate::exec::cx::{ExecError, Pace, Result};
 use crate::exec::merge::same_labelset;
 use crate::exec::operator::{Collected, Ready, SeriesMeta, SeriesTable, or_into, weight};
 use crate::model::{Labels, Sample};
@@ -64,16 +64,17 @@ impl<'m, 'a> General<'m, 'a> {
         let (fill_many, fill_one) = self.matched.fills();
         let filled = fill_many.is_some() || fill_one.is_some();
         // A step at which one side is empty gives nothing, not even an error.
-        let mut active = self.many.any();
+        let cx = self.matched.elements.cx;
+        let mut active = self.many.any(cx)?;
         if filled {
-            or_into(&mut active, self.one.any().into_iter());
+            or_into(&mut active, self.one.any(cx)?.into_iter());
         } else {
-            active.iter_mut().zip(self.one.any()).for_each(|(a, b)| *a &= b);
+            active.iter_mut().zip(self.one.any(cx)?).for_each(|(a, b)| *a &= b);
         }
         self.refuse_duplicate_ones(&active)?;
         let mut matched_bits = Bitmap::zeros(self.ones.len() as u32, steps);
         for series in 0..self.many.table.len() {
-            self.matched.elements.cx.check()?;
+            cx.check()?;
             self.many_series(series, &active, &mut matched_bits)?;
         }
         if let Some(fill) = fill_many {
@@ -88,6 +89,7 @@ impl<'m, 'a> General<'m, 'a> {
         for rows in self.ones.iter().filter(|rows| rows.len() > 1) {
             let mut seen: Vec<u64> = vec![0; active.len()];
             for (i, row) in rows.iter().enumerate() {
+                self.matched.elements.cx.check()?;
                 let (block, block_row) = self.one.row(*row);
                 let clash = block.occupied(block_row).enumerate().find_map(|(w, word)| {
                     let bits = word & seen[w] & active[w];
@@ -130,9 +132,12 @@ impl<'m, 'a> General<'m, 'a> {
             .collect();
         // The output row of the last partner: it seldom changes from step to step.
         let mut last: Option<(Option<u32>, u32)> = None;
+        let mut pace = Pace::new(self.matched.elements.cx);
         for step in steps {
-            let partner =
-                self.ones[group as usize].iter().copied().find(|r| self.one.has(*r, step));
+            let ones = &self.ones[group as usize];
+            let at = ones.iter().position(|r| self.one.has(*r, step));
+            pace.work(8 + at.unwrap_or(ones.len()))?;
+            let partner = at.map(|i| ones[i]);
             let one = match (partner, fill_one) {
                 (Some(row), _) => self.one.sample(row, step),
                 (None, Some(fill)) => Some(Sample::Float(fill)),
@@ -170,6 +175,7 @@ impl<'m, 'a> General<'m, 'a> {
                 let (block, row) = self.one.row(series);
                 let steps: Vec<u32> = block.occupied_steps(row).collect();
                 for step in steps {
+                    self.matched.elements.cx.check()?;
                     if matched.get(group, step) {
                         continue;
                     }
@@ -211,8 +217,10 @@ impl<'m, 'a> General<'m, 'a> {
 
     fn finish(self, steps: u32) -> Result<Ready<'a>> {
         let mut block = SeriesBlock::absent(SeriesId(0), self.out.series.len() as u32, steps);
+        let mut pace = Pace::new(self.matched.elements.cx);
         for (row, samples) in self.out.samples.into_iter().enumerate() {
             for (step, sample) in samples {
+                pace.work(1)?;
                 block.set_sample(row as u32, step, sample);
             }
         }

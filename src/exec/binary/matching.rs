@@ -91,10 +91,10 @@ pub(crate) fn join<'a>(cx: &'a Cx, node: &'a Join, grid: StepGrid) -> Result<Box
         false => KeyLabels::all_but(&matching.labels),
     };
     let mut groups = Groups::new(key.clone());
-    let mut number = |table: &SeriesTable| -> Vec<u32> {
-        table.series.iter().map(|s| groups.number(&s.labels)).collect()
+    let mut number = |table: &SeriesTable| -> Result<Vec<u32>> {
+        table.series.iter().map(|s| cx.check().map(|()| groups.number(&s.labels))).collect()
     };
-    let (one_groups, many_groups) = (number(one.series()), number(many.series()));
+    let (one_groups, many_groups) = (number(one.series())?, number(many.series())?);
     let mut ones: Vec<Vec<u32>> = vec![vec![]; groups.len() as usize];
     for (row, group) in one_groups.iter().enumerate() {
         ones[*group as usize].push(row as u32);
@@ -106,8 +106,8 @@ pub(crate) fn join<'a>(cx: &'a Cx, node: &'a Join, grid: StepGrid) -> Result<Box
         swapped,
         delayed_names: node.delayed_names,
     };
-    if let Some(table) = streamed_table(&matched, many.series(), &many_groups, one.series(), &ones)
-    {
+    let streamed = streamed_table(&matched, many.series(), &many_groups, one.series(), &ones)?;
+    if let Some(table) = streamed {
         let partner = many_groups.iter().map(|g| ones[*g as usize].first().copied()).collect();
         let one = Arc::new(collect(cx, one, grid.len)?);
         let elements = matched.elements;
@@ -127,25 +127,26 @@ fn streamed_table(
     many_groups: &[u32],
     one: &SeriesTable,
     ones: &[Vec<u32>],
-) -> Option<Arc<SeriesTable>> {
+) -> Result<Option<Arc<SeriesTable>>> {
     if matched.fills() != (None, None) || ones.iter().any(|rows| rows.len() > 1) {
-        return None;
+        return Ok(None);
     }
     let mut taken = vec![false; ones.len()];
     let mut series = Vec::with_capacity(many.series.len());
     let mut seen: HashSet<Labels, FxBuildHasher> = HashSet::default();
     for (s, group) in many.series.iter().zip(many_groups) {
+        matched.elements.cx.check()?;
         let partner = ones[*group as usize].first();
         let result = matched.result(&s.labels, s.drop_name, partner.map(|row| one.labels(*row)));
         if partner.is_some() {
             let again = std::mem::replace(&mut taken[*group as usize], true);
             if matched.one_to_one() && again || !seen.insert(result.labels.clone()) {
-                return None;
+                return Ok(None);
             }
         }
         series.push(result);
     }
     // Series without a partner yield nothing, but their labels may coincide with others'.
     let unique = many_groups.iter().all(|group| !ones[*group as usize].is_empty());
-    Some(Arc::new(SeriesTable { series, unique }))
+    Ok(Some(Arc::new(SeriesTable { series, unique })))
 }

@@ -1,7 +1,7 @@
 //! A vector and a scalar.
 
 use super::elements::Elements;
-use crate::exec::cx::{Cx, Result};
+use crate::exec::cx::{Cx, HISTOGRAM_WORK, Pace, Result};
 use crate::exec::open::open;
 use crate::exec::operator::{BoxOp, PerBlock};
 use crate::exec::scalar::values;
@@ -22,18 +22,23 @@ pub(crate) fn vector_scalar<'a>(
     let scalar_on_left = node.scalar_on_left;
     Ok(PerBlock::boxed(input, move |block, _| {
         if block.histograms.is_some() || node.op.is_trim() {
-            by_sample(elements, block, &scalars, scalar_on_left);
+            by_sample(elements, block, &scalars, scalar_on_left)
         } else {
-            by_row(elements, block, &scalars, scalar_on_left);
+            by_row(elements, block, &scalars, scalar_on_left)
         }
-        Ok(())
     }))
 }
 
-fn by_row(elements: Elements<'_>, block: &mut SeriesBlock, scalars: &[f64], scalar_on_left: bool) {
+fn by_row(
+    elements: Elements<'_>,
+    block: &mut SeriesBlock,
+    scalars: &[f64],
+    scalar_on_left: bool,
+) -> Result<()> {
     let steps = block.steps as usize;
     let mut left = if scalar_on_left { scalars.to_vec() } else { vec![] };
     for row in 0..block.rows {
+        elements.cx.check()?;
         let mask = block.present.row_mut(row);
         let floats = &mut block.floats[row as usize * steps..(row as usize + 1) * steps];
         if scalar_on_left {
@@ -44,6 +49,7 @@ fn by_row(elements: Elements<'_>, block: &mut SeriesBlock, scalars: &[f64], scal
             elements.floats(floats, scalars, false, mask);
         }
     }
+    Ok(())
 }
 
 fn by_sample(
@@ -51,10 +57,12 @@ fn by_sample(
     block: &mut SeriesBlock,
     scalars: &[f64],
     scalar_on_left: bool,
-) {
+) -> Result<()> {
+    let mut pace = Pace::new(elements.cx);
     for row in 0..block.rows {
         let steps: Vec<u32> = block.occupied_steps(row).collect();
         for step in steps {
+            pace.work(HISTOGRAM_WORK)?;
             let Some(sample) = block.sample(row, step) else { continue };
             let scalar = Sample::Float(scalars[step as usize]);
             let result = if scalar_on_left {
@@ -68,4 +76,5 @@ fn by_sample(
             }
         }
     }
+    Ok(())
 }

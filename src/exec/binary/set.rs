@@ -37,10 +37,10 @@ pub(crate) fn set_op<'a>(
     let (lhs, rhs) = both(cx, || open(cx, lhs, grid), || open(cx, rhs, grid));
     let (lhs, rhs) = (lhs?, rhs?);
     let mut groups = Groups::new(key);
-    let mut number = |table: &SeriesTable| -> Vec<u32> {
-        table.series.iter().map(|s| groups.number(&s.labels)).collect()
+    let mut number = |table: &SeriesTable| -> Result<Vec<u32>> {
+        table.series.iter().map(|s| cx.check().map(|()| groups.number(&s.labels))).collect()
     };
-    let (left, right) = (number(lhs.series()), number(rhs.series()));
+    let (left, right) = (number(lhs.series())?, number(rhs.series())?);
     let count = groups.len();
     if op == BinaryOp::Or {
         return or(cx, (lhs, left), (rhs, right), count, grid.len);
@@ -66,11 +66,13 @@ fn or<'a>(
     let first = exchange::collect(cx, lhs, steps)?;
     let mut presence = empty_presence(groups, steps);
     for (row, group) in left.iter().enumerate() {
+        cx.check()?;
         let (block, block_row) = first.row(row as u32);
         mark(&mut presence, *group, block, block_row);
     }
     let offset = first.table.len();
-    let series = first.table.series.iter().chain(&rhs.series().series).cloned().collect();
+    let both = first.table.series.iter().chain(&rhs.series().series);
+    let series = both.map(|s| cx.check().map(|()| s.clone())).collect::<Result<_>>()?;
     let table = Arc::new(SeriesTable { series, unique: false });
     let second = Masked {
         input: rhs,
@@ -111,6 +113,7 @@ fn presence<'a>(
     let mut parts = parts.into_iter();
     let mut all = parts.next().unwrap_or_else(|| empty_presence(groups, steps));
     for part in parts {
+        cx.check()?;
         or_into(&mut all.bits, part.bits.into_iter());
     }
     Ok(all)

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::elements::Elements;
-use crate::exec::cx::Result;
+use crate::exec::cx::{HISTOGRAM_WORK, Pace, Result};
 use crate::exec::operator::{BoxOp, Collected, Operator, SeriesTable};
 use crate::vector::SeriesBlock;
 
@@ -32,11 +32,13 @@ impl<'a> Streaming<'a> {
         Self { elements, swapped, many, one, partner: Arc::new(partner), table }
     }
 
-    fn row(&self, block: &mut SeriesBlock, row: u32) {
+    fn row(&self, block: &mut SeriesBlock, row: u32) -> Result<()> {
+        self.elements.cx.check()?;
         let series = (block.first.0 + row) as usize;
         let Some(partner) = self.partner[series] else {
             let nothing = vec![0; (block.steps as usize).div_ceil(64)];
-            return block.mask_row(row, &nothing);
+            block.mask_row(row, &nothing);
+            return Ok(());
         };
         let (one, one_row) = self.one.row(partner);
         let plain = block.histograms.is_none() && one.histograms.is_none();
@@ -54,10 +56,12 @@ impl<'a> Streaming<'a> {
             } else {
                 self.elements.floats(floats, one.row(one_row), false, mask);
             }
-            return;
+            return Ok(());
         }
         let steps: Vec<u32> = block.occupied_steps(row).collect();
+        let mut pace = Pace::new(self.elements.cx);
         for step in steps {
+            pace.work(HISTOGRAM_WORK)?;
             let pair = block.sample(row, step).zip(one.sample(one_row, step));
             let result = pair.and_then(|(many, one)| {
                 let (lhs, rhs) = if self.swapped { (&one, &many) } else { (&many, &one) };
@@ -68,6 +72,7 @@ impl<'a> Streaming<'a> {
                 None => block.clear_slot(row, step),
             }
         }
+        Ok(())
     }
 }
 
@@ -79,7 +84,7 @@ impl<'a> Operator<'a> for Streaming<'a> {
     fn next(&mut self) -> Result<Option<SeriesBlock>> {
         let Some(mut block) = self.many.next()? else { return Ok(None) };
         for row in 0..block.rows {
-            self.row(&mut block, row);
+            self.row(&mut block, row)?;
         }
         Ok(Some(block))
     }

@@ -32,7 +32,7 @@ pub(super) struct Extrapolation<const COUNTER: bool, const RATE: bool> {
 }
 
 impl<const COUNTER: bool, const RATE: bool> ColumnKernel for Extrapolation<COUNTER, RATE> {
-    fn lay(&mut self, w: &Windows<'_>) {
+    fn lay(&mut self, w: &Windows<'_>) -> bool {
         self.factor.clear();
         self.reach.clear();
         self.gaps.clear();
@@ -55,6 +55,7 @@ impl<const COUNTER: bool, const RATE: bool> ColumnKernel for Extrapolation<COUNT
             self.factor.push(laid.1);
             self.reach.push(laid.2);
         }
+        true
     }
 
     fn run(&mut self, w: &Windows<'_>, vs: &[f64], out: &mut [f64]) {

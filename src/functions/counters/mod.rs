@@ -65,7 +65,7 @@ pub(super) static ROWS: &[FunctionSpec] = &[
     },
     FunctionSpec {
         name: "resets",
-        kernel: Kernel::Range { kernel: steps::resets, check: None, columns: None },
+        kernel: events(steps::resets, || Box::new(steps::Events::new(steps::is_reset))),
         doc: "Number of counter resets in the window: decreases between neighbouring samples, \
               resets of native histograms, changes between float and histogram samples, and \
               start timestamps that say the process began anew.",
@@ -74,7 +74,7 @@ pub(super) static ROWS: &[FunctionSpec] = &[
     },
     FunctionSpec {
         name: "changes",
-        kernel: Kernel::Range { kernel: steps::changes, check: None, columns: None },
+        kernel: events(steps::changes, || Box::new(steps::Events::new(steps::is_change))),
         doc: "How often the value changed within the window. NaN following NaN is no change; a \
               float following a histogram, or the other way round, is one.",
         example: "changes(process_start_time_seconds[1h]) > 3",
@@ -93,6 +93,12 @@ const fn extrapolation<const COUNTER: bool, const RATE: bool>() -> Kernel {
             flags: if COUNTER { Flags::COUNTER_FLOATS } else { Flags(0) },
         }),
     }
+}
+
+/// The kernels of `resets` and `changes`.
+const fn events(kernel: RangeKernel, new: fn() -> Box<dyn ColumnKernel>) -> Kernel {
+    let columns = Some(Columns { new, samples_min: 1, flags: Flags(0) });
+    Kernel::Range { kernel, check: None, columns }
 }
 
 /// True when start timestamps say that the counter began anew between two samples.

@@ -3,9 +3,9 @@
 use super::extended::extend_anchored;
 use super::start_time_reset;
 use crate::functions::window::{Point, PointValue, merged};
-use crate::functions::{Flags, RangeArgs, WindowMode};
+use crate::functions::{ColumnKernel, Flags, RangeArgs, WindowMode};
 use crate::model::Sample;
-use crate::vector::Window;
+use crate::vector::{Window, Windows};
 
 pub(super) fn resets(w: &Window<'_>, args: &RangeArgs<'_>, _: &mut Flags) -> Option<Sample> {
     let use_start = args.use_start_timestamps && args.mode == WindowMode::Plain;
@@ -13,7 +13,7 @@ pub(super) fn resets(w: &Window<'_>, args: &RangeArgs<'_>, _: &mut Flags) -> Opt
         let by_start = use_start && start_time_reset((a.start_ts, a.ts), (b.start_ts, b.ts));
         by_start
             || match (a.value, b.value) {
-                (PointValue::Float(a), PointValue::Float(b)) => b < a,
+                (PointValue::Float(a), PointValue::Float(b)) => is_reset(a, b),
                 (PointValue::Histogram(a), PointValue::Histogram(b)) => b.detect_reset(a),
                 _ => true,
             }
@@ -22,7 +22,7 @@ pub(super) fn resets(w: &Window<'_>, args: &RangeArgs<'_>, _: &mut Flags) -> Opt
 
 pub(super) fn changes(w: &Window<'_>, args: &RangeArgs<'_>, _: &mut Flags) -> Option<Sample> {
     count(w, args, |a, b| match (a.value, b.value) {
-        (PointValue::Float(a), PointValue::Float(b)) => b != a && !(a.is_nan() && b.is_nan()),
+        (PointValue::Float(a), PointValue::Float(b)) => is_change(a, b),
         (PointValue::Histogram(a), PointValue::Histogram(b)) => !a.equals(b),
         _ => true,
     })
@@ -50,6 +50,50 @@ fn count(
         before = point;
     }
     Some(Sample::Float(events))
+}
+
+pub(super) fn is_reset(before: f64, after: f64) -> bool {
+    after < before
+}
+
+pub(super) fn is_change(before: f64, after: f64) -> bool {
+    after != before && !(before.is_nan() && after.is_nan())
+}
+
+/// Events over all windows of a series at once: those up to the last sample of a window
+/// less those up to its first.
+pub(super) struct Events {
+    event: fn(f64, f64) -> bool,
+    /// Per sample, the events up to it.
+    until: Vec<u32>,
+}
+
+impl Events {
+    pub(super) fn new(event: fn(f64, f64) -> bool) -> Self {
+        Self { event, until: vec![] }
+    }
+}
+
+impl ColumnKernel for Events {
+    fn lay(&mut self, _: &Windows<'_>) -> bool {
+        true
+    }
+
+    fn run(&mut self, w: &Windows<'_>, vs: &[f64], out: &mut [f64]) {
+        self.until.clear();
+        let mut events = 0;
+        let pairs = vs.iter().zip(&vs[1..]);
+        self.until.push(0);
+        self.until.extend(pairs.map(|(before, after)| {
+            events += u32::from((self.event)(*before, *after));
+            events
+        }));
+        for ((out, from), to) in out.iter_mut().zip(w.from).zip(w.to) {
+            if from < to {
+                *out = f64::from(self.until[*to as usize - 1] - self.until[*from as usize]);
+            }
+        }
+    }
 }
 
 #[cfg(test)]

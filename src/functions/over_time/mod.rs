@@ -1,5 +1,6 @@
 //! Aggregations over time: what a series did within the window.
 
+mod columns;
 mod extremes;
 mod quantiles;
 mod sums;
@@ -22,50 +23,74 @@ const fn row(
     FunctionSpec { name, kernel, doc, example, ..RANGE }
 }
 
+/// The same with a column kernel.
+const fn fast(spec: FunctionSpec, columns: Option<Columns>) -> FunctionSpec {
+    let Kernel::Range { kernel, check, .. } = spec.kernel else { return spec };
+    FunctionSpec { kernel: Kernel::Range { kernel, check, columns }, ..spec }
+}
+
 const fn experimental(spec: FunctionSpec) -> FunctionSpec {
     FunctionSpec { stability: Stability::Experimental, ..spec }
 }
 
 pub(super) static ROWS: &[FunctionSpec] = &[
-    row(
-        "sum_over_time",
-        sums::sum,
-        "Sum of the values in the window, with compensated summation. Native histograms are added \
+    fast(
+        row(
+            "sum_over_time",
+            sums::sum,
+            "Sum of the values in the window, with compensated summation. Native histograms are added \
          bucket by bucket; a window with floats and histograms gives nothing and a warning.",
-        "sum_over_time(batch_items_processed[1d])",
+            "sum_over_time(batch_items_processed[1d])",
+        ),
+        columns::columns::<columns::Sum<false>>(),
     ),
-    row(
-        "avg_over_time",
-        sums::avg,
-        "Mean of the values in the window, every sample weighing the same. Where the sum would \
+    fast(
+        row(
+            "avg_over_time",
+            sums::avg,
+            "Mean of the values in the window, every sample weighing the same. Where the sum would \
          overflow, a running mean is used. Native histograms are averaged bucket by bucket; a \
          window with floats and histograms gives nothing and a warning.",
-        "avg_over_time(node_load1[10m])",
+            "avg_over_time(node_load1[10m])",
+        ),
+        columns::columns::<columns::Sum<true>>(),
     ),
-    row(
-        "min_over_time",
-        extremes::value::<false>,
-        "Smallest value in the window; NaN only when every value is NaN. Histograms are ignored.",
-        "min_over_time(up[5m])",
+    fast(
+        row(
+            "min_over_time",
+            extremes::value::<false>,
+            "Smallest value in the window; NaN only when every value is NaN. Histograms are ignored.",
+            "min_over_time(up[5m])",
+        ),
+        columns::columns::<columns::Extreme<false>>(),
     ),
-    row(
-        "max_over_time",
-        extremes::value::<true>,
-        "Largest value in the window; NaN only when every value is NaN. Histograms are ignored.",
-        "max_over_time(queue_length[30m])",
+    fast(
+        row(
+            "max_over_time",
+            extremes::value::<true>,
+            "Largest value in the window; NaN only when every value is NaN. Histograms are ignored.",
+            "max_over_time(queue_length[30m])",
+        ),
+        columns::columns::<columns::Extreme<true>>(),
     ),
-    row(
-        "count_over_time",
-        count,
-        "Number of samples in the window, floats and histograms alike. Divided by the expected \
+    fast(
+        row(
+            "count_over_time",
+            count,
+            "Number of samples in the window, floats and histograms alike. Divided by the expected \
          number it shows how many scrapes were missed.",
-        "count_over_time(up[1h])",
+            "count_over_time(up[1h])",
+        ),
+        columns::columns::<columns::Count>(),
     ),
-    row(
-        "present_over_time",
-        present,
-        "1 for every series with a sample in the window.",
-        "present_over_time(http_requests_total[10m])",
+    fast(
+        row(
+            "present_over_time",
+            present,
+            "1 for every series with a sample in the window.",
+            "present_over_time(http_requests_total[10m])",
+        ),
+        columns::columns::<columns::Present>(),
     ),
     row(
         "stddev_over_time",
@@ -90,12 +115,15 @@ pub(super) static ROWS: &[FunctionSpec] = &[
     },
     FunctionSpec {
         labels: LabelEffect::Keep,
-        ..row(
-            "last_over_time",
-            extremes::last,
-            "The newest sample in the window, float or histogram, however old it is within it. \
+        ..fast(
+            row(
+                "last_over_time",
+                extremes::last,
+                "The newest sample in the window, float or histogram, however old it is within it. \
              The metric name is kept. It bridges gaps longer than the lookback.",
-            "last_over_time(backup_last_success_timestamp_seconds[1d])",
+                "last_over_time(backup_last_success_timestamp_seconds[1d])",
+            ),
+            columns::columns::<columns::Last>(),
         )
     },
     FunctionSpec {

@@ -11,16 +11,24 @@ pub(super) fn sum(w: &Window<'_>, _: &RangeArgs<'_>, flags: &mut Flags) -> Optio
     if let Some(result) = histograms::<false>(w, flags) {
         return result;
     }
-    let (sum, c) = w.vs.iter().fold((0.0, 0.0), |(sum, c), v| kahan_inc(*v, sum, c));
-    Some(Sample::Float(if f64::is_infinite(sum) { sum } else { sum + c }))
+    Some(Sample::Float(sum_of(w.vs)))
 }
 
-/// The sum over the count, and a running mean from where the sum would overflow.
+pub(super) fn sum_of(vs: &[f64]) -> f64 {
+    let (sum, c) = vs.iter().fold((0.0, 0.0), |(sum, c), v| kahan_inc(*v, sum, c));
+    if f64::is_infinite(sum) { sum } else { sum + c }
+}
+
 pub(super) fn avg(w: &Window<'_>, _: &RangeArgs<'_>, flags: &mut Flags) -> Option<Sample> {
     if let Some(result) = histograms::<true>(w, flags) {
         return result;
     }
-    let (first, rest) = w.vs.split_first()?;
+    avg_of(w.vs).map(Sample::Float)
+}
+
+/// The sum over the count, and a running mean from where the sum would overflow.
+pub(super) fn avg_of(vs: &[f64]) -> Option<f64> {
+    let (first, rest) = vs.split_first()?;
     let (mut sum, mut c, mut running) = (*first, 0.0, false);
     for (i, v) in rest.iter().enumerate() {
         let n = (i + 2) as f64;
@@ -37,8 +45,8 @@ pub(super) fn avg(w: &Window<'_>, _: &RangeArgs<'_>, flags: &mut Flags) -> Optio
         let q = (n - 1.0) / n;
         (sum, c) = kahan_inc(*v / n, q * sum, q * c);
     }
-    let n = if running { 1.0 } else { w.vs.len() as f64 };
-    Some(Sample::Float(sum / n + c / n))
+    let n = if running { 1.0 } else { vs.len() as f64 };
+    Some(sum / n + c / n)
 }
 
 /// Windows with histograms, and empty ones; `None` leaves the window to the float path.

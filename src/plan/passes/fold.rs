@@ -17,7 +17,8 @@ pub(super) fn fold(mut node: Node) -> Node {
     };
     let folded = match &node {
         Node::ScalarNegate(input) => number(input).map(|v| -v),
-        Node::ScalarBinary { op, lhs, rhs } => {
+        // Scalars cannot be trimmed: the query fails when it runs.
+        Node::ScalarBinary { op, lhs, rhs } if !op.is_trim() => {
             number(lhs).zip(number(rhs)).map(|(l, r)| scalar_binary(*op, l, r))
         }
         Node::ScalarCall { function, args } => match function.kernel {

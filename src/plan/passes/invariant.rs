@@ -11,8 +11,41 @@ pub(super) fn hoist(mut root: Node) -> Node {
     if invariant { wrap(root) } else { root }
 }
 
+/// Takes the parameter of an aggregation from the first step where its input is invariant.
+///
+/// No rewrite but the language: Prometheus (2.42 and 3.x alike) calls an aggregation
+/// invariant by its input alone and then evaluates it once, parameter and all, so that
+/// `topk(scalar(k), m @ 0)` keeps the first `k`.
+pub(in crate::plan) fn freeze_params(node: &mut Node) {
+    node.children_mut().into_iter().for_each(freeze_params);
+    let (input, param) = match node {
+        Node::Aggregate(a) => (&a.input, a.param.as_mut()),
+        Node::Choose(c) => (&c.input, Some(&mut c.param)),
+        _ => return,
+    };
+    if let Some(param) = param
+        && !is_invariant(param)
+        && is_invariant(input)
+    {
+        let taken = std::mem::replace(param, Node::Number(0.0));
+        *param = Node::StepInvariant(Box::new(taken));
+    }
+}
+
+fn is_invariant(node: &Node) -> bool {
+    if matches!(node, Node::StepInvariant(_)) {
+        return true;
+    }
+    let subqueries = usize::from(matches!(node.range_source(), Some(RangeSource::Subquery(_))));
+    own_invariant(node) && node.children().into_iter().skip(subqueries).all(is_invariant)
+}
+
 /// Hoists below the node and tells whether the node itself is invariant.
 fn walk(node: &mut Node) -> bool {
+    if let Node::StepInvariant(input) = node {
+        walk(input);
+        return true;
+    }
     let own = own_invariant(node);
     // A subquery has its own grid: what is invariant there is wrapped there, and whether
     // the subquery is pinned decides alone.
@@ -41,7 +74,11 @@ fn walk(node: &mut Node) -> bool {
 /// Constants gain nothing from being repeated.
 fn wrap(node: Node) -> Node {
     match node {
-        Node::Number(_) | Node::Text(_) | Node::QueryTime(_) | Node::RangeResult(_) => node,
+        Node::Number(_)
+        | Node::Text(_)
+        | Node::QueryTime(_)
+        | Node::RangeResult(_)
+        | Node::StepInvariant(_) => node,
         other => Node::StepInvariant(Box::new(other)),
     }
 }

@@ -4,7 +4,9 @@ mod fold;
 mod invariant;
 mod stats;
 mod unique;
+mod unseen;
 
+pub(super) use invariant::freeze_params;
 pub(super) use stats::mark_stats;
 
 use super::node::{Node, RangeSource};
@@ -13,6 +15,7 @@ use super::node::{Node, RangeSource};
 pub(super) fn run(root: Node) -> Node {
     let root = fold::fold(root);
     let root = unique::unique(root);
+    let root = unseen::unseen(root);
     invariant::hoist(root)
 }
 

@@ -189,7 +189,7 @@ impl Source for Tsdb {
         request: &'a SelectRequest,
     ) -> BoxFuture<'a, Result<SeriesSet, StorageError>> {
         Box::pin(async move {
-            Ok(SeriesSet { series: self.head.select(request), warnings: Vec::new() })
+            Ok(SeriesSet { series: self.head.select(request).await, warnings: Vec::new() })
         })
     }
 
@@ -198,7 +198,7 @@ impl Source for Tsdb {
         request: &'a LabelRequest,
     ) -> BoxFuture<'a, Result<LabelAnswer, StorageError>> {
         Box::pin(async move {
-            Ok(LabelAnswer { values: self.head.label_names(request), warnings: Vec::new() })
+            Ok(LabelAnswer { values: self.head.label_names(request).await, warnings: Vec::new() })
         })
     }
 
@@ -208,7 +208,10 @@ impl Source for Tsdb {
         request: &'a LabelRequest,
     ) -> BoxFuture<'a, Result<LabelAnswer, StorageError>> {
         Box::pin(async move {
-            Ok(LabelAnswer { values: self.head.label_values(name, request), warnings: Vec::new() })
+            Ok(LabelAnswer {
+                values: self.head.label_values(name, request).await,
+                warnings: Vec::new(),
+            })
         })
     }
 }

@@ -3,6 +3,7 @@
 mod bad_input;
 mod endpoints;
 mod lifecycle;
+mod limits;
 mod programs;
 mod server;
 

@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use watchfire::api;
+use watchfire::query::{Engine, EngineOptions};
 use watchfire::storage::{
     LabelAnswer, LabelRequest, SelectRequest, SeriesSet, Source, StorageError,
 };
@@ -98,11 +99,30 @@ async fn a_timeout_parameter_ends_a_query_with_503() {
     let (server, _stuck) = stuck_server().await;
     let got = soon("the timeout", server.get("/api/v1/query?query=up&timeout=10ms")).await;
     assert_eq!(got.status, 503, "{}", got.body);
-    assert!(
-        got.body
-            .starts_with(r#"{"status":"error","errorType":"timeout","error":"query timed out in "#),
-        "{}",
-        got.body
+    assert_eq!(
+        got.body,
+        r#"{"status":"error","errorType":"timeout","error":"query timed out in query execution"}"#
+    );
+}
+
+#[tokio::test]
+async fn a_query_that_gets_no_slot_in_time_says_that_it_waited() {
+    let stuck = Arc::new(Stuck::default());
+    let source = Arc::clone(&stuck);
+    let server = TestServer::start_with(Arc::new(ManualClock::new(NOW_MS)), |state| {
+        state.source = source;
+        state.engine = Engine::new(EngineOptions { max_concurrency: 1, ..Default::default() });
+    })
+    .await;
+    let _first = raw(&server, "GET /api/v1/query?query=up HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    soon("the first query", stuck.began.notified()).await;
+    let got = soon("the timeout", server.get("/api/v1/query?query=1&timeout=10ms")).await;
+    assert_eq!(
+        (got.status, got.body.as_str()),
+        (
+            503,
+            r#"{"status":"error","errorType":"timeout","error":"query timed out in query queue"}"#
+        )
     );
 }
 

@@ -170,7 +170,8 @@ impl Generator {
     }
 
     fn selector(&mut self) -> String {
-        self.named() + &self.modifiers()
+        let selector = self.named() + &self.modifiers();
+        if self.chance(10) { format!("({selector})") } else { selector }
     }
 
     /// A plain range, or a subquery. Ranges of subqueries are no whole seconds and steps
@@ -183,7 +184,8 @@ impl Generator {
             return format!("({})[{range}:{step}]{modifiers}", self.vector(depth - 1));
         }
         let range = self.pick(&["1m", "2m", "5m", "10m", "45s", "1m30s", "20m", "3s", "1h"]);
-        format!("{}[{range}]{modifiers}", self.named())
+        let matrix = format!("{}[{range}]{modifiers}", self.named());
+        if self.chance(10) { format!("({matrix})") } else { matrix }
     }
 
     /// Where a parameter varies, 2.42 loses the samples of a pinned range from step to step.

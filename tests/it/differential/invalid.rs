@@ -162,6 +162,7 @@ pub fn in_new_words(text: &str) -> String {
             "in subquery selector, expected duration or",
             &format!("in subquery selector, expected {DURATION}range(), or"),
         )
+        .replace("Scalar value NaN overflows int64", "Parameter value is NaN")
         // Regular expressions are compiled without their anchors.
         .replace("`^(?:", "`")
         .replace(")$`", "`")
@@ -182,10 +183,23 @@ pub fn known_difference(expr: &str, theirs: &str, ours: &str) -> Option<&'static
                     && [" in offset", " in subquery"].iter().any(|c| theirs.contains(c))),
             "durations may be numbers and may be computed",
         ),
+        (
+            theirs.contains("unexpected colon") && ours.contains(", expected ':'"),
+            "words in brackets are told by their first letter",
+        ),
         (is_duration(rest.trim_start_matches([',', ' '])), "durations are numbers"),
         (
-            theirs.contains("unexpected string") && theirs.contains(" in label matching"),
-            "names in braces may be quoted",
+            theirs.contains("unexpected string")
+                && [" in label matching", " in grouping opts"].iter().any(|c| theirs.contains(c)),
+            "names may be quoted",
+        ),
+        (
+            rest.starts_with('(') && ours.contains("is not enabled"),
+            "start() and its like are functions, if enabled",
+        ),
+        (
+            ours.is_empty() && theirs == "unexpected number of samples",
+            "2.42 cannot answer with a pinned range in parentheses",
         ),
         (
             ours.is_empty()
@@ -205,7 +219,7 @@ pub fn known_difference(expr: &str, theirs: &str, ours: &str) -> Option<&'static
 
 /// Whether a text begins with a duration.
 fn is_duration(text: &str) -> bool {
-    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
     unit.len() < text.len() && unit.starts_with(['s', 'm', 'h', 'd', 'w', 'y'])
 }
 

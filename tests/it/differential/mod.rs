@@ -100,7 +100,8 @@ async fn generated_expressions_have_the_same_answers() {
             let (their_stats, our_stats) = (take_stats(&mut theirs), take_stats(&mut ours));
             // Stats come with every answer that is no refusal.
             assert!(their_stats.is_some() == (theirs["status"] == "success"), "{expr}: {theirs}");
-            if theirs["status"] == ours["status"] && their_stats != our_stats {
+            let alike = theirs["status"] != ours["status"] || their_stats == our_stats;
+            if !alike && !causes::miscounted(&expr) {
                 different.push(format!(
                     "{endpoint} {times:?}\n  {expr}\n  theirs {their_stats:?}\n  ours   {our_stats:?}"
                 ));

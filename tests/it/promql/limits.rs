@@ -59,7 +59,6 @@ fn a_query_stops_when_told_to() {
     let cancel = CancellationToken::new();
     cancel.cancel();
     let canceled = RunOptions { cancel, ..RunOptions::default() };
-    // The small query is done before anybody looks; the large one waits for a thread.
     let expr = "sum_over_time((sum without (i) (m * on (i) m))[50m:1s])";
     let result = run(EngineOptions::default(), &canceled, expr);
     assert_eq!(

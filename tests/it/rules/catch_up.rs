@@ -136,7 +136,10 @@ async fn run(rules: &str, interruption: Interruption) -> Run {
         Interruption::Restart(ticks) => {
             run.h.manager.shutdown().await;
             let now_ms = last + ticks * INTERVAL_MS + 5 * SECOND;
-            run = Run::start(run.storage, rules, now_ms, dir.path()).await;
+            let storage = run.storage.clone();
+            // One process at a time holds the state directory.
+            drop(run);
+            run = Run::start(storage, rules, now_ms, dir.path()).await;
         }
         Interruption::Outage(ticks) => {
             run.faults.set(Fault::Down);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
@@ -33,6 +33,9 @@ pub struct TestClock {
     manual: ManualClock,
     sleepers: Arc<watch::Sender<BTreeMap<u64, TimestampMs>>>,
     next_id: AtomicU64,
+    /// Ticks lie at multiples of it: who sleeps towards another time waits for something
+    /// else, in the middle of an evaluation.
+    pub grid_ms: AtomicI64,
 }
 
 impl TestClock {
@@ -41,14 +44,16 @@ impl TestClock {
             manual: ManualClock::new(now_ms),
             sleepers: Arc::new(watch::Sender::new(BTreeMap::new())),
             next_id: AtomicU64::new(0),
+            grid_ms: AtomicI64::new(1),
         }
     }
 
     /// Waits until exactly `count` sleep, all towards the future.
     async fn settle(&self, count: usize) {
         let mut sleepers = self.sleepers.subscribe();
-        let quiet = sleepers
-            .wait_for(|s| s.len() == count && s.values().all(|at| *at > self.manual.now_ms()));
+        let grid_ms = self.grid_ms.load(Ordering::Relaxed);
+        let asleep = |at: &TimestampMs| *at > self.manual.now_ms() && *at % grid_ms == 0;
+        let quiet = sleepers.wait_for(|s| s.len() == count && s.values().all(asleep));
         tokio::time::timeout(std::time::Duration::from_secs(20), quiet)
             .await
             .expect("groups must go back to sleep")
@@ -143,6 +148,7 @@ pub struct Setup {
     /// Flags of `--rules.*`.
     pub policy: RulePolicyDefaults,
     pub strict: bool,
+    pub engine: EngineOptions,
 }
 
 pub struct Harness {
@@ -160,6 +166,15 @@ impl Harness {
     /// A manager at `now_ms` over what `storage` holds.
     pub fn new(storage: Arc<MemoryStorage>, now_ms: TimestampMs) -> Self {
         Self::with(storage, now_ms, Setup::default())
+    }
+
+    /// As `new`, with other limits of queries.
+    pub fn with_engine(
+        storage: Arc<MemoryStorage>,
+        now_ms: TimestampMs,
+        engine: EngineOptions,
+    ) -> Self {
+        Self::with(storage, now_ms, Setup { engine, ..Setup::default() })
     }
 
     /// As `new`, with rules evaluated in a certain way.
@@ -197,7 +212,7 @@ impl Harness {
         let inbox = Arc::new(Inbox::default());
         let mut registry = Registry::default();
         let manager = Manager::new(ManagerOptions {
-            engine: Engine::new(EngineOptions::default()),
+            engine: Engine::new(setup.engine),
             source,
             sink,
             notifier: inbox.clone(),
@@ -314,13 +329,18 @@ impl Harness {
 
     /// All samples of a metric: `LABELS@seconds=value`, `stale` for markers.
     pub async fn stored(&self, name: &str) -> Vec<String> {
+        self.stored_in(&*self.storage, name).await
+    }
+
+    /// As `stored`, as another source shows it.
+    pub async fn stored_in(&self, source: &dyn Source, name: &str) -> Vec<String> {
         let request = SelectRequest {
             matchers: vec![Matcher::equal("__name__", name)],
             from_ms: i64::MIN / 2,
             to_ms: i64::MAX / 2,
             hints: SelectHints::default(),
         };
-        let found = Source::select(&*self.storage, &request).await.unwrap();
+        let found = source.select(&request).await.unwrap();
         let mut out = Vec::new();
         for series in found.series {
             let mut samples = RawSamples::default();

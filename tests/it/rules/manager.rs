@@ -416,3 +416,41 @@ async fn an_update_nobody_waits_for_is_finished() {
     assert_eq!(h.stored("r").await.len(), 0);
     assert_eq!(h.stored("s").await.len(), 1);
 }
+
+#[tokio::test]
+async fn empty_labels_go_and_empty_annotations_stay() {
+    let mut h = harness();
+    h.load(
+        "
+groups:
+- name: g
+  labels: {team: t}
+  rules:
+  - alert: A
+    expr: x
+    labels: {i: '', team: '', blank: '{{ $labels.none }}'}
+    annotations: {empty: '', blank: '{{ $labels.none }}'}
+  - {record: r, expr: x, labels: {i: ''}}
+",
+    )
+    .await
+    .unwrap();
+    h.put("x/i=1,team=x,j=2", 1.0);
+    h.tick().await;
+    let shown = |labels: &watchfire::model::Labels| {
+        labels.iter().map(|(n, v)| format!("{n}={v}")).collect::<Vec<_>>().join(",")
+    };
+    // As written in the list of rules; as they came out in alerts and samples.
+    assert_eq!(shown(&h.rule("A").labels), "blank={{ $labels.none }},i=,team=");
+    let alerting = h.alerting("A");
+    assert_eq!(shown(&alerting.annotations), "blank={{ $labels.none }},empty=");
+    assert_eq!(shown(&alerting.alerts[0].labels), "alertname=A,j=2");
+    assert_eq!(shown(&alerting.alerts[0].annotations), "blank=,empty=");
+    assert_eq!(shown(&h.sent()[0].annotations), "blank=,empty=");
+    assert_eq!(h.stored("r").await.len(), 1);
+    assert!(
+        h.stored("r").await[0].starts_with(r#"{j="2", team="t"}@"#),
+        "{:?}",
+        h.stored("r").await
+    );
+}

@@ -1,6 +1,7 @@
 //! In which order rules see each other's results: the same whatever is evaluated at once.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
@@ -165,6 +166,7 @@ async fn groups_that_tick_together_see_each_other_in_order() {
         let evaluation = EvaluationOptions { align_groups: true, ..evaluation };
         let storage = Arc::new(MemoryStorage::new());
         let mut h = Harness::with_evaluation(storage, START, evaluation);
+        h.clock.grid_ms.store(30 * SECOND, Ordering::Relaxed);
         h.load("groups: []").await.unwrap();
         h.load(ALIGNED).await.unwrap();
         let mut minutes = Vec::new();
@@ -252,6 +254,7 @@ groups:
         let gate = Arc::new(Gate { storage: storage.clone(), open: watch::Sender::new(false) });
         let source: Arc<dyn Source> = gate.clone();
         let mut h = Harness::over(storage.clone(), source, storage, START, evaluation);
+        h.clock.grid_ms.store(30 * SECOND, Ordering::Relaxed);
         h.load(rules).await.unwrap();
         h.put("n", 1.0);
         h.put("slow", 2.0);

@@ -48,68 +48,65 @@ impl BitWriter {
     }
 }
 
-/// Reads bits from bytes; keeps up to 64 of them in a register.
+/// Reads bits from bytes: the reader looks at as many as it likes and then goes on by as
+/// many as it used.
 #[derive(Clone, Debug)]
 pub(crate) struct BitReader<'a> {
-    rest: &'a [u8],
-    /// Valid bits are the low `valid` ones.
-    buffer: u64,
-    valid: u32,
+    bytes: &'a [u8],
+    /// Bits used.
+    at: usize,
 }
 
 impl<'a> BitReader<'a> {
+    /// Bits that `peek` shows at least.
+    pub(crate) const PEEKED: u32 = 57;
+
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
-        Self { rest: bytes, buffer: 0, valid: 0 }
+        Self { bytes, at: 0 }
     }
 
-    /// The next `count` bits, `1 <= count <= 64`; `None` past the end.
+    /// The next bits, the first one on top: at least `PEEKED` of them, zeros past the end.
     #[inline]
-    pub(crate) fn read(&mut self, count: u32) -> Option<u64> {
-        if count <= self.valid {
-            self.valid -= count;
-            return Some(self.buffer >> self.valid & mask(count));
-        }
-        self.read_across(count)
+    pub(crate) fn peek(&self) -> u64 {
+        let rest = self.bytes.get(self.at / 8..).unwrap_or_default();
+        let word = match rest.first_chunk::<8>() {
+            Some(head) => u64::from_be_bytes(*head),
+            None => last_word(rest),
+        };
+        word << (self.at % 8)
     }
 
+    /// Goes on by `count` bits.
     #[inline]
-    pub(crate) fn bit(&mut self) -> Option<bool> {
-        self.read(1).map(|b| b == 1)
+    pub(crate) fn skip(&mut self, count: u32) {
+        self.at += count as usize;
     }
 
-    fn read_across(&mut self, count: u32) -> Option<u64> {
-        let high = self.buffer & mask(self.valid);
-        let missing = count - self.valid;
-        self.refill()?;
-        if missing > self.valid {
-            return None;
-        }
-        self.valid -= missing;
-        let low = self.buffer >> self.valid & mask(missing);
-        Some(if missing == 64 { low } else { high << missing | low })
+    /// True once more bits were used than there are.
+    #[inline]
+    pub(crate) fn overrun(&self) -> bool {
+        self.at > self.bytes.len() * 8
     }
 
-    fn refill(&mut self) -> Option<()> {
-        if let Some((head, rest)) = self.rest.split_first_chunk::<8>() {
-            self.buffer = u64::from_be_bytes(*head);
-            self.valid = 64;
-            self.rest = rest;
-            return Some(());
+    /// The next `count` bits, `1 <= count <= 64`; zeros past the end.
+    #[inline]
+    pub(crate) fn read(&mut self, count: u32) -> u64 {
+        let high = count.min(32);
+        let mut value = self.peek() >> (64 - high);
+        self.skip(high);
+        if count > 32 {
+            let low = count - 32;
+            value = value << low | self.peek() >> (64 - low);
+            self.skip(low);
         }
-        if self.rest.is_empty() {
-            return None;
-        }
-        self.buffer = self.rest.iter().fold(0, |b, byte| b << 8 | u64::from(*byte));
-        self.valid = self.rest.len() as u32 * 8;
-        self.rest = &[];
-        Some(())
+        value
     }
 
-    /// A LEB128 integer laid into the bit stream.
+    /// A LEB128 integer laid into the bit stream; `None` when it does not end in time.
     pub(crate) fn uvarint(&mut self) -> Option<u64> {
         let mut value = 0u64;
         for shift in (0..70).step_by(7) {
-            let byte = self.read(8)?;
+            let byte = self.read(8);
             value |= (byte & 0x7f).checked_shl(shift)?;
             if byte & 0x80 == 0 {
                 return Some(value);
@@ -119,9 +116,12 @@ impl<'a> BitReader<'a> {
     }
 }
 
-#[inline]
-fn mask(count: u32) -> u64 {
-    if count >= 64 { u64::MAX } else { (1 << count) - 1 }
+/// Fewer than eight bytes as if zeros followed.
+#[cold]
+fn last_word(rest: &[u8]) -> u64 {
+    let mut word = [0; 8];
+    word[..rest.len()].copy_from_slice(rest);
+    u64::from_be_bytes(word)
 }
 
 #[cfg(test)]
@@ -138,9 +138,11 @@ mod tests {
             }
             let mut r = BitReader::new(w.bytes());
             for (v, n) in &fields {
-                prop_assert_eq!(r.read(*n), Some(v & mask(*n)));
+                prop_assert_eq!(r.read(*n), v & u64::MAX >> (64 - n));
+                prop_assert!(!r.overrun());
             }
-            prop_assert_eq!(r.read(8), None);
+            r.skip(8);
+            prop_assert!(r.overrun());
         }
     }
 }

@@ -157,7 +157,7 @@ impl XorAppender {
 pub(crate) struct XorIter<'a> {
     bits: BitReader<'a>,
     left: u16,
-    read: u16,
+    read: u32,
     ts: TimestampMs,
     value: u64,
     delta: u64,
@@ -190,61 +190,73 @@ impl<'a> XorIter<'a> {
         self.broken
     }
 
-    fn advance(&mut self) -> Option<()> {
-        match self.read {
-            0 => {
-                self.ts = unzigzag(self.bits.uvarint()?);
-                self.value = self.bits.read(64)?;
-            }
-            1 => {
-                self.delta = self.bits.uvarint()?;
-                self.ts = self.ts.wrapping_add(self.delta as i64);
-                self.read_value()?;
-            }
-            _ => {
-                let d = self.read_delta_of_delta()?;
-                self.delta = self.delta.wrapping_add(d as u64);
-                self.ts = self.ts.wrapping_add(self.delta as i64);
-                self.read_value()?;
-            }
-        }
-        self.read += 1;
-        Some(())
-    }
-
-    #[inline]
-    fn read_delta_of_delta(&mut self) -> Option<i64> {
-        if !self.bits.bit()? {
-            return Some(0);
-        }
-        let size = if !self.bits.bit()? {
-            14
-        } else if !self.bits.bit()? {
-            17
-        } else if !self.bits.bit()? {
-            20
-        } else {
-            return self.bits.read(64).map(|d| d as i64);
-        };
-        let field = self.bits.read(size)? as i64;
-        Some(if field > 1 << (size - 1) { field - (1 << size) } else { field })
-    }
-
-    #[inline]
-    fn read_value(&mut self) -> Option<()> {
-        if !self.bits.bit()? {
+    /// Reads the first two samples; `None` when the bytes make no sense.
+    #[cold]
+    fn begin(&mut self) -> Option<()> {
+        if self.read == 0 {
+            self.ts = unzigzag(self.bits.uvarint()?);
+            self.value = self.bits.read(64);
             return Some(());
         }
-        if self.bits.bit()? {
-            self.leading = self.bits.read(5)? as u32;
-            let significant = match self.bits.read(6)? as u32 {
+        self.delta = self.bits.uvarint()?;
+        self.ts = self.ts.wrapping_add(self.delta as i64);
+        let word = self.bits.peek();
+        self.read_value(word, 0)
+    }
+
+    /// Reads a later sample.
+    #[inline]
+    fn advance(&mut self) -> Option<()> {
+        let word = self.bits.peek();
+        // Without change, the usual case, the same look shows the value's bits.
+        let prefix = word.leading_ones();
+        if prefix == 0 {
+            self.ts = self.ts.wrapping_add(self.delta as i64);
+            return self.read_value(word, 1);
+        }
+        let (prefix, size) = match prefix {
+            1 => (2, 14),
+            2 => (3, 17),
+            3 => (4, 20),
+            _ => (4, 64),
+        };
+        self.bits.skip(prefix);
+        let field = self.bits.read(size) as i64;
+        let wraps = size < 64 && field > 1 << (size - 1);
+        let change = if wraps { field - (1 << size) } else { field };
+        self.delta = self.delta.wrapping_add(change as u64);
+        self.ts = self.ts.wrapping_add(self.delta as i64);
+        let word = self.bits.peek();
+        self.read_value(word, 0)
+    }
+
+    /// Reads the value, whose bits lie in `word` behind `used` ones, at most one.
+    #[inline]
+    fn read_value(&mut self, word: u64, used: u32) -> Option<()> {
+        let word = word << used;
+        if word >> 63 == 0 {
+            self.bits.skip(used + 1);
+            return Some(());
+        }
+        let mut header = 2;
+        if word >> 62 & 1 == 1 {
+            header = 13;
+            self.leading = (word >> 57) as u32 & 0x1f;
+            let significant = match (word >> 51) as u32 & 0x3f {
                 0 => 64,
                 n => n,
             };
             self.trailing = 64u32.checked_sub(self.leading + significant)?;
         }
         let significant = 64 - self.leading - self.trailing;
-        self.value ^= self.bits.read(significant)? << self.trailing;
+        let x = if used + header + significant <= BitReader::PEEKED {
+            self.bits.skip(used + header + significant);
+            word << header >> (64 - significant)
+        } else {
+            self.bits.skip(used + header);
+            self.bits.read(significant)
+        };
+        self.value ^= x << self.trailing;
         Some(())
     }
 }
@@ -258,7 +270,9 @@ impl Iterator for XorIter<'_> {
             return None;
         }
         self.left -= 1;
-        if self.advance().is_none() {
+        let advanced = if self.read < 2 { self.begin() } else { self.advance() };
+        self.read += 1;
+        if advanced.is_none() || self.bits.overrun() {
             self.broken = true;
             self.left = 0;
             return None;

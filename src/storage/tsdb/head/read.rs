@@ -7,14 +7,14 @@ use hashbrown::HashSet;
 use rustc_hash::FxBuildHasher;
 
 use crate::model::{Labels, Matcher, TimestampMs};
-use crate::storage::{LabelRequest, RawSeries, SelectRequest, StorageError};
+use crate::storage::{LabelRequest, RawSeries, SelectRequest, StorageError, breathe};
 use crate::vector::RawSamples;
 
 use super::Head;
 use super::isolation::View;
 use super::series::MemSeries;
 
-/// References looked up before waiting writers get a turn.
+/// Series or values looked up before waiting writers get a turn, and whoever waits may leave.
 const IDS_PER_LOCK: usize = 8192;
 
 /// A series as one reader sees it.
@@ -40,41 +40,46 @@ impl RawSeries for HeadSeries {
 
 impl Head {
     /// The series of a request, sorted by labels. Nothing is decoded.
-    pub(crate) fn select(&self, request: &SelectRequest) -> Vec<Arc<dyn RawSeries>> {
+    pub(crate) async fn select(&self, request: &SelectRequest) -> Vec<Arc<dyn RawSeries>> {
         // The view comes first: what it shows is in the index already.
         let view = Arc::new(self.isolation.view());
-        let found = self.matching(&view, &request.matchers, request.from_ms, request.to_ms);
+        let found = self.matching(&view, &request.matchers, request.from_ms, request.to_ms).await;
         let mut found = self.ranking.sort(found);
         if request.hints.limit > 0 {
             found.truncate(request.hints.limit);
         }
-        found
-            .into_iter()
-            .map(|series| -> Arc<dyn RawSeries> {
-                Arc::new(HeadSeries { view: Arc::clone(&view), series })
-            })
-            .collect()
+        let mut out: Vec<Arc<dyn RawSeries>> = Vec::with_capacity(found.len());
+        for (i, series) in found.into_iter().enumerate() {
+            if i % IDS_PER_LOCK == IDS_PER_LOCK - 1 {
+                breathe().await;
+            }
+            out.push(Arc::new(HeadSeries { view: Arc::clone(&view), series }));
+        }
+        out
     }
 
     /// Sorted label names of a request.
-    pub(crate) fn label_names(&self, request: &LabelRequest) -> Vec<String> {
+    pub(crate) async fn label_names(&self, request: &LabelRequest) -> Vec<String> {
         let view = self.isolation.view();
-        let (from, to) = (request.from_ms, request.to_ms);
         if request.matcher_sets.is_empty() {
-            let postings = self.series.postings();
-            let by_id = self.series.all_by_id();
-            let counts =
-                |id: &u64| by_id.get(*id).is_some_and(|s| s.overlaps(view.visible(), from, to));
-            let mut names: Vec<String> = postings
-                .names()
-                .filter(|name| postings.values(name).any(|(_, list)| list.iter().any(&counts)))
-                .map(str::to_owned)
-                .collect();
-            names.sort_unstable();
+            let mut all: Vec<String> = self.series.postings().names().map(str::to_owned).collect();
+            all.sort_unstable();
+            let mut names = Vec::with_capacity(all.len());
+            for (i, name) in all.into_iter().enumerate() {
+                if i % 64 == 63 {
+                    breathe().await;
+                }
+                if self.any_value_counts(&view, &name, request) {
+                    names.push(name);
+                }
+            }
             return names;
         }
         let mut names = BTreeSet::new();
-        for series in self.matching_any(&view, request) {
+        for (i, series) in self.matching_any(&view, request).await.into_iter().enumerate() {
+            if i % IDS_PER_LOCK == IDS_PER_LOCK - 1 {
+                breathe().await;
+            }
             for (name, _) in series.labels.iter() {
                 if !names.contains(name) {
                     names.insert(name.to_owned());
@@ -84,25 +89,48 @@ impl Head {
         names.into_iter().collect()
     }
 
+    /// True when a series of the interval carries the label.
+    fn any_value_counts(&self, view: &View, name: &str, request: &LabelRequest) -> bool {
+        let postings = self.series.postings();
+        let by_id = self.series.all_by_id();
+        let (from, to) = (request.from_ms, request.to_ms);
+        let counts =
+            |id: &u64| by_id.get(*id).is_some_and(|s| s.overlaps(view.visible(), from, to));
+        postings.values(name).any(|(_, list)| list.iter().any(counts))
+    }
+
     /// Sorted values of one label of a request.
-    pub(crate) fn label_values(&self, name: &str, request: &LabelRequest) -> Vec<String> {
+    pub(crate) async fn label_values(&self, name: &str, request: &LabelRequest) -> Vec<String> {
         let view = self.isolation.view();
         let (from, to) = (request.from_ms, request.to_ms);
         if request.matcher_sets.is_empty() {
-            let postings = self.series.postings();
-            let by_id = self.series.all_by_id();
-            let counts =
-                |id: &u64| by_id.get(*id).is_some_and(|s| s.overlaps(view.visible(), from, to));
-            let mut values: Vec<String> = postings
-                .values(name)
-                .filter(|(_, list)| list.iter().any(&counts))
-                .map(|(value, _)| value.to_owned())
-                .collect();
+            let all: Vec<String> =
+                self.series.postings().values(name).map(|(value, _)| value.to_owned()).collect();
+            let mut values = Vec::with_capacity(all.len());
+            let mut left = all.into_iter().peekable();
+            while left.peek().is_some() {
+                let part: Vec<String> = left.by_ref().take(IDS_PER_LOCK).collect();
+                {
+                    let postings = self.series.postings();
+                    let by_id = self.series.all_by_id();
+                    let counts = |id: &u64| {
+                        by_id.get(*id).is_some_and(|s| s.overlaps(view.visible(), from, to))
+                    };
+                    let used = |value: &String| postings.get(name, value).iter().any(counts);
+                    values.extend(part.into_iter().filter(used));
+                }
+                if left.peek().is_some() {
+                    breathe().await;
+                }
+            }
             values.sort_unstable();
             return values;
         }
         let mut values = BTreeSet::new();
-        for series in self.matching_any(&view, request) {
+        for (i, series) in self.matching_any(&view, request).await.into_iter().enumerate() {
+            if i % IDS_PER_LOCK == IDS_PER_LOCK - 1 {
+                breathe().await;
+            }
             if let Some(value) = series.labels.get(name)
                 && !values.contains(value)
             {
@@ -112,17 +140,19 @@ impl Head {
         values.into_iter().collect()
     }
 
-    fn matching_any(&self, view: &View, request: &LabelRequest) -> Vec<Arc<MemSeries>> {
+    async fn matching_any(&self, view: &View, request: &LabelRequest) -> Vec<Arc<MemSeries>> {
         let mut seen: HashSet<u64, FxBuildHasher> = HashSet::default();
         let mut all = Vec::new();
         for matchers in &request.matcher_sets {
-            let found = self.matching(view, matchers, request.from_ms, request.to_ms);
+            let found = self.matching(view, matchers, request.from_ms, request.to_ms).await;
             all.extend(found.into_iter().filter(|s| seen.insert(s.id)));
         }
         all
     }
 
-    fn matching(
+    /// Series that satisfy the matchers and hold samples of the interval. The locks are not
+    /// held while others have their turn; the index itself is asked at one go.
+    async fn matching(
         &self,
         view: &View,
         matchers: &[Matcher],
@@ -134,7 +164,10 @@ impl Head {
         };
         let ids = self.series.postings().select(matchers, &satisfies);
         let mut found = Vec::new();
-        for part in ids.chunks(IDS_PER_LOCK) {
+        for (i, part) in ids.chunks(IDS_PER_LOCK).enumerate() {
+            if i > 0 {
+                breathe().await;
+            }
             let by_id = self.series.all_by_id();
             let series = part.iter().filter_map(|id| by_id.get(*id));
             found.extend(
