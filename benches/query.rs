@@ -82,7 +82,7 @@ fn main() {
     let runtime = Runtime::new().expect("a runtime");
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path();
-    let makers: [(&str, u32, &dyn Fn(u32) -> Arc<dyn Source>); 3] = [
+    let makers: [(&str, u32, Maker<'_>); 3] = [
         ("memory", 1_000, &in_memory),
         ("memory", 10_000, &in_memory),
         ("embedded", 10_000, &|series| embedded(path, series)),
@@ -106,6 +106,9 @@ fn main() {
     }
 }
 
+/// Makes a source of so many series.
+type Maker<'m> = &'m dyn Fn(u32) -> Arc<dyn Source>;
+
 fn in_memory(series: u32) -> Arc<dyn Source> {
     let storage = MemoryStorage::new();
     for_each_series(series, |labels, samples| {
@@ -120,7 +123,8 @@ fn in_memory(series: u32) -> Arc<dyn Source> {
 fn embedded(dir: &std::path::Path, series: u32) -> Arc<dyn Source> {
     let clock = Arc::new(SystemClock::default());
     let tsdb = Tsdb::open(dir, TsdbOptions::default(), clock).expect("a store");
-    let mut all: Vec<(Labels, Vec<(i64, f64)>, Option<SeriesRef>)> = vec![];
+    type Written = (Labels, Vec<(i64, f64)>, Option<SeriesRef>);
+    let mut all: Vec<Written> = vec![];
     for_each_series(series, |labels, samples| all.push((labels.clone(), samples.collect(), None)));
     for i in 0..all[0].1.len() {
         for part in all.chunks_mut(1000) {

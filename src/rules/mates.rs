@@ -155,13 +155,13 @@ struct Member {
     first: Vec<usize>,
 }
 
-/// By member: its rules and their answers.
-type Answers = HashMap<usize, Vec<(usize, Asked)>>;
+/// By member: its rules with their answers.
+type Answers = Mutex<HashMap<usize, Vec<(usize, Asked)>>>;
 
 /// One tick's common evaluation.
 struct Joint {
     tick: TimestampMs,
-    answers: OnceCell<Mutex<Answers>>,
+    answers: OnceCell<Answers>,
 }
 
 impl Cohort {
@@ -180,11 +180,7 @@ impl Cohort {
         answers.lock().remove(&member).unwrap_or_default()
     }
 
-    async fn ask(
-        &self,
-        tick: TimestampMs,
-        cx: &Context,
-    ) -> Mutex<HashMap<usize, Vec<(usize, Asked)>>> {
+    async fn ask(&self, tick: TimestampMs, cx: &Context) -> Answers {
         let (mut places, mut queries) = (Vec::new(), Vec::new());
         let (mut at, mut series, mut interval_ms) = (tick, 0_usize, i64::MAX);
         for (number, member) in self.members.iter().enumerate() {

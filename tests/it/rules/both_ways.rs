@@ -121,7 +121,7 @@ fn feed(storage: &MemoryStorage, series: &[Labels], at: i64, step: usize) {
     let mut appender = Sink::appender(storage);
     for (number, labels) in series.iter().enumerate() {
         // Now and then a series has gaps, or ends.
-        if (number + step) % 11 == 0 || number % 13 == 12 && step > 16 {
+        if (number + step).is_multiple_of(11) || number % 13 == 12 && step > 16 {
             continue;
         }
         let appended = match sample(labels, number, step) {
