@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
 use thiserror::Error;
 
 use super::found::Found;
@@ -14,6 +15,7 @@ use super::tally::{Tallies, Tally};
 use crate::model::annotation::{Severity, Span};
 use crate::model::{Annotation, Annotations, StepGrid, TimestampMs};
 use crate::plan::Binding;
+use crate::plan::node::Select;
 use crate::storage::StorageError;
 
 /// Why an evaluation stopped.
@@ -159,6 +161,8 @@ pub(crate) struct Cx {
     pub shared: Option<Arc<Shared>>,
     /// This evaluation's part of the time that went into shared results.
     shared_ns: AtomicU64,
+    /// Per selector, by its place in the text, what reading it has shown.
+    seen: Mutex<FxHashMap<Span, bool>>,
 }
 
 impl Cx {
@@ -195,6 +199,7 @@ impl Cx {
             annotations: Mutex::default(),
             tallies: Mutex::default(),
             stats: SampleStats::new(options.per_step_stats),
+            seen: Mutex::default(),
         }
     }
 
@@ -244,6 +249,7 @@ impl Cx {
             annotations: std::mem::take(&mut *self.annotations.lock()),
             tallies: std::mem::take(&mut *self.tallies.lock()),
             counts: self.stats.take(),
+            seen: std::mem::take(&mut *self.seen.lock()).into_iter().collect(),
             peak,
             held,
         }
@@ -253,6 +259,11 @@ impl Cx {
     /// those of this one by `place`.
     pub(crate) fn repeat(&self, effects: &Effects, place: impl Fn(&Span) -> Span) {
         self.stats.add(&effects.counts);
+        let mut seen = self.seen.lock();
+        for (span, held) in &effects.seen {
+            *seen.entry(place(span)).or_default() |= held;
+        }
+        drop(seen);
         if !effects.annotations.is_empty() {
             let mut annotations = self.annotations.lock();
             for mut annotation in effects.annotations.iter() {
@@ -275,6 +286,18 @@ impl Cx {
         self.stats.count(&self.binding.scopes, scope, counts);
     }
 
+    /// Notes that series of a selector were read, and whether they held samples.
+    pub(crate) fn note_read(&self, select: &Select, counts: &SampleCounts) {
+        *self.seen.lock().entry(select.span.clone()).or_default() |= !counts.is_empty();
+    }
+
+    /// Whether a selector found samples. Of one that nobody had to read, all that is known
+    /// is whether it has series.
+    pub(crate) fn found(&self, select: &Select) -> bool {
+        let seen = self.seen.lock().get(&select.span).copied();
+        seen.unwrap_or_else(|| !self.series[self.binding.selects[select.id].request].is_empty())
+    }
+
     /// The cost so far.
     pub(crate) fn stats(&self) -> ExecStats {
         let stats = self.stats.stats(self.budget.peak.load(Ordering::Relaxed) as u64);
@@ -293,6 +316,8 @@ pub(crate) struct Effects {
     pub annotations: Annotations,
     pub tallies: Tallies,
     counts: SampleCounts,
+    /// Selectors by their place, and whether they held samples.
+    seen: Vec<(Span, bool)>,
     /// Most samples held at one time, and how many still are.
     pub peak: usize,
     pub held: usize,
@@ -303,6 +328,7 @@ impl Effects {
     pub(crate) fn spans(&self) -> Vec<Span> {
         let mut all: Vec<Span> = self.annotations.iter().filter_map(|a| a.span).collect();
         all.extend(self.tallies.spans());
+        all.extend(self.seen.iter().map(|(span, _)| span.clone()));
         all
     }
 }

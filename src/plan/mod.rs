@@ -11,6 +11,7 @@ mod explain;
 mod lower;
 pub(crate) mod node;
 mod passes;
+mod presence;
 #[cfg(test)]
 mod tests;
 
@@ -70,6 +71,11 @@ impl Plan {
     /// What each node is, for comparing it with those of other plans.
     fn kinds(&self) -> &[Box<str>] {
         self.kinds.get_or_init(|| common::kinds(&self.root))
+    }
+
+    /// Whether the input of the result was there, given which selectors found samples.
+    pub(crate) fn input_present(&self, found: &impl Fn(&node::Select) -> bool) -> bool {
+        presence::present(&self.root, found)
     }
 
     /// The plan as an indented tree, one node a line.
