@@ -18,6 +18,8 @@ use crate::vector::WindowTable;
 pub(crate) struct ExecStats {
     pub total_queryable_samples: u64,
     pub samples_read: u64,
+    /// What the series found and the samples read take, decoded.
+    pub bytes_read: u64,
     pub peak_samples: u64,
     /// A selector without whose samples the result is always empty found none.
     pub input_missing: bool,
@@ -154,6 +156,20 @@ impl SampleStats {
             counts = &lifted;
             scope = parent;
         }
+        self.add(counts);
+    }
+
+    /// Takes what has been counted; counts from here on anew.
+    pub(crate) fn take(&self) -> SampleCounts {
+        SampleCounts {
+            queryable: self.queryable.swap(0, Ordering::Relaxed),
+            read: self.read.swap(0, Ordering::Relaxed),
+            per_step: std::mem::take(&mut *self.per_step.lock()),
+        }
+    }
+
+    /// Adds counts that are those of the query's grid already.
+    pub(crate) fn add(&self, counts: &SampleCounts) {
         self.queryable.fetch_add(counts.queryable, Ordering::Relaxed);
         self.read.fetch_add(counts.read, Ordering::Relaxed);
         if counts.per_step.is_empty() {
@@ -173,6 +189,7 @@ impl SampleStats {
         ExecStats {
             total_queryable_samples: self.queryable.load(Ordering::Relaxed),
             samples_read: self.read.load(Ordering::Relaxed),
+            bytes_read: 0,
             peak_samples,
             input_missing: false,
             queryable_per_step: per_step.iter().map(|(queryable, _)| *queryable).collect(),

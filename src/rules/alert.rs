@@ -19,11 +19,12 @@
 //! a limit may refuse new alerts where Prometheus fails, and notices, alerts about the rule
 //! itself, live beside those of its series. The defaults are Prometheus'.
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashSet;
 use thiserror::Error;
 
 use super::notice::Notices;
 use super::policy::{OnError, OnNoData, Policy};
+use super::table::AlertTable;
 use super::view::AlertState;
 use crate::model::{Labels, TimestampMs};
 
@@ -129,7 +130,7 @@ impl PartialEq for Logged {
 }
 
 impl Alert {
-    fn new(sample: AlertSample, ts: TimestampMs) -> Self {
+    pub(super) fn new(sample: AlertSample, ts: TimestampMs) -> Self {
         Self {
             labels: sample.labels,
             annotations: sample.annotations,
@@ -159,7 +160,7 @@ impl Alert {
 /// The alerts of one rule, resolved ones included.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AlertStates {
-    alerts: FxHashMap<Labels, Alert>,
+    alerts: AlertTable,
 }
 
 impl AlertStates {

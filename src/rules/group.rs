@@ -18,6 +18,7 @@ use super::alerting::Alerting;
 use super::budget::AlertBudget;
 use super::catch_up;
 use super::config::{GroupSpec, RuleKind, RuleSpec};
+use super::cost::{Cost, Costs, Crossing, Pace};
 use super::error::RuleError;
 use super::graph::{RuleGraph, Ticks};
 use super::mates::{Mates, Progress};
@@ -26,7 +27,10 @@ use super::outcome::{Answer, Outcome};
 use super::policy::{GroupPolicy, Policy, RulePolicyDefaults};
 use super::recording::record;
 use super::state::StateLog;
-use super::view::{AlertState, AlertView, AlertingView, GroupView, RuleHealth, RuleView};
+use super::view::{
+    AlertState, AlertView, AlertingView, GroupCostView, GroupView, RuleCostView, RuleHealth,
+    RuleView,
+};
 use super::waves::{Asked, EvaluationOptions, SERIES_OF_NEW_RULE, Waves};
 use super::write::{Written, mark_stale, write};
 use crate::model::{Clock, Labels, Sample, TimestampMs};
@@ -89,6 +93,7 @@ pub(super) struct Group {
     pub progress: Arc<Progress>,
     pub mates: ArcSwap<Mates>,
     pub metrics: GroupMetrics,
+    pace: Pace,
     status: Mutex<GroupStatus>,
     /// Series of rules that are gone; they end at the next evaluation.
     stale: Mutex<Vec<Labels>>,
@@ -117,6 +122,7 @@ pub(super) struct Rule {
     /// `None` for a recording rule.
     pub alerting: Option<Alerting>,
     status: Mutex<RuleStatus>,
+    costs: Mutex<Costs>,
     /// What the last successful evaluation wrote.
     pub previous: Mutex<Written>,
     /// It wrote that with another expression, before a reload.
@@ -158,6 +164,7 @@ impl Rule {
                 last_evaluation_ms: None,
                 last_outcome: None,
             }),
+            costs: Mutex::default(),
             previous: Mutex::default(),
             inherited: AtomicBool::new(false),
             last_series: AtomicUsize::new(usize::MAX),
@@ -202,8 +209,28 @@ impl Rule {
             evaluation_time_seconds: status.evaluation_seconds,
             last_evaluation_ms: status.last_evaluation_ms,
             last_outcome: status.last_outcome,
+            cost: self.costs.lock().last(),
             quarantine: None,
             alerting: self.alerting.as_ref().map(|a| alerting_view(a, evaluated)),
+        }
+    }
+}
+
+impl Rule {
+    fn cost_view(&self) -> RuleCostView {
+        let costs = self.costs.lock();
+        let [seconds, samples, series, bytes] = costs.summaries();
+        RuleCostView {
+            name: self.spec.name().to_owned(),
+            is_alert: self.alerting.is_some(),
+            labels: self.spec.label_set(),
+            query: self.spec.expr.printed.clone(),
+            evaluations: costs.evaluations(),
+            last_evaluation_ms: self.status.lock().last_evaluation_ms,
+            seconds,
+            samples,
+            series,
+            bytes,
         }
     }
 }
@@ -277,6 +304,7 @@ impl Group {
             mates: ArcSwap::default(),
             interval_ms,
             query_offset_ms: spec.query_offset_ms.unwrap_or(defaults.query_offset_ms),
+            pace: Pace::new(interval_ms, policy.budget),
             policy,
             metrics: metrics.group(&key(&spec.file, &spec.name)),
             rules,
@@ -326,12 +354,14 @@ impl Group {
             }
             let asked = waves.take(i).await;
             let (asked_ms, asked_seconds) = (asked.started_ms, asked.seconds);
+            let cost = Cost::of(&asked.result);
             let rule_started = cx.clock.monotonic_ns();
             samples += self.conclude(rule, asked, cx, ts).await;
             self.progress.committed(ts, i + 1);
             let seconds = asked_seconds + seconds_since(cx, rule_started);
             cx.metrics.observe_rule(seconds);
             rule_seconds += seconds;
+            rule.costs.lock().push(Cost { seconds, ..cost });
             let mut status = rule.status.lock();
             status.evaluation_seconds = seconds;
             status.last_evaluation_ms = Some(asked_ms);
@@ -348,12 +378,31 @@ impl Group {
         self.progress.at(ts + self.interval_ms);
         let seconds = seconds_since(cx, started);
         cx.metrics.observe_group(seconds);
+        self.note_pace(cx, seconds);
         self.metrics.last_samples.set(samples as f64);
         self.metrics.last_duration_seconds.set(seconds);
         self.metrics.last_rule_duration_sum_seconds.set(rule_seconds);
         self.metrics.last_evaluation_seconds.set(started_ms as f64 / 1000.0);
         *self.status.lock() =
             GroupStatus { last_evaluation_ms: Some(started_ms), evaluation_seconds: seconds };
+    }
+
+    fn note_pace(&self, cx: &Context, seconds: f64) {
+        let (group, file) = (&self.spec.name, &self.spec.file);
+        let percent = (self.policy.budget * 100.0).round();
+        match self.pace.note(&self.metrics, cx.clock.now_ms(), seconds) {
+            Some(Crossing::Exceeded) => tracing::warn!(
+                group,
+                file,
+                seconds,
+                "the group takes more than its budget of {percent}% of its interval; \
+                 /api/v1/rules/top shows which rules"
+            ),
+            Some(Crossing::Kept) => {
+                tracing::info!(group, file, seconds, "the group is within its budget again")
+            }
+            None => {}
+        }
     }
 
     /// Does with one rule's answer what is to be done, and says how many samples came of
@@ -523,6 +572,9 @@ impl Group {
                 || old.spec.expr.printed != rule.spec.expr.printed;
             rule.inherited.store(inherited, Ordering::Relaxed);
             rule.last_series.store(old.last_series.load(Ordering::Relaxed), Ordering::Relaxed);
+            if old.spec.expr.printed == rule.spec.expr.printed {
+                *rule.costs.lock() = std::mem::take(&mut *old.costs.lock());
+            }
             match (&rule.alerting, &old.alerting) {
                 (Some(new), Some(old)) => new.copy_state(old),
                 (None, Some(old)) => old.forget_state(),
@@ -554,7 +606,19 @@ impl Group {
             policy: self.policy,
             evaluation_time_seconds: status.evaluation_seconds,
             last_evaluation_ms: status.last_evaluation_ms,
+            pace: self.pace.view(),
             rules: self.rules.iter().map(Rule::view).collect(),
+        }
+    }
+
+    /// What its rules cost.
+    pub(super) fn costs(&self) -> GroupCostView {
+        GroupCostView {
+            file: self.spec.file.clone(),
+            name: self.spec.name.clone(),
+            interval_ms: self.interval_ms,
+            pace: self.pace.view(),
+            rules: self.rules.iter().map(Rule::cost_view).collect(),
         }
     }
 }

@@ -76,6 +76,10 @@ pub struct Metrics {
     last_restore_duration: Gauges,
     rules: Gauges,
     last_samples: Gauges,
+    interval_used: Gauges,
+    budget: Gauges,
+    budget_exceeded: Counters,
+    overrun_forecast: Gauges,
     quarantined: Family<QuarantineLabel, Gauge>,
 }
 
@@ -95,6 +99,10 @@ pub(super) struct GroupMetrics {
     pub last_restore_seconds: Gauge<f64, AtomicU64>,
     pub rules: Gauge<f64, AtomicU64>,
     pub last_samples: Gauge<f64, AtomicU64>,
+    pub interval_used: Gauge<f64, AtomicU64>,
+    pub budget: Gauge<f64, AtomicU64>,
+    pub budget_exceeded: Counter,
+    pub overrun_forecast_seconds: Gauge<f64, AtomicU64>,
 }
 
 impl Metrics {
@@ -124,6 +132,10 @@ impl Metrics {
             last_restore_duration: Family::default(),
             rules: Family::default(),
             last_samples: Family::default(),
+            interval_used: Family::default(),
+            budget: Family::default(),
+            budget_exceeded: Family::default(),
+            overrun_forecast: Family::default(),
             quarantined: Family::default(),
         };
         metrics.register_totals(registry);
@@ -260,6 +272,11 @@ impl Metrics {
                 "Rule evaluations that failed",
                 &self.evaluation_failures,
             ),
+            (
+                "watchfire_rules_group_budget_exceeded",
+                "Evaluations of a group that took more of its interval than its budget",
+                &self.budget_exceeded,
+            ),
         ];
         for (name, help, metric) in counters {
             registry.register(name, help, metric.clone());
@@ -296,6 +313,21 @@ impl Metrics {
                 "Samples the last evaluation of a group returned",
                 &self.last_samples,
             ),
+            (
+                "watchfire_rules_group_interval_used_ratio",
+                "Share of its interval a group took over its last evaluations",
+                &self.interval_used,
+            ),
+            (
+                "watchfire_rules_group_budget_ratio",
+                "Share of its interval a group may take",
+                &self.budget,
+            ),
+            (
+                "watchfire_rules_group_overrun_forecast_seconds",
+                "Time until a group will take longer than its interval; +Inf when none is in sight",
+                &self.overrun_forecast,
+            ),
         ];
         for (name, help, metric) in gauges {
             registry.register(name, help, metric.clone());
@@ -319,6 +351,10 @@ impl Metrics {
             last_restore_seconds: self.last_restore_duration.get_or_create_owned(&label),
             rules: self.rules.get_or_create_owned(&label),
             last_samples: self.last_samples.get_or_create_owned(&label),
+            interval_used: self.interval_used.get_or_create_owned(&label),
+            budget: self.budget.get_or_create_owned(&label),
+            budget_exceeded: self.budget_exceeded.get_or_create_owned(&label),
+            overrun_forecast_seconds: self.overrun_forecast.get_or_create_owned(&label),
         }
     }
 
@@ -332,6 +368,7 @@ impl Metrics {
             &self.iterations,
             &self.evaluations,
             &self.evaluation_failures,
+            &self.budget_exceeded,
         ] {
             family.remove(&label);
         }
@@ -343,6 +380,9 @@ impl Metrics {
             &self.last_restore_duration,
             &self.rules,
             &self.last_samples,
+            &self.interval_used,
+            &self.budget,
+            &self.overrun_forecast,
         ] {
             family.remove(&label);
         }

@@ -104,6 +104,7 @@ impl Service {
             evaluation: evaluation_options(flags, features),
             policy: rule_policy(flags),
             strict: flags.rules_strict,
+            last_good_dir: Some(flags.storage_path.join("rules_last_good")),
         });
         let hostname = super::hostname();
         let labels = &config.global.external_labels;

@@ -224,6 +224,7 @@ impl Harness {
             load: LoadOptions { dialects: true, ..LoadOptions::default() },
             policy: setup.policy,
             strict: setup.strict,
+            last_good_dir: None,
             evaluation: setup.evaluation,
         });
         let settings = RuleSettings {

@@ -3,6 +3,7 @@
 mod both_ways;
 mod catch_up;
 mod check;
+mod cost;
 mod crash;
 mod faults;
 mod graph;
@@ -13,5 +14,6 @@ mod order;
 mod policy;
 mod quarantine;
 mod state;
+mod together;
 mod unit_tests;
 mod writes;
