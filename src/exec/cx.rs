@@ -157,12 +157,12 @@ pub(crate) struct Cx {
     annotations: Mutex<Annotations>,
     tallies: Mutex<Tallies>,
     stats: SampleStats,
+    /// Per selector, by its place in the text, what reading it has shown.
+    seen: Mutex<FxHashMap<(u32, u32), bool>>,
     /// What other evaluations need as well.
     pub shared: Option<Arc<Shared>>,
     /// This evaluation's part of the time that went into shared results.
     shared_ns: AtomicU64,
-    /// Per selector, by its place in the text, what reading it has shown.
-    seen: Mutex<FxHashMap<Span, bool>>,
 }
 
 impl Cx {
@@ -249,7 +249,7 @@ impl Cx {
             annotations: std::mem::take(&mut *self.annotations.lock()),
             tallies: std::mem::take(&mut *self.tallies.lock()),
             counts: self.stats.take(),
-            seen: std::mem::take(&mut *self.seen.lock()).into_iter().collect(),
+            seen: std::mem::take(&mut *self.seen.lock()),
             peak,
             held,
         }
@@ -259,11 +259,10 @@ impl Cx {
     /// those of this one by `place`.
     pub(crate) fn repeat(&self, effects: &Effects, place: impl Fn(&Span) -> Span) {
         self.stats.add(&effects.counts);
-        let mut seen = self.seen.lock();
-        for (span, held) in &effects.seen {
-            *seen.entry(place(span)).or_default() |= held;
+        for ((start, end), found) in &effects.seen {
+            let ours = place(&(*start..*end));
+            *self.seen.lock().entry((ours.start, ours.end)).or_default() |= found;
         }
-        drop(seen);
         if !effects.annotations.is_empty() {
             let mut annotations = self.annotations.lock();
             for mut annotation in effects.annotations.iter() {
@@ -288,13 +287,14 @@ impl Cx {
 
     /// Notes that series of a selector were read, and whether they held samples.
     pub(crate) fn note_read(&self, select: &Select, counts: &SampleCounts) {
-        *self.seen.lock().entry(select.span.clone()).or_default() |= !counts.is_empty();
+        let place = (select.span.start, select.span.end);
+        *self.seen.lock().entry(place).or_default() |= !counts.is_empty();
     }
 
     /// Whether a selector found samples. Of one that nobody had to read, all that is known
     /// is whether it has series.
     pub(crate) fn found(&self, select: &Select) -> bool {
-        let seen = self.seen.lock().get(&select.span).copied();
+        let seen = self.seen.lock().get(&(select.span.start, select.span.end)).copied();
         seen.unwrap_or_else(|| !self.series[self.binding.selects[select.id].request].is_empty())
     }
 
@@ -316,8 +316,7 @@ pub(crate) struct Effects {
     pub annotations: Annotations,
     pub tallies: Tallies,
     counts: SampleCounts,
-    /// Selectors by their place, and whether they held samples.
-    seen: Vec<(Span, bool)>,
+    seen: FxHashMap<(u32, u32), bool>,
     /// Most samples held at one time, and how many still are.
     pub peak: usize,
     pub held: usize,
@@ -328,7 +327,7 @@ impl Effects {
     pub(crate) fn spans(&self) -> Vec<Span> {
         let mut all: Vec<Span> = self.annotations.iter().filter_map(|a| a.span).collect();
         all.extend(self.tallies.spans());
-        all.extend(self.seen.iter().map(|(span, _)| span.clone()));
+        all.extend(self.seen.keys().map(|(start, end)| *start..*end));
         all
     }
 }

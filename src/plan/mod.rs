@@ -68,14 +68,14 @@ impl Plan {
         self.subqueries
     }
 
-    /// What each node is, for comparing it with those of other plans.
-    fn kinds(&self) -> &[Box<str>] {
-        self.kinds.get_or_init(|| common::kinds(&self.root))
-    }
-
     /// Whether the input of the result was there, given which selectors found samples.
     pub(crate) fn input_present(&self, found: &impl Fn(&node::Select) -> bool) -> bool {
         presence::present(&self.root, found)
+    }
+
+    /// What each node is, for comparing it with those of other plans.
+    fn kinds(&self) -> &[Box<str>] {
+        self.kinds.get_or_init(|| common::kinds(&self.root))
     }
 
     /// The plan as an indented tree, one node a line.

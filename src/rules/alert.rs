@@ -44,8 +44,8 @@ pub struct AlertParams {
     /// Alerts active since before this time do not end in this step, nor get on while they
     /// have no sample: just after a restart its absence says nothing.
     pub hold_before_ms: Option<TimestampMs>,
-    /// They end even so when their condition is known to be false: the rule's data came in
-    /// while the process was down.
+    /// They end even so in a step that found data for the rule: its data comes in whether
+    /// or not this process runs.
     pub gapless: bool,
 }
 
@@ -294,6 +294,8 @@ pub struct Evidence<'a> {
     pub notices: Option<&'a Notices>,
     /// The notice that holds now, by its sample. One that holds no more ends.
     pub raised: Option<&'a AlertSample>,
+    /// What the rule looks at was there, for some of its alerts at least.
+    pub sighted: bool,
     /// Most active alerts the rule may have, notices aside. What is active stays even so.
     pub allowance: usize,
 }
@@ -301,7 +303,13 @@ pub struct Evidence<'a> {
 impl Default for Evidence<'_> {
     /// Nobody looked, and everything may come.
     fn default() -> Self {
-        Self { absence: &|_| None, notices: None, raised: None, allowance: usize::MAX }
+        Self {
+            absence: &|_| None,
+            notices: None,
+            raised: None,
+            sighted: false,
+            allowance: usize::MAX,
+        }
     }
 }
 
@@ -407,7 +415,7 @@ impl Run<'_> {
                     return true;
                 }
                 if !keep_firing(alert, params, *ts, &mut note) {
-                    let waits = waits(alert, params);
+                    let waits = waits(alert, params, evidence);
                     staying += usize::from(waits);
                     return waits || end(alert, *ts, &mut note);
                 }
@@ -539,11 +547,9 @@ fn holds(policy: &Policy, missing: Missing) -> bool {
 }
 
 /// Whether it is too early after a restart for an alert without a sample to end.
-fn waits(alert: &Alert, params: &AlertParams) -> bool {
-    let known =
-        params.gapless && alert.missing.is_some_and(|m| m.reason == Some(Absence::FilterFalse));
+fn waits(alert: &Alert, params: &AlertParams, evidence: &Evidence<'_>) -> bool {
     alert.state != AlertState::Inactive
-        && !known
+        && !(params.gapless && evidence.sighted)
         && params.hold_before_ms.is_some_and(|at| alert.active_at_ms < at)
 }
 

@@ -237,6 +237,7 @@ fn check_policy(params: AlertParams, script: &[(&str, &str)]) {
             absence: &of,
             notices: Some(&notices),
             raised: raised.as_ref(),
+            sighted: true,
             allowance: usize::MAX,
         };
         let out = step(states, &params, samples, evidence, tick as i64 * MINUTE);
@@ -405,6 +406,21 @@ fn a_notice_passes_through_for_and_ends_when_it_no_longer_holds() {
     assert_eq!(out.states.iter().map(|a| a.value).collect::<Vec<_>>(), [7.0]);
     let out = step(out.states, &fire, vec![], evidence, MINUTE);
     assert_eq!(out.states.active().count(), 1);
+}
+
+#[test]
+fn after_a_restart_absence_ends_what_the_rule_can_see() {
+    let hold = AlertParams { hold_before_ms: Some(10 * MINUTE), ..AlertParams::default() };
+    for (gapless, sighted, ended) in
+        [(false, false, false), (false, true, false), (true, false, false), (true, true, true)]
+    {
+        let params = AlertParams { gapless, ..hold };
+        let before =
+            step(AlertStates::default(), &params, vec![sample("a", 1.0)], Evidence::default(), 0);
+        let evidence = Evidence { sighted, ..Evidence::default() };
+        let out = step(before.states, &params, vec![], evidence, MINUTE);
+        assert_eq!(out.states.active().count() == 0, ended, "{gapless} {sighted}");
+    }
 }
 
 #[test]

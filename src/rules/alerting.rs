@@ -133,7 +133,8 @@ impl Alerting {
         let no_data =
             self.params.policy.on_no_data == OnNoData::Fire && answer.outcome == Outcome::NoData;
         let raised = no_data.then(|| self.notices.no_data());
-        let out = self.step(cx, samples, &absence, raised.as_ref(), ts);
+        let sighted = matches!(answer.outcome, Outcome::Matched | Outcome::FilterFalse);
+        let out = self.step(cx, samples, &absence, raised.as_ref(), sighted, ts);
         out.result?;
         if out.truncated.is_some() {
             cx.metrics.limited.inc();
@@ -156,7 +157,7 @@ impl Alerting {
             OnError::Fire => Some(self.notices.error(&error.to_string())),
         };
         let absence = |_: &Labels| Some(Absence::Error);
-        self.step(cx, Vec::new(), &absence, raised.as_ref(), ts);
+        self.step(cx, Vec::new(), &absence, raised.as_ref(), false, ts);
         Some(self.all_series(rule))
     }
 
@@ -167,6 +168,7 @@ impl Alerting {
         samples: Vec<AlertSample>,
         absence: &dyn Fn(&Labels) -> Option<Absence>,
         raised: Option<&AlertSample>,
+        sighted: bool,
         ts: TimestampMs,
     ) -> Step {
         let mut states = self.states.lock();
@@ -179,7 +181,7 @@ impl Alerting {
             || self.params.truncate
             || cx.budget.is_limited();
         let notices = speaks.then_some(&self.notices);
-        let evidence = Evidence { absence, notices, raised, allowance };
+        let evidence = Evidence { absence, notices, raised, sighted, allowance };
         let mut out =
             step(std::mem::take(&mut *states), &self.params_at(ts), samples, evidence, ts);
         *states = std::mem::take(&mut out.states);
@@ -213,7 +215,6 @@ impl Alerting {
         let policy = &params.policy;
         let matters = policy.on_no_data != OnNoData::Resolve
             || policy.missing_evals_to_resolve > 1
-            || (params.gapless && params.hold_before_ms.is_some())
             || cx.annotate_resolved;
         if !matters {
             return Absences::All(None);

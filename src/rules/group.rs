@@ -208,8 +208,8 @@ impl Rule {
             last_error: status.last_error.map(|e| e.to_string()).unwrap_or_default(),
             evaluation_time_seconds: status.evaluation_seconds,
             last_evaluation_ms: status.last_evaluation_ms,
-            cost: self.costs.lock().last(),
             last_outcome: status.last_outcome,
+            cost: self.costs.lock().last(),
             quarantine: None,
             alerting: self.alerting.as_ref().map(|a| alerting_view(a, evaluated)),
         }
@@ -293,7 +293,6 @@ impl Group {
         let interval_ms = spec.interval_ms.unwrap_or(defaults.interval_ms).max(1);
         let aligned = defaults.align_groups.then_some(0);
         let ticks = Ticks { interval_ms, offset_ms: spec.eval_offset_ms.or(aligned) };
-        let policy = GroupPolicy::resolve(&defaults.policy, spec.group_policy);
         let graph = RuleGraph::new([(&spec, ticks)]);
         Ok(Self {
             ready_after: graph.ready_after(0),

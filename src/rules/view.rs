@@ -78,10 +78,10 @@ pub struct RuleView {
     pub last_error: String,
     pub evaluation_time_seconds: f64,
     pub last_evaluation_ms: Option<TimestampMs>,
-    /// Of the last evaluation.
-    pub cost: Option<Cost>,
     /// `None` before the first evaluation.
     pub last_outcome: Option<Outcome>,
+    /// Of the last evaluation.
+    pub cost: Option<Cost>,
     /// Set when the rule as written cannot be used.
     pub quarantine: Option<QuarantineView>,
     /// `None` for a recording rule.

@@ -284,8 +284,8 @@ impl RulesView for Fixed {
             last_error: String::new(),
             evaluation_time_seconds: 0.001,
             last_evaluation_ms: Some(NOW_MS - 500),
-            cost: None,
             last_outcome: None,
+            cost: None,
             quarantine: None,
             alerting,
         };
