@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
 use thiserror::Error;
 
 use super::found::Found;
@@ -14,6 +15,7 @@ use super::tally::{Tallies, Tally};
 use crate::model::annotation::{Severity, Span};
 use crate::model::{Annotation, Annotations, StepGrid, TimestampMs};
 use crate::plan::Binding;
+use crate::plan::node::Select;
 use crate::storage::StorageError;
 
 /// Why an evaluation stopped.
@@ -149,10 +151,14 @@ pub(crate) struct Cx {
     pub series: Vec<Arc<Found>>,
     pub options: ExecOptions,
     pub budget: Budget,
+    /// What the series found take.
+    series_bytes: u64,
     interrupt: Interrupt,
     annotations: Mutex<Annotations>,
     tallies: Mutex<Tallies>,
     stats: SampleStats,
+    /// Per selector, by its place in the text, what reading it has shown.
+    seen: Mutex<FxHashMap<(u32, u32), bool>>,
     /// What other evaluations need as well.
     pub shared: Option<Arc<Shared>>,
     /// This evaluation's part of the time that went into shared results.
@@ -186,12 +192,14 @@ impl Cx {
             series,
             options,
             budget: Budget::new(&options, series_bytes),
+            series_bytes,
             shared: None,
             shared_ns: AtomicU64::new(0),
             interrupt,
             annotations: Mutex::default(),
             tallies: Mutex::default(),
             stats: SampleStats::new(options.per_step_stats),
+            seen: Mutex::default(),
         }
     }
 
@@ -241,6 +249,7 @@ impl Cx {
             annotations: std::mem::take(&mut *self.annotations.lock()),
             tallies: std::mem::take(&mut *self.tallies.lock()),
             counts: self.stats.take(),
+            seen: std::mem::take(&mut *self.seen.lock()),
             peak,
             held,
         }
@@ -250,6 +259,10 @@ impl Cx {
     /// those of this one by `place`.
     pub(crate) fn repeat(&self, effects: &Effects, place: impl Fn(&Span) -> Span) {
         self.stats.add(&effects.counts);
+        for ((start, end), found) in &effects.seen {
+            let ours = place(&(*start..*end));
+            *self.seen.lock().entry((ours.start, ours.end)).or_default() |= found;
+        }
         if !effects.annotations.is_empty() {
             let mut annotations = self.annotations.lock();
             for mut annotation in effects.annotations.iter() {
@@ -272,9 +285,23 @@ impl Cx {
         self.stats.count(&self.binding.scopes, scope, counts);
     }
 
+    /// Notes that series of a selector were read, and whether they held samples.
+    pub(crate) fn note_read(&self, select: &Select, counts: &SampleCounts) {
+        let place = (select.span.start, select.span.end);
+        *self.seen.lock().entry(place).or_default() |= !counts.is_empty();
+    }
+
+    /// Whether a selector found samples. Of one that nobody had to read, all that is known
+    /// is whether it has series.
+    pub(crate) fn found(&self, select: &Select) -> bool {
+        let seen = self.seen.lock().get(&(select.span.start, select.span.end)).copied();
+        seen.unwrap_or_else(|| !self.series[self.binding.selects[select.id].request].is_empty())
+    }
+
     /// The cost so far.
     pub(crate) fn stats(&self) -> ExecStats {
-        self.stats.stats(self.budget.peak.load(Ordering::Relaxed) as u64)
+        let stats = self.stats.stats(self.budget.peak.load(Ordering::Relaxed) as u64);
+        ExecStats { bytes_read: self.series_bytes + SAMPLE_BYTES * stats.samples_read, ..stats }
     }
 
     /// Time of the first step of the query.
@@ -289,6 +316,7 @@ pub(crate) struct Effects {
     pub annotations: Annotations,
     pub tallies: Tallies,
     counts: SampleCounts,
+    seen: FxHashMap<(u32, u32), bool>,
     /// Most samples held at one time, and how many still are.
     pub peak: usize,
     pub held: usize,
@@ -299,6 +327,7 @@ impl Effects {
     pub(crate) fn spans(&self) -> Vec<Span> {
         let mut all: Vec<Span> = self.annotations.iter().filter_map(|a| a.span).collect();
         all.extend(self.tallies.spans());
+        all.extend(self.seen.keys().map(|(start, end)| *start..*end));
         all
     }
 }

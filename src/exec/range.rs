@@ -335,6 +335,9 @@ impl<'a> Operator<'a> for RangeOp<'a> {
             self.samples.load(self.cx, first + row, &mut self.raw)?;
             self.fill(&mut block, row, &mut counts)?;
         }
+        if let Samples::Stored { select, .. } = &self.samples {
+            self.cx.note_read(select, &counts);
+        }
         self.cx.count_samples(self.scope, &counts);
         self.rows.start += rows;
         Ok(Some(block))

@@ -225,6 +225,7 @@ impl<'a> Operator<'a> for InstantSelect<'a> {
             self.hold.grow_to(raw_weight(&self.raw))?;
             self.fill(&mut block, row, &mut counts)?;
         }
+        self.cx.note_read(self.select, &counts);
         self.cx.count_samples(self.bound.scope, &counts);
         self.rows.start += rows;
         Ok(Some(block))

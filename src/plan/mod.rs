@@ -11,6 +11,7 @@ mod explain;
 mod lower;
 pub(crate) mod node;
 mod passes;
+mod presence;
 #[cfg(test)]
 mod tests;
 
@@ -65,6 +66,11 @@ impl Plan {
     /// Number of subqueries: their steps are work that the query's grid does not show.
     pub(crate) fn subqueries(&self) -> usize {
         self.subqueries
+    }
+
+    /// Whether the input of the result was there, given which selectors found samples.
+    pub(crate) fn input_present(&self, found: &impl Fn(&node::Select) -> bool) -> bool {
+        presence::present(&self.root, found)
     }
 
     /// What each node is, for comparing it with those of other plans.

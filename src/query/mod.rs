@@ -13,8 +13,9 @@ use thiserror::Error;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::model::annotation::Severity;
 use crate::model::value::ValueType;
-use crate::model::{Annotations, Clock, StepGrid, TimestampMs, Value};
+use crate::model::{Annotation, Annotations, Clock, StepGrid, TimestampMs, Value};
 use crate::parser::{self, Expr, ParseErrors, ParserOptions};
 use crate::plan::{Plan, PlanOptions};
 use crate::storage::{Source, StorageError};
@@ -262,6 +263,15 @@ pub struct QueryResult {
     pub stats: QueryStats,
 }
 
+impl QueryResult {
+    /// Whether part of the sources did not answer: what is missing from the value may be
+    /// there. Warnings about the query itself point into its text; those of sources do not.
+    pub fn is_partial(&self) -> bool {
+        let warned = |a: &Annotation| a.severity == Severity::Warning && a.span.is_none();
+        self.annotations.iter().any(|a| warned(&a))
+    }
+}
+
 /// What a query cost; field meanings are those of the API's `stats` object.
 #[derive(Clone, Debug, Default)]
 pub struct QueryStats {
@@ -273,7 +283,14 @@ pub struct QueryStats {
     pub exec_total_seconds: f64,
     pub total_queryable_samples: u64,
     pub samples_read: u64,
+    /// Bytes of the series found and of the samples read, decoded: 16 a sample. No part of
+    /// the API's `stats`.
+    pub bytes_read: u64,
     pub peak_samples: u64,
+    /// A selector without whose samples the result is always empty found none: an empty
+    /// result then says that there was nothing to look at, not that nothing matched. See
+    /// `plan::presence` for what an expression needs.
+    pub input_missing: bool,
     /// `(step time, samples)`; only when asked for.
     pub total_queryable_samples_per_step: Option<Vec<(TimestampMs, u64)>>,
     pub samples_read_per_step: Option<Vec<(TimestampMs, u64)>>,

@@ -244,7 +244,8 @@ pub(super) fn execute(
     let clock = Stopwatch::new(engine);
     let value = exec::sort(cx, value)?;
     let sort_seconds = clock.seconds();
-    let (annotations, stats) = (cx.take_annotations(), cx.stats());
+    let (annotations, mut stats) = (cx.take_annotations(), cx.stats());
+    stats.input_missing = !plan.input_present(&|select| cx.found(select));
     Ok(Done { value, annotations, stats, sort_seconds })
 }
 
@@ -306,7 +307,9 @@ pub(super) fn sample_stats(stats: ExecStats, grid: StepGrid, per_step: bool) -> 
     QueryStats {
         total_queryable_samples: stats.total_queryable_samples,
         samples_read: stats.samples_read,
+        bytes_read: stats.bytes_read,
         peak_samples: stats.peak_samples,
+        input_missing: stats.input_missing,
         total_queryable_samples_per_step: per_step.then(|| timed(stats.queryable_per_step)),
         samples_read_per_step: per_step.then(|| timed(stats.read_per_step)),
         ..QueryStats::default()

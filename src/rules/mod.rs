@@ -2,25 +2,34 @@
 //!
 //! `config` reads files; `manager` runs what they hold, a `group` at a time when the
 //! `scheduler` says so; `alert` is the state machine everything that evaluates shares;
-//! `unit_test` runs the same groups over given series. Evaluation asks a `Source`, feeds a
+//! `input` and `outcome` tell missing data from a false condition, `catch_up` makes up for
+//! what was missed; `unit_test` runs the same groups over given series. Evaluation asks a `Source`, feeds a
 //! `Sink` and a `Notifier`, and takes the time from a `Clock`: it knows none of them by name.
 
 pub mod alert;
 mod alerting;
+mod budget;
+mod catch_up;
 pub mod config;
+pub mod cost;
 mod error;
 mod expand;
 pub mod graph;
 mod group;
+mod input;
+mod last_good;
 mod manager;
 mod mates;
 mod metrics;
+pub mod notice;
+pub mod outcome;
 pub mod policy;
 mod quarantine;
 mod recording;
 mod restore;
 mod scheduler;
 pub mod state;
+mod table;
 pub mod template;
 pub mod unit_test;
 pub mod view;

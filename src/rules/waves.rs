@@ -137,6 +137,8 @@ struct Asker {
     source: Arc<dyn Source>,
     clock: Arc<dyn Clock>,
     run: RunOptions,
+    /// What queries have in common is computed once.
+    shared: bool,
     at: TimestampMs,
 }
 
@@ -153,6 +155,7 @@ pub(super) async fn ask(
         source: cx.source.clone(),
         clock: cx.clock.clone(),
         run: cx.run.clone(),
+        shared: cx.evaluation.shared,
         at,
     };
     let mut permits: Vec<OwnedSemaphorePermit> = Vec::new();
@@ -198,18 +201,24 @@ impl Asker {
     /// Asks all at once, as one plan. Should that panic, as none of its parts may, each is
     /// asked for itself.
     async fn ask(&self, queries: Vec<Arc<PreparedQuery>>) -> Vec<Asked> {
-        if queries.len() > 1 {
+        if self.shared && queries.len() > 1 {
             let all: Vec<&PreparedQuery> = queries.iter().map(|q| &**q).collect();
             let started_ms = self.clock.now_ms();
             let started = self.clock.monotonic_ns();
             let together = self.engine.together(&all, &self.source, self.at, &self.run);
-            if let Ok(answers) = AssertUnwindSafe(together).catch_unwind().await {
-                let even = self.seconds_since(started) / answers.len() as f64;
-                let asked = |result: Result<QueryResult, QueryError>| {
-                    let seconds = result.as_ref().map_or(even, |r| r.stats.exec_total_seconds);
-                    Asked { result: result.map_err(RuleError::Query), started_ms, seconds }
-                };
-                return answers.into_iter().map(asked).collect();
+            match AssertUnwindSafe(together).catch_unwind().await {
+                Ok(answers) => {
+                    let even = self.seconds_since(started) / answers.len() as f64;
+                    let asked = |result: Result<QueryResult, QueryError>| {
+                        let seconds = result.as_ref().map_or(even, |r| r.stats.exec_total_seconds);
+                        Asked { result: result.map_err(RuleError::Query), started_ms, seconds }
+                    };
+                    return answers.into_iter().map(asked).collect();
+                }
+                Err(panic) => tracing::error!(
+                    cause = panic_text(&*panic),
+                    "BUG: evaluating rules together panicked; each is evaluated alone"
+                ),
             }
         }
         let mut answers = Vec::with_capacity(queries.len());
