@@ -349,7 +349,8 @@ fn show(text: &str, answer: &Result<QueryResult, QueryError>) -> String {
         writeln!(out, "{note:?}").unwrap();
     }
     let stats = &result.stats;
-    let counts = (stats.total_queryable_samples, stats.samples_read, stats.peak_samples);
+    let counts =
+        (stats.total_queryable_samples, stats.samples_read, stats.peak_samples, stats.bytes_read);
     let steps = (&stats.total_queryable_samples_per_step, &stats.samples_read_per_step);
     writeln!(out, "{counts:?} {steps:?}").unwrap();
     out
