@@ -443,8 +443,7 @@ impl Case<'_> {
                 self.history.denials((start - self.rule.for_ms, *start)).collect();
             let seen = self.run.lives.iter().any(|life| {
                 let believed_ms = life.ready_ms + 2 * life.gap_ms + 500;
-                let of_life =
-                    denials.iter().filter(|at| (believed_ms..=life.end_ms).contains(at));
+                let of_life = denials.iter().filter(|at| (believed_ms..=life.end_ms).contains(at));
                 let (first, last) = (of_life.clone().min(), of_life.max());
                 first.zip(last).is_some_and(|(first, last)| last - first > 800)
             });
