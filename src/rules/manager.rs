@@ -6,6 +6,7 @@
 //! ends its series two intervals later. The process' own end ends no series.
 
 use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -16,18 +17,20 @@ use thiserror::Error;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::budget::AlertBudget;
 use super::config::{
     GroupSpec, LoadOptions, LoadedFile, Problem, ProblemKind, Rejected, Scope, Severity, load_file,
     load_source,
 };
 use super::group::{Context, Defaults, External, Group, key};
+use super::last_good::LastGood;
 use super::mates;
 use super::metrics::Metrics;
 use super::policy::RulePolicyDefaults;
 use super::quarantine::{Quarantined, counts, mark, merge};
 use super::scheduler::{retire, supervise};
 use super::state::{GroupFate, StateLog};
-use super::view::{GroupView, QuarantinedView, RulesView};
+use super::view::{GroupCostView, GroupView, QuarantinedView, RulesView};
 use super::waves::EvaluationOptions;
 use crate::model::Clock;
 use crate::model::duration::format_duration;
@@ -58,6 +61,9 @@ pub struct ManagerOptions {
     pub policy: RulePolicyDefaults,
     /// `--rules.strict`: one error anywhere refuses the whole load.
     pub strict: bool,
+    /// Where copies of good rule files are kept, for a start with bad ones. Not with
+    /// `strict`.
+    pub last_good_dir: Option<PathBuf>,
     pub evaluation: EvaluationOptions,
 }
 
@@ -139,6 +145,7 @@ pub struct Manager {
     load: LoadOptions,
     policy: RulePolicyDefaults,
     strict: bool,
+    last_good: Option<LastGood>,
     /// By group key; held for the length of an update.
     running: tokio::sync::Mutex<HashMap<String, Running>>,
     /// For readers, who never wait for an update.
@@ -153,6 +160,7 @@ pub struct Manager {
 impl Manager {
     /// A manager without groups.
     pub fn new(options: ManagerOptions) -> Arc<Self> {
+        let active = options.metrics.active_alerts.clone();
         Arc::new(Self {
             context: Arc::new(Context {
                 engine: options.engine,
@@ -164,6 +172,8 @@ impl Manager {
                 resend_delay_ms: options.resend_delay_ms,
                 outage_tolerance_ms: options.outage_tolerance_ms,
                 grace_period_ms: options.grace_period_ms,
+                budget: AlertBudget::new(options.policy.max_active_alerts, active),
+                annotate_resolved: options.policy.annotate_resolved,
                 state: OnceLock::new(),
                 external: ArcSwap::default(),
                 run: RunOptions::default(),
@@ -172,6 +182,7 @@ impl Manager {
             load: options.load,
             policy: options.policy,
             strict: options.strict,
+            last_good: options.last_good_dir.filter(|_| !options.strict).map(LastGood::new),
             running: tokio::sync::Mutex::default(),
             groups: Mutex::default(),
             quarantine: Mutex::new(Arc::new([])),
@@ -318,17 +329,13 @@ impl Manager {
         settings: &RuleSettings,
         running: &HashMap<String, Running>,
     ) -> Result<Prepared, UpdateError> {
-        let (sources, options) = (settings.sources.clone(), self.load);
-        let loaded = tokio::task::spawn_blocking(move || load_all(&sources, &options)).await;
-        let mut loaded = loaded
-            .unwrap_or_else(|e| vec![failure("", format!("BUG: reading rules panicked: {e}"))]);
+        let (loaded, copies) = self.read(settings).await;
         let defaults = Defaults {
             interval_ms: settings.interval_ms,
             query_offset_ms: settings.query_offset_ms,
             policy: self.policy,
             align_groups: self.context.evaluation.align_groups,
         };
-        loaded.iter_mut().for_each(|file| refuse_offsets(file, settings.interval_ms));
         let mut errors: Vec<Problem> = Vec::new();
         for file in &loaded {
             file.problems.iter().for_each(report);
@@ -338,7 +345,8 @@ impl Manager {
             return Err(UpdateError::Load(errors));
         }
         let current = self.groups.lock().clone();
-        let last_good: Vec<&GroupSpec> = current.iter().map(|group| &group.spec).collect();
+        let current = current.iter().map(|group| &group.spec);
+        let last_good: Vec<&GroupSpec> = current.chain(&copies).collect();
         let (specs, mut quarantined) = merge(loaded, &last_good);
         let mut groups = Vec::with_capacity(specs.len());
         for spec in specs {
@@ -360,6 +368,30 @@ impl Manager {
             return Err(UpdateError::Load(errors));
         }
         Ok(Prepared { groups, errors, quarantined })
+    }
+
+    /// All files, and what those with errors held when they were good, if nothing of it runs
+    /// yet.
+    async fn read(&self, settings: &RuleSettings) -> (Vec<LoadedFile>, Vec<GroupSpec>) {
+        let (sources, interval_ms) = (settings.sources.clone(), settings.interval_ms);
+        let (options, store) = (self.load, self.last_good.clone());
+        let first = !self.loaded.load(Ordering::Relaxed);
+        let read = tokio::task::spawn_blocking(move || {
+            let mut loaded = load_all(&sources, &options);
+            loaded.iter_mut().for_each(|file| refuse_offsets(file, interval_ms));
+            let mut copies = Vec::new();
+            if let Some(store) = store {
+                let in_doubt = |f: &LoadedFile| f.rejected.iter().any(|r| r.scope == Scope::Source);
+                store.keep(&loaded, !loaded.iter().any(in_doubt));
+                if first {
+                    copies = store.groups(&loaded, &options);
+                }
+            }
+            (loaded, copies)
+        });
+        read.await.unwrap_or_else(|e| {
+            (vec![failure("", format!("BUG: reading rules panicked: {e}"))], Vec::new())
+        })
     }
 
     fn plan(&self, spec: GroupSpec, defaults: Defaults) -> Result<Arc<Group>, Problem> {
@@ -390,6 +422,11 @@ impl RulesView for Manager {
     fn quarantined(&self) -> Vec<QuarantinedView> {
         let quarantine = self.quarantine.lock().clone();
         quarantine.iter().map(Quarantined::view).collect()
+    }
+
+    fn costs(&self) -> Vec<GroupCostView> {
+        let groups = self.groups.lock().clone();
+        groups.iter().map(|g| g.costs()).collect()
     }
 }
 

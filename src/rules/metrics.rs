@@ -9,6 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 
+use super::outcome::Outcome;
 use crate::telemetry::{Registry, Summary};
 
 /// `rule_group="FILE;NAME"`.
@@ -30,6 +31,22 @@ const QUARANTINE_FILES_MAX: usize = 200;
 type Counters = Family<GroupLabel, Counter>;
 type Gauges = Family<GroupLabel, Gauge<f64, AtomicU64>>;
 
+/// `outcome="..."`, one of [`Outcome::ALL`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+/// Pending and firing alerts of all rules.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ActiveAlerts(Gauge);
+
+impl ActiveAlerts {
+    pub(super) fn set(&self, count: usize) {
+        self.0.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+}
+
 /// Bounds of the duration histograms, in seconds.
 const DURATION_BUCKETS: [f64; 4] = [0.01, 0.1, 1.0, 10.0];
 
@@ -42,6 +59,11 @@ pub struct Metrics {
     group_duration_summary: Summary,
     pub(super) template_expansions: Counter,
     pub(super) template_failures: Counter,
+    pub(super) active_alerts: ActiveAlerts,
+    pub(super) limited: Counter,
+    outcomes: Family<OutcomeLabel, Counter>,
+    catch_up_evaluations: Counters,
+    catch_up_skipped: Counters,
     pub(super) order_timeouts: Counter,
     iterations_missed: Counters,
     iterations: Counters,
@@ -54,12 +76,18 @@ pub struct Metrics {
     last_restore_duration: Gauges,
     rules: Gauges,
     last_samples: Gauges,
+    interval_used: Gauges,
+    budget: Gauges,
+    budget_exceeded: Counters,
+    overrun_forecast: Gauges,
     quarantined: Family<QuarantineLabel, Gauge>,
 }
 
 /// The metrics of one group.
 #[derive(Clone, Debug)]
 pub(super) struct GroupMetrics {
+    pub catch_up_evaluations: Counter,
+    pub catch_up_skipped: Counter,
     pub iterations_missed: Counter,
     pub iterations: Counter,
     pub evaluations: Counter,
@@ -71,6 +99,10 @@ pub(super) struct GroupMetrics {
     pub last_restore_seconds: Gauge<f64, AtomicU64>,
     pub rules: Gauge<f64, AtomicU64>,
     pub last_samples: Gauge<f64, AtomicU64>,
+    pub interval_used: Gauge<f64, AtomicU64>,
+    pub budget: Gauge<f64, AtomicU64>,
+    pub budget_exceeded: Counter,
+    pub overrun_forecast_seconds: Gauge<f64, AtomicU64>,
 }
 
 impl Metrics {
@@ -83,6 +115,11 @@ impl Metrics {
             group_duration_summary: Summary::new(&[0.01, 0.05, 0.5, 0.9, 0.99]),
             template_expansions: Counter::default(),
             template_failures: Counter::default(),
+            active_alerts: ActiveAlerts::default(),
+            limited: Counter::default(),
+            outcomes: Family::default(),
+            catch_up_evaluations: Family::default(),
+            catch_up_skipped: Family::default(),
             order_timeouts: Counter::default(),
             iterations_missed: Family::default(),
             iterations: Family::default(),
@@ -95,10 +132,15 @@ impl Metrics {
             last_restore_duration: Family::default(),
             rules: Family::default(),
             last_samples: Family::default(),
+            interval_used: Family::default(),
+            budget: Family::default(),
+            budget_exceeded: Family::default(),
+            overrun_forecast: Family::default(),
             quarantined: Family::default(),
         };
         metrics.register_totals(registry);
         metrics.register_groups(registry);
+        metrics.register_policies(registry);
         metrics
     }
 
@@ -176,6 +218,42 @@ impl Metrics {
         }
     }
 
+    /// Notes how a rule came out.
+    pub(super) fn count_outcome(&self, outcome: Outcome) {
+        self.outcomes.get_or_create(&OutcomeLabel { outcome: outcome.as_str() }).inc();
+    }
+
+    fn register_policies(&self, registry: &mut Registry) {
+        for outcome in Outcome::ALL {
+            self.outcomes.get_or_create_owned(&OutcomeLabel { outcome: outcome.as_str() });
+        }
+        registry.register(
+            "watchfire_rules_evaluation_outcomes",
+            "Rule evaluations by what came out: the condition matched, was false, had no data to look at, had answers of part of the sources only, or failed",
+            self.outcomes.clone(),
+        );
+        registry.register(
+            "watchfire_rules_active_alerts",
+            "Pending and firing alerts of all rules, at the last evaluation of each",
+            self.active_alerts.0.clone(),
+        );
+        registry.register(
+            "watchfire_rules_limited_evaluations",
+            "Rule evaluations of whose result a limit left a part out",
+            self.limited.clone(),
+        );
+        registry.register(
+            "watchfire_rules_catch_up_evaluations",
+            "Missed evaluations of a group that were made up for at their own time",
+            self.catch_up_evaluations.clone(),
+        );
+        registry.register(
+            "watchfire_rules_catch_up_skipped",
+            "Missed evaluations of a group with catch_up that were too old, too many or failed, and will not be made up for",
+            self.catch_up_skipped.clone(),
+        );
+    }
+
     fn register_groups(&self, registry: &mut Registry) {
         let counters = [
             (
@@ -193,6 +271,11 @@ impl Metrics {
                 "prometheus_rule_evaluation_failures",
                 "Rule evaluations that failed",
                 &self.evaluation_failures,
+            ),
+            (
+                "watchfire_rules_group_budget_exceeded",
+                "Evaluations of a group that took more of its interval than its budget",
+                &self.budget_exceeded,
             ),
         ];
         for (name, help, metric) in counters {
@@ -230,6 +313,21 @@ impl Metrics {
                 "Samples the last evaluation of a group returned",
                 &self.last_samples,
             ),
+            (
+                "watchfire_rules_group_interval_used_ratio",
+                "Share of its interval a group took over its last evaluations",
+                &self.interval_used,
+            ),
+            (
+                "watchfire_rules_group_budget_ratio",
+                "Share of its interval a group may take",
+                &self.budget,
+            ),
+            (
+                "watchfire_rules_group_overrun_forecast_seconds",
+                "Time until a group will take longer than its interval; +Inf when none is in sight",
+                &self.overrun_forecast,
+            ),
         ];
         for (name, help, metric) in gauges {
             registry.register(name, help, metric.clone());
@@ -240,6 +338,8 @@ impl Metrics {
     pub(super) fn group(&self, key: &str) -> GroupMetrics {
         let label = GroupLabel { rule_group: key.to_owned() };
         GroupMetrics {
+            catch_up_evaluations: self.catch_up_evaluations.get_or_create_owned(&label),
+            catch_up_skipped: self.catch_up_skipped.get_or_create_owned(&label),
             iterations_missed: self.iterations_missed.get_or_create_owned(&label),
             iterations: self.iterations.get_or_create_owned(&label),
             evaluations: self.evaluations.get_or_create_owned(&label),
@@ -251,6 +351,10 @@ impl Metrics {
             last_restore_seconds: self.last_restore_duration.get_or_create_owned(&label),
             rules: self.rules.get_or_create_owned(&label),
             last_samples: self.last_samples.get_or_create_owned(&label),
+            interval_used: self.interval_used.get_or_create_owned(&label),
+            budget: self.budget.get_or_create_owned(&label),
+            budget_exceeded: self.budget_exceeded.get_or_create_owned(&label),
+            overrun_forecast_seconds: self.overrun_forecast.get_or_create_owned(&label),
         }
     }
 
@@ -258,10 +362,13 @@ impl Metrics {
     pub(super) fn forget(&self, key: &str) {
         let label = GroupLabel { rule_group: key.to_owned() };
         for family in [
+            &self.catch_up_evaluations,
+            &self.catch_up_skipped,
             &self.iterations_missed,
             &self.iterations,
             &self.evaluations,
             &self.evaluation_failures,
+            &self.budget_exceeded,
         ] {
             family.remove(&label);
         }
@@ -273,6 +380,9 @@ impl Metrics {
             &self.last_restore_duration,
             &self.rules,
             &self.last_samples,
+            &self.interval_used,
+            &self.budget,
+            &self.overrun_forecast,
         ] {
             family.remove(&label);
         }

@@ -7,14 +7,21 @@
 
 pub mod alert;
 mod alerting;
+mod budget;
+mod catch_up;
 pub mod config;
+pub mod cost;
 mod error;
 mod expand;
 pub mod graph;
 mod group;
+mod input;
+mod last_good;
 mod manager;
 mod mates;
 mod metrics;
+pub mod notice;
+pub mod outcome;
 pub mod policy;
 mod quarantine;
 mod recording;

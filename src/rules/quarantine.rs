@@ -312,6 +312,8 @@ fn absent_view(rule: &RejectedRule, item: &Quarantined) -> RuleView {
         last_error: format!("{}; it does not run: it has no last good version", item.error),
         evaluation_time_seconds: 0.0,
         last_evaluation_ms: None,
+        cost: None,
+        last_outcome: None,
         quarantine: Some(QuarantineView { last_good_runs: false }),
         alerting: rule.is_alert.then(|| AlertingView {
             state: AlertState::Unknown,

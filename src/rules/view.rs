@@ -1,6 +1,9 @@
 //! What the API shows of rules.
 
+use super::alert::Missing;
 use super::config::Position;
+use super::cost::Cost;
+use super::outcome::Outcome;
 use super::policy::{GroupPolicy, Policy};
 use crate::model::{Labels, TimestampMs};
 
@@ -56,6 +59,8 @@ pub struct GroupView {
     pub policy: GroupPolicy,
     pub evaluation_time_seconds: f64,
     pub last_evaluation_ms: Option<TimestampMs>,
+    /// `None` before the first evaluation.
+    pub pace: Option<PaceView>,
     pub rules: Vec<RuleView>,
 }
 
@@ -73,6 +78,10 @@ pub struct RuleView {
     pub last_error: String,
     pub evaluation_time_seconds: f64,
     pub last_evaluation_ms: Option<TimestampMs>,
+    /// Of the last evaluation.
+    pub cost: Option<Cost>,
+    /// `None` before the first evaluation.
+    pub last_outcome: Option<Outcome>,
     /// Set when the rule as written cannot be used.
     pub quarantine: Option<QuarantineView>,
     /// `None` for a recording rule.
@@ -98,6 +107,8 @@ pub struct AlertView {
     pub state: AlertState,
     pub active_at_ms: TimestampMs,
     pub keep_firing_since_ms: Option<TimestampMs>,
+    /// Set while it is active without a sample.
+    pub missing: Option<Missing>,
     pub value: f64,
 }
 
@@ -123,6 +134,56 @@ pub struct QuarantinedView {
     pub last_good_runs: bool,
 }
 
+/// How much of its interval a group takes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PaceView {
+    /// Share of the interval, over the last evaluations.
+    pub used: f64,
+    /// The share it may take.
+    pub budget: f64,
+    pub exceeded: bool,
+    /// Seconds until the group will take longer than its interval, should it go on as it
+    /// has; `None` when it does not look as if it ever would.
+    pub overrun_forecast_seconds: Option<f64>,
+}
+
+/// One measure of what a rule costs, over the evaluations that are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct CostSummary {
+    pub last: f64,
+    pub avg: f64,
+    pub p99: f64,
+    pub max: f64,
+    /// Over all evaluations since the rule came, kept or not.
+    pub total: f64,
+}
+
+/// What one rule costs.
+#[derive(Clone, Debug)]
+pub struct RuleCostView {
+    pub name: String,
+    pub is_alert: bool,
+    pub labels: Labels,
+    pub query: String,
+    /// Since the rule came.
+    pub evaluations: u64,
+    pub last_evaluation_ms: Option<TimestampMs>,
+    pub seconds: CostSummary,
+    pub samples: CostSummary,
+    pub series: CostSummary,
+    pub bytes: CostSummary,
+}
+
+/// What the rules of one group cost.
+#[derive(Clone, Debug)]
+pub struct GroupCostView {
+    pub file: String,
+    pub name: String,
+    pub interval_ms: i64,
+    pub pace: Option<PaceView>,
+    pub rules: Vec<RuleCostView>,
+}
+
 /// Read access to the rule manager.
 pub trait RulesView: Send + Sync {
     /// All groups, by file and then in file order.
@@ -130,4 +191,7 @@ pub trait RulesView: Send + Sync {
 
     /// What the last load set aside.
     fn quarantined(&self) -> Vec<QuarantinedView>;
+
+    /// What every rule costs.
+    fn costs(&self) -> Vec<GroupCostView>;
 }

@@ -450,6 +450,20 @@ fn bad_rules_are_set_aside_and_every_error_is_told() {
     assert_eq!(kept(2.0), Some(2.0));
     assert_eq!(metric("prometheus_config_last_reload_successful").as_deref(), Some("1"));
     assert_eq!(metric("watchfire_rules_quarantined{"), None);
+    let top = server.get("/api/v1/rules/top?by=series&limit=1");
+    assert_eq!(top["data"]["rules"][0]["series"]["last"], 1.0, "{top}");
+    assert!(top["data"]["groups"][0]["used"].as_f64().expect("a share") > 0.0, "{top}");
+
+    // What was good is known after a restart, too.
+    let mut server = server;
+    server.program.kill();
+    fs::write(dir.path().join("a.yml"), "groups: [").expect("rules");
+    let server = Server::start(dir.path(), server.address, &flags);
+    let rules = server.get("/api/v1/rules");
+    assert_eq!(rules["data"]["quarantined"][0]["lastGoodRuns"], true, "{rules}");
+    let at = server.value("timestamp(kept)").expect("a time");
+    assert!(until(PATIENCE, || server.value("timestamp(kept)").filter(|t| *t > at)).is_some());
+    assert_eq!(server.value("kept"), Some(2.0));
 }
 
 #[test]

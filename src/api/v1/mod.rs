@@ -4,6 +4,7 @@ mod ast;
 mod labels;
 mod metadata;
 mod query;
+mod rule_costs;
 mod rules;
 mod status;
 mod syntax;
@@ -35,6 +36,7 @@ pub(super) fn routes() -> Router<Arc<ApiState>> {
         .route("/targets/metadata", get(metadata::targets))
         .route("/scrape_pools", get(targets::scrape_pools))
         .route("/rules", get(rules::rules))
+        .route("/rules/top", get(rule_costs::top))
         .route("/alerts", get(rules::alerts))
         .route("/alertmanagers", get(targets::alertmanagers))
         .route("/status/config", get(status::config))

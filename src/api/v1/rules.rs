@@ -14,7 +14,7 @@ use super::super::response::{ApiResult, LabelMap, Success};
 use super::super::state::ApiState;
 use crate::model::labels::quote;
 use crate::model::{Matcher, float};
-use crate::rules::view::{AlertView, AlertingView, GroupView, QuarantinedView, RuleView};
+use crate::rules::view::{AlertView, AlertingView, GroupView, PaceView, QuarantinedView, RuleView};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -69,6 +69,32 @@ struct Group<'a> {
     limit: usize,
     evaluation_time: f64,
     last_evaluation: GoTime,
+    /// Not in Prometheus, as everything below that is absent at first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    budget: Option<Budget>,
+}
+
+/// How much of its interval a group takes.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Budget {
+    /// Shares of the interval: what it takes, and may take.
+    pub used: f64,
+    budget: f64,
+    exceeded: bool,
+    /// Seconds until it will take longer than its interval; `null` when that is not in sight.
+    overrun_forecast: Option<f64>,
+}
+
+impl From<PaceView> for Budget {
+    fn from(pace: PaceView) -> Self {
+        Self {
+            used: pace.used,
+            budget: pace.budget,
+            exceeded: pace.exceeded,
+            overrun_forecast: pace.overrun_forecast_seconds,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -116,11 +142,24 @@ struct Outcome<'a> {
     last_error: &'a str,
     evaluation_time: f64,
     last_evaluation: GoTime,
+    /// What came out; Prometheus has no such field.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_outcome: Option<&'static str>,
     #[serde(rename = "type")]
     kind: &'static str,
+    /// Of the last evaluation; not in Prometheus.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cost: Option<LastCost>,
     /// Only of rules that are set aside; not in Prometheus.
     #[serde(skip_serializing_if = "Option::is_none")]
     quarantined: Option<SetAside>,
+}
+
+#[derive(Serialize)]
+struct LastCost {
+    samples: u64,
+    series: u64,
+    bytes: u64,
 }
 
 #[derive(Serialize)]
@@ -138,6 +177,11 @@ struct Alert<'a> {
     active_at: GoTime,
     #[serde(skip_serializing_if = "Option::is_none")]
     keep_firing_since: Option<GoTime>,
+    /// Since when it is active without a sample, and why; Prometheus has no such fields.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missing_since: Option<GoTime>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missing_reason: Option<&'static str>,
     value: String,
 }
 
@@ -149,6 +193,8 @@ impl<'a> From<&'a AlertView> for Alert<'a> {
             state: alert.state.as_str(),
             active_at: GoTime(Some(alert.active_at_ms)),
             keep_firing_since: alert.keep_firing_since_ms.map(|ms| GoTime(Some(ms))),
+            missing_since: alert.missing.map(|m| GoTime(Some(m.since_ms))),
+            missing_reason: alert.missing.and_then(|m| m.reason).map(|reason| reason.as_str()),
             value: float::exponent(alert.value),
         }
     }
@@ -214,6 +260,7 @@ impl<'a> Filter<'a> {
             limit: group.limit,
             evaluation_time: group.evaluation_time_seconds,
             last_evaluation: GoTime(group.last_evaluation_ms),
+            budget: group.pace.map(Budget::from),
         }
     }
 
@@ -223,7 +270,13 @@ impl<'a> Filter<'a> {
             last_error: &rule.last_error,
             evaluation_time: rule.evaluation_time_seconds,
             last_evaluation: GoTime(rule.last_evaluation_ms),
+            last_outcome: rule.last_outcome.map(|outcome| outcome.as_str()),
             kind,
+            cost: rule.cost.map(|c| LastCost {
+                samples: c.samples,
+                series: c.series,
+                bytes: c.bytes,
+            }),
             quarantined: rule.quarantine.map(|q| SetAside { last_good_runs: q.last_good_runs }),
         };
         let (name, query, labels) = (&rule.name, &rule.query, LabelMap(&rule.labels));

@@ -104,6 +104,7 @@ impl Service {
             evaluation: evaluation_options(flags, features),
             policy: rule_policy(flags),
             strict: flags.rules_strict,
+            last_good_dir: Some(flags.storage_path.join("rules_last_good")),
         });
         let hostname = super::hostname();
         let labels = &config.global.external_labels;
@@ -349,6 +350,8 @@ fn rule_policy(flags: &ServeFlags) -> RulePolicyDefaults {
         on_limit: flags.on_limit,
         catch_up_ms: ms(flags.catch_up),
         group_budget: flags.group_budget,
+        max_active_alerts: flags.max_active_alerts,
+        annotate_resolved: flags.annotate_resolved,
     }
 }
 

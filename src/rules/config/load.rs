@@ -23,6 +23,8 @@ pub struct LoadedFile {
     pub problems: Vec<Problem>,
     /// What cannot be used. Of a group that is refused whole its rules are not listed.
     pub rejected: Vec<Rejected>,
+    /// What was read from a file that is good whole.
+    pub text: Option<Box<str>>,
 }
 
 /// A part of a file that cannot be used, and why.
@@ -77,7 +79,7 @@ impl LoadedFile {
     /// A file nothing can be taken from.
     pub(in crate::rules) fn unusable(file: String, scope: Scope, problem: Problem) -> Self {
         let rejected = vec![Rejected { scope, problems: vec![problem.clone()] }];
-        Self { file, groups: Vec::new(), problems: vec![problem], rejected }
+        Self { file, groups: Vec::new(), problems: vec![problem], rejected, text: None }
     }
 
     /// True when the file may be used.
@@ -139,7 +141,11 @@ fn report(loaded: LoadedFile) -> CheckReport {
 pub fn load_file(path: &Path, options: &LoadOptions) -> LoadedFile {
     let file = path.display().to_string();
     match read(path) {
-        Ok(source) => load_source(&file, &source, options),
+        Ok(source) => {
+            let loaded = load_source(&file, &source, options);
+            let text = loaded.is_valid().then(|| source.into_boxed_str());
+            LoadedFile { text, ..loaded }
+        }
         Err(message) => {
             let problem = Problem {
                 file: file.clone(),

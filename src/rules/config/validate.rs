@@ -102,7 +102,7 @@ impl<'a> Reader<'a> {
     pub(super) fn finish(self) -> LoadedFile {
         let Self { groups, mut problems, rejected, .. } = self;
         problems.sort_by_key(|p| p.severity);
-        LoadedFile { file: self.file.to_owned(), groups, problems, rejected }
+        LoadedFile { file: self.file.to_owned(), groups, problems, rejected, text: None }
     }
 
     /// Everything found so far, to tell later what is new.

@@ -327,6 +327,69 @@ async fn expressions_are_formatted_and_parsed() {
 }
 
 #[tokio::test]
+async fn the_rules_that_cost_most_come_first() {
+    let server = TestServer::start().await;
+    let rest = |file: &str, group: &str, name: &str, kind: &str, interval: u32| {
+        format!(
+            r#"{{"file":"{file}","group":"{group}","name":"{name}","type":"{kind}","labels":{{"team":"{name}"}},"query":"up","interval":{interval},"evaluations":7,"lastEvaluation":"2023-11-14T22:13:19.5Z","#
+        )
+    };
+    let summary = |avg: &str| format!(r#"{{"last":1,"avg":{avg},"p99":3,"max":4,"total":5}}"#);
+    let costs = |seconds: &str, samples: &str, bytes: &str| {
+        format!(
+            r#""duration":{},"samples":{},"series":{},"bytes":{}}}"#,
+            summary(seconds),
+            summary(samples),
+            summary("0"),
+            summary(bytes)
+        )
+    };
+    let down = rest("a.yml", "first", "Down", "alerting", 10);
+    let slow = rest("b.yml", "second", "rec:slow", "recording", 60);
+    let groups = concat!(
+        r#"[{"file":"b.yml","name":"second","interval":60,"rules":1,"used":0.75,"budget":0.5,"exceeded":true,"overrunForecast":3600},"#,
+        r#"{"file":"a.yml","name":"first","interval":10,"rules":2,"used":0.25,"budget":0.5,"exceeded":false,"overrunForecast":null}]"#
+    );
+    // What counts is the cost per time that passes: 1 s of 10 is more than 3 s of 60. A rule
+    // that never ran is not shown.
+    let by_duration = format!(
+        r#"{{"status":"success","data":{{"by":"duration","rules":[{down}"intervalShare":0.1,"share":{},{},{slow}"intervalShare":0.05,"share":{},{}],"groups":{groups}}}}}"#,
+        0.1 / (0.1 + 0.05),
+        costs("1", "100", "1600"),
+        0.05 / (0.1 + 0.05),
+        costs("3", "1200", "19200"),
+    );
+    for query in ["", "?by=duration", "?by=duration&limit=2"] {
+        server.check(&format!("/api/v1/rules/top{query}"), 200, &by_duration).await;
+    }
+    for (by, expected) in [("samples", "rec:slow"), ("bytes", "rec:slow"), ("series", "Down")] {
+        let path = format!("/api/v1/rules/top?by={by}&limit=1");
+        let answer: serde_json::Value =
+            serde_json::from_str(&server.get(&path).await.body).unwrap();
+        let data = &answer["data"];
+        assert_eq!((&data["by"], &data["rules"][0]["name"]), (&by.into(), &expected.into()));
+        let counts =
+            (data["rules"].as_array().unwrap().len(), data["groups"].as_array().unwrap().len());
+        assert_eq!(counts, (1, 1));
+    }
+    for (query, why) in [
+        (
+            "by=x",
+            r#"invalid parameter \"by\": not supported value \"x\", want duration, samples, series or bytes"#,
+        ),
+        ("limit=0", r#"invalid parameter \"limit\": \"0\" is no whole number from 1 to 10000"#),
+        ("limit=-1", r#"invalid parameter \"limit\": \"-1\" is no whole number from 1 to 10000"#),
+        (
+            "limit=10001",
+            r#"invalid parameter \"limit\": \"10001\" is no whole number from 1 to 10000"#,
+        ),
+    ] {
+        let expected = format!(r#"{{"status":"error","errorType":"bad_data","error":"{why}"}}"#);
+        server.check(&format!("/api/v1/rules/top?{query}"), 400, &expected).await;
+    }
+}
+
+#[tokio::test]
 async fn rules_can_be_filtered_and_paged() {
     let server = TestServer::start().await;
     let alert = r#"{"labels":{"alertname":"Down","job":"node"},"annotations":{"summary":"node \u003cdown\u003e"},"state":"firing","activeAt":"2023-11-14T22:08:20Z","value":"1e+00"}"#;

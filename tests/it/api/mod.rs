@@ -20,8 +20,8 @@ use watchfire::query::{Engine, EngineOptions};
 use watchfire::remote_write::RemoteWriteMetrics;
 use watchfire::rules::policy::{GroupPolicy, Policy};
 use watchfire::rules::view::{
-    AlertState, AlertView, AlertingView, GroupView, QuarantinedView, RuleHealth, RuleView,
-    RulesView,
+    AlertState, AlertView, AlertingView, CostSummary, GroupCostView, GroupView, PaceView,
+    QuarantinedView, RuleCostView, RuleHealth, RuleView, RulesView,
 };
 use watchfire::scrape::view::{
     DroppedTargetView, ScrapeView, TargetHealth, TargetMetadata, TargetView,
@@ -232,6 +232,44 @@ impl ScrapeView for Fixed {
 }
 
 impl RulesView for Fixed {
+    fn costs(&self) -> Vec<GroupCostView> {
+        let summary = |avg: f64| CostSummary { last: 1.0, avg, p99: 3.0, max: 4.0, total: 5.0 };
+        let rule = |name: &str, evaluations: u64, seconds: f64, samples: f64| RuleCostView {
+            name: name.to_owned(),
+            is_alert: name == "Down",
+            labels: labels(&[("team", name)]),
+            query: "up".to_owned(),
+            evaluations,
+            last_evaluation_ms: Some(NOW_MS - 500),
+            seconds: summary(seconds),
+            samples: summary(samples),
+            series: summary(0.0),
+            bytes: summary(16.0 * samples),
+        };
+        let group = |file: &str, name: &str, interval_ms, used, rules| GroupCostView {
+            file: file.to_owned(),
+            name: name.to_owned(),
+            interval_ms,
+            pace: Some(PaceView {
+                used,
+                budget: 0.5,
+                exceeded: used > 0.5,
+                overrun_forecast_seconds: (used > 0.5).then_some(3600.0),
+            }),
+            rules,
+        };
+        vec![
+            group(
+                "a.yml",
+                "first",
+                10_000,
+                0.25,
+                vec![rule("Down", 7, 1.0, 100.0), rule("new", 0, 0.0, 0.0)],
+            ),
+            group("b.yml", "second", 60_000, 0.75, vec![rule("rec:slow", 7, 3.0, 1200.0)]),
+        ]
+    }
+
     fn quarantined(&self) -> Vec<QuarantinedView> {
         Vec::new()
     }
@@ -246,6 +284,8 @@ impl RulesView for Fixed {
             last_error: String::new(),
             evaluation_time_seconds: 0.001,
             last_evaluation_ms: Some(NOW_MS - 500),
+            cost: None,
+            last_outcome: None,
             quarantine: None,
             alerting,
         };
@@ -255,6 +295,7 @@ impl RulesView for Fixed {
             state: AlertState::Firing,
             active_at_ms: NOW_MS - 300_000,
             keep_firing_since_ms: None,
+            missing: None,
             value: 1.0,
         };
         let alerting = AlertingView {
@@ -272,6 +313,7 @@ impl RulesView for Fixed {
             policy: GroupPolicy::default(),
             evaluation_time_seconds: 0.002,
             last_evaluation_ms: Some(NOW_MS - 500),
+            pace: None,
             rules,
         };
         let mut broken = rule("rec:broken", "rate(x[5m])", None);

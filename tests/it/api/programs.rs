@@ -295,6 +295,10 @@ async fn a_real_prometheus_gives_the_same_answers() {
             Vec::new()
         }
 
+        fn costs(&self) -> Vec<watchfire::rules::view::GroupCostView> {
+            Vec::new()
+        }
+
         fn quarantined(&self) -> Vec<watchfire::rules::view::QuarantinedView> {
             Vec::new()
         }
