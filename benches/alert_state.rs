@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -214,7 +214,7 @@ fn main() {
     let _ = fs::remove_dir_all(&dir);
 }
 
-fn measure(dir: &PathBuf, alerts: usize) {
+fn measure(dir: &Path, alerts: usize) {
     println!("{alerts} active alerts of one rule");
     let server = Server::start(dir, "plain.yml");
     server.wait_ready();

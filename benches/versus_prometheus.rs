@@ -6,15 +6,16 @@
 //! `cargo bench --bench versus_prometheus` (needs `prometheus` in PATH; tests/run.sh
 //! fetches it into target/tools/usr/bin).
 
+mod rival;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value as Json;
+
+use rival::{PROGRAMS, Server, compressed, http, processors, series};
 
 const SERIES: usize = 20_000;
 const STEP_MS: i64 = 15_000;
@@ -31,79 +32,6 @@ const QUERIES: &[(&str, &str, bool)] = &[
     ("range 1h/15s quantile by (job)", "quantile by (job) (0.9, demo_total)", true),
     ("range 1h/15s max_over_time[10m]", "sum(max_over_time(demo_total[10m]))", true),
 ];
-
-struct Server {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Server {
-    fn start(name: &'static str, program: &str, dir: &Path) -> Option<Self> {
-        let address = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).ok()?;
-        let home = dir.join(name);
-        fs::create_dir_all(&home).ok()?;
-        let config = home.join("prometheus.yml");
-        fs::write(&config, "global: {evaluation_interval: 2s}\nrule_files: [rules.yml]\n").ok()?;
-        fs::write(home.join("rules.yml"), rules()).ok()?;
-        let mut command = Command::new(program);
-        if name == "watchfire" {
-            command.arg("serve");
-        }
-        command
-            .arg(format!("--config.file={}", config.display()))
-            .arg(format!("--storage.tsdb.path={}", home.join("data").display()))
-            .arg(format!("--web.listen-address={address}"))
-            .arg("--web.enable-remote-write-receiver")
-            .arg("--log.level=error")
-            .env("GOMAXPROCS", processors().to_string())
-            .stdout(Stdio::null())
-            .stderr(Stdio::inherit());
-        let child = command.spawn().ok()?;
-        let server = Self { child, address };
-        let ready = format!("http://{address}/-/ready");
-        for _ in 0..300 {
-            if http(&ready, None).is_some() {
-                return Some(server);
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        eprintln!("{name} did not get ready");
-        None
-    }
-
-    fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
-    }
-
-    fn resident_mib(&self) -> f64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()));
-        let status = status.unwrap_or_default();
-        let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap_or_default();
-        let kib: f64 = line.split_whitespace().nth(1).and_then(|v| v.parse().ok()).unwrap_or(0.0);
-        kib / 1024.0
-    }
-
-    fn cpu_seconds(&self) -> f64 {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
-        let stat = stat.unwrap_or_default();
-        let after = stat.rsplit(')').next().unwrap_or_default();
-        let field = |i: usize| -> f64 {
-            after.split_whitespace().nth(i).and_then(|v| v.parse().ok()).unwrap_or(0.0)
-        };
-        (field(11) + field(12)) / 100.0
-    }
-}
-
-fn processors() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}
 
 /// 200 recording and 100 alerting rules over the demo series, in ten groups.
 fn rules() -> String {
@@ -126,83 +54,23 @@ fn rules() -> String {
     text
 }
 
-/// One request with `curl`'s semantics kept in-process: GET, or POST of a remote-write body.
-fn http(url: &str, write: Option<Vec<u8>>) -> Option<String> {
-    thread_local! {
-        static CLIENT: (tokio::runtime::Runtime, reqwest::Client) = {
-            let _ = rustls::crypto::ring::default_provider().install_default();
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .expect("a runtime");
-            (runtime, reqwest::Client::new())
-        };
-    }
-    CLIENT.with(|(runtime, client)| {
-        runtime.block_on(async {
-            let request = match write {
-                Some(body) => client
-                    .post(url)
-                    .header("Content-Encoding", "snappy")
-                    .header("Content-Type", "application/x-protobuf")
-                    .header("X-Prometheus-Remote-Write-Version", "0.1.0")
-                    .body(body),
-                None => client.get(url),
-            };
-            let response = request.send().await.ok()?;
-            let ok = response.status().is_success();
-            let status = response.status();
-            let text = response.text().await.ok()?;
-            if !ok {
-                eprintln!("{url}: {status}: {text}");
-            }
-            ok.then_some(text)
-        })
-    })
-}
-
-fn varint(out: &mut Vec<u8>, mut v: u64) {
-    while v >= 0x80 {
-        out.push(v as u8 | 0x80);
-        v >>= 7;
-    }
-    out.push(v as u8);
-}
-
-fn bytes_field(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
-    out.push(tag);
-    varint(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
-}
-
 /// A remote-write 1.0 request with `count` samples of every series in `range`.
 fn write_request(range: std::ops::Range<usize>, first_ms: i64, from: i64, count: i64) -> Vec<u8> {
     let mut request = Vec::new();
-    for series in range {
-        let mut message = Vec::new();
-        for (name, value) in [
+    for number in range {
+        let labels = [
             ("__name__", "demo_total".to_owned()),
-            ("instance", format!("i{}", series / 200)),
-            ("job", format!("job-{}", series % 10)),
-            ("path", format!("p{}", series / 10 % 20)),
-        ] {
-            let mut label = Vec::new();
-            bytes_field(&mut label, 0x0a, name.as_bytes());
-            bytes_field(&mut label, 0x12, value.as_bytes());
-            bytes_field(&mut message, 0x0a, &label);
-        }
-        for i in from..from + count {
-            let mut sample = vec![0x09];
-            let value =
-                (i * (3 + series as i64 % 7)) as f64 + (i * series as i64 % 5) as f64 * 0.25;
-            sample.extend_from_slice(&value.to_le_bytes());
-            sample.push(0x10);
-            varint(&mut sample, (first_ms + i * STEP_MS) as u64);
-            bytes_field(&mut message, 0x12, &sample);
-        }
-        bytes_field(&mut request, 0x0a, &message);
+            ("instance", format!("i{}", number / 200)),
+            ("job", format!("job-{}", number % 10)),
+            ("path", format!("p{}", number / 10 % 20)),
+        ];
+        let samples = (from..from + count).map(|i| {
+            let grown = (i * (3 + number as i64 % 7)) as f64;
+            (first_ms + i * STEP_MS, grown + (i * number as i64 % 5) as f64 * 0.25)
+        });
+        series(&mut request, labels.iter().map(|(n, v)| (*n, v.as_str())), samples);
     }
-    snap::raw::Encoder::new().compress_vec(&request).expect("compressible")
+    compressed(&request)
 }
 
 /// Samples a second while requests are under way; making them is not counted.
@@ -294,8 +162,11 @@ fn main() {
     let first_ms = (now - SAMPLES * STEP_MS) / STEP_MS * STEP_MS;
     // Between two samples: before 3.0 a window holds the sample at its very start too.
     let end_ms = first_ms + (SAMPLES - 1) * STEP_MS + 5_000;
-    let started = [("prometheus", "prometheus"), ("watchfire", env!("CARGO_BIN_EXE_watchfire"))]
-        .map(|(name, program)| Server::start(name, program, dir.path()));
+    let config = dir.path().join("prometheus.yml");
+    fs::write(&config, "global: {evaluation_interval: 2s}\nrule_files: [rules.yml]\n")
+        .and_then(|()| fs::write(dir.path().join("rules.yml"), rules()))
+        .expect("a writable folder");
+    let started = PROGRAMS.map(|p| Server::start(p, &dir.path().join(p.0), &config));
     let [Some(prometheus), Some(watchfire)] = started else {
         println!("skipped: `prometheus` is not in PATH or a server did not start");
         return;

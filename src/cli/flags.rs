@@ -129,6 +129,14 @@ pub(crate) struct ServeFlags {
     /// none.
     #[arg(long = "rules.catch-up", value_name = "DURATION", default_value = "0s", value_parser = duration)]
     pub catch_up: Duration,
+    /// Most pending and firing alerts over all rules; 0 is no limit, as in Prometheus. What
+    /// is active stays, what would come on top is refused, and the rule says so in an alert
+    /// of its own.
+    #[arg(long = "rules.max-active-alerts", value_name = "N", default_value_t = 0)]
+    pub max_active_alerts: usize,
+    /// Say why in resolved notifications, in an annotation watchfire_resolved_reason.
+    #[arg(long = "rules.annotate-resolved")]
+    pub annotate_resolved: bool,
     /// Share of its interval a group may take before that is reported (budget).
     #[arg(long = "rules.group-budget", value_name = "SHARE", default_value = "1.0", value_parser = parse_budget)]
     pub group_budget: f64,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::cx::CHECK_EVERY;
-use super::{Cx, ExecError, ExecOptions, Interrupt, instant, range, sort};
+use super::{Cx, ExecError, ExecOptions, Found, Interrupt, instant, range, sort};
 use crate::model::effort::counted;
 use crate::model::histogram::Span;
 use crate::model::{FloatHistogram, Labels, StepGrid, Value};
@@ -98,7 +98,7 @@ fn evaluate(
             store.iter().filter(|s| request.matchers.iter().all(|m| m.matches_labels(&s.labels)));
         matching.map(|s| Arc::clone(s) as Arc<dyn RawSeries>).collect()
     };
-    let series = binding.requests.iter().map(wanted).collect();
+    let series = binding.requests.iter().map(|r| Found::new(wanted(r))).collect();
     let options = ExecOptions {
         max_samples: 100_000_000,
         max_memory_bytes: u64::MAX,
@@ -111,7 +111,7 @@ fn evaluate(
     };
     // The longest stretch is that of what follows.
     counted::longest();
-    let cx = Cx::new(binding, series, options, interrupt)?;
+    let cx = Cx::new(Arc::new(binding), series, options, interrupt)?;
     let value = if grid.is_instant() { instant(&cx, &plan.root)? } else { range(&cx, &plan.root)? };
     sort(&cx, value)
 }

@@ -2,17 +2,21 @@
 //! memory budget, the interrupt, and where annotations and statistics go.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
 use thiserror::Error;
 
+use super::found::Found;
+use super::shared::Shared;
 use super::stats::{ExecStats, SampleCounts, SampleStats};
 use super::tally::{Tallies, Tally};
 use crate::model::annotation::{Severity, Span};
 use crate::model::{Annotation, Annotations, StepGrid, TimestampMs};
 use crate::plan::Binding;
-use crate::storage::{RawSeries, StorageError};
+use crate::plan::node::Select;
+use crate::storage::StorageError;
 
 /// Why an evaluation stopped.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -137,17 +141,14 @@ pub(crate) struct ExecOptions {
     pub part_work: u64,
 }
 
-/// What a series takes beside its labels and samples: the handle, its row in tables.
-const SERIES_BYTES: u64 = 128;
-
 /// What counts as one sample in limits: a time and a value.
 const SAMPLE_BYTES: u64 = 16;
 
 /// The shared state of one evaluation.
 pub(crate) struct Cx {
-    pub binding: Binding,
+    pub binding: Arc<Binding>,
     /// Per request of the binding, the series found.
-    pub series: Vec<Vec<Arc<dyn RawSeries>>>,
+    pub series: Vec<Arc<Found>>,
     pub options: ExecOptions,
     pub budget: Budget,
     /// What the series found take.
@@ -156,31 +157,50 @@ pub(crate) struct Cx {
     annotations: Mutex<Annotations>,
     tallies: Mutex<Tallies>,
     stats: SampleStats,
+    /// What other evaluations need as well.
+    pub shared: Option<Arc<Shared>>,
+    /// This evaluation's part of the time that went into shared results.
+    shared_ns: AtomicU64,
+    /// Per selector, by its place in the text, what reading it has shown.
+    seen: Mutex<FxHashMap<Span, bool>>,
 }
 
 impl Cx {
     pub(crate) fn new(
-        binding: Binding,
-        series: Vec<Vec<Arc<dyn RawSeries>>>,
+        binding: Arc<Binding>,
+        series: Vec<Arc<Found>>,
         options: ExecOptions,
         interrupt: Interrupt,
     ) -> Result<Self> {
-        let mut series_bytes: u64 = 0;
-        for handle in series.iter().flatten() {
-            interrupt.check()?;
-            series_bytes += SERIES_BYTES + handle.labels().encoded_size() as u64;
+        let mut series_bytes = 0;
+        for found in &series {
+            series_bytes += found.bytes(|| interrupt.check())?;
         }
-        Ok(Self {
+        Ok(Self::with_series_bytes(binding, series, options, interrupt, series_bytes))
+    }
+
+    /// As `new`, for an evaluation that answers for `series_bytes` of series.
+    pub(crate) fn with_series_bytes(
+        binding: Arc<Binding>,
+        series: Vec<Arc<Found>>,
+        options: ExecOptions,
+        interrupt: Interrupt,
+        series_bytes: u64,
+    ) -> Self {
+        Self {
             binding,
             series,
             options,
             budget: Budget::new(&options, series_bytes),
             series_bytes,
+            shared: None,
+            shared_ns: AtomicU64::new(0),
             interrupt,
             annotations: Mutex::default(),
             tallies: Mutex::default(),
             stats: SampleStats::new(options.per_step_stats),
-        })
+            seen: Mutex::default(),
+        }
     }
 
     /// Fails once the evaluation has been told to stop.
@@ -213,6 +233,49 @@ impl Cx {
         all
     }
 
+    pub(crate) fn add_shared_ns(&self, ns: u64) {
+        self.shared_ns.fetch_add(ns, Ordering::Relaxed);
+    }
+
+    /// Nanoseconds of shared results that this evaluation answers for.
+    pub(crate) fn shared_ns(&self) -> u64 {
+        self.shared_ns.load(Ordering::Relaxed)
+    }
+
+    /// What was noted and counted since the beginning or the last call.
+    pub(crate) fn take_effects(&self) -> Effects {
+        let (peak, held) = self.budget.take_peak();
+        Effects {
+            annotations: std::mem::take(&mut *self.annotations.lock()),
+            tallies: std::mem::take(&mut *self.tallies.lock()),
+            counts: self.stats.take(),
+            seen: std::mem::take(&mut *self.seen.lock()).into_iter().collect(),
+            peak,
+            held,
+        }
+    }
+
+    /// Notes and counts what another evaluation did, positions in its text turned into
+    /// those of this one by `place`.
+    pub(crate) fn repeat(&self, effects: &Effects, place: impl Fn(&Span) -> Span) {
+        self.stats.add(&effects.counts);
+        let mut seen = self.seen.lock();
+        for (span, held) in &effects.seen {
+            *seen.entry(place(span)).or_default() |= held;
+        }
+        drop(seen);
+        if !effects.annotations.is_empty() {
+            let mut annotations = self.annotations.lock();
+            for mut annotation in effects.annotations.iter() {
+                annotation.span = annotation.span.as_ref().map(&place);
+                annotations.add(annotation);
+            }
+        }
+        if !effects.tallies.is_empty() {
+            self.tallies.lock().absorb(&effects.tallies, place);
+        }
+    }
+
     /// Empty counts for an operator on `grid`.
     pub(crate) fn counts(&self, grid: StepGrid) -> SampleCounts {
         self.stats.counts(grid)
@@ -221,6 +284,18 @@ impl Cx {
     /// Takes the counts of an operator that stands in scope number `scope`.
     pub(crate) fn count_samples(&self, scope: usize, counts: &SampleCounts) {
         self.stats.count(&self.binding.scopes, scope, counts);
+    }
+
+    /// Notes that series of a selector were read, and whether they held samples.
+    pub(crate) fn note_read(&self, select: &Select, counts: &SampleCounts) {
+        *self.seen.lock().entry(select.span.clone()).or_default() |= !counts.is_empty();
+    }
+
+    /// Whether a selector found samples. Of one that nobody had to read, all that is known
+    /// is whether it has series.
+    pub(crate) fn found(&self, select: &Select) -> bool {
+        let seen = self.seen.lock().get(&select.span).copied();
+        seen.unwrap_or_else(|| !self.series[self.binding.selects[select.id].request].is_empty())
     }
 
     /// The cost so far.
@@ -232,6 +307,29 @@ impl Cx {
     /// Time of the first step of the query.
     pub(crate) fn start_ms(&self) -> TimestampMs {
         self.binding.grid.start_ms
+    }
+}
+
+/// What an evaluation did beside yielding samples.
+#[derive(Debug, Default)]
+pub(crate) struct Effects {
+    pub annotations: Annotations,
+    pub tallies: Tallies,
+    counts: SampleCounts,
+    /// Selectors by their place, and whether they held samples.
+    seen: Vec<(Span, bool)>,
+    /// Most samples held at one time, and how many still are.
+    pub peak: usize,
+    pub held: usize,
+}
+
+impl Effects {
+    /// Every position something was noted about.
+    pub(crate) fn spans(&self) -> Vec<Span> {
+        let mut all: Vec<Span> = self.annotations.iter().filter_map(|a| a.span).collect();
+        all.extend(self.tallies.spans());
+        all.extend(self.seen.iter().map(|(span, _)| span.clone()));
+        all
     }
 }
 
@@ -268,6 +366,12 @@ impl Budget {
         }
     }
 
+    /// The most that was held, and what is held; the most counts from here on anew.
+    pub(crate) fn take_peak(&self) -> (usize, usize) {
+        let used = self.used.load(Ordering::Relaxed);
+        (self.peak.swap(used, Ordering::Relaxed), used)
+    }
+
     /// Takes `samples` from the budget until the answer is dropped.
     pub(crate) fn hold(&self, samples: usize) -> Result<Hold<'_>> {
         let mut hold = Hold { budget: self, samples: 0 };
@@ -296,6 +400,13 @@ impl Hold<'_> {
         self.samples = samples;
         self.budget.peak.fetch_max(used, Ordering::Relaxed);
         self.budget.check(used)
+    }
+
+    /// Gives back all but `samples`.
+    pub(crate) fn shrink_to(&mut self, samples: usize) {
+        let less = self.samples.saturating_sub(samples);
+        self.budget.used.fetch_sub(less, Ordering::Relaxed);
+        self.samples -= less;
     }
 
     /// Takes over what another holds.

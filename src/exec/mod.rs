@@ -16,6 +16,7 @@ mod column;
 mod count_values;
 mod cx;
 mod exchange;
+mod found;
 mod group;
 mod histogram;
 mod info;
@@ -29,6 +30,7 @@ mod range;
 mod repeat;
 mod scalar;
 mod select;
+mod shared;
 mod sort;
 mod sorted;
 mod stats;
@@ -36,9 +38,12 @@ mod tally;
 #[cfg(test)]
 mod tests;
 mod text;
+mod together;
 mod window;
 
 pub(crate) use cx::{Cx, ExecError, ExecOptions, Interrupt};
 pub(crate) use exchange::PART_WORK;
+pub(crate) use found::Found;
 pub(crate) use output::{instant, range, sort};
 pub(crate) use stats::ExecStats;
+pub(crate) use together::{Member, Together, together};

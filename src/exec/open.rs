@@ -10,9 +10,20 @@ use crate::model::{Labels, StepGrid};
 use crate::plan::Node;
 
 /// Opens a vector node on a grid. Operators that need all of an input before they know
-/// their series evaluate it here.
+/// their series evaluate it here. What was evaluated for others as well is not evaluated
+/// again.
 pub(crate) fn open<'a>(cx: &'a Cx, node: &'a Node, grid: StepGrid) -> Result<BoxOp<'a>> {
     cx.check()?;
+    if let Some(shared) = &cx.shared
+        && let Some(replay) = shared.open(cx, node)?
+    {
+        return Ok(replay);
+    }
+    compute(cx, node, grid)
+}
+
+/// As `open`, evaluating in any case.
+pub(crate) fn compute<'a>(cx: &'a Cx, node: &'a Node, grid: StepGrid) -> Result<BoxOp<'a>> {
     match node {
         Node::Select(select) => select::InstantSelect::open(cx, select, grid),
         Node::VectorOf(input) => {

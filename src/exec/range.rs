@@ -10,7 +10,7 @@ use super::cx::{Cx, ExecError, HISTOGRAM_WORK, Hold, Pace, Result};
 use super::open::open;
 use super::operator::{BoxOp, Operator, SeriesTable, rows_per_block};
 use super::scalar::step_rows;
-use super::select::{derive_hints, histogram_samples, raw_weight, table_of};
+use super::select::{derive_hints, histogram_samples, raw_weight};
 use super::stats::SampleCounts;
 use super::window::{Seen, WindowShape, sweep};
 use crate::functions::{Flags, FunctionSpec, Kernel, RangeArgs, RangeKernel, WindowMode};
@@ -71,9 +71,9 @@ pub(crate) fn open_source<'a>(cx: &'a Cx, source: &'a RangeSource) -> Result<Ope
                 Some(RangeExtension::Smoothed) => (WindowMode::Smoothed, lookback_ms, lookback_ms),
             };
             let (at_ms, offset_ms, range_ms) = (bound.at_ms, bound.offset_ms, bound.range_ms);
-            let series: &[_] = &cx.series[bound.request];
+            let series = &cx.series[bound.request];
             Ok(OpenSource {
-                table: table_of(cx, series)?,
+                table: series.table(|| cx.check())?,
                 shape: WindowShape { at_ms, offset_ms, range_ms, before_ms, after_ms },
                 mode,
                 samples: Samples::Stored { series, select, bound, hold: cx.budget.hold(0)? },
@@ -334,6 +334,9 @@ impl<'a> Operator<'a> for RangeOp<'a> {
             self.cx.check()?;
             self.samples.load(self.cx, first + row, &mut self.raw)?;
             self.fill(&mut block, row, &mut counts)?;
+        }
+        if let Samples::Stored { select, .. } = &self.samples {
+            self.cx.note_read(select, &counts);
         }
         self.cx.count_samples(self.scope, &counts);
         self.rows.start += rows;

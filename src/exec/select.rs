@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::annotate::mixed_schemas;
 use super::cx::{Cx, ExecError, HISTOGRAM_WORK, Hold, Pace, Result};
-use super::operator::{BoxOp, Operator, SeriesMeta, SeriesTable, rows_per_block};
+use super::operator::{BoxOp, Operator, SeriesTable, rows_per_block};
 use super::stats::SampleCounts;
 use super::window::{WindowShape, sweep};
 use crate::functions::{Flags, smoothed_instant};
@@ -19,13 +19,6 @@ use crate::plan::node::{Emit, Select};
 use crate::storage::RawSeries;
 use crate::vector::block::histogram_bytes;
 use crate::vector::{CHUNK_STEPS, RawSamples, SeriesBlock, SeriesId, WindowTable};
-
-/// The series a selector found, as an operator's table.
-pub(crate) fn table_of(cx: &Cx, series: &[Arc<dyn RawSeries>]) -> Result<Arc<SeriesTable>> {
-    let meta = |s: &Arc<dyn RawSeries>| cx.check().map(|()| SeriesMeta::new(s.labels().clone()));
-    let series = series.iter().map(meta).collect::<Result<_>>()?;
-    Ok(Arc::new(SeriesTable { series, unique: true }))
-}
 
 /// What a histogram counts for in sample limits and statistics.
 pub(crate) fn histogram_samples(h: &FloatHistogram) -> u64 {
@@ -52,6 +45,8 @@ pub(crate) struct InstantSelect<'a> {
     select: &'a Select,
     series: &'a [Arc<dyn RawSeries>],
     table: Arc<SeriesTable>,
+    /// At a single step no sample but the newest matters.
+    newest_only: bool,
     /// The window of the lookback at each step.
     windows: WindowTable,
     present: Vec<u64>,
@@ -64,11 +59,13 @@ impl<'a> InstantSelect<'a> {
     pub(crate) fn open(cx: &'a Cx, select: &'a Select, grid: StepGrid) -> Result<BoxOp<'a>> {
         let bound = cx.binding.selects[select.id];
         let series = &cx.series[bound.request];
-        let table = table_of(cx, series)?;
+        let table = series.table(|| cx.check())?;
+        let newest_only = grid.len == 1 && select.extension.is_none() && !select.stats_only;
         Ok(Box::new(Self {
             cx,
             grid,
             bound,
+            newest_only,
             emit: select.emit,
             select,
             series,
@@ -218,10 +215,17 @@ impl<'a> Operator<'a> for InstantSelect<'a> {
             self.cx.check()?;
             self.raw.clear();
             let series = &self.series[(first + row) as usize];
-            series.read_into(self.bound.from_ms, self.bound.to_ms, &mut self.raw)?;
+            let (from_ms, to_ms) = (self.bound.from_ms, self.bound.to_ms);
+            if self.newest_only {
+                series.read_newest_into(from_ms, to_ms, &mut self.raw)?;
+                self.raw.keep_newest();
+            } else {
+                series.read_into(from_ms, to_ms, &mut self.raw)?;
+            }
             self.hold.grow_to(raw_weight(&self.raw))?;
             self.fill(&mut block, row, &mut counts)?;
         }
+        self.cx.note_read(self.select, &counts);
         self.cx.count_samples(self.bound.scope, &counts);
         self.rows.start += rows;
         Ok(Some(block))

@@ -21,6 +21,8 @@ pub(crate) struct ExecStats {
     /// What the series found and the samples read take, decoded.
     pub bytes_read: u64,
     pub peak_samples: u64,
+    /// A selector without whose samples the result is always empty found none.
+    pub input_missing: bool,
     /// One entry per step of the query, when asked for.
     pub queryable_per_step: Vec<u64>,
     pub read_per_step: Vec<u64>,
@@ -49,6 +51,11 @@ impl SampleCounts {
             counts.0 += queryable;
             counts.1 += read;
         }
+    }
+
+    /// True when nothing was looked at.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queryable == 0
     }
 
     /// Notes what every window of a table saw, given the sums over its steps.
@@ -149,6 +156,20 @@ impl SampleStats {
             counts = &lifted;
             scope = parent;
         }
+        self.add(counts);
+    }
+
+    /// Takes what has been counted; counts from here on anew.
+    pub(crate) fn take(&self) -> SampleCounts {
+        SampleCounts {
+            queryable: self.queryable.swap(0, Ordering::Relaxed),
+            read: self.read.swap(0, Ordering::Relaxed),
+            per_step: std::mem::take(&mut *self.per_step.lock()),
+        }
+    }
+
+    /// Adds counts that are those of the query's grid already.
+    pub(crate) fn add(&self, counts: &SampleCounts) {
         self.queryable.fetch_add(counts.queryable, Ordering::Relaxed);
         self.read.fetch_add(counts.read, Ordering::Relaxed);
         if counts.per_step.is_empty() {
@@ -170,6 +191,7 @@ impl SampleStats {
             samples_read: self.read.load(Ordering::Relaxed),
             bytes_read: 0,
             peak_samples,
+            input_missing: false,
             queryable_per_step: per_step.iter().map(|(queryable, _)| *queryable).collect(),
             read_per_step: per_step.iter().map(|(_, read)| *read).collect(),
         }

@@ -85,6 +85,23 @@ impl Tallies {
         }
     }
 
+    /// Adds those of another evaluation; `place` gives the positions here.
+    pub(crate) fn absorb(&mut self, other: &Self, place: impl Fn(&Span) -> Span) {
+        for ((severity, text), (span, tally)) in &other.entries {
+            self.add(*severity, text.clone(), &place(span), *tally);
+        }
+    }
+
+    /// Where tallies were noted.
+    pub(crate) fn spans(&self) -> impl Iterator<Item = Span> + '_ {
+        self.entries.values().map(|(span, _)| span.clone())
+    }
+
+    /// True when nothing was noted.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// The annotations, and an empty store.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = Annotation> + use<> {
         let entries = std::mem::take(&mut self.entries);

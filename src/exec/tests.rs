@@ -4,12 +4,12 @@ use std::sync::{Arc, OnceLock};
 
 use proptest::prelude::*;
 
-use super::{Cx, ExecOptions, Interrupt, range, sort};
+use super::{Cx, ExecOptions, Found, Interrupt, range, sort};
 use crate::model::{Labels, StepGrid, Value};
 use crate::parser::{self, ParserOptions};
 use crate::plan::{BindOptions, Plan, PlanOptions};
 use crate::storage::memory::MemoryStorage;
-use crate::storage::{RawSeries, SelectHints, SelectRequest, Source};
+use crate::storage::{SelectHints, SelectRequest, Source};
 
 /// 120 series of two metrics, an hour of samples every 15 s with gaps and a reset.
 fn storage() -> MemoryStorage {
@@ -39,7 +39,7 @@ fn evaluate(
 ) -> Result<Value, String> {
     let bind = BindOptions { lookback_ms: 300_000, default_step_ms: 60_000, end_ms: grid.end_ms() };
     let binding = plan.bind(grid, bind)?;
-    let series: Vec<Vec<Arc<dyn RawSeries>>> = binding
+    let series: Vec<Arc<Found>> = binding
         .requests
         .iter()
         .map(|r| {
@@ -50,7 +50,7 @@ fn evaluate(
                 hints: SelectHints::default(),
             };
             let future = storage.select(&request);
-            futures_util::FutureExt::now_or_never(future).unwrap().unwrap().series
+            Found::new(futures_util::FutureExt::now_or_never(future).unwrap().unwrap().series)
         })
         .collect();
     let options = ExecOptions {
@@ -63,7 +63,7 @@ fn evaluate(
         parallel,
         part_work: 4096,
     };
-    let cx = Cx::new(binding, series, options, Interrupt::default()).unwrap();
+    let cx = Cx::new(Arc::new(binding), series, options, Interrupt::default()).unwrap();
     let sorted = range(&cx, &plan.root).and_then(|value| sort(&cx, value));
     sorted.map_err(|e| e.to_string())
 }

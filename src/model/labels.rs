@@ -170,6 +170,25 @@ impl Labels {
         Self { data: data.as_slice().into() }
     }
 
+    /// The set with labels set or, where the value is empty, deleted. `changes` are sorted by
+    /// name, each name once.
+    pub fn with<'c>(&self, changes: impl Iterator<Item = (&'c str, &'c str)>) -> Self {
+        let mut data: SmallVec<[u8; 256]> = SmallVec::new();
+        let mut changes = changes.peekable();
+        for (name, pair) in self.encoded_pairs() {
+            let before = |c: &(&str, &str)| c.0.as_bytes() < name;
+            while let Some(change) = changes.next_if(before) {
+                push_pair(&mut data, change);
+            }
+            match changes.next_if(|c| c.0.as_bytes() == name) {
+                Some(change) => push_pair(&mut data, change),
+                None => data.extend_from_slice(pair),
+            }
+        }
+        changes.for_each(|change| push_pair(&mut data, change));
+        Self { data: data.as_slice().into() }
+    }
+
     /// A builder that starts from this set.
     pub fn builder(&self) -> LabelsBuilder {
         LabelsBuilder { pairs: self.iter().map(|(n, v)| (n.into(), v.into())).collect() }
@@ -412,7 +431,15 @@ fn encoded_len(text: &str) -> usize {
 /// Longest label name or value that can be stored; ingestion limits lie far below.
 pub const LABEL_LEN_MAX: usize = (1 << 24) - 1;
 
-fn push_str(data: &mut Vec<u8>, text: &str) {
+/// A label, unless its value is empty: then there is none.
+fn push_pair(data: &mut SmallVec<[u8; 256]>, (name, value): (&str, &str)) {
+    if !value.is_empty() {
+        push_str(data, name);
+        push_str(data, value);
+    }
+}
+
+fn push_str(data: &mut impl Bytes, text: &str) {
     // A longer text cannot be encoded. Decoders refuse such labels; cutting at a character
     // boundary keeps the set well-formed should one slip through.
     let mut len = text.len().min(LABEL_LEN_MAX);
@@ -420,11 +447,28 @@ fn push_str(data: &mut Vec<u8>, text: &str) {
         len -= 1;
     }
     if len < 255 {
-        data.push(len as u8);
+        data.put(&[len as u8]);
     } else {
-        data.extend_from_slice(&[255, len as u8, (len >> 8) as u8, (len >> 16) as u8]);
+        data.put(&[255, len as u8, (len >> 8) as u8, (len >> 16) as u8]);
     }
-    data.extend_from_slice(&text.as_bytes()[..len]);
+    data.put(&text.as_bytes()[..len]);
+}
+
+/// What encoded labels are written to.
+trait Bytes {
+    fn put(&mut self, bytes: &[u8]);
+}
+
+impl Bytes for Vec<u8> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+}
+
+impl Bytes for SmallVec<[u8; 256]> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
 }
 
 #[cfg(test)]
@@ -490,6 +534,20 @@ mod tests {
             for (name, value) in a.iter() {
                 prop_assert_eq!(a.get(name), Some(value));
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn changes_are_those_a_builder_makes(
+            set in prop::collection::vec(("[a-d]", "[a-c]{0,2}"), 0..5),
+            changes in prop::collection::btree_map("[a-d]", "[a-c]{0,2}", 0..4),
+        ) {
+            let set = Labels::from_pairs(set);
+            let mut builder = set.builder();
+            changes.iter().for_each(|(name, value)| { builder.set(name, value); });
+            let changed = set.with(changes.iter().map(|(n, v)| (n.as_str(), v.as_str())));
+            prop_assert_eq!(changed, builder.build());
         }
     }
 

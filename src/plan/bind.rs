@@ -105,6 +105,22 @@ pub(crate) struct BoundSubquery {
     pub scope: usize,
 }
 
+impl Binding {
+    /// The nodes a node reads, each with the grid it is evaluated on.
+    pub(crate) fn inputs<'p>(&self, node: &'p Node, grid: StepGrid) -> Vec<(&'p Node, StepGrid)> {
+        let inner = match node {
+            Node::StepInvariant(_) => first_step(grid),
+            _ => grid,
+        };
+        let mut inputs: Vec<_> = node.children().into_iter().map(|child| (child, inner)).collect();
+        if let Some(RangeSource::Subquery(sub)) = node.range_source() {
+            // The input of a subquery comes first among the children.
+            inputs[0].1 = self.subqueries[sub.id].grid;
+        }
+        inputs
+    }
+}
+
 impl Plan {
     /// Binds to a grid; fails when a computed duration comes out senseless. The text is the
     /// query's error.

@@ -6,15 +6,19 @@
 
 pub(crate) mod arithmetic;
 pub(crate) mod bind;
+pub(crate) mod common;
 mod explain;
 mod lower;
 pub(crate) mod node;
 mod passes;
+mod presence;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use bind::{BindOptions, Binding, BoundSelect};
 pub(crate) use node::Node;
+
+use std::sync::OnceLock;
 
 use crate::parser::Expr;
 
@@ -31,6 +35,8 @@ pub(crate) struct Plan {
     pub(crate) root: Node,
     selects: usize,
     subqueries: usize,
+    /// See [`common`]; worked out when first asked for.
+    kinds: OnceLock<Vec<Box<str>>>,
 }
 
 impl Plan {
@@ -54,12 +60,22 @@ impl Plan {
     fn finish(mut root: Node) -> Self {
         passes::mark_stats(&mut root);
         let (selects, subqueries) = passes::number(&mut root);
-        Self { root, selects, subqueries }
+        Self { root, selects, subqueries, kinds: OnceLock::new() }
     }
 
     /// Number of subqueries: their steps are work that the query's grid does not show.
     pub(crate) fn subqueries(&self) -> usize {
         self.subqueries
+    }
+
+    /// What each node is, for comparing it with those of other plans.
+    fn kinds(&self) -> &[Box<str>] {
+        self.kinds.get_or_init(|| common::kinds(&self.root))
+    }
+
+    /// Whether the input of the result was there, given which selectors found samples.
+    pub(crate) fn input_present(&self, found: &impl Fn(&node::Select) -> bool) -> bool {
+        presence::present(&self.root, found)
     }
 
     /// The plan as an indented tree, one node a line.

@@ -427,6 +427,34 @@ impl Node {
         }
     }
 
+    /// Every position in the text that this node or one below it speaks of, in an order
+    /// that depends on the form of the tree alone.
+    pub fn spans(&self) -> Vec<&Span> {
+        let mut all = self.own_spans();
+        self.children().into_iter().for_each(|child| all.extend(child.spans()));
+        all
+    }
+
+    fn own_spans(&self) -> Vec<&Span> {
+        let mut all: Vec<&Span> = self.own_selects().into_iter().map(|s| &s.span).collect();
+        match self {
+            Self::Range(call) => all.extend([&call.span, &call.param_span]),
+            Self::VectorScalar(b) => all.push(&b.span),
+            Self::Join(b) => all.push(&b.span),
+            Self::Aggregate(a) => all.extend([&a.span, &a.param_span]),
+            Self::Choose(c) => all.extend([&c.span, &c.param_span]),
+            Self::HistogramQuantiles(h) => {
+                all.push(&h.span);
+                all.extend(h.quantiles.iter().map(|(_, span)| span));
+            }
+            Self::HistogramFraction { span, .. }
+            | Self::Sort { span, .. }
+            | Self::SortByLabel { span, .. } => all.push(span),
+            _ => {}
+        }
+        all
+    }
+
     /// The selectors of this node itself (not of its children).
     pub fn own_selects(&self) -> Vec<&Select> {
         match self {

@@ -2,6 +2,7 @@
 
 mod metrics;
 mod run;
+mod together;
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -12,8 +13,9 @@ use thiserror::Error;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::model::annotation::Severity;
 use crate::model::value::ValueType;
-use crate::model::{Annotations, Clock, StepGrid, TimestampMs, Value};
+use crate::model::{Annotation, Annotations, Clock, StepGrid, TimestampMs, Value};
 use crate::parser::{self, Expr, ParseErrors, ParserOptions};
 use crate::plan::{Plan, PlanOptions};
 use crate::storage::{Source, StorageError};
@@ -132,6 +134,34 @@ impl Engine {
             .map_err(QueryError::no_thread)?;
         Ok(PreparedQuery { engine: self.clone(), text: text.into(), expr, plan, deep })
     }
+
+    /// Evaluates several queries of this engine at one time as one plan: what they have in
+    /// common is fetched, decoded and evaluated once. The results come in the order of the
+    /// queries, and each, annotations, statistics and errors included, is that of
+    /// [`PreparedQuery::instant`]; only measured times are shares of the whole. They see
+    /// what was stored when the evaluation began, so none may need what another makes.
+    pub async fn together(
+        self: &Arc<Self>,
+        queries: &[&PreparedQuery],
+        source: &Arc<dyn Source>,
+        at_ms: TimestampMs,
+        options: &RunOptions,
+    ) -> Vec<Result<QueryResult, QueryError>> {
+        let options = RunOptions { end_ms: None, ..options.clone() };
+        let grid = StepGrid::instant(at_ms);
+        together::run(self, queries, source, grid, run::Shape::Instant, &options).await
+    }
+
+    /// As `together`, over a grid: each result is that of [`PreparedQuery::range`].
+    pub async fn together_range(
+        self: &Arc<Self>,
+        queries: &[&PreparedQuery],
+        source: &Arc<dyn Source>,
+        grid: StepGrid,
+        options: &RunOptions,
+    ) -> Vec<Result<QueryResult, QueryError>> {
+        together::run(self, queries, source, grid, run::Shape::Range, options).await
+    }
 }
 
 impl std::fmt::Debug for Engine {
@@ -201,14 +231,21 @@ impl PreparedQuery {
         grid: StepGrid,
         options: &RunOptions,
     ) -> Result<QueryResult, QueryError> {
-        let kind = self.expr.value_type();
-        if !matches!(kind, ValueType::Scalar | ValueType::InstantVector) {
-            return Err(QueryError::Invalid(format!(
-                "invalid expression type \"{}\" for range query, must be Scalar or instant Vector",
-                kind.documented()
-            )));
-        }
+        self.check(run::Shape::Range)?;
         run::run(self, source, grid, run::Shape::Range, options).await
+    }
+
+    /// Whether the expression can be evaluated that way.
+    fn check(&self, shape: run::Shape) -> Result<(), QueryError> {
+        let kind = self.expr.value_type();
+        let fits = matches!(kind, ValueType::Scalar | ValueType::InstantVector);
+        if fits || shape == run::Shape::Instant {
+            return Ok(());
+        }
+        Err(QueryError::Invalid(format!(
+            "invalid expression type \"{}\" for range query, must be Scalar or instant Vector",
+            kind.documented()
+        )))
     }
 }
 
@@ -226,6 +263,15 @@ pub struct QueryResult {
     pub stats: QueryStats,
 }
 
+impl QueryResult {
+    /// Whether part of the sources did not answer: what is missing from the value may be
+    /// there. Warnings about the query itself point into its text; those of sources do not.
+    pub fn is_partial(&self) -> bool {
+        let warned = |a: &Annotation| a.severity == Severity::Warning && a.span.is_none();
+        self.annotations.iter().any(|a| warned(&a))
+    }
+}
+
 /// What a query cost; field meanings are those of the API's `stats` object.
 #[derive(Clone, Debug, Default)]
 pub struct QueryStats {
@@ -241,6 +287,10 @@ pub struct QueryStats {
     /// the API's `stats`.
     pub bytes_read: u64,
     pub peak_samples: u64,
+    /// A selector without whose samples the result is always empty found none: an empty
+    /// result then says that there was nothing to look at, not that nothing matched. See
+    /// `plan::presence` for what an expression needs.
+    pub input_missing: bool,
     /// `(step time, samples)`; only when asked for.
     pub total_queryable_samples_per_step: Option<Vec<(TimestampMs, u64)>>,
     pub samples_read_per_step: Option<Vec<(TimestampMs, u64)>>,

@@ -12,16 +12,17 @@ use super::{
     Engine, EngineOptions, PreparedQuery, QueryError, QueryMetrics, QueryResult, QueryStats,
     RunOptions,
 };
-use crate::exec::{self, Cx, ExecError, ExecOptions, ExecStats, Interrupt};
+use crate::exec::{self, Cx, ExecError, ExecOptions, ExecStats, Found, Interrupt};
 use crate::model::annotation::Severity;
 use crate::model::{Annotation, Annotations, StepGrid, Value};
 use crate::parser::with_stack;
+use crate::plan::bind::Request;
 use crate::plan::{BindOptions, Binding, Plan};
-use crate::storage::{RawSeries, SelectHints, SelectRequest, Source};
+use crate::storage::{SelectHints, SelectRequest, SeriesSet, Source, StorageError};
 
 /// Samples looked at up to which a query runs where it is: a hop to another thread costs
 /// more than this much work.
-const SMALL_WORK: u64 = 1 << 16;
+pub(super) const SMALL_WORK: u64 = 1 << 16;
 
 /// How far apart samples are taken to be when work is estimated: the densest usual
 /// scrape interval is a few seconds, the usual one 15.
@@ -30,7 +31,8 @@ const SAMPLE_INTERVAL_MS: u64 = 15_000;
 /// Names of the phases in "query timed out in ..." and "query was canceled in ...", in the
 /// order a query goes through them.
 const PHASES: [&str; 3] = ["query queue", "query execution", "expression evaluation"];
-const EXECUTION: &str = PHASES[1];
+pub(super) const QUEUE: &str = PHASES[0];
+pub(super) const EXECUTION: &str = PHASES[1];
 const EVALUATION: &str = PHASES[2];
 
 /// How far a query has come.
@@ -108,13 +110,7 @@ async fn evaluate(
     let permit = permit.expect("BUG: the engine never closes its semaphore");
     progress.next();
     let queued = clock.seconds();
-    let lookback_ms =
-        options.lookback_ms.filter(|ms| *ms > 0).unwrap_or(engine.options.lookback_ms);
-    let bind = BindOptions {
-        lookback_ms,
-        default_step_ms: engine.default_subquery_step_ms(),
-        end_ms: options.end_ms.unwrap_or(grid.end_ms()).max(grid.end_ms()),
-    };
+    let bind = bind_options(engine, grid, options);
     let binding =
         with_stack(query.deep, || query.plan.bind(grid, bind)).map_err(QueryError::no_thread)?;
     let binding = binding.map_err(QueryError::Invalid)?;
@@ -123,21 +119,12 @@ async fn evaluate(
     let prepared = clock.seconds();
     let small =
         work(&binding, &series) <= SMALL_WORK && query.plan.subqueries() == 0 && !query.deep;
-    let exec_options = ExecOptions {
-        max_samples: engine.options.max_samples,
-        max_memory_bytes: engine.options.max_memory_bytes,
-        delayed_names: engine.options.delayed_name_removal,
-        use_start_timestamps: engine.options.use_start_timestamps,
-        type_and_unit_labels: engine.options.type_and_unit_labels,
-        per_step_stats: options.per_step_stats && engine.options.per_step_stats,
-        // Threads of the pool have no stack for depth.
-        parallel: !small && !query.deep && engine.options.parallel,
-        part_work: exec::PART_WORK,
-    };
+    // Threads of the pool have no stack for depth.
+    let exec_options = exec_options(engine, options, small || query.deep);
     let job = Job {
         engine: engine.clone(),
         plan: query.plan.clone(),
-        binding,
+        binding: Arc::new(binding),
         series,
         options: exec_options,
         interrupt,
@@ -155,9 +142,7 @@ async fn evaluate(
     };
     let done = done.map_err(|e| query_error(e, &engine.options))?;
     let Done { value, mut annotations, stats, sort_seconds } = done;
-    for text in warnings {
-        annotations.add(Annotation { severity: Severity::Warning, text, span: None });
-    }
+    add_warnings(&mut annotations, &warnings);
     let total = clock.seconds();
     let stats = QueryStats {
         queue_seconds: queued,
@@ -174,9 +159,38 @@ async fn evaluate(
     Ok(QueryResult { value, annotations, stats })
 }
 
+pub(super) fn bind_options(engine: &Engine, grid: StepGrid, options: &RunOptions) -> BindOptions {
+    let lookback_ms = options.lookback_ms.filter(|ms| *ms > 0);
+    BindOptions {
+        lookback_ms: lookback_ms.unwrap_or(engine.options.lookback_ms),
+        default_step_ms: engine.default_subquery_step_ms(),
+        end_ms: options.end_ms.unwrap_or(grid.end_ms()).max(grid.end_ms()),
+    }
+}
+
+pub(super) fn exec_options(engine: &Engine, options: &RunOptions, small: bool) -> ExecOptions {
+    ExecOptions {
+        max_samples: engine.options.max_samples,
+        max_memory_bytes: engine.options.max_memory_bytes,
+        delayed_names: engine.options.delayed_name_removal,
+        use_start_timestamps: engine.options.use_start_timestamps,
+        type_and_unit_labels: engine.options.type_and_unit_labels,
+        per_step_stats: options.per_step_stats && engine.options.per_step_stats,
+        parallel: !small && engine.options.parallel,
+        part_work: exec::PART_WORK,
+    }
+}
+
+/// Adds what the source wants the user to know.
+pub(super) fn add_warnings(annotations: &mut Annotations, warnings: &[String]) {
+    for text in warnings.iter().cloned() {
+        annotations.add(Annotation { severity: Severity::Warning, text, span: None });
+    }
+}
+
 /// About how many samples will be looked at: those that are decoded, and those of every
 /// window at every step.
-fn work(binding: &Binding, series: &[Vec<Arc<dyn RawSeries>>]) -> u64 {
+pub(super) fn work(binding: &Binding, series: &[Arc<Found>]) -> u64 {
     let steps = u64::from(binding.grid.len.max(1));
     let samples = |ms: u64| 1 + ms / SAMPLE_INTERVAL_MS;
     let each = binding.selects.iter().map(|select| {
@@ -192,8 +206,8 @@ fn work(binding: &Binding, series: &[Vec<Arc<dyn RawSeries>>]) -> u64 {
 struct Job {
     engine: Arc<Engine>,
     plan: Arc<Plan>,
-    binding: Binding,
-    series: Vec<Vec<Arc<dyn RawSeries>>>,
+    binding: Arc<Binding>,
+    series: Vec<Arc<Found>>,
     options: ExecOptions,
     interrupt: Interrupt,
     shape: Shape,
@@ -203,68 +217,78 @@ struct Job {
 }
 
 /// What an evaluation came to.
-struct Done {
-    value: Value,
-    annotations: Annotations,
-    stats: ExecStats,
-    sort_seconds: f64,
+pub(super) struct Done {
+    pub(super) value: Value,
+    pub(super) annotations: Annotations,
+    pub(super) stats: ExecStats,
+    pub(super) sort_seconds: f64,
 }
 
 impl Job {
     fn run(self) -> Result<Done, ExecError> {
         let cx = Cx::new(self.binding, self.series, self.options, self.interrupt)?;
-        let value = match self.shape {
-            Shape::Instant => exec::instant(&cx, &self.plan.root)?,
-            Shape::Range => exec::range(&cx, &self.plan.root)?,
-        };
-        let clock = Stopwatch::new(&self.engine);
-        let value = exec::sort(&cx, value)?;
-        let sort_seconds = clock.seconds();
-        let (annotations, stats) = (cx.take_annotations(), cx.stats());
-        Ok(Done { value, annotations, stats, sort_seconds })
+        execute(&self.engine, &cx, &self.plan, self.shape)
     }
+}
+
+pub(super) fn execute(
+    engine: &Engine,
+    cx: &Cx,
+    plan: &Plan,
+    shape: Shape,
+) -> Result<Done, ExecError> {
+    let value = match shape {
+        Shape::Instant => exec::instant(cx, &plan.root)?,
+        Shape::Range => exec::range(cx, &plan.root)?,
+    };
+    let clock = Stopwatch::new(engine);
+    let value = exec::sort(cx, value)?;
+    let sort_seconds = clock.seconds();
+    let (annotations, mut stats) = (cx.take_annotations(), cx.stats());
+    stats.input_missing = !plan.input_present(&|select| cx.found(select));
+    Ok(Done { value, annotations, stats, sort_seconds })
 }
 
 /// Selects all series at once, each distinct need a single time.
 async fn fetch(
     source: &Arc<dyn Source>,
     binding: &Binding,
-) -> Result<(Vec<Vec<Arc<dyn RawSeries>>>, Vec<String>), QueryError> {
-    let requests: Vec<SelectRequest> = binding
-        .requests
-        .iter()
-        .map(|r| SelectRequest {
-            matchers: r.matchers.clone(),
-            from_ms: r.from_ms,
-            to_ms: r.to_ms,
-            hints: SelectHints {
-                step_ms: r.step_ms,
-                range_ms: r.range_ms,
-                function: r.hints.function.to_owned(),
-                grouping: r.hints.grouping.clone(),
-                by: r.hints.by,
-                limit: 0,
-            },
-        })
-        .collect();
-    let selects = requests.iter().map(|request| async {
-        // An empty interval needs nobody's help.
-        if request.from_ms > request.to_ms {
-            return Ok(Default::default());
-        }
-        source.select(request).await
-    });
-    let sets = try_join_all(selects).await?;
+) -> Result<(Vec<Arc<Found>>, Vec<String>), QueryError> {
+    let sets = try_join_all(binding.requests.iter().map(|r| select(source, r))).await?;
     let mut warnings = vec![];
     let mut series = Vec::with_capacity(sets.len());
     for set in sets {
         warnings.extend(set.warnings);
-        series.push(set.series);
+        series.push(Found::new(set.series));
     }
     Ok((series, warnings))
 }
 
-fn query_error(error: ExecError, options: &EngineOptions) -> QueryError {
+pub(super) async fn select(
+    source: &Arc<dyn Source>,
+    request: &Request,
+) -> Result<SeriesSet, StorageError> {
+    // An empty interval needs nobody's help.
+    if request.from_ms > request.to_ms {
+        return Ok(SeriesSet::default());
+    }
+    let request = SelectRequest {
+        matchers: request.matchers.clone(),
+        from_ms: request.from_ms,
+        to_ms: request.to_ms,
+        hints: SelectHints {
+            step_ms: request.step_ms,
+            range_ms: request.range_ms,
+            function: request.hints.function.to_owned(),
+            grouping: request.hints.grouping.clone(),
+            by: request.hints.by,
+            limit: 0,
+        },
+    };
+    source.select(&request).await
+}
+
+pub(super) fn query_error(error: ExecError, options: &EngineOptions) -> QueryError {
     match error {
         ExecError::Query(text) => QueryError::Execution(text),
         ExecError::TooManySamples => QueryError::TooManySamples,
@@ -275,7 +299,7 @@ fn query_error(error: ExecError, options: &EngineOptions) -> QueryError {
     }
 }
 
-fn sample_stats(stats: ExecStats, grid: StepGrid, per_step: bool) -> QueryStats {
+pub(super) fn sample_stats(stats: ExecStats, grid: StepGrid, per_step: bool) -> QueryStats {
     let timed = |mut counts: Vec<u64>| {
         counts.resize(grid.len as usize, 0);
         grid.iter().zip(counts).collect::<Vec<_>>()
@@ -285,6 +309,7 @@ fn sample_stats(stats: ExecStats, grid: StepGrid, per_step: bool) -> QueryStats 
         samples_read: stats.samples_read,
         bytes_read: stats.bytes_read,
         peak_samples: stats.peak_samples,
+        input_missing: stats.input_missing,
         total_queryable_samples_per_step: per_step.then(|| timed(stats.queryable_per_step)),
         samples_read_per_step: per_step.then(|| timed(stats.read_per_step)),
         ..QueryStats::default()
@@ -292,17 +317,17 @@ fn sample_stats(stats: ExecStats, grid: StepGrid, per_step: bool) -> QueryStats 
 }
 
 /// Time since its making, by the engine's clock; stands still when it has none.
-struct Stopwatch<'a> {
+pub(super) struct Stopwatch<'a> {
     engine: &'a Engine,
     start_ns: u64,
 }
 
 impl<'a> Stopwatch<'a> {
-    fn new(engine: &'a Engine) -> Self {
+    pub(super) fn new(engine: &'a Engine) -> Self {
         Self { engine, start_ns: engine.monotonic_ns() }
     }
 
-    fn seconds(&self) -> f64 {
+    pub(super) fn seconds(&self) -> f64 {
         self.engine.monotonic_ns().saturating_sub(self.start_ns) as f64 / 1e9
     }
 }

@@ -14,10 +14,17 @@
 //!    |                     15 minutes                       |  |
 //!    +------------------------------------------------------+  +--> pending: present again
 //! ```
+//!
+//! A rule's [`Policy`] may hold an alert whose data is missing where Prometheus ends it,
+//! a limit may refuse new alerts where Prometheus fails, and notices, alerts about the rule
+//! itself, live beside those of its series. The defaults are Prometheus'.
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashSet;
 use thiserror::Error;
 
+use super::notice::Notices;
+use super::policy::{OnError, OnNoData, Policy};
+use super::table::AlertTable;
 use super::view::AlertState;
 use crate::model::{Labels, TimestampMs};
 
@@ -29,11 +36,17 @@ pub const RESOLVED_RETENTION_MS: i64 = 15 * 60_000;
 pub struct AlertParams {
     pub for_ms: i64,
     pub keep_firing_for_ms: i64,
-    /// Most pending and firing alerts together; 0 is no limit.
+    /// Most pending and firing alerts together; 0 is no limit. Notices do not count.
     pub limit: usize,
+    /// Alerts beyond the limit are refused, instead of the step failing.
+    pub truncate: bool,
+    pub policy: Policy,
     /// Alerts active since before this time do not end in this step, nor get on while they
     /// have no sample: just after a restart its absence says nothing.
     pub hold_before_ms: Option<TimestampMs>,
+    /// They end even so when their condition is known to be false: the rule's data came in
+    /// while the process was down.
+    pub gapless: bool,
 }
 
 /// One sample of the rule's result, its templates expanded.
@@ -43,6 +56,41 @@ pub struct AlertSample {
     pub labels: Labels,
     pub annotations: Labels,
     pub value: f64,
+}
+
+/// Why an active alert has no sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Absence {
+    /// Its series are there, the condition does not hold.
+    FilterFalse,
+    /// What the condition looks at is not there.
+    NoData,
+    /// Part of the sources did not answer.
+    Partial,
+    /// The evaluation failed.
+    Error,
+}
+
+impl Absence {
+    /// `filter_false`, `no_data`, `partial` or `error`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::FilterFalse => "filter_false",
+            Self::NoData => "no_data",
+            Self::Partial => "partial",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// Since when an alert has no sample, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Missing {
+    pub since_ms: TimestampMs,
+    /// Evaluations in a row, up to the last one, in which its data was missing.
+    pub evaluations: u32,
+    /// As the last evaluation had it; `None` when nobody looked.
+    pub reason: Option<Absence>,
 }
 
 /// One alert.
@@ -61,6 +109,8 @@ pub struct Alert {
     pub valid_until_ms: Option<TimestampMs>,
     /// Since when the alert fires only because of `keep_firing_for`.
     pub keep_firing_since_ms: Option<TimestampMs>,
+    /// Set while an active alert has no sample, and of a resolved one: what ended it.
+    pub missing: Option<Missing>,
     pub(super) logged: Logged,
 }
 
@@ -80,7 +130,7 @@ impl PartialEq for Logged {
 }
 
 impl Alert {
-    fn new(sample: AlertSample, ts: TimestampMs) -> Self {
+    pub(super) fn new(sample: AlertSample, ts: TimestampMs) -> Self {
         Self {
             labels: sample.labels,
             annotations: sample.annotations,
@@ -92,6 +142,7 @@ impl Alert {
             last_sent_at_ms: None,
             valid_until_ms: None,
             keep_firing_since_ms: None,
+            missing: None,
             logged: Logged::default(),
         }
     }
@@ -109,7 +160,7 @@ impl Alert {
 /// The alerts of one rule, resolved ones included.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AlertStates {
-    alerts: FxHashMap<Labels, Alert>,
+    alerts: AlertTable,
 }
 
 impl AlertStates {
@@ -144,6 +195,27 @@ impl AlertStates {
     /// Adds an alert, replacing the one with the same labels.
     pub fn insert(&mut self, alert: Alert) {
         self.alerts.insert(alert.labels.clone(), alert);
+    }
+
+    /// How many of these samples belong to no active alert.
+    pub fn count_new(&self, samples: &[AlertSample]) -> usize {
+        samples.iter().filter(|s| !self.is_active(&s.labels)).count()
+    }
+
+    /// The labels of the active alerts that have none of these samples.
+    pub fn without_sample(&self, samples: &[AlertSample]) -> Vec<Labels> {
+        let present: FxHashSet<&Labels> = samples.iter().map(|s| &s.labels).collect();
+        let missing = self.active().filter(|a| !present.contains(&a.labels));
+        missing.map(|a| a.labels.clone()).collect()
+    }
+
+    fn is_active(&self, labels: &Labels) -> bool {
+        self.alerts.get(labels).is_some_and(|a| a.state != AlertState::Inactive)
+    }
+
+    /// Forgets resolved alerts that nobody was told of.
+    pub fn forget_untold(&mut self) {
+        self.alerts.retain(|_, a| a.state != AlertState::Inactive || a.last_sent_at_ms.is_some());
     }
 
     /// Changes since when active alerts are; `None` leaves one as it is.
@@ -184,6 +256,8 @@ pub enum Change {
     Firing,
     /// Its condition is gone but `keep_firing_for` holds it.
     Kept,
+    /// Its data is missing and the policy holds it as it is.
+    Held,
     /// `for` was raised beyond its age: firing no more.
     Demoted,
     Resolved,
@@ -211,63 +285,266 @@ pub enum AlertError {
     Limit { limit: usize, found: usize },
 }
 
+/// What one evaluation found.
+#[derive(Clone, Copy)]
+pub struct Evidence<'a> {
+    /// Why an active alert has no sample; asked once for each that has none.
+    pub absence: &'a dyn Fn(&Labels) -> Option<Absence>,
+    /// The rule's alerts about itself. One is raised when a limit refuses alerts.
+    pub notices: Option<&'a Notices>,
+    /// The notice that holds now, by its sample. One that holds no more ends.
+    pub raised: Option<&'a AlertSample>,
+    /// Most active alerts the rule may have, notices aside. What is active stays even so.
+    pub allowance: usize,
+}
+
+impl Default for Evidence<'_> {
+    /// Nobody looked, and everything may come.
+    fn default() -> Self {
+        Self { absence: &|_| None, notices: None, raised: None, allowance: usize::MAX }
+    }
+}
+
+/// Alerts that a limit refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Truncated {
+    /// Pending and firing alerts that there are.
+    pub kept: usize,
+    /// That there would be.
+    pub found: usize,
+}
+
 /// The outcome of a step. What is pending or firing afterwards is what `ALERTS` holds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
     pub states: AlertStates,
     /// By labels.
     pub events: Vec<Event>,
+    pub truncated: Option<Truncated>,
     pub result: Result<(), AlertError>,
 }
 
-/// Moves the alerts of a rule on to tick `ts`, whose successful result is `samples`. A
-/// failed evaluation makes no step: absence of an answer is not absence of the condition.
+/// Moves the alerts of a rule on to tick `ts`, whose result is `samples`. Without
+/// `evidence` an alert that has no sample ends, as in Prometheus; there, a failed
+/// evaluation makes no step: absence of an answer is not absence of the condition.
 pub fn step(
-    mut states: AlertStates,
+    states: AlertStates,
     params: &AlertParams,
     samples: Vec<AlertSample>,
+    evidence: Evidence<'_>,
     ts: TimestampMs,
 ) -> Step {
     let mut present = FxHashSet::with_capacity_and_hasher(samples.len(), Default::default());
     for sample in &samples {
         if !present.insert(sample.labels.clone()) {
-            return Step { states, events: Vec::new(), result: Err(AlertError::Duplicate) };
+            let result = Err(AlertError::Duplicate);
+            return Step { states, events: Vec::new(), truncated: None, result };
         }
     }
-    let mut events = Vec::new();
-    for sample in samples {
-        match states.alerts.get_mut(&sample.labels) {
-            Some(alert) if alert.state != AlertState::Inactive => {
-                alert.value = sample.value;
-                alert.annotations = sample.annotations;
-            }
-            _ => {
-                events.push(Event { labels: sample.labels.clone(), change: Change::Pending });
-                states.alerts.insert(sample.labels.clone(), Alert::new(sample, ts));
-            }
-        }
-    }
-    let mut found = 0;
-    states.alerts.retain(|labels, alert| {
-        let mut note = |change| events.push(Event { labels: labels.clone(), change });
-        if present.contains(labels) {
-            alert.keep_firing_since_ms = None;
-        } else if !keep_firing(alert, params, ts, &mut note) {
-            let held = params.hold_before_ms.is_some_and(|at| alert.active_at_ms < at)
-                && alert.state != AlertState::Inactive;
-            found += usize::from(held);
-            return held || end(alert, ts, &mut note);
-        }
-        found += 1;
-        advance(alert, params, ts, &mut note);
-        true
-    });
-    events.sort();
-    if params.limit > 0 && found > params.limit {
+    let mut run = Run { states, params, evidence, ts, events: Vec::new() };
+    let fresh = run.update(samples);
+    let staying = run.age(&present);
+    let found = staying + fresh.len();
+    if params.limit > 0 && found > params.limit && !params.truncate {
         let result = Err(AlertError::Limit { limit: params.limit, found });
-        return Step { states: AlertStates::default(), events: Vec::new(), result };
+        let states = AlertStates::default();
+        return Step { states, events: Vec::new(), truncated: None, result };
     }
-    Step { states, events, result: Ok(()) }
+    let admitted = run.admit(fresh, staying);
+    let truncated =
+        (staying + admitted < found).then_some(Truncated { kept: staying + admitted, found });
+    run.notify(&present, truncated);
+    run.events.sort();
+    Step { states: run.states, events: run.events, truncated, result: Ok(()) }
+}
+
+/// A step under way.
+struct Run<'a> {
+    states: AlertStates,
+    params: &'a AlertParams,
+    evidence: Evidence<'a>,
+    ts: TimestampMs,
+    events: Vec<Event>,
+}
+
+impl Run<'_> {
+    /// Gives active alerts their samples; what is left belongs to no active alert.
+    fn update(&mut self, samples: Vec<AlertSample>) -> Vec<AlertSample> {
+        let mut fresh = Vec::new();
+        for sample in samples {
+            match self.states.alerts.get_mut(&sample.labels) {
+                Some(alert) if alert.state != AlertState::Inactive => {
+                    alert.value = sample.value;
+                    alert.annotations = sample.annotations;
+                }
+                _ => fresh.push(sample),
+            }
+        }
+        fresh
+    }
+
+    /// Moves on what was there before, notices aside, and counts what stays active.
+    fn age(&mut self, present: &FxHashSet<Labels>) -> usize {
+        let Self { states, params, evidence, ts, events } = self;
+        let mut staying = 0;
+        states.alerts.retain(|labels, alert| {
+            let mut note = |change| events.push(Event { labels: labels.clone(), change });
+            if evidence.is_notice(labels) && !present.contains(labels) {
+                return true;
+            }
+            if present.contains(labels) {
+                // A resolved one that is back waits to be replaced.
+                if alert.state == AlertState::Inactive {
+                    return true;
+                }
+                alert.keep_firing_since_ms = None;
+                alert.missing = None;
+            } else {
+                let held = alert.state != AlertState::Inactive
+                    && hold(alert, params, evidence, *ts, &mut note);
+                if held {
+                    staying += 1;
+                    return true;
+                }
+                if !keep_firing(alert, params, *ts, &mut note) {
+                    let waits = waits(alert, params);
+                    staying += usize::from(waits);
+                    return waits || end(alert, *ts, &mut note);
+                }
+            }
+            staying += 1;
+            advance(alert, params, *ts, &mut note);
+            true
+        });
+        staying
+    }
+
+    /// Adds new alerts as far as limits allow, by labels, and counts them. Alerts that are
+    /// active stay whatever the limit: taking one away would resolve it falsely. So the
+    /// same ones stay from tick to tick.
+    fn admit(&mut self, mut fresh: Vec<AlertSample>, staying: usize) -> usize {
+        let limit = if self.params.limit == 0 { usize::MAX } else { self.params.limit };
+        let room = limit.min(self.evidence.allowance).saturating_sub(staying);
+        if fresh.len() > room {
+            fresh.sort_by(|a, b| a.labels.cmp(&b.labels));
+            fresh.truncate(room);
+        }
+        let admitted = fresh.len();
+        for sample in fresh {
+            self.begin(sample);
+        }
+        admitted
+    }
+
+    fn begin(&mut self, sample: AlertSample) {
+        let labels = sample.labels.clone();
+        let events = &mut self.events;
+        let mut note = |change| events.push(Event { labels: labels.clone(), change });
+        note(Change::Pending);
+        let mut alert = Alert::new(sample, self.ts);
+        advance(&mut alert, self.params, self.ts, &mut note);
+        self.states.alerts.insert(labels, alert);
+    }
+
+    /// Raises the notices that hold, ends the others. They pass through `for` as any alert
+    /// does; `keep_firing_for` is about a condition and leaves them alone.
+    fn notify(&mut self, present: &FxHashSet<Labels>, truncated: Option<Truncated>) {
+        let Some(notices) = self.evidence.notices else { return };
+        let limit = truncated.map(|t| notices.limit(t));
+        let raised = self.evidence.raised.into_iter().chain(&limit);
+        // A series may look like the notice: it is an alert of its own then.
+        let raised: Vec<&AlertSample> = raised.filter(|s| !present.contains(&s.labels)).collect();
+        for labels in notices.labels() {
+            if present.contains(labels) {
+                continue;
+            }
+            let holds = raised.iter().find(|s| s.labels == *labels);
+            let failed = (self.evidence.absence)(labels) == Some(Absence::Error);
+            let Some(alert) = self.states.alerts.get_mut(labels) else { continue };
+            let events = &mut self.events;
+            let mut note = |change| events.push(Event { labels: labels.clone(), change });
+            match holds {
+                Some(_) if alert.state == AlertState::Inactive => {}
+                Some(sample) => {
+                    alert.annotations = sample.annotations.clone();
+                    alert.value = sample.value;
+                    advance(alert, self.params, self.ts, &mut note);
+                }
+                // Nobody knows whether what it says still holds.
+                None if failed && alert.state != AlertState::Inactive => {}
+                None => {
+                    if !end(alert, self.ts, &mut note) {
+                        self.states.alerts.remove(labels);
+                    }
+                }
+            }
+        }
+        let fresh: Vec<AlertSample> =
+            raised.into_iter().filter(|s| !self.states.is_active(&s.labels)).cloned().collect();
+        fresh.into_iter().for_each(|sample| self.begin(sample));
+    }
+}
+
+impl Evidence<'_> {
+    fn is_notice(&self, labels: &Labels) -> bool {
+        self.notices.is_some_and(|n| n.labels().any(|l| l == labels))
+    }
+}
+
+/// Notes that an active alert has no sample, and whether the policy holds it as it is.
+fn hold(
+    alert: &mut Alert,
+    params: &AlertParams,
+    evidence: &Evidence<'_>,
+    ts: TimestampMs,
+    note: &mut impl FnMut(Change),
+) -> bool {
+    let reason = (evidence.absence)(&alert.labels);
+    let before = alert.missing;
+    let looked_at = matches!(reason, None | Some(Absence::FilterFalse));
+    let missing = Missing {
+        since_ms: before.map_or(ts, |m| m.since_ms),
+        evaluations: match before {
+            _ if looked_at => 0,
+            Some(before) => before.evaluations.saturating_add(1),
+            None => 1,
+        },
+        reason,
+    };
+    alert.missing = Some(missing);
+    let held = holds(&params.policy, missing);
+    if held && !before.is_some_and(|m| holds(&params.policy, m)) {
+        note(Change::Held);
+    }
+    held
+}
+
+/// Whether an alert stays although it has no sample. A condition that is false ends it
+/// whatever the policy: holding such an alert is what `keep_firing_for` is for.
+fn holds(policy: &Policy, missing: Missing) -> bool {
+    let evals = policy.missing_evals_to_resolve;
+    let few = missing.evaluations < evals;
+    match missing.reason {
+        None | Some(Absence::FilterFalse) => false,
+        Some(Absence::NoData | Absence::Partial) => match policy.on_no_data {
+            OnNoData::Resolve => few,
+            // A number beyond the default bounds the keeping: a series may be gone for good.
+            OnNoData::Keep | OnNoData::Fire => evals <= 1 || few,
+        },
+        Some(Absence::Error) => match policy.on_error {
+            OnError::Resolve => few,
+            OnError::Keep | OnError::Fire => true,
+        },
+    }
+}
+
+/// Whether it is too early after a restart for an alert without a sample to end.
+fn waits(alert: &Alert, params: &AlertParams) -> bool {
+    let known =
+        params.gapless && alert.missing.is_some_and(|m| m.reason == Some(Absence::FilterFalse));
+    alert.state != AlertState::Inactive
+        && !known
+        && params.hold_before_ms.is_some_and(|at| alert.active_at_ms < at)
 }
 
 /// Whether an alert without a sample goes on firing.

@@ -3,6 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::rules::config::{LoadOptions, RuleSpec, load_source};
+use crate::rules::notice::REASON;
 
 const MINUTE: i64 = 60_000;
 
@@ -36,7 +38,7 @@ fn check_changing(params: &[AlertParams], script: &[(&str, &str)]) {
                 None => sample(word, 1.0),
             })
             .collect();
-        let out = step(states, params, samples, tick as i64 * MINUTE);
+        let out = step(states, params, samples, Evidence::default(), tick as i64 * MINUTE);
         states = out.states;
         let mut alerts: Vec<&Alert> = states.iter().collect();
         alerts.sort_by(|a, b| a.labels.cmp(&b.labels));
@@ -94,7 +96,7 @@ fn for_delays_firing_and_starts_anew_after_a_gap() {
 #[test]
 fn keep_firing_for_holds_firing_alerts_only() {
     check(
-        AlertParams { for_ms: MINUTE, keep_firing_for_ms: 2 * MINUTE, ..Default::default() },
+        AlertParams { for_ms: MINUTE, keep_firing_for_ms: 2 * MINUTE, ..AlertParams::default() },
         &[
             ("a", "a:P0 [a Pending]"),
             ("", "[a Dropped]"),
@@ -137,7 +139,7 @@ fn raising_for_demotes_and_lowering_it_promotes() {
 #[test]
 fn beyond_the_limit_all_states_go() {
     check(
-        AlertParams { for_ms: MINUTE, limit: 1, ..Default::default() },
+        AlertParams { for_ms: MINUTE, limit: 1, ..AlertParams::default() },
         &[
             ("a", "a:P0 [a Pending]"),
             ("a b", "exceeded limit of 1 with 2 alerts"),
@@ -163,8 +165,9 @@ fn duplicates_change_nothing() {
 
 #[test]
 fn a_present_alert_takes_value_and_annotations_but_keeps_its_age() {
-    let first = step(AlertStates::default(), &AlertParams::default(), vec![sample("a", 1.0)], 0);
-    let second = step(first.states, &AlertParams::default(), vec![sample("a", 2.0)], MINUTE);
+    let (params, evidence) = (AlertParams::default(), Evidence::default());
+    let first = step(AlertStates::default(), &params, vec![sample("a", 1.0)], evidence, 0);
+    let second = step(first.states, &params, vec![sample("a", 2.0)], evidence, MINUTE);
     let alert = second.states.get(&labels("a")).unwrap();
     assert_eq!((alert.value, alert.active_at_ms, alert.fired_at_ms), (2.0, 0, Some(0)));
     assert_eq!(alert.annotations.get("v"), Some("2"));
@@ -192,13 +195,250 @@ fn notifications_are_resent_after_the_delay_and_at_the_end() {
     for (tick, (present, sent)) in script.into_iter().enumerate() {
         let ts = tick as i64 * 30_000;
         let samples = if present { vec![sample("a", 1.0)] } else { vec![] };
-        states = step(states, &params, samples, ts).states;
+        states = step(states, &params, samples, Evidence::default(), ts).states;
         let due = states.take_due(ts, MINUTE, 30_000);
         assert_eq!(!due.is_empty(), sent, "tick {tick}");
         for alert in due {
             assert_eq!(alert.valid_until_ms, Some(ts + 4 * MINUTE));
         }
     }
+}
+
+/// As `check`, with what is known of alerts without a sample (`f` the condition is false,
+/// `n` no data, `p` partial, `e` the evaluation failed) and the notices raised.
+///
+/// One line per tick: samples, one letter for all that is absent or `b:n` for one alert,
+/// then after a bar the notice that is raised, if any.
+fn check_policy(params: AlertParams, script: &[(&str, &str)]) {
+    let spec = parse_rule();
+    let notices = Notices::new(&spec, &Default::default());
+    let mut states = AlertStates::default();
+    for (tick, (input, expected)) in script.iter().enumerate() {
+        let (input, raised) = input.split_once('|').unwrap_or((input, ""));
+        let mut samples = Vec::new();
+        let mut reasons: Vec<(&str, Absence)> = Vec::new();
+        for word in input.split_whitespace() {
+            match word.split_once(':') {
+                Some((name, why)) => reasons.push((name, absence(why))),
+                None => samples.push(sample(word, 1.0)),
+            }
+        }
+        let of = |labels: &Labels| {
+            let name = labels.get_or_empty("i");
+            let found = reasons.iter().find(|(n, _)| *n == name || *n == "*");
+            found.map(|(_, reason)| *reason)
+        };
+        let raised = match raised.trim() {
+            "" => None,
+            "no_data" => Some(notices.no_data()),
+            error => Some(notices.error(error)),
+        };
+        let evidence = Evidence {
+            absence: &of,
+            notices: Some(&notices),
+            raised: raised.as_ref(),
+            allowance: usize::MAX,
+        };
+        let out = step(states, &params, samples, evidence, tick as i64 * MINUTE);
+        states = out.states;
+        let mut alerts: Vec<&Alert> = states.iter().collect();
+        alerts.sort_by_key(|a| (a.labels.get(REASON).is_none(), a.labels.clone()));
+        let mut line: Vec<String> = alerts.iter().map(|a| render_missing(a)).collect();
+        line.extend(out.truncated.map(|t| format!("{} of {}", t.kept, t.found)));
+        line.extend(out.result.err().map(|e| e.to_string()));
+        assert_eq!(line.join(" "), *expected, "tick {tick} of {script:?}");
+    }
+}
+
+fn parse_rule() -> RuleSpec {
+    let text = "groups: [{name: g, rules: [{alert: A, expr: x > 1, labels: {severity: page, t: '{{ $value }}'}}]}]";
+    let loaded = load_source("f.yml", text, &LoadOptions::default());
+    loaded.groups[0].rules[0].clone()
+}
+
+fn absence(word: &str) -> Absence {
+    match word {
+        "f" => Absence::FilterFalse,
+        "n" => Absence::NoData,
+        "p" => Absence::Partial,
+        "e" => Absence::Error,
+        other => panic!("{other}"),
+    }
+}
+
+/// `a:F0~2n`: fires since tick 0, without data for two evaluations, for want of data.
+fn render_missing(alert: &Alert) -> String {
+    let reason = alert.labels.get_or_empty(REASON);
+    let base = render(alert).replace(':', if reason.is_empty() { ":" } else { "" });
+    let missing = alert.missing.filter(|_| alert.state != AlertState::Inactive);
+    let missing = missing.map(|m| {
+        let reason = m.reason.map_or("?", Absence::as_str);
+        format!("~{}{}", m.evaluations, &reason[..1])
+    });
+    format!("{reason}{base}{}", missing.unwrap_or_default())
+}
+
+fn policy(on_no_data: OnNoData, on_error: OnError, evals: u32) -> AlertParams {
+    let policy = Policy { on_no_data, on_error, missing_evals_to_resolve: evals };
+    AlertParams { policy, ..AlertParams::default() }
+}
+
+#[test]
+fn what_is_missing_ends_by_default_whatever_the_reason() {
+    for why in ["*:f", "*:n", "*:p", ""] {
+        check_policy(AlertParams::default(), &[("a", "a:F0"), (why, "a:R1")]);
+    }
+}
+
+#[test]
+fn keep_holds_alerts_without_data_and_only_those() {
+    let keep = policy(OnNoData::Keep, OnError::Keep, 1);
+    check_policy(
+        keep,
+        &[
+            ("a b", "a:F0 b:F0"),
+            ("a:n b:f", "a:F0~1n b:R1"),
+            ("a:p", "a:F0~2p b:R1"),
+            ("a:e", "a:F0~3e b:R1"),
+            ("a", "a:F0 b:R1"),
+            ("a:n", "a:F0~1n b:R1"),
+            ("a:f", "a:R6 b:R1"),
+        ],
+    );
+    // A held alert neither begins to fire nor loses its age.
+    check_policy(
+        AlertParams { for_ms: 2 * MINUTE, ..keep },
+        &[
+            ("a", "a:P0"),
+            ("*:n", "a:P0~1n"),
+            ("*:n", "a:P0~2n"),
+            ("*:n", "a:P0~3n"),
+            ("a", "a:F4"),
+            ("*:n", "a:F4~1n"),
+            ("*:f", "a:R6"),
+        ],
+    );
+    // `keep_firing_for` is about a condition that is false.
+    check_policy(
+        AlertParams { keep_firing_for_ms: 2 * MINUTE, ..keep },
+        &[
+            ("a", "a:F0"),
+            ("*:n", "a:F0~1n"),
+            ("*:f", "a:K2~0f"),
+            ("*:n", "a:K2~1n"),
+            ("*:n", "a:K2~2n"),
+            ("*:f", "a:R5"),
+        ],
+    );
+}
+
+#[test]
+fn a_number_of_missing_evaluations_resolves() {
+    check_policy(
+        policy(OnNoData::Resolve, OnError::Keep, 3),
+        &[
+            ("a", "a:F0"),
+            ("*:n", "a:F0~1n"),
+            ("*:n", "a:F0~2n"),
+            ("a", "a:F0"),
+            ("*:n", "a:F0~1n"),
+            ("*:p", "a:F0~2p"),
+            ("*:n", "a:R6"),
+            ("a", "a:F7"),
+            ("*:f", "a:R8"),
+        ],
+    );
+    // With `keep` the number bounds what would be held for ever.
+    check_policy(
+        policy(OnNoData::Keep, OnError::Keep, 2),
+        &[("a", "a:F0"), ("*:n", "a:F0~1n"), ("*:n", "a:R2")],
+    );
+}
+
+#[test]
+fn a_failing_rule_resolves_or_fires_as_told() {
+    check_policy(policy(OnNoData::Resolve, OnError::Resolve, 1), &[("a", "a:F0"), ("*:e", "a:R1")]);
+    check_policy(
+        policy(OnNoData::Resolve, OnError::Resolve, 2),
+        &[("a", "a:F0"), ("*:e", "a:F0~1e"), ("*:e", "a:R2")],
+    );
+    check_policy(
+        policy(OnNoData::Resolve, OnError::Fire, 2),
+        &[
+            ("a", "a:F0"),
+            ("*:e|boom", "errorF1 a:F0~1e"),
+            ("*:e|boom", "errorF1 a:F0~2e"),
+            ("a", "errorR3 a:F0"),
+            ("*:e|bang", "errorF4 a:F0~1e"),
+            ("*:f", "errorR5 a:R5"),
+        ],
+    );
+}
+
+#[test]
+fn a_notice_passes_through_for_and_ends_when_it_no_longer_holds() {
+    let fire = policy(OnNoData::Fire, OnError::Fire, 1);
+    check_policy(
+        AlertParams { for_ms: MINUTE, keep_firing_for_ms: 5 * MINUTE, ..fire },
+        &[
+            ("|no_data", "no_dataP0"),
+            ("|no_data", "no_dataF1"),
+            // Nobody knows whether the data is back.
+            ("*:e|boom", "errorP2 no_dataF1"),
+            ("*:e|boom", "errorF3 no_dataF1"),
+            ("a", "errorR4 no_dataR4 a:P4"),
+            ("a", "errorR4 no_dataR4 a:F5"),
+            ("*:n|no_data", "errorR4 no_dataP6 a:F5~1n"),
+        ],
+    );
+    let notices = Notices::new(&parse_rule(), &Default::default());
+    let notice = notices.no_data();
+    assert_eq!(
+        notice.labels.to_string(),
+        r#"{alertname="A", severity="page", watchfire_reason="no_data"}"#
+    );
+    // A series that looks like a notice is an alert of its own.
+    let twin = AlertSample { value: 7.0, ..notice.clone() };
+    let evidence =
+        Evidence { notices: Some(&notices), raised: Some(&notice), ..Evidence::default() };
+    let out = step(AlertStates::default(), &fire, vec![twin], evidence, 0);
+    assert_eq!(out.states.iter().map(|a| a.value).collect::<Vec<_>>(), [7.0]);
+    let out = step(out.states, &fire, vec![], evidence, MINUTE);
+    assert_eq!(out.states.active().count(), 1);
+}
+
+#[test]
+fn a_limit_keeps_what_is_active_and_says_what_it_refused() {
+    let limited = AlertParams { limit: 2, truncate: true, ..AlertParams::default() };
+    check_policy(
+        limited,
+        &[
+            ("c", "c:F0"),
+            ("d b c a", "limitF1 a:F1 c:F0 2 of 4"),
+            ("d b c a", "limitF1 a:F1 c:F0 2 of 4"),
+            // Room is given to the next by labels, and taken from nobody.
+            ("d b c", "limitF1 a:R3 b:F3 c:F0 2 of 3"),
+            ("a b c", "limitF1 a:R3 b:F3 c:F0 2 of 3"),
+            ("b c", "limitR5 a:R3 b:F3 c:F0"),
+        ],
+    );
+    // What is held counts.
+    check_policy(
+        AlertParams { limit: 2, truncate: true, ..policy(OnNoData::Keep, OnError::Keep, 1) },
+        &[("a b", "a:F0 b:F0"), ("c a:n b:n", "limitF1 a:F0~1n b:F0~1n 2 of 3")],
+    );
+    // So does the room that other rules leave.
+    let params = AlertParams::default();
+    let evidence = Evidence { allowance: 1, ..Evidence::default() };
+    let out = step(
+        AlertStates::default(),
+        &params,
+        vec![sample("b", 1.0), sample("a", 1.0)],
+        evidence,
+        0,
+    );
+    assert_eq!(out.truncated, Some(Truncated { kept: 1, found: 2 }));
+    assert!(out.states.get(&labels("a")).is_some() && out.states.get(&labels("b")).is_none());
 }
 
 proptest! {
@@ -211,8 +451,7 @@ proptest! {
         let params = AlertParams {
             for_ms: for_ticks * MINUTE,
             keep_firing_for_ms: keep_ticks * MINUTE,
-            limit: 0,
-            ..Default::default()
+            ..AlertParams::default()
         };
         let mut states = AlertStates::default();
         for (tick, row) in history.iter().enumerate() {
@@ -221,7 +460,7 @@ proptest! {
                 ["a", "b", "c"].into_iter().zip(row).filter(|(_, p)| **p).map(|(n, _)| n).collect();
             let samples = present.iter().map(|n| sample(n, 1.0)).collect();
             let before = states.clone();
-            let out = step(states, &params, samples, ts);
+            let out = step(states, &params, samples, Evidence::default(), ts);
             prop_assert_eq!(&out.result, &Ok(()));
             for alert in out.states.iter() {
                 let name = alert.labels.get_or_empty("i");

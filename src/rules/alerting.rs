@@ -1,22 +1,29 @@
 //! Alerting rules: a query's result to alerts, the series about them, and notifications.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::alert::{Alert, AlertParams, AlertSample, AlertStates, step};
+use super::alert::{Absence, Alert, AlertParams, AlertSample, AlertStates, Evidence, Step, step};
+use super::budget::Share;
 use super::config::{AlertSpec, RuleSpec};
 use super::error::RuleError;
 use super::expand::{Queries, Text};
 use super::group::{Context, External};
+use super::input::{Input, Known};
+use super::notice::Notices;
+use super::outcome::{Answer, Outcome};
+use super::policy::{GroupPolicy, OnError, OnLimit, OnNoData, Policy};
 use super::state::{Hold, RuleLog};
 use super::template::TemplateData;
 use super::view::AlertState;
 use crate::model::value::VectorSample;
 use crate::model::{Labels, METRIC_NAME, Sample, TimestampMs};
 use crate::notifier::{OutgoingAlert, Receipt};
+use crate::query::{Engine, QueryError};
 
 /// Name of the label that carries the alert's name.
 const ALERT_NAME: &str = "alertname";
@@ -35,6 +42,12 @@ pub(super) struct Alerting {
     annotations: Vec<(String, Text)>,
     /// Written only by the group's evaluation; others read.
     pub states: Mutex<AlertStates>,
+    /// The rule's alerts about itself.
+    notices: Notices,
+    /// What the condition looks at; planned when it is first asked for, `None` when it
+    /// cannot be.
+    input: OnceLock<Option<Input>>,
+    share: Share,
     /// Whether restoring from before the start is done or was not needed. Until then
     /// neither `ALERTS` nor `ALERTS_FOR_STATE` is written: it would hide what is to be read.
     pub restored: AtomicBool,
@@ -45,8 +58,8 @@ pub(super) struct Alerting {
 }
 
 impl Alerting {
-    pub(super) fn new(alert: &AlertSpec, spec: &RuleSpec, restored: bool) -> Self {
-        let texts = |pairs: &std::collections::BTreeMap<String, String>| {
+    pub(super) fn new(alert: &AlertSpec, spec: &RuleSpec, policy: Policy, restored: bool) -> Self {
+        let texts = |pairs: &BTreeMap<String, String>| {
             pairs.iter().map(|(n, v)| (n.clone(), Text::new(&alert.alert, v))).collect()
         };
         Self {
@@ -54,20 +67,32 @@ impl Alerting {
             params: AlertParams {
                 for_ms: alert.for_ms,
                 keep_firing_for_ms: alert.keep_firing_for_ms,
+                policy,
                 ..AlertParams::default()
             },
             labels: texts(&spec.labels),
             annotations: texts(&alert.annotations),
             states: Mutex::default(),
+            notices: Notices::new(spec, &alert.annotations),
+            input: OnceLock::new(),
+            share: Share::default(),
             restored: AtomicBool::new(restored),
             log: OnceLock::new(),
             hold: Mutex::default(),
         }
     }
 
+    /// What the group says about its alerts.
+    pub(super) fn set_group(&mut self, limit: usize, policy: GroupPolicy) {
+        self.params.limit = limit;
+        self.params.truncate = policy.on_limit == OnLimit::Truncate;
+        self.params.gapless = policy.catch_up_ms > 0;
+    }
+
     /// Takes the alerts of the rule this one replaces.
     pub(super) fn copy_state(&self, from: &Alerting) {
         *self.states.lock() = std::mem::take(&mut *from.states.lock());
+        from.share.settle(0);
         self.restored.store(from.restored.load(Ordering::Relaxed), Ordering::Relaxed);
         *self.hold.lock() = *from.hold.lock();
         if let Some(log) = from.log.get() {
@@ -88,32 +113,163 @@ impl Alerting {
         AlertParams { hold_before_ms: hold.map(|hold| hold.before_ms), ..self.params }
     }
 
-    /// Moves the alerts on to tick `ts` and gives the samples about them.
+    /// Moves the alerts on to tick `ts`, whose query ran at `at`, and gives the samples
+    /// about them.
     pub(super) async fn evaluate(
         &self,
         rule: &RuleSpec,
         cx: &Context,
-        result: Vec<VectorSample>,
-        ts: TimestampMs,
+        answer: Answer,
+        (ts, at): (TimestampMs, TimestampMs),
     ) -> Result<Vec<(Labels, Sample)>, RuleError> {
         let external = cx.external.load_full();
         let mut queries = Queries::new(cx, ts);
-        let mut samples = Vec::with_capacity(result.len());
-        for sample in result {
+        let mut samples = Vec::with_capacity(answer.samples.len());
+        for sample in answer.samples {
             samples.push(self.expand(&external, &mut queries, sample, ts).await);
         }
-        let mut states = self.states.lock();
-        let out = step(std::mem::take(&mut *states), &self.params_at(ts), samples, ts);
-        *states = out.states;
+        let absences = self.absences(rule, cx, &samples, answer.outcome, (ts, at)).await;
+        let absence = |labels: &Labels| absences.of(labels);
+        let no_data =
+            self.params.policy.on_no_data == OnNoData::Fire && answer.outcome == Outcome::NoData;
+        let raised = no_data.then(|| self.notices.no_data());
+        let out = self.step(cx, samples, &absence, raised.as_ref(), ts);
         out.result?;
-        if !self.restored.load(Ordering::Relaxed) {
-            return Ok(Vec::new());
+        if out.truncated.is_some() {
+            cx.metrics.limited.inc();
         }
+        Ok(self.all_series(rule))
+    }
+
+    /// Moves the alerts on over a failed evaluation, where the policy says more than to
+    /// leave them alone. `None` when it does not.
+    pub(super) fn evaluate_failed(
+        &self,
+        rule: &RuleSpec,
+        cx: &Context,
+        error: &RuleError,
+        ts: TimestampMs,
+    ) -> Option<Vec<(Labels, Sample)>> {
+        let raised = match self.params.policy.on_error {
+            OnError::Keep => return None,
+            OnError::Resolve => None,
+            OnError::Fire => Some(self.notices.error(&error.to_string())),
+        };
+        let absence = |_: &Labels| Some(Absence::Error);
+        self.step(cx, Vec::new(), &absence, raised.as_ref(), ts);
+        Some(self.all_series(rule))
+    }
+
+    /// One step of the state machine, within the limits of all rules.
+    fn step(
+        &self,
+        cx: &Context,
+        samples: Vec<AlertSample>,
+        absence: &dyn Fn(&Labels) -> Option<Absence>,
+        raised: Option<&AlertSample>,
+        ts: TimestampMs,
+    ) -> Step {
+        let mut states = self.states.lock();
+        let active = self.count_active(&states);
+        let granted = self.share.take(&cx.budget, active, states.count_new(&samples));
+        let allowance = active.saturating_add(granted);
+        let policy = &self.params.policy;
+        let speaks = policy.on_no_data == OnNoData::Fire
+            || policy.on_error == OnError::Fire
+            || self.params.truncate
+            || cx.budget.is_limited();
+        let notices = speaks.then_some(&self.notices);
+        let evidence = Evidence { absence, notices, raised, allowance };
+        let mut out =
+            step(std::mem::take(&mut *states), &self.params_at(ts), samples, evidence, ts);
+        *states = std::mem::take(&mut out.states);
+        self.share.settle(self.count_active(&states));
+        out
+    }
+
+    /// Pending and firing alerts, notices aside.
+    fn count_active(&self, states: &AlertStates) -> usize {
+        let notices = self.notices.labels().filter_map(|labels| states.get(labels));
+        let notices = notices.filter(|a| a.state != AlertState::Inactive).count();
+        states.active().count() - notices
+    }
+
+    /// Why active alerts have no sample. Asks for the input of the condition only when the
+    /// answer makes a difference.
+    async fn absences(
+        &self,
+        rule: &RuleSpec,
+        cx: &Context,
+        samples: &[AlertSample],
+        outcome: Outcome,
+        (ts, at): (TimestampMs, TimestampMs),
+    ) -> Absences<'_> {
+        match outcome {
+            Outcome::Partial => return Absences::All(Some(Absence::Partial)),
+            Outcome::NoData => return Absences::All(Some(Absence::NoData)),
+            _ => {}
+        }
+        let params = self.params_at(ts);
+        let policy = &params.policy;
+        let matters = policy.on_no_data != OnNoData::Resolve
+            || policy.missing_evals_to_resolve > 1
+            || (params.gapless && params.hold_before_ms.is_some())
+            || cx.annotate_resolved;
+        if !matters {
+            return Absences::All(None);
+        }
+        let mut missing = self.states.lock().without_sample(samples);
+        missing.retain(|labels| !self.notices.labels().any(|notice| notice == labels));
+        if missing.is_empty() {
+            return Absences::All(None);
+        }
+        let (query, aside) = match self.input(rule, &cx.engine) {
+            None => return Absences::All(None),
+            Some(Input::Itself) => return Absences::All(Some(Absence::NoData)),
+            Some(Input::Other { query, aside }) => (query, aside),
+        };
+        let answer = query.instant(&cx.source, at, &cx.run).await;
+        match answer.map_err(RuleError::from).and_then(Answer::new) {
+            Ok(input) if input.outcome == Outcome::Partial => Absences::All(Some(Absence::Partial)),
+            Ok(input) => Absences::Each(Known::new(&input.samples, aside)),
+            // Without its conditions the expression may be one that can never be evaluated.
+            // Then nobody can tell, and Prometheus' way is the way.
+            Err(RuleError::Query(QueryError::Execution(error))) => {
+                tracing::debug!(
+                    rule = self.spec.alert,
+                    error,
+                    "whether the data of an alert is missing cannot be told"
+                );
+                Absences::All(None)
+            }
+            Err(_) => Absences::All(Some(Absence::Partial)),
+        }
+    }
+
+    fn input(&self, rule: &RuleSpec, engine: &Arc<Engine>) -> Option<&Input> {
+        let plan = || match Input::new(&rule.expr.expr, &rule.labels, engine) {
+            Ok(input) => Some(input),
+            Err(error) => {
+                // E.g. an expression at the limit of nesting.
+                let rule = &self.spec.alert;
+                tracing::warn!(rule, %error, "whether the data of this rule's alerts is missing cannot be told");
+                None
+            }
+        };
+        self.input.get_or_init(plan).as_ref()
+    }
+
+    /// The series of all active alerts.
+    pub(super) fn all_series(&self, rule: &RuleSpec) -> Vec<(Labels, Sample)> {
+        if !self.restored.load(Ordering::Relaxed) {
+            return Vec::new();
+        }
+        let states = self.states.lock();
         let mut series = Vec::with_capacity(2 * states.iter().count());
         for alert in states.active() {
             series.extend(self.series(rule, alert));
         }
-        Ok(series)
+        series
     }
 
     async fn expand(
@@ -198,7 +354,8 @@ impl Alerting {
         }
         let url = generator_url(&cx.external.load().url, &rule.expr.printed);
         let receipt = self.log.get().map(|log| log.receipt(ts)).unwrap_or_default();
-        let alerts = due.into_iter().map(|alert| outgoing(alert, ts, &url, receipt.clone()));
+        let why = cx.annotate_resolved;
+        let alerts = due.into_iter().map(|alert| outgoing(alert, ts, &url, why, receipt.clone()));
         cx.notifier.send(alerts.collect());
     }
 
@@ -212,10 +369,43 @@ impl Alerting {
     }
 }
 
-fn outgoing(alert: Alert, ts: TimestampMs, url: &str, receipt: Receipt) -> OutgoingAlert {
+/// Why active alerts have no sample.
+enum Absences<'a> {
+    /// All for the same reason, if anybody looked.
+    All(Option<Absence>),
+    Each(Known<'a>),
+}
+
+impl Absences<'_> {
+    fn of(&self, labels: &Labels) -> Option<Absence> {
+        match self {
+            Self::All(reason) => *reason,
+            Self::Each(known) if known.has(labels) => Some(Absence::FilterFalse),
+            Self::Each(_) => Some(Absence::NoData),
+        }
+    }
+}
+
+/// Annotation of resolved alerts that says why, when asked for.
+const RESOLVED_REASON: &str = "watchfire_resolved_reason";
+
+fn outgoing(
+    alert: Alert,
+    ts: TimestampMs,
+    url: &str,
+    why: bool,
+    receipt: Receipt,
+) -> OutgoingAlert {
+    let reason = alert.missing.and_then(|m| m.reason).filter(|_| why);
+    let annotations = match reason {
+        Some(reason) if alert.state == AlertState::Inactive => {
+            alert.annotations.builder().set(RESOLVED_REASON, reason.as_str()).build()
+        }
+        _ => alert.annotations,
+    };
     OutgoingAlert {
         labels: alert.labels,
-        annotations: alert.annotations,
+        annotations,
         starts_at_ms: alert.fired_at_ms.unwrap_or(alert.active_at_ms),
         ends_at_ms: alert.resolved_at_ms.or(alert.valid_until_ms).unwrap_or(ts),
         generator_url: url.to_owned(),

@@ -15,14 +15,17 @@ use futures_util::FutureExt;
 use parking_lot::Mutex;
 
 use super::alerting::Alerting;
+use super::budget::AlertBudget;
+use super::catch_up;
 use super::config::{GroupSpec, RuleKind, RuleSpec};
 use super::cost::{Cost, Costs, Crossing, Pace};
 use super::error::RuleError;
 use super::graph::{RuleGraph, Ticks};
 use super::mates::{Mates, Progress};
 use super::metrics::{GroupMetrics, Metrics};
+use super::outcome::{Answer, Outcome};
 use super::policy::{GroupPolicy, Policy, RulePolicyDefaults};
-use super::recording::{record, vector};
+use super::recording::record;
 use super::state::StateLog;
 use super::view::{
     AlertState, AlertView, AlertingView, GroupCostView, GroupView, RuleCostView, RuleHealth,
@@ -46,6 +49,10 @@ pub(super) struct Context {
     pub resend_delay_ms: i64,
     pub outage_tolerance_ms: i64,
     pub grace_period_ms: i64,
+    /// Room for active alerts, of all rules.
+    pub budget: AlertBudget,
+    /// Resolved notifications say why.
+    pub annotate_resolved: bool,
     /// Where alerts are remembered; set before the first load or never.
     pub state: OnceLock<StateLog>,
     /// Changed by reload; evaluation takes it anew for every rule.
@@ -90,6 +97,13 @@ pub(super) struct Group {
     status: Mutex<GroupStatus>,
     /// Series of rules that are gone; they end at the next evaluation.
     stale: Mutex<Vec<Labels>>,
+    /// The last tick that is done with, in this process.
+    watermark: Mutex<Option<TimestampMs>>,
+    /// Rules read what they or later ones wrote for the tick before: missed ticks are made
+    /// up for one by one.
+    pub sequential: bool,
+    /// That late samples are refused has been said.
+    pub refusal_told: AtomicBool,
     /// Alerts are to be restored after the second evaluation.
     pub restore_pending: AtomicBool,
 }
@@ -123,6 +137,7 @@ struct RuleStatus {
     last_error: Option<RuleError>,
     evaluation_seconds: f64,
     last_evaluation_ms: Option<TimestampMs>,
+    last_outcome: Option<Outcome>,
 }
 
 impl Rule {
@@ -135,7 +150,7 @@ impl Rule {
         let query = engine.prepare_expr(&spec.expr.printed, spec.expr.expr.clone())?;
         let alerting = match &spec.kind {
             RuleKind::Recording { .. } => None,
-            RuleKind::Alerting(alert) => Some(Alerting::new(alert, &spec, restored)),
+            RuleKind::Alerting(alert) => Some(Alerting::new(alert, &spec, policy, restored)),
         };
         Ok(Self {
             spec,
@@ -147,6 +162,7 @@ impl Rule {
                 last_error: None,
                 evaluation_seconds: 0.0,
                 last_evaluation_ms: None,
+                last_outcome: None,
             }),
             costs: Mutex::default(),
             previous: Mutex::default(),
@@ -193,6 +209,7 @@ impl Rule {
             evaluation_time_seconds: status.evaluation_seconds,
             last_evaluation_ms: status.last_evaluation_ms,
             cost: self.costs.lock().last(),
+            last_outcome: status.last_outcome,
             quarantine: None,
             alerting: self.alerting.as_ref().map(|a| alerting_view(a, evaluated)),
         }
@@ -233,6 +250,7 @@ fn alerting_view(alerting: &Alerting, evaluated: bool) -> AlertingView {
             state: a.state,
             active_at_ms: a.active_at_ms,
             keep_firing_since_ms: a.keep_firing_since_ms,
+            missing: a.missing,
             value: a.value,
         })
         .collect();
@@ -266,17 +284,22 @@ impl Group {
             let policy = Policy::resolve(&defaults.policy, spec.policy, rule.policy);
             rules.push(Rule::new(rule.clone(), policy, engine, restored)?);
         }
+        let policy = GroupPolicy::resolve(&defaults.policy, spec.group_policy);
         for rule in &mut rules {
             if let Some(alerting) = &mut rule.alerting {
-                alerting.params.limit = spec.limit;
+                alerting.set_group(spec.limit, policy);
             }
         }
         let interval_ms = spec.interval_ms.unwrap_or(defaults.interval_ms).max(1);
         let aligned = defaults.align_groups.then_some(0);
         let ticks = Ticks { interval_ms, offset_ms: spec.eval_offset_ms.or(aligned) };
         let policy = GroupPolicy::resolve(&defaults.policy, spec.group_policy);
+        let graph = RuleGraph::new([(&spec, ticks)]);
         Ok(Self {
-            ready_after: RuleGraph::new([(&spec, ticks)]).ready_after(0),
+            ready_after: graph.ready_after(0),
+            sequential: catch_up::is_sequential(&spec, &graph),
+            watermark: Mutex::default(),
+            refusal_told: AtomicBool::new(false),
             ticks,
             progress: Arc::default(),
             mates: ArcSwap::default(),
@@ -345,8 +368,13 @@ impl Group {
             status.last_evaluation_ms = Some(asked_ms);
         }
         self.end_stale_series(cx, ts - self.query_offset_ms).await;
-        if let Some(state) = cx.state.get() {
-            state.set_watermark(&self.spec.file, &self.spec.name, ts);
+        if self.policy.catch_up_ms == 0 || !self.is_source_down() {
+            // Ticks that could not be made up for before this one never will be.
+            let left = self.watermark(cx).map_or(0, |last| (ts - last - 1) / self.interval_ms);
+            if self.policy.catch_up_ms > 0 && left > 0 {
+                catch_up::skip(self, left);
+            }
+            self.set_watermark(cx, ts);
         }
         self.progress.at(ts + self.interval_ms);
         let seconds = seconds_since(cx, started);
@@ -386,11 +414,20 @@ impl Group {
         let samples = self.samples(rule, asked.result, cx, ts);
         let outcome = AssertUnwindSafe(samples).catch_unwind().await;
         let outcome = outcome.unwrap_or_else(|panic| Err(RuleError::Panic(panic_text(&*panic))));
-        let samples = match outcome {
-            Ok(samples) => samples,
+        let (samples, error) = match outcome {
+            Ok(samples) => (samples, None),
             Err(e) => {
-                self.fail(rule, e);
-                return 0;
+                note_outcome(rule, cx, Outcome::Error);
+                match samples_of_failure(rule, cx, &e, ts) {
+                    Some(samples) => {
+                        self.tell(rule, cx, ts);
+                        (samples, Some(e))
+                    }
+                    None => {
+                        self.fail(rule, e);
+                        return 0;
+                    }
+                }
             }
         };
         let count = samples.len();
@@ -404,7 +441,12 @@ impl Group {
                         "samples of a rule were refused"
                     );
                 }
-                rule.set_result(refused.map_or(Ok(()), |(e, _)| Err(RuleError::Append(e))));
+                match error {
+                    Some(error) => self.fail(rule, error),
+                    None => {
+                        rule.set_result(refused.map_or(Ok(()), |(e, _)| Err(RuleError::Append(e))));
+                    }
+                }
             }
             Err(e) => self.fail(rule, RuleError::Commit(e)),
         }
@@ -430,16 +472,66 @@ impl Group {
         cx: &Context,
         ts: TimestampMs,
     ) -> Result<Vec<(Labels, Sample)>, RuleError> {
-        let result = vector(answer?.value)?;
-        match &rule.alerting {
-            None => record(result, rule.spec.name(), &rule.spec.labels, self.spec.limit),
-            Some(alerting) => {
-                let samples = alerting.evaluate(&rule.spec, cx, result, ts).await;
-                let due = alerting.commit(cx, ts, self.interval_ms, samples.is_ok());
-                alerting.send(&rule.spec, cx, ts, due);
-                samples
+        let answer = Answer::new(answer?)?;
+        let (outcome, at) = (answer.outcome, ts - self.query_offset_ms);
+        let samples = self.samples_of(rule, cx, answer, (ts, at)).await;
+        if let Some(alerting) = &rule.alerting {
+            match samples.is_ok() {
+                true => self.tell(rule, cx, ts),
+                false => _ = alerting.commit(cx, ts, self.interval_ms, false),
             }
         }
+        if samples.is_ok() {
+            note_outcome(rule, cx, outcome);
+        }
+        samples
+    }
+
+    /// The samples a rule makes of its query's result; moves alerts on.
+    pub(super) async fn samples_of(
+        &self,
+        rule: &Rule,
+        cx: &Context,
+        answer: Answer,
+        times: (TimestampMs, TimestampMs),
+    ) -> Result<Vec<(Labels, Sample)>, RuleError> {
+        match &rule.alerting {
+            None => record(answer.samples, rule.spec.name(), &rule.spec.labels, self.spec.limit),
+            Some(alerting) => alerting.evaluate(&rule.spec, cx, answer, times).await,
+        }
+    }
+
+    /// Writes what became of a rule's alerts to the state log, and sends what is due.
+    fn tell(&self, rule: &Rule, cx: &Context, ts: TimestampMs) {
+        if let Some(alerting) = &rule.alerting {
+            let due = alerting.commit(cx, ts, self.interval_ms, true);
+            alerting.send(&rule.spec, cx, ts, due);
+        }
+    }
+
+    /// The last tick that is done with; kept over restarts when there is a state log.
+    pub(super) fn watermark(&self, cx: &Context) -> Option<TimestampMs> {
+        let logged =
+            || cx.state.get().and_then(|log| log.watermark(&self.spec.file, &self.spec.name));
+        self.watermark.lock().or_else(logged)
+    }
+
+    /// Whether a tick was done with in this process.
+    pub(super) fn has_run(&self) -> bool {
+        self.watermark.lock().is_some()
+    }
+
+    pub(super) fn set_watermark(&self, cx: &Context, ts: TimestampMs) {
+        *self.watermark.lock() = Some(ts);
+        if let Some(log) = cx.state.get() {
+            log.set_watermark(&self.spec.file, &self.spec.name, ts);
+        }
+    }
+
+    /// Whether no rule could be evaluated the last time because the source failed.
+    fn is_source_down(&self) -> bool {
+        let down = |rule: &Rule| rule.last_error().is_some_and(|e| is_source_failure(&e));
+        !self.rules.is_empty() && self.rules.iter().all(down)
     }
 
     async fn end_stale_series(&self, cx: &Context, at: TimestampMs) {
@@ -499,6 +591,7 @@ impl Group {
             }
         }
         *self.status.lock() = *from.status.lock();
+        *self.watermark.lock() = *from.watermark.lock();
         let pending = from.restore_pending.load(Ordering::Relaxed);
         self.restore_pending.store(pending, Ordering::Relaxed);
     }
@@ -529,6 +622,30 @@ impl Group {
             rules: self.rules.iter().map(Rule::cost_view).collect(),
         }
     }
+}
+
+/// Whether an evaluation failed because the source did, and not because of the rule.
+pub(super) fn is_source_failure(error: &RuleError) -> bool {
+    matches!(error, RuleError::Query(QueryError::Storage(_)))
+}
+
+/// What a failed evaluation makes of a rule's alerts, where the policy says.
+pub(super) fn samples_of_failure(
+    rule: &Rule,
+    cx: &Context,
+    error: &RuleError,
+    ts: TimestampMs,
+) -> Option<Vec<(Labels, Sample)>> {
+    // A query that was cancelled on purpose says nothing about the rule.
+    if matches!(error, RuleError::Query(QueryError::Canceled(_))) {
+        return None;
+    }
+    rule.alerting.as_ref()?.evaluate_failed(&rule.spec, cx, error, ts)
+}
+
+fn note_outcome(rule: &Rule, cx: &Context, outcome: Outcome) {
+    cx.metrics.count_outcome(outcome);
+    rule.status.lock().last_outcome = Some(outcome);
 }
 
 pub(super) fn key(file: &str, name: &str) -> String {

@@ -17,6 +17,7 @@ use thiserror::Error;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::budget::AlertBudget;
 use super::config::{
     GroupSpec, LoadOptions, LoadedFile, Problem, ProblemKind, Rejected, Scope, Severity, load_file,
     load_source,
@@ -159,6 +160,7 @@ pub struct Manager {
 impl Manager {
     /// A manager without groups.
     pub fn new(options: ManagerOptions) -> Arc<Self> {
+        let active = options.metrics.active_alerts.clone();
         Arc::new(Self {
             context: Arc::new(Context {
                 engine: options.engine,
@@ -170,6 +172,8 @@ impl Manager {
                 resend_delay_ms: options.resend_delay_ms,
                 outage_tolerance_ms: options.outage_tolerance_ms,
                 grace_period_ms: options.grace_period_ms,
+                budget: AlertBudget::new(options.policy.max_active_alerts, active),
+                annotate_resolved: options.policy.annotate_resolved,
                 state: OnceLock::new(),
                 external: ArcSwap::default(),
                 run: RunOptions::default(),

@@ -9,6 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 
+use super::outcome::Outcome;
 use crate::telemetry::{Registry, Summary};
 
 /// `rule_group="FILE;NAME"`.
@@ -30,6 +31,22 @@ const QUARANTINE_FILES_MAX: usize = 200;
 type Counters = Family<GroupLabel, Counter>;
 type Gauges = Family<GroupLabel, Gauge<f64, AtomicU64>>;
 
+/// `outcome="..."`, one of [`Outcome::ALL`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+/// Pending and firing alerts of all rules.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ActiveAlerts(Gauge);
+
+impl ActiveAlerts {
+    pub(super) fn set(&self, count: usize) {
+        self.0.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+}
+
 /// Bounds of the duration histograms, in seconds.
 const DURATION_BUCKETS: [f64; 4] = [0.01, 0.1, 1.0, 10.0];
 
@@ -42,6 +59,11 @@ pub struct Metrics {
     group_duration_summary: Summary,
     pub(super) template_expansions: Counter,
     pub(super) template_failures: Counter,
+    pub(super) active_alerts: ActiveAlerts,
+    pub(super) limited: Counter,
+    outcomes: Family<OutcomeLabel, Counter>,
+    catch_up_evaluations: Counters,
+    catch_up_skipped: Counters,
     pub(super) order_timeouts: Counter,
     iterations_missed: Counters,
     iterations: Counters,
@@ -64,6 +86,8 @@ pub struct Metrics {
 /// The metrics of one group.
 #[derive(Clone, Debug)]
 pub(super) struct GroupMetrics {
+    pub catch_up_evaluations: Counter,
+    pub catch_up_skipped: Counter,
     pub iterations_missed: Counter,
     pub iterations: Counter,
     pub evaluations: Counter,
@@ -91,6 +115,11 @@ impl Metrics {
             group_duration_summary: Summary::new(&[0.01, 0.05, 0.5, 0.9, 0.99]),
             template_expansions: Counter::default(),
             template_failures: Counter::default(),
+            active_alerts: ActiveAlerts::default(),
+            limited: Counter::default(),
+            outcomes: Family::default(),
+            catch_up_evaluations: Family::default(),
+            catch_up_skipped: Family::default(),
             order_timeouts: Counter::default(),
             iterations_missed: Family::default(),
             iterations: Family::default(),
@@ -111,6 +140,7 @@ impl Metrics {
         };
         metrics.register_totals(registry);
         metrics.register_groups(registry);
+        metrics.register_policies(registry);
         metrics
     }
 
@@ -186,6 +216,42 @@ impl Metrics {
             }
             self.quarantined.get_or_create(&label).inc_by(count);
         }
+    }
+
+    /// Notes how a rule came out.
+    pub(super) fn count_outcome(&self, outcome: Outcome) {
+        self.outcomes.get_or_create(&OutcomeLabel { outcome: outcome.as_str() }).inc();
+    }
+
+    fn register_policies(&self, registry: &mut Registry) {
+        for outcome in Outcome::ALL {
+            self.outcomes.get_or_create_owned(&OutcomeLabel { outcome: outcome.as_str() });
+        }
+        registry.register(
+            "watchfire_rules_evaluation_outcomes",
+            "Rule evaluations by what came out: the condition matched, was false, had no data to look at, had answers of part of the sources only, or failed",
+            self.outcomes.clone(),
+        );
+        registry.register(
+            "watchfire_rules_active_alerts",
+            "Pending and firing alerts of all rules, at the last evaluation of each",
+            self.active_alerts.0.clone(),
+        );
+        registry.register(
+            "watchfire_rules_limited_evaluations",
+            "Rule evaluations of whose result a limit left a part out",
+            self.limited.clone(),
+        );
+        registry.register(
+            "watchfire_rules_catch_up_evaluations",
+            "Missed evaluations of a group that were made up for at their own time",
+            self.catch_up_evaluations.clone(),
+        );
+        registry.register(
+            "watchfire_rules_catch_up_skipped",
+            "Missed evaluations of a group with catch_up that were too old, too many or failed, and will not be made up for",
+            self.catch_up_skipped.clone(),
+        );
     }
 
     fn register_groups(&self, registry: &mut Registry) {
@@ -272,6 +338,8 @@ impl Metrics {
     pub(super) fn group(&self, key: &str) -> GroupMetrics {
         let label = GroupLabel { rule_group: key.to_owned() };
         GroupMetrics {
+            catch_up_evaluations: self.catch_up_evaluations.get_or_create_owned(&label),
+            catch_up_skipped: self.catch_up_skipped.get_or_create_owned(&label),
             iterations_missed: self.iterations_missed.get_or_create_owned(&label),
             iterations: self.iterations.get_or_create_owned(&label),
             evaluations: self.evaluations.get_or_create_owned(&label),
@@ -294,6 +362,8 @@ impl Metrics {
     pub(super) fn forget(&self, key: &str) {
         let label = GroupLabel { rule_group: key.to_owned() };
         for family in [
+            &self.catch_up_evaluations,
+            &self.catch_up_skipped,
             &self.iterations_missed,
             &self.iterations,
             &self.evaluations,

@@ -7,22 +7,28 @@
 
 pub mod alert;
 mod alerting;
+mod budget;
+mod catch_up;
 pub mod config;
 pub mod cost;
 mod error;
 mod expand;
 pub mod graph;
 mod group;
+mod input;
 mod last_good;
 mod manager;
 mod mates;
 mod metrics;
+pub mod notice;
+pub mod outcome;
 pub mod policy;
 mod quarantine;
 mod recording;
 mod restore;
 mod scheduler;
 pub mod state;
+mod table;
 pub mod template;
 pub mod unit_test;
 pub mod view;

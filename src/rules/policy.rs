@@ -67,9 +67,9 @@ words! {
         /// Alerts resolve, as in Prometheus.
         #[default]
         Resolve = "resolve",
-        /// Alerts stay as they are.
+        /// Alerts whose data is missing stay as they are.
         Keep = "keep",
-        /// Alerts stay, and an alert about the missing data fires.
+        /// As `keep`; and when nothing at all is there, an alert about that fires.
         Fire = "fire",
     }
 }
@@ -127,6 +127,10 @@ pub struct RulePolicyDefaults {
     pub catch_up_ms: i64,
     /// Share of its interval a group may take before that is reported.
     pub group_budget: f64,
+    /// Most pending and firing alerts over all rules; 0 is no limit.
+    pub max_active_alerts: usize,
+    /// Resolved notifications say why in an annotation.
+    pub annotate_resolved: bool,
 }
 
 impl Default for RulePolicyDefaults {
@@ -138,6 +142,8 @@ impl Default for RulePolicyDefaults {
             on_limit: OnLimit::default(),
             catch_up_ms: 0,
             group_budget: 1.0,
+            max_active_alerts: 0,
+            annotate_resolved: false,
         }
     }
 }

@@ -313,6 +313,7 @@ fn absent_view(rule: &RejectedRule, item: &Quarantined) -> RuleView {
         evaluation_time_seconds: 0.0,
         last_evaluation_ms: None,
         cost: None,
+        last_outcome: None,
         quarantine: Some(QuarantineView { last_good_runs: false }),
         alerting: rule.is_alert.then(|| AlertingView {
             state: AlertState::Unknown,

@@ -28,13 +28,11 @@ pub(super) fn record(
 ) -> Result<Vec<(Labels, Sample)>, RuleError> {
     let mut seen = FxHashSet::with_capacity_and_hasher(result.len(), Default::default());
     let mut out = Vec::with_capacity(result.len());
+    // A label named as the metric name is overrides it, as it comes later.
+    let mut changes: BTreeMap<&str, &str> = BTreeMap::from([(METRIC_NAME, name)]);
+    changes.extend(labels.iter().map(|(label, value)| (label.as_str(), value.as_str())));
     for sample in result {
-        let mut builder = sample.labels.builder();
-        builder.set(METRIC_NAME, name);
-        for (label, value) in labels {
-            builder.set(label, value);
-        }
-        let labels = builder.build();
+        let labels = sample.labels.with(changes.iter().map(|(label, value)| (*label, *value)));
         if !seen.insert(labels.clone()) {
             return Err(RuleError::Duplicate);
         }

@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 
+use super::catch_up::catch_up;
 use super::group::{Context, Group, panic_text};
 use super::restore::restore;
 use crate::model::{Labels, TimestampMs};
@@ -73,6 +74,7 @@ async fn run(group: &Group, cx: &Context, stop: &CancellationToken) {
     if !sleep_until(cx, tick, stop).await {
         return;
     }
+    catch_up(group, cx, tick, || stop.is_cancelled()).await;
     group.evaluate(cx, tick, || stop.is_cancelled()).await;
     while sleep_until(cx, tick + group.interval_ms, stop).await {
         let (next, missed) = next_tick(tick, group.interval_ms, cx.clock.now_ms());
@@ -88,6 +90,7 @@ async fn run(group: &Group, cx: &Context, stop: &CancellationToken) {
             );
         }
         tick = next;
+        catch_up(group, cx, tick, || stop.is_cancelled()).await;
         group.evaluate(cx, tick, || stop.is_cancelled()).await;
         // After one evaluation recording rules may not have made yet what alerts need.
         if group.restore_pending.load(Ordering::Relaxed) && !stop.is_cancelled() {

@@ -1,7 +1,9 @@
 //! What the API shows of rules.
 
+use super::alert::Missing;
 use super::config::Position;
 use super::cost::Cost;
+use super::outcome::Outcome;
 use super::policy::{GroupPolicy, Policy};
 use crate::model::{Labels, TimestampMs};
 
@@ -78,6 +80,8 @@ pub struct RuleView {
     pub last_evaluation_ms: Option<TimestampMs>,
     /// Of the last evaluation.
     pub cost: Option<Cost>,
+    /// `None` before the first evaluation.
+    pub last_outcome: Option<Outcome>,
     /// Set when the rule as written cannot be used.
     pub quarantine: Option<QuarantineView>,
     /// `None` for a recording rule.
@@ -103,6 +107,8 @@ pub struct AlertView {
     pub state: AlertState,
     pub active_at_ms: TimestampMs,
     pub keep_firing_since_ms: Option<TimestampMs>,
+    /// Set while it is active without a sample.
+    pub missing: Option<Missing>,
     pub value: f64,
 }
 

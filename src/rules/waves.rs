@@ -20,7 +20,7 @@ use super::error::RuleError;
 use super::group::{Context, Group, panic_text};
 use super::mates::Mates;
 use crate::model::{Clock, TimestampMs};
-use crate::query::{PreparedQuery, QueryResult, RunOptions};
+use crate::query::{Engine, PreparedQuery, QueryError, QueryResult, RunOptions};
 use crate::storage::Source;
 
 /// Most series the answers of one round may be expected to hold: they wait in memory for
@@ -133,6 +133,7 @@ impl<'a> Waves<'a> {
 /// What it takes to ask, on any task.
 #[derive(Clone)]
 struct Asker {
+    engine: Arc<Engine>,
     source: Arc<dyn Source>,
     clock: Arc<dyn Clock>,
     run: RunOptions,
@@ -147,8 +148,13 @@ pub(super) async fn ask(
     queries: Vec<Arc<PreparedQuery>>,
     at: TimestampMs,
 ) -> Vec<Asked> {
-    let asker =
-        Asker { source: cx.source.clone(), clock: cx.clock.clone(), run: cx.run.clone(), at };
+    let asker = Asker {
+        engine: cx.engine.clone(),
+        source: cx.source.clone(),
+        clock: cx.clock.clone(),
+        run: cx.run.clone(),
+        at,
+    };
     let mut permits: Vec<OwnedSemaphorePermit> = Vec::new();
     if let Some(semaphore) = &cx.evaluation.concurrent {
         while permits.len() + 1 < queries.len()
@@ -189,7 +195,23 @@ pub(super) async fn ask(
 }
 
 impl Asker {
+    /// Asks all at once, as one plan. Should that panic, as none of its parts may, each is
+    /// asked for itself.
     async fn ask(&self, queries: Vec<Arc<PreparedQuery>>) -> Vec<Asked> {
+        if queries.len() > 1 {
+            let all: Vec<&PreparedQuery> = queries.iter().map(|q| &**q).collect();
+            let started_ms = self.clock.now_ms();
+            let started = self.clock.monotonic_ns();
+            let together = self.engine.together(&all, &self.source, self.at, &self.run);
+            if let Ok(answers) = AssertUnwindSafe(together).catch_unwind().await {
+                let even = self.seconds_since(started) / answers.len() as f64;
+                let asked = |result: Result<QueryResult, QueryError>| {
+                    let seconds = result.as_ref().map_or(even, |r| r.stats.exec_total_seconds);
+                    Asked { result: result.map_err(RuleError::Query), started_ms, seconds }
+                };
+                return answers.into_iter().map(asked).collect();
+            }
+        }
         let mut answers = Vec::with_capacity(queries.len());
         for query in &queries {
             answers.push(self.alone(query).await);
@@ -206,8 +228,11 @@ impl Asker {
             Ok(result) => result.map_err(RuleError::Query),
             Err(panic) => Err(RuleError::Panic(panic_text(&*panic))),
         };
-        let seconds = self.clock.monotonic_ns().saturating_sub(started) as f64 / 1e9;
-        Asked { result, started_ms, seconds }
+        Asked { result, started_ms, seconds: self.seconds_since(started) }
+    }
+
+    fn seconds_since(&self, started_ns: u64) -> f64 {
+        self.clock.monotonic_ns().saturating_sub(started_ns) as f64 / 1e9
     }
 
     fn failed(&self, error: RuleError) -> Asked {

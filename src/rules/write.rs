@@ -18,6 +18,12 @@ pub(super) struct Written {
 }
 
 impl Written {
+    /// What another process has written; storage finds the series by their labels.
+    pub(super) fn of(labels: impl IntoIterator<Item = Labels>) -> Self {
+        let unknown = SeriesRef(u64::MAX);
+        Self { series: labels.into_iter().map(|labels| (labels, unknown)).collect() }
+    }
+
     /// The label sets.
     pub(super) fn into_labels(self) -> impl Iterator<Item = Labels> {
         self.series.into_keys()

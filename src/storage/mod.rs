@@ -76,6 +76,17 @@ pub trait RawSeries: Send + Sync {
         to_ms: TimestampMs,
         out: &mut RawSamples,
     ) -> Result<(), StorageError>;
+
+    /// As `read_into`, for a reader that looks at the newest sample of the interval alone:
+    /// older ones may be left out.
+    fn read_newest_into(
+        &self,
+        from_ms: TimestampMs,
+        to_ms: TimestampMs,
+        out: &mut RawSamples,
+    ) -> Result<(), StorageError> {
+        self.read_into(from_ms, to_ms, out)
+    }
 }
 
 /// Lets whoever drives a long look-up have a turn, which is when a look-up nobody waits for

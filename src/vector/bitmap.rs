@@ -28,6 +28,12 @@ impl Bitmap {
         &mut self.words[start..start + self.words_per_row]
     }
 
+    /// A copy of `rows` rows from row `from` on.
+    pub fn copy_rows(&self, from: u32, rows: u32) -> Self {
+        let words = from as usize * self.words_per_row..(from + rows) as usize * self.words_per_row;
+        Self { words: self.words[words].to_vec(), ..*self }
+    }
+
     /// True when the bit is set.
     pub fn get(&self, row: u32, column: u32) -> bool {
         debug_assert!(column < self.columns);

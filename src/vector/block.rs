@@ -193,6 +193,26 @@ impl SeriesBlock {
         self.occupied(row).all(|word| word == 0)
     }
 
+    /// A copy of `rows` rows from row `from` on.
+    pub fn copy_rows(&self, from: u32, rows: u32) -> Self {
+        if from == 0 && rows == self.rows {
+            return self.clone();
+        }
+        let steps = self.steps as usize;
+        let slots = from as usize * steps..(from + rows) as usize * steps;
+        Self {
+            first: SeriesId(self.first.0 + from),
+            rows,
+            steps: self.steps,
+            floats: self.floats[slots.clone()].to_vec(),
+            present: self.present.copy_rows(from, rows),
+            histograms: self.histograms.as_ref().map(|side| {
+                let present = side.present.copy_rows(from, rows);
+                Box::new(HistogramSide { present, slots: side.slots[slots].to_vec() })
+            }),
+        }
+    }
+
     /// Number of slots that hold something.
     pub fn sample_count(&self) -> usize {
         (0..self.rows).flat_map(|row| self.occupied(row)).map(|w| w.count_ones() as usize).sum()

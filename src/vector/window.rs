@@ -52,11 +52,37 @@ impl RawSamples {
         }
     }
 
+    /// Appends those samples of `other` that lie in the closed interval.
+    pub fn extend_from(&mut self, other: &Self, from_ms: TimestampMs, to_ms: TimestampMs) {
+        let from = other.ts.partition_point(|ts| *ts < from_ms);
+        let to = other.ts.partition_point(|ts| *ts <= to_ms).max(from);
+        self.ts.extend_from_slice(&other.ts[from..to]);
+        self.vs.extend_from_slice(&other.vs[from..to]);
+        self.start_ts.extend_from_slice(other.start_ts.get(from..to).unwrap_or_default());
+        let from = other.hist.partition_point(|(ts, _)| *ts < from_ms);
+        let to = other.hist.partition_point(|(ts, _)| *ts <= to_ms).max(from);
+        self.hist.extend_from_slice(&other.hist[from..to]);
+        self.hist_start_ts.extend_from_slice(other.hist_start_ts.get(from..to).unwrap_or_default());
+    }
+
     /// True when a float is a staleness marker. Looks at all of a stretch of samples at
     /// once, without branches: markers are rare.
     pub fn has_stale_floats(&self) -> bool {
         let stale = |vs: &[f64]| vs.iter().fold(false, |found, v| found | is_stale_nan(*v));
         self.vs.chunks(256).any(stale)
+    }
+
+    /// Forgets all but the newest sample.
+    pub fn keep_newest(&mut self) {
+        let float = self.ts.last().copied();
+        let hist = self.hist.last().map(|(ts, _)| *ts);
+        let floats = usize::from(float.is_some() && float >= hist);
+        let hists = usize::from(hist.is_some() && hist > float);
+        self.ts.drain(..self.ts.len() - floats);
+        self.vs.drain(..self.vs.len() - floats);
+        self.start_ts.drain(..self.start_ts.len().saturating_sub(floats));
+        self.hist.drain(..self.hist.len() - hists);
+        self.hist_start_ts.drain(..self.hist_start_ts.len().saturating_sub(hists));
     }
 
     /// Samples held: floats and histograms.

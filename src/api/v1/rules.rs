@@ -142,6 +142,9 @@ struct Outcome<'a> {
     last_error: &'a str,
     evaluation_time: f64,
     last_evaluation: GoTime,
+    /// What came out; Prometheus has no such field.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_outcome: Option<&'static str>,
     #[serde(rename = "type")]
     kind: &'static str,
     /// Of the last evaluation; not in Prometheus.
@@ -174,6 +177,11 @@ struct Alert<'a> {
     active_at: GoTime,
     #[serde(skip_serializing_if = "Option::is_none")]
     keep_firing_since: Option<GoTime>,
+    /// Since when it is active without a sample, and why; Prometheus has no such fields.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missing_since: Option<GoTime>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missing_reason: Option<&'static str>,
     value: String,
 }
 
@@ -185,6 +193,8 @@ impl<'a> From<&'a AlertView> for Alert<'a> {
             state: alert.state.as_str(),
             active_at: GoTime(Some(alert.active_at_ms)),
             keep_firing_since: alert.keep_firing_since_ms.map(|ms| GoTime(Some(ms))),
+            missing_since: alert.missing.map(|m| GoTime(Some(m.since_ms))),
+            missing_reason: alert.missing.and_then(|m| m.reason).map(|reason| reason.as_str()),
             value: float::exponent(alert.value),
         }
     }
@@ -260,6 +270,7 @@ impl<'a> Filter<'a> {
             last_error: &rule.last_error,
             evaluation_time: rule.evaluation_time_seconds,
             last_evaluation: GoTime(rule.last_evaluation_ms),
+            last_outcome: rule.last_outcome.map(|outcome| outcome.as_str()),
             kind,
             cost: rule.cost.map(|c| LastCost {
                 samples: c.samples,

@@ -350,6 +350,8 @@ fn rule_policy(flags: &ServeFlags) -> RulePolicyDefaults {
         on_limit: flags.on_limit,
         catch_up_ms: ms(flags.catch_up),
         group_budget: flags.group_budget,
+        max_active_alerts: flags.max_active_alerts,
+        annotate_resolved: flags.annotate_resolved,
     }
 }
 

@@ -11,7 +11,7 @@ use rustc_hash::FxHasher;
 
 use super::RuleIdentity;
 use crate::model::Labels;
-use crate::rules::alert::{Alert, Logged};
+use crate::rules::alert::{Absence, Alert, Logged, Missing};
 use crate::rules::view::AlertState;
 
 /// One record; its parts take effect in the order of the fields.
@@ -89,6 +89,14 @@ pub(super) struct AlertRecord {
     pub valid_until_ms: Option<i64>,
     #[prost(sint64, optional, tag = "11")]
     pub keep_firing_since_ms: Option<i64>,
+    /// Since when it has no sample, in how many evaluations its data was missing, and why:
+    /// 1 the condition is false, 2 no data, 3 part of the sources, 4 an error.
+    #[prost(sint64, optional, tag = "12")]
+    pub missing_since_ms: Option<i64>,
+    #[prost(uint32, tag = "13")]
+    pub missing_evaluations: u32,
+    #[prost(uint32, tag = "14")]
+    pub missing_reason: u32,
 }
 
 /// Alerts that were handed to the notifier and have not changed otherwise.
@@ -153,6 +161,15 @@ impl AlertRecord {
             last_sent_at_ms: alert.last_sent_at_ms,
             valid_until_ms: alert.valid_until_ms,
             keep_firing_since_ms: alert.keep_firing_since_ms,
+            missing_since_ms: alert.missing.map(|m| m.since_ms),
+            missing_evaluations: alert.missing.map_or(0, |m| m.evaluations),
+            missing_reason: match alert.missing.and_then(|m| m.reason) {
+                None => 0,
+                Some(Absence::FilterFalse) => 1,
+                Some(Absence::NoData) => 2,
+                Some(Absence::Partial) => 3,
+                Some(Absence::Error) => 4,
+            },
         }
     }
 
@@ -179,6 +196,17 @@ impl AlertRecord {
             last_sent_at_ms: self.last_sent_at_ms,
             valid_until_ms: self.valid_until_ms,
             keep_firing_since_ms: self.keep_firing_since_ms,
+            missing: self.missing_since_ms.map(|since_ms| Missing {
+                since_ms,
+                evaluations: self.missing_evaluations,
+                reason: match self.missing_reason {
+                    1 => Some(Absence::FilterFalse),
+                    2 => Some(Absence::NoData),
+                    3 => Some(Absence::Partial),
+                    4 => Some(Absence::Error),
+                    _ => None,
+                },
+            }),
             logged: Logged::default(),
         })
     }
@@ -203,6 +231,7 @@ pub(super) fn fingerprint(alert: &Alert) -> u64 {
         fired_at_ms,
         resolved_at_ms,
         keep_firing_since_ms,
+        missing,
     } = alert;
     let mut hasher = FxHasher::default();
     state.hash(&mut hasher);
@@ -210,6 +239,8 @@ pub(super) fn fingerprint(alert: &Alert) -> u64 {
     fired_at_ms.hash(&mut hasher);
     resolved_at_ms.hash(&mut hasher);
     keep_firing_since_ms.hash(&mut hasher);
+    // How often the data was missing is written along; counted anew it only ends later.
+    missing.map(|m| (m.since_ms, m.reason)).hash(&mut hasher);
     hasher.finish()
 }
 

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::record::fingerprint;
 use super::replay::Problem;
 use super::*;
-use crate::rules::alert::{Alert, AlertParams, AlertSample, AlertStates, step};
+use crate::rules::alert::{Alert, AlertParams, AlertSample, AlertStates, Evidence, step};
 use crate::rules::view::AlertState;
 use crate::telemetry::clock::ManualClock;
 
@@ -66,7 +66,7 @@ impl Rig {
             })
             .collect();
         let (log, states) = &mut self.rules[rule];
-        *states = step(std::mem::take(states), params, samples, ts).states;
+        *states = step(std::mem::take(states), params, samples, Evidence::default(), ts).states;
         let due = states.take_due(ts, MINUTE, MINUTE / 2);
         log.record(states, &due, true);
     }
@@ -522,7 +522,7 @@ fn every_part_of_a_life_changes_the_fingerprint() {
         annotations: Labels::empty(),
         value: 1.0,
     };
-    states = step(states, &AlertParams::default(), vec![sample], 0).states;
+    states = step(states, &AlertParams::default(), vec![sample], Evidence::default(), 0).states;
     let alert = states.iter().next().unwrap().clone();
     let changes: [fn(&mut Alert); 5] = [
         |a| a.state = AlertState::Pending,

@@ -15,10 +15,11 @@ use crate::notifier::{Notifier, OutgoingAlert};
 use crate::parser::parse_metric;
 use crate::parser::series::{SeriesValue, parse_series_values};
 use crate::query::{Engine, EngineOptions, RunOptions};
+use crate::rules::budget::AlertBudget;
 use crate::rules::config::GroupSpec;
 use crate::rules::group::{Context, Defaults, External, Group};
 use crate::rules::metrics::Metrics;
-use crate::rules::policy::RulePolicyDefaults;
+use crate::rules::policy::{OnError, RulePolicyDefaults};
 use crate::rules::recording::vector;
 use crate::rules::waves::EvaluationOptions;
 use crate::storage::memory::MemoryStorage;
@@ -100,7 +101,9 @@ async fn evaluate(
         let told = errors.len();
         for group in &groups {
             group.evaluate(cx, ts, || false).await;
-            let failed = group.rules.iter().filter_map(|r| Some((r, r.last_error()?)));
+            // Where a rule says what is to happen when it fails, that is looked at instead.
+            let kept = group.rules.iter().filter(|r| r.policy.on_error == OnError::Keep);
+            let failed = kept.filter_map(|r| Some((r, r.last_error()?)));
             errors.extend(failed.map(|(rule, e)| {
                 let (name, time) = (rule.spec.name(), go_duration(ts));
                 format!("    rule: {name}, time: {time}, err: {e}")
@@ -137,13 +140,16 @@ fn context(test: &Test, file: &TestFile, options: &UnitTestOptions) -> Context {
         ..EngineOptions::default()
     });
     engine.set_default_subquery_step_ms(file.evaluation_interval_ms);
+    let metrics = Metrics::new(&mut Registry::default());
     Context {
         engine,
         source: storage.clone(),
         sink: storage,
         notifier: Arc::new(Nobody),
         clock: Arc::new(ManualClock::new(test.start_ms)),
-        metrics: Metrics::new(&mut Registry::default()),
+        budget: AlertBudget::new(0, metrics.active_alerts.clone()),
+        annotate_resolved: false,
+        metrics,
         resend_delay_ms: 60_000,
         outage_tolerance_ms: 0,
         grace_period_ms: 0,

@@ -285,6 +285,7 @@ impl RulesView for Fixed {
             evaluation_time_seconds: 0.001,
             last_evaluation_ms: Some(NOW_MS - 500),
             cost: None,
+            last_outcome: None,
             quarantine: None,
             alerting,
         };
@@ -294,6 +295,7 @@ impl RulesView for Fixed {
             state: AlertState::Firing,
             active_at_ms: NOW_MS - 300_000,
             keep_firing_since_ms: None,
+            missing: None,
             value: 1.0,
         };
         let alerting = AlertingView {

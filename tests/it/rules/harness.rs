@@ -138,6 +138,19 @@ impl Notifier for Inbox {
     }
 }
 
+/// What a harness has that is not usual.
+#[derive(Default)]
+pub struct Setup {
+    /// Where rules read from and write to, instead of the harness' memory.
+    pub source: Option<Arc<dyn Source>>,
+    pub sink: Option<Arc<dyn Sink>>,
+    pub evaluation: EvaluationOptions,
+    /// Flags of `--rules.*`.
+    pub policy: RulePolicyDefaults,
+    pub strict: bool,
+    pub engine: EngineOptions,
+}
+
 pub struct Harness {
     pub clock: Arc<TestClock>,
     pub storage: Arc<MemoryStorage>,
@@ -152,7 +165,7 @@ pub struct Harness {
 impl Harness {
     /// A manager at `now_ms` over what `storage` holds.
     pub fn new(storage: Arc<MemoryStorage>, now_ms: TimestampMs) -> Self {
-        Self::with_evaluation(storage, now_ms, EvaluationOptions::default())
+        Self::with(storage, now_ms, Setup::default())
     }
 
     /// As `new`, with other limits of queries.
@@ -161,8 +174,7 @@ impl Harness {
         now_ms: TimestampMs,
         engine: EngineOptions,
     ) -> Self {
-        let options = (EvaluationOptions::default(), engine);
-        Self::build(storage.clone(), storage.clone(), storage, now_ms, options, false)
+        Self::with(storage, now_ms, Setup { engine, ..Setup::default() })
     }
 
     /// As `new`, with rules evaluated in a certain way.
@@ -182,29 +194,25 @@ impl Harness {
         now_ms: TimestampMs,
         evaluation: EvaluationOptions,
     ) -> Self {
-        let options = (evaluation, EngineOptions::default());
-        Self::build(storage, source, sink, now_ms, options, false)
+        let setup =
+            Setup { source: Some(source), sink: Some(sink), evaluation, ..Setup::default() };
+        Self::with(storage, now_ms, setup)
     }
 
     /// As `new`, with `--rules.strict`.
     pub fn strict(storage: Arc<MemoryStorage>, now_ms: TimestampMs) -> Self {
-        let options = (EvaluationOptions::default(), EngineOptions::default());
-        Self::build(storage.clone(), storage.clone(), storage, now_ms, options, true)
+        Self::with(storage, now_ms, Setup { strict: true, ..Setup::default() })
     }
 
-    fn build(
-        storage: Arc<MemoryStorage>,
-        source: Arc<dyn Source>,
-        sink: Arc<dyn Sink>,
-        now_ms: TimestampMs,
-        (evaluation, engine): (EvaluationOptions, EngineOptions),
-        strict: bool,
-    ) -> Self {
+    /// As `new`, with whatever is not usual.
+    pub fn with(storage: Arc<MemoryStorage>, now_ms: TimestampMs, setup: Setup) -> Self {
+        let source = setup.source.unwrap_or_else(|| storage.clone());
+        let sink = setup.sink.unwrap_or_else(|| storage.clone());
         let clock = Arc::new(TestClock::new(now_ms));
         let inbox = Arc::new(Inbox::default());
         let mut registry = Registry::default();
         let manager = Manager::new(ManagerOptions {
-            engine: Engine::new(engine),
+            engine: Engine::new(setup.engine),
             source,
             sink,
             notifier: inbox.clone(),
@@ -214,10 +222,10 @@ impl Harness {
             outage_tolerance_ms: 60 * MINUTE,
             grace_period_ms: 10 * MINUTE,
             load: LoadOptions { dialects: true, ..LoadOptions::default() },
-            policy: RulePolicyDefaults::default(),
-            strict,
+            policy: setup.policy,
+            strict: setup.strict,
             last_good_dir: None,
-            evaluation,
+            evaluation: setup.evaluation,
         });
         let settings = RuleSettings {
             sources: Vec::new(),

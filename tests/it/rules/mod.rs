@@ -1,15 +1,19 @@
 //! Integration tests: rules.
 
 mod both_ways;
+mod catch_up;
 mod check;
 mod cost;
 mod crash;
+mod faults;
 mod graph;
 mod harness;
 mod limits;
 mod manager;
 mod order;
+mod policy;
 mod quarantine;
 mod state;
+mod together;
 mod unit_tests;
 mod writes;

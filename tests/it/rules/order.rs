@@ -1,7 +1,7 @@
 //! In which order rules see each other's results: the same whatever is evaluated at once.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
@@ -209,6 +209,13 @@ async fn groups_that_tick_together_see_each_other_in_order() {
 struct Gate {
     storage: Arc<MemoryStorage>,
     open: watch::Sender<bool>,
+    selects: AtomicUsize,
+}
+
+impl Gate {
+    fn new(storage: Arc<MemoryStorage>) -> Arc<Self> {
+        Arc::new(Self { storage, open: watch::Sender::new(false), selects: AtomicUsize::new(0) })
+    }
 }
 
 impl Source for Gate {
@@ -217,6 +224,7 @@ impl Source for Gate {
         request: &'a SelectRequest,
     ) -> BoxFuture<'a, Result<SeriesSet, StorageError>> {
         Box::pin(async move {
+            self.selects.fetch_add(1, Ordering::Relaxed);
             if request.matchers.iter().any(|m| &*m.value == "slow") {
                 let _ = self.open.subscribe().wait_for(|open| *open).await;
             }
@@ -251,7 +259,7 @@ groups:
     for (way, evaluation) in ways() {
         let evaluation = EvaluationOptions { align_groups: true, ..evaluation };
         let storage = Arc::new(MemoryStorage::new());
-        let gate = Arc::new(Gate { storage: storage.clone(), open: watch::Sender::new(false) });
+        let gate = Gate::new(storage.clone());
         let source: Arc<dyn Source> = gate.clone();
         let mut h = Harness::over(storage.clone(), source, storage, START, evaluation);
         h.clock.grid_ms.store(30 * SECOND, Ordering::Relaxed);
@@ -271,6 +279,42 @@ groups:
         gate.open.send_replace(true);
         h.advance_to(tick + 16 * SECOND).await;
         assert_eq!(h.stored("stuck").await, [format!("{{}}@{tick}=2")], "{way}");
+        h.manager.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_several_rules_and_groups_select_is_selected_once() {
+    let rules = "
+groups:
+- {name: a, rules: [{record: a1, expr: n}, {record: a2, expr: n * 2}]}
+- {name: b, rules: [{record: b1, expr: n > 0}, {record: b2, expr: a1 + a2}]}
+- {name: c, rules: [{alert: C, expr: n > 5}, {record: c1, expr: sum(n)}]}
+";
+    for (way, evaluation) in ways() {
+        let evaluation = EvaluationOptions { align_groups: true, ..evaluation };
+        // A task more is an evaluation more.
+        let hands = if evaluation.concurrent.is_some() { 3 } else { 1 };
+        let most = if evaluation.shared { 2 + hands } else { 7 };
+        let storage = Arc::new(MemoryStorage::new());
+        let gate = Gate::new(storage.clone());
+        let mut h =
+            Harness::over(storage.clone(), gate.clone(), storage, START, evaluation.clone());
+        h.clock.grid_ms.store(30 * SECOND, Ordering::Relaxed);
+        h.load("groups: []").await.unwrap();
+        h.load(rules).await.unwrap();
+        for _ in 0..3 {
+            h.put("n", 1.0);
+            gate.selects.store(0, Ordering::Relaxed);
+            h.tick().await;
+            let selects = gate.selects.load(Ordering::Relaxed);
+            match evaluation.shared && hands == 1 {
+                true => assert_eq!(selects, 3, "{way}: `n`, `a1` and `a2` once each"),
+                false if evaluation.shared => assert!(selects <= most, "{way}: {selects}"),
+                false => assert_eq!(selects, most, "{way}: each rule its own"),
+            }
+        }
+        assert_eq!(h.stored("b2").await.len(), 3, "{way}");
         h.manager.shutdown().await;
     }
 }

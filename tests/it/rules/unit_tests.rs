@@ -101,3 +101,53 @@ fn promtool_test_rules_cases_agree() {
     assert!(wrong.is_empty(), "{} in {count} cases:\n{}", wrong.len(), wrong.join("\n"));
     assert_eq!(count, 32);
 }
+
+#[test]
+fn policies_of_rules_hold_in_unit_tests() {
+    let dir = tempfile::tempdir().unwrap();
+    let rules = "
+groups:
+- name: g
+  limit: 1
+  on_limit: truncate
+  rules:
+  - {alert: Kept, expr: x > 5, on_no_data: keep}
+  - {alert: Silent, expr: nothing > 5, on_no_data: fire, for: 1m, labels: {severity: page}}
+  - {alert: Broken, expr: \"label_replace(y, 'i', 'same', '', '')\", on_error: fire}
+";
+    let tests = "
+rule_files: [rules.yml]
+evaluation_interval: 1m
+tests:
+- interval: 1m
+  input_series:
+  - {series: 'x{i=\"a\"}', values: '9 9 stale _ _ _ _ _ 1'}
+  - {series: 'y{i=\"1\"}', values: '1x20'}
+  - {series: 'y{i=\"2\"}', values: '1x20'}
+  alert_rule_test:
+  - {eval_time: 5m, alertname: Kept, exp_alerts: [{exp_labels: {i: a}}]}
+  - {eval_time: 8m, alertname: Kept, exp_alerts: []}
+  - {eval_time: 0m, alertname: Silent, exp_alerts: []}
+  - eval_time: 1m
+    alertname: Silent
+    exp_alerts:
+    - exp_labels: {severity: page, watchfire_reason: no_data}
+      exp_annotations:
+        summary: 'Silent: no data'
+        description: 'The expression finds no series to look at, so this alert cannot fire: check that what it selects is still collected, under these names and labels. Active alerts are held. Expression: nothing > 5'
+  - eval_time: 1m
+    alertname: Broken
+    exp_alerts:
+    - exp_labels: {watchfire_reason: error}
+      exp_annotations:
+        summary: 'Broken: evaluation fails'
+        description: 'The rule cannot be evaluated, so this alert cannot fire; active alerts are held. Error: vector cannot contain metrics with the same labelset. Expression: label_replace(y, \"i\", \"same\", \"\", \"\")'
+";
+    std::fs::write(dir.path().join("rules.yml"), rules).unwrap();
+    std::fs::write(dir.path().join("tests.yml"), tests).unwrap();
+    for report in run(&[dir.path().join("tests.yml")], &UnitTestOptions::default()) {
+        let errors: Vec<_> = report.all_errors().map(String::as_str).collect();
+        assert!(report.passed(), "{}", errors.join("\n"));
+        assert_eq!(report.tests.len(), 1);
+    }
+}

@@ -30,6 +30,11 @@ impl BitWriter {
         self.bytes.capacity()
     }
 
+    /// Bits written, those of the bytes it continues after included.
+    pub(crate) fn position(&self) -> usize {
+        self.bytes.len() * 8 - self.free as usize
+    }
+
     /// Writes the low `count` bits of `value`, `count <= 64`.
     #[inline]
     pub(crate) fn write(&mut self, value: u64, mut count: u32) {

@@ -73,7 +73,17 @@ pub(crate) fn read_xor(
     to_ms: TimestampMs,
     out: &mut RawSamples,
 ) -> Result<(), StorageError> {
-    let mut iter = XorIter::new(bytes);
+    read_samples(XorIter::new(bytes), bytes.len(), from_ms, to_ms, out)
+}
+
+/// As `read_xor`, from what is left of a chunk, which is `len` bytes.
+pub(crate) fn read_samples(
+    mut iter: XorIter<'_>,
+    len: usize,
+    from_ms: TimestampMs,
+    to_ms: TimestampMs,
+    out: &mut RawSamples,
+) -> Result<(), StorageError> {
     for (ts, value) in iter.by_ref() {
         if ts > to_ms {
             return Ok(());
@@ -85,7 +95,7 @@ pub(crate) fn read_xor(
     if iter.broken() {
         return Err(StorageError::Corrupt {
             what: "a float chunk in memory".to_owned(),
-            offset: bytes.len() as u64,
+            offset: len as u64,
             why: "it ends before its last sample".to_owned(),
         });
     }

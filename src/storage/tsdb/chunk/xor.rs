@@ -22,6 +22,11 @@ use crate::storage::tsdb::encoding::{Put, unzigzag};
 /// Leading zeros that say "no window yet".
 const NO_WINDOW: u8 = 0xff;
 
+/// Samples from one mark to the next.
+const MARK_EVERY: u16 = 16;
+/// Marks kept: together they reach back over the usual window of a rule, 20 samples.
+const MARKS: usize = 3;
+
 /// A chunk being written.
 #[derive(Clone, Debug)]
 pub(crate) struct XorAppender {
@@ -30,6 +35,25 @@ pub(crate) struct XorAppender {
     ts: TimestampMs,
     value: u64,
     delta: u64,
+    leading: u8,
+    trailing: u8,
+    /// The newest marks, in a ring.
+    marks: [Mark; MARKS],
+}
+
+/// A place in a chunk that is being written where reading may begin, behind some samples.
+/// Rules look at the last minutes again and again: with marks they need not decode what
+/// lies before.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Mark {
+    /// Of the sample before.
+    ts: TimestampMs,
+    value: u64,
+    delta: u64,
+    /// Bits before.
+    position: u32,
+    /// Samples before; 0 for a mark that was never made.
+    count: u16,
     leading: u8,
     trailing: u8,
 }
@@ -46,6 +70,7 @@ impl Default for XorAppender {
             delta: 0,
             leading: NO_WINDOW,
             trailing: 0,
+            marks: [Mark::default(); MARKS],
         }
     }
 }
@@ -54,6 +79,32 @@ impl XorAppender {
     /// The chunk so far, complete after every `push`.
     pub(crate) fn bytes(&self) -> &[u8] {
         self.bits.bytes()
+    }
+
+    /// The bytes to read from and where in them, so that no sample at or after `from_ms` is
+    /// missed; the mark is `None` for the whole chunk.
+    pub(crate) fn bytes_from(&self, from_ms: TimestampMs) -> (&[u8], Option<Mark>) {
+        let usable = self.marks.iter().filter(|m| m.count > 0 && m.ts < from_ms);
+        match usable.max_by_key(|m| m.count) {
+            None => (self.bytes(), None),
+            Some(mark) => {
+                let first = mark.position as usize / 8;
+                let inside = Mark { position: mark.position % 8, ..*mark };
+                (&self.bytes()[first..], Some(inside))
+            }
+        }
+    }
+
+    fn mark(&mut self) {
+        self.marks[usize::from(self.count / MARK_EVERY) % MARKS] = Mark {
+            ts: self.ts,
+            value: self.value,
+            delta: self.delta,
+            position: self.bits.position() as u32,
+            count: self.count,
+            leading: self.leading,
+            trailing: self.trailing,
+        };
     }
 
     /// Bytes allocated.
@@ -96,6 +147,9 @@ impl XorAppender {
         self.value = value;
         self.count += 1;
         self.bits.bytes_mut()[..2].copy_from_slice(&self.count.to_be_bytes());
+        if self.count.is_multiple_of(MARK_EVERY) {
+            self.mark();
+        }
     }
 
     fn push_first(&mut self, ts: TimestampMs, value: u64) {
@@ -182,6 +236,26 @@ impl<'a> XorIter<'a> {
             leading: 0,
             trailing: 0,
             broken,
+        }
+    }
+
+    /// Goes on behind a mark in the bytes it came with; `count` samples are in the chunk.
+    pub(crate) fn resume(bytes: &'a [u8], mark: Mark, count: u16) -> Self {
+        let mut bits = BitReader::new(bytes);
+        if mark.position > 0 {
+            let _ = bits.read(mark.position);
+        }
+        let window = mark.leading != NO_WINDOW;
+        Self {
+            bits,
+            left: count.saturating_sub(mark.count),
+            read: u32::from(mark.count),
+            ts: mark.ts,
+            value: mark.value,
+            delta: mark.delta,
+            leading: if window { u32::from(mark.leading) } else { 0 },
+            trailing: if window { u32::from(mark.trailing) } else { 0 },
+            broken: false,
         }
     }
 
@@ -292,6 +366,16 @@ mod tests {
             appender.push(*ts, *v);
         }
         assert_eq!(usize::from(appender.count()), samples.len());
+        for (skipped, (from_ms, _)) in samples.iter().enumerate() {
+            let (bytes, mark) = appender.bytes_from(*from_ms);
+            let iter = match mark {
+                Some(mark) => XorIter::resume(bytes, mark, appender.count()),
+                None => XorIter::new(bytes),
+            };
+            let read = iter.map(|(t, v)| (t, v.to_bits())).filter(|(t, _)| t >= from_ms);
+            let expected = samples[skipped..].iter().map(|(t, v)| (*t, v.to_bits()));
+            assert!(read.eq(expected), "from sample {skipped} on, {mark:?}");
+        }
         let chunk = appender.finish();
         let mut iter = XorIter::new(&chunk);
         let read: Vec<_> = iter.by_ref().map(|(t, v)| (t, v.to_bits())).collect();

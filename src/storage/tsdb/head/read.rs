@@ -17,6 +17,10 @@ use super::series::MemSeries;
 /// Series or values looked up before waiting writers get a turn, and whoever waits may leave.
 const IDS_PER_LOCK: usize = 8192;
 
+/// References up to which they are looked up one by one: locking the whole table costs as
+/// much as some dozens of look-ups.
+const FEW_IDS: usize = 64;
+
 /// A series as one reader sees it.
 struct HeadSeries {
     view: Arc<View>,
@@ -35,6 +39,15 @@ impl RawSeries for HeadSeries {
         out: &mut RawSamples,
     ) -> Result<(), StorageError> {
         self.series.read_into(self.view.visible(), from_ms, to_ms, out)
+    }
+
+    fn read_newest_into(
+        &self,
+        from_ms: TimestampMs,
+        to_ms: TimestampMs,
+        out: &mut RawSamples,
+    ) -> Result<(), StorageError> {
+        self.series.read_newest_into(self.view.visible(), from_ms, to_ms, out)
     }
 }
 
@@ -163,7 +176,12 @@ impl Head {
             self.series.by_id(id).is_some_and(|s| matcher.matches_labels(&s.labels))
         };
         let ids = self.series.postings().select(matchers, &satisfies);
-        let mut found = Vec::new();
+        let mut found = Vec::with_capacity(ids.len());
+        if ids.len() <= FEW_IDS {
+            let series = ids.into_iter().filter_map(|id| self.series.by_id(id));
+            found.extend(series.filter(|s| s.overlaps(view.visible(), from_ms, to_ms)));
+            return found;
+        }
         for (i, part) in ids.chunks(IDS_PER_LOCK).enumerate() {
             if i > 0 {
                 breathe().await;

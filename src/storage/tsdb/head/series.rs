@@ -8,10 +8,10 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use crate::model::{FloatHistogram, Labels, TimestampMs};
-use crate::storage::tsdb::chunk::xor::XorAppender;
+use crate::storage::tsdb::chunk::xor::{XorAppender, XorIter};
 use crate::storage::tsdb::chunk::{
     Chunk, ChunkData, SAMPLES_PER_CHUNK, XOR_CHUNK_BYTES_MAX, chunk_end, histogram_bytes,
-    range_end, read_histograms, read_xor,
+    range_end, read_histograms, read_samples,
 };
 use crate::storage::tsdb::wal::record::same_histogram;
 use crate::storage::{AppendError, StorageError};
@@ -302,9 +302,14 @@ impl MemSeries {
         // The open chunk is small: copying it lets the decoding happen outside the lock.
         let open = state.open.as_ref().filter(|o| o.min_ms <= to_ms && o.max_ms >= from_ms);
         let mut floats: SmallVec<[u8; 512]> = SmallVec::new();
+        let (mut mark, mut count) = (None, 0);
         let mut histograms = Vec::new();
         match open.map(|o| &o.data) {
-            Some(OpenData::Xor(x)) => floats.extend_from_slice(x.bytes()),
+            Some(OpenData::Xor(x)) => {
+                let (bytes, place) = x.bytes_from(from_ms);
+                floats.extend_from_slice(bytes);
+                (mark, count) = (place, x.count());
+            }
             Some(OpenData::Histograms(h)) => histograms.clone_from(h),
             None => {}
         }
@@ -314,13 +319,43 @@ impl MemSeries {
             chunk.read_into(from_ms, to_ms, out)?;
         }
         if !floats.is_empty() {
-            read_xor(&floats, from_ms, to_ms, out)?;
+            let iter = match mark {
+                Some(mark) => XorIter::resume(&floats, mark, count),
+                None => XorIter::new(&floats),
+            };
+            read_samples(iter, floats.len(), from_ms, to_ms, out)?;
         }
         read_histograms(&histograms, from_ms, to_ms, out);
         if let Some(intervals) = tombstones {
             remove_deleted(&intervals, out);
         }
         Ok(())
+    }
+
+    /// As `read_into`, where the newest sample is enough. That is at hand, unless the reader
+    /// must not see it or it lies after the interval.
+    pub(crate) fn read_newest_into(
+        &self,
+        visible: CommitId,
+        from_ms: TimestampMs,
+        to_ms: TimestampMs,
+        out: &mut RawSamples,
+    ) -> Result<(), StorageError> {
+        let state = self.state.lock();
+        if let Some((ts, value)) = &state.last
+            && *ts <= to_ms
+            && *ts < state.hidden_from(visible)
+            && state.tombstones.is_none()
+        {
+            match value {
+                _ if *ts < from_ms => {}
+                SampleValue::Float(v) => out.push(*ts, *v),
+                SampleValue::Histogram(h) => out.hist.push((*ts, Arc::clone(h))),
+            }
+            return Ok(());
+        }
+        drop(state);
+        self.read_into(visible, from_ms, to_ms, out)
     }
 
     /// Hides an interval that was deleted.

@@ -1,0 +1,140 @@
+//! The series a request found, as selectors read them: one table for all of them, and,
+//! where several different selectors read the same request, samples decoded once.
+
+use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use super::cx::Result;
+use super::operator::{SeriesMeta, SeriesTable};
+use crate::model::{Labels, TimestampMs};
+use crate::storage::{RawSeries, StorageError};
+use crate::vector::RawSamples;
+
+/// What a series takes beside its labels and samples: the handle, its row in tables.
+pub(crate) const SERIES_BYTES: u64 = 128;
+
+/// See the module. Reads as the list of series.
+pub(crate) struct Found {
+    series: Vec<Arc<dyn RawSeries>>,
+    table: OnceLock<Arc<SeriesTable>>,
+    bytes: OnceLock<u64>,
+}
+
+impl Deref for Found {
+    type Target = [Arc<dyn RawSeries>];
+
+    fn deref(&self) -> &Self::Target {
+        &self.series
+    }
+}
+
+impl Found {
+    pub(crate) fn new(series: Vec<Arc<dyn RawSeries>>) -> Arc<Self> {
+        Arc::new(Self { series, table: OnceLock::new(), bytes: OnceLock::new() })
+    }
+
+    /// The same series, each decoded at most once within the closed interval, as long as
+    /// `room` bytes last.
+    pub(crate) fn decoded_once(
+        &self,
+        from_ms: TimestampMs,
+        to_ms: TimestampMs,
+        room: &Arc<AtomicU64>,
+    ) -> Arc<Self> {
+        let decoded = |series: &Arc<dyn RawSeries>| -> Arc<dyn RawSeries> {
+            let (series, room) = (series.clone(), room.clone());
+            Arc::new(Decoded { series, from_ms, to_ms, room, samples: OnceLock::new() })
+        };
+        let series = self.series.iter().map(decoded).collect();
+        let (table, bytes) = (self.table.clone(), self.bytes.clone());
+        Arc::new(Self { series, table, bytes })
+    }
+
+    /// The series as an operator's table; `check` tells whether to go on.
+    pub(crate) fn table(&self, check: impl Fn() -> Result<()>) -> Result<Arc<SeriesTable>> {
+        if let Some(table) = self.table.get() {
+            return Ok(table.clone());
+        }
+        let meta = |s: &Arc<dyn RawSeries>| check().map(|()| SeriesMeta::new(s.labels().clone()));
+        let series = self.iter().map(meta).collect::<Result<_>>()?;
+        let table = Arc::new(SeriesTable { series, unique: true });
+        Ok(self.table.get_or_init(|| table).clone())
+    }
+
+    /// What the series take in memory, their samples aside; `check` tells whether to go on.
+    pub(crate) fn bytes(&self, check: impl Fn() -> Result<()>) -> Result<u64> {
+        if let Some(bytes) = self.bytes.get() {
+            return Ok(*bytes);
+        }
+        let mut bytes = 0;
+        for series in self.iter() {
+            check()?;
+            bytes += SERIES_BYTES + series.labels().encoded_size() as u64;
+        }
+        Ok(*self.bytes.get_or_init(|| bytes))
+    }
+}
+
+/// A series that keeps its samples once they are decoded.
+struct Decoded {
+    series: Arc<dyn RawSeries>,
+    from_ms: TimestampMs,
+    to_ms: TimestampMs,
+    /// Bytes that may still be kept, over all series that share it.
+    room: Arc<AtomicU64>,
+    samples: OnceLock<RawSamples>,
+}
+
+impl RawSeries for Decoded {
+    fn labels(&self) -> &Labels {
+        self.series.labels()
+    }
+
+    fn read_into(
+        &self,
+        from_ms: TimestampMs,
+        to_ms: TimestampMs,
+        out: &mut RawSamples,
+    ) -> std::result::Result<(), StorageError> {
+        if let Some(samples) = self.samples.get() {
+            out.extend_from(samples, from_ms, to_ms);
+            return Ok(());
+        }
+        // Into the reader's buffer, so that what is kept is a copy of the right size.
+        self.series.read_into(self.from_ms, self.to_ms, out)?;
+        if take(&self.room, bytes_of(out)) {
+            // Another thread may have been as fast: either's samples are the same.
+            let _ = self.samples.set(out.clone());
+        }
+        if (from_ms, to_ms) != (self.from_ms, self.to_ms) {
+            let all = std::mem::take(out);
+            out.extend_from(&all, from_ms, to_ms);
+        }
+        Ok(())
+    }
+
+    fn read_newest_into(
+        &self,
+        from_ms: TimestampMs,
+        to_ms: TimestampMs,
+        out: &mut RawSamples,
+    ) -> std::result::Result<(), StorageError> {
+        match self.samples.get() {
+            Some(_) => self.read_into(from_ms, to_ms, out),
+            // The store may have it at hand, without decoding anything.
+            None => self.series.read_newest_into(from_ms, to_ms, out),
+        }
+    }
+}
+
+fn bytes_of(samples: &RawSamples) -> u64 {
+    let times = samples.ts.len() + samples.start_ts.len() + samples.hist_start_ts.len();
+    // Histograms are shared with the store, which usually holds them anyway.
+    (8 * (times + samples.vs.len()) + 16 * samples.hist.len()) as u64
+}
+
+/// Takes `bytes` of what is left; false when that is less.
+pub(crate) fn take(room: &AtomicU64, bytes: u64) -> bool {
+    room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes)).is_ok()
+}

@@ -1,0 +1,115 @@
+//! Several plans evaluated as one: what they have in common is evaluated first, once; then
+//! each of them, reading it. Each ends as it would alone, and none sees another's failure.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use rayon::prelude::*;
+
+use super::cx::{Cx, ExecOptions, Interrupt, Result as ExecResult};
+use super::found::Found;
+use super::shared::Shared;
+use crate::plan::common::{self, Common, Commons, commons};
+use crate::plan::{Binding, Plan};
+
+/// One of the plans.
+pub(crate) struct Member {
+    pub plan: Arc<Plan>,
+    pub binding: Arc<Binding>,
+    /// For each request of the binding, its number among those of all members.
+    pub requests: Vec<u32>,
+    /// The settings it would have alone.
+    pub options: ExecOptions,
+}
+
+/// All of them, with what they read.
+pub(crate) struct Together {
+    pub members: Vec<Member>,
+    pub found: Vec<Arc<Found>>,
+    /// The closed intervals the series were asked for.
+    pub intervals: Vec<(i64, i64)>,
+    /// Members, and what they share, may be evaluated at the same time.
+    pub parallel: bool,
+    /// Bytes that shared results and samples may take.
+    pub max_shared_bytes: u64,
+}
+
+/// Evaluates all members: `run` gets each with its number and gives its result; the error
+/// is the text of a panic. `begin` gives what stops the part about to be evaluated, a
+/// member or something they share, and `now_ns` is a clock that only goes forward.
+pub(crate) fn together<T: Send>(
+    all: &Together,
+    now_ns: &(dyn Fn() -> u64 + Sync),
+    begin: &(dyn Fn() -> Interrupt + Sync),
+    run: &(dyn Fn(usize, ExecResult<Cx>) -> T + Sync),
+) -> Vec<Result<T, String>> {
+    let bound: Vec<common::Member<'_>> = all
+        .members
+        .iter()
+        .map(|m| common::Member { plan: &m.plan, binding: &m.binding, requests: &m.requests })
+        .collect();
+    let Commons { all: common, by_node, selectors } = commons(&bound, all.found.len());
+    let room = Arc::new(AtomicU64::new(all.max_shared_bytes));
+    let found: Vec<Arc<Found>> = (all.found.iter().zip(&all.intervals))
+        .zip(&selectors)
+        .map(|((found, (from_ms, to_ms)), selectors)| match selectors {
+            0 | 1 => found.clone(),
+            _ => found.decoded_once(*from_ms, *to_ms, &room),
+        })
+        .collect();
+    let shared = Arc::new(Shared::new(by_node, common.iter().map(|c| c.readers), room));
+    let series_of = |member: &Member| -> Vec<Arc<Found>> {
+        member.requests.iter().map(|r| found[*r as usize].clone()).collect()
+    };
+    let parallel = all.parallel;
+    let record = |number: usize, part: &Common<'_>| {
+        let member = &all.members[part.member];
+        let started = now_ns();
+        // Only samples are limited here: each reader answers for its series itself.
+        let (binding, series) = (member.binding.clone(), series_of(member));
+        let mut cx = Cx::with_series_bytes(binding, series, member.options, begin(), 0);
+        cx.shared = Some(shared.clone());
+        let elapsed = || now_ns().saturating_sub(started);
+        let record = || shared.record(number as u32, &cx, part.node, part.grid, elapsed);
+        // Whoever reads it meets what went wrong itself.
+        let _ = catch_unwind(AssertUnwindSafe(record));
+    };
+    let deepest = common.iter().map(|c| c.depth).max().unwrap_or(0);
+    for depth in 0..=deepest {
+        let level: Vec<(usize, &Common<'_>)> =
+            common.iter().enumerate().filter(|(_, c)| c.depth == depth).collect();
+        each(parallel, level, |(number, part)| record(number, part));
+    }
+    let members: Vec<(usize, &Member)> = all.members.iter().enumerate().collect();
+    each(parallel, members, |(number, member)| {
+        let cx = Cx::new(member.binding.clone(), series_of(member), member.options, begin());
+        let run = || {
+            let cx = cx.map(|mut cx| {
+                cx.shared = Some(shared.clone());
+                cx
+            });
+            run(number, cx)
+        };
+        catch_unwind(AssertUnwindSafe(run)).map_err(|panic| panic_text(&*panic))
+    })
+}
+
+/// Maps in order, in parallel where allowed.
+fn each<I: Send, T: Send>(
+    parallel: bool,
+    items: Vec<I>,
+    f: impl Fn(I) -> T + Sync + Send,
+) -> Vec<T> {
+    if parallel && items.len() > 1 {
+        items.into_par_iter().map(f).collect()
+    } else {
+        items.into_iter().map(f).collect()
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned())
+}

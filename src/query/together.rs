@@ -1,0 +1,364 @@
+//! Several queries as one plan: each distinct request is made once, what the plans have in
+//! common is evaluated once, and every query ends as it would alone. One's failure is its
+//! own, and its limits count what it would hold alone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use rustc_hash::FxBuildHasher;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::run::{self, EXECUTION, QUEUE, SMALL_WORK, Shape, Stopwatch};
+use super::{Engine, PreparedQuery, QueryError, QueryMetrics, QueryResult, QueryStats, RunOptions};
+use crate::exec::{self, ExecError, Found, Interrupt, Member, Together};
+use crate::model::{Matcher, StepGrid};
+use crate::plan::Binding;
+use crate::plan::bind::Request;
+use crate::plan::node::Hints;
+use crate::storage::Source;
+
+/// Parts of the time allowed after which it is looked at what runs longer than it may.
+const LOOKS: u32 = 16;
+
+type Answer = Result<QueryResult, QueryError>;
+
+/// Evaluates all; the answers are in the order of the queries.
+pub(super) async fn run(
+    engine: &Arc<Engine>,
+    queries: &[&PreparedQuery],
+    source: &Arc<dyn Source>,
+    grid: StepGrid,
+    shape: Shape,
+    options: &RunOptions,
+) -> Vec<Answer> {
+    // The threads that evaluate several queries have no stack for depth.
+    let alone = |q: &&&PreparedQuery| q.deep || !Arc::ptr_eq(&q.engine, engine);
+    let limit = options.timeout.unwrap_or(engine.options.timeout).min(engine.options.timeout);
+    let hopeless = options.cancel.is_cancelled() || limit.is_zero();
+    if queries.len() < 2 || hopeless || queries.iter().find(alone).is_some() {
+        let mut answers = Vec::with_capacity(queries.len());
+        for query in queries {
+            answers.push(match query.check(shape) {
+                Ok(()) => run::run(query, source, grid, shape, options).await,
+                Err(e) => Err(e),
+            });
+        }
+        return answers;
+    }
+    let watch = Arc::new(Watch::default());
+    // A caller that drops the future stops the evaluation as well.
+    let _stop = StopOnDrop(watch.clone());
+    let _running: Vec<_> =
+        queries.iter().filter_map(|_| engine.metrics.get().map(QueryMetrics::begin)).collect();
+    let batch = Batch { engine, source, grid, shape, options, limit, watch };
+    tokio::select! {
+        biased;
+        answers = batch.run(queries) => answers,
+        () = options.cancel.cancelled() => {
+            queries.iter().map(|_| Err(QueryError::Canceled(EXECUTION))).collect()
+        }
+    }
+}
+
+/// What is being evaluated, each part with how often it will still be looked at.
+#[derive(Default)]
+struct Watch(Mutex<Watched>);
+
+#[derive(Default)]
+struct Watched {
+    stopped: bool,
+    parts: Vec<(u32, Interrupt)>,
+}
+
+impl Watch {
+    /// What stops a part that begins now.
+    fn begin(&self) -> Interrupt {
+        let interrupt = Interrupt::default();
+        let mut watched = self.0.lock();
+        if watched.stopped {
+            interrupt.cancel();
+        }
+        // The first look may come at once.
+        watched.parts.push((LOOKS + 1, interrupt.clone()));
+        interrupt
+    }
+
+    /// Stops what has run for the whole time allowed.
+    fn look(&self) {
+        self.0.lock().parts.retain_mut(|(looks, interrupt)| {
+            *looks -= 1;
+            if *looks == 0 {
+                interrupt.time_out();
+            }
+            *looks > 0
+        });
+    }
+
+    fn stop(&self) {
+        let mut watched = self.0.lock();
+        watched.stopped = true;
+        watched.parts.iter().for_each(|(_, interrupt)| interrupt.cancel());
+    }
+}
+
+struct StopOnDrop(Arc<Watch>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+/// What evaluations of one batch share.
+struct Batch<'a> {
+    engine: &'a Arc<Engine>,
+    source: &'a Arc<dyn Source>,
+    grid: StepGrid,
+    shape: Shape,
+    options: &'a RunOptions,
+    limit: Duration,
+    watch: Arc<Watch>,
+}
+
+/// A query on its way.
+struct Bound {
+    /// Its place among the answers.
+    place: usize,
+    binding: Arc<Binding>,
+    requests: Vec<u32>,
+}
+
+/// What one request found.
+type Fetched = Result<(Arc<Found>, Vec<String>), QueryError>;
+
+impl Batch<'_> {
+    async fn run(&self, queries: &[&PreparedQuery]) -> Vec<Answer> {
+        let engine = self.engine;
+        let clock = Stopwatch::new(engine);
+        let limit = self.limit;
+        let slot = engine.slots.clone().acquire_owned();
+        let Ok(permit) = tokio::time::timeout(limit, slot).await else {
+            return queries.iter().map(|_| Err(QueryError::Timeout(QUEUE))).collect();
+        };
+        let permit = permit.expect("BUG: the engine never closes its semaphore");
+        let queued = clock.seconds();
+        let mut answers: Vec<Option<Answer>> = queries.iter().map(|_| None).collect();
+        let (mut bound, requests) = self.bind(queries, &mut answers);
+        let fetched = self.fetch(&requests, limit).await;
+        bound.retain(|b| {
+            let failed = b.requests.iter().find_map(|r| fetched[*r as usize].as_ref().err());
+            answers[b.place] = failed.map(|e| Err(e.clone()));
+            failed.is_none()
+        });
+        let share = 1.0 / queries.len() as f64;
+        let times = Times { queued, prepared: (clock.seconds() - queued) * share };
+        let warnings: Vec<Vec<String>> = bound.iter().map(|b| warnings_of(b, &fetched)).collect();
+        let found: Vec<Arc<Found>> = fetched
+            .iter()
+            .map(|f| f.as_ref().map_or_else(|_| Found::new(vec![]), |(found, _)| found.clone()))
+            .collect();
+        let places: Vec<usize> = bound.iter().map(|b| b.place).collect();
+        let done = self.execute(queries, bound, &requests, found, limit, permit).await;
+        for ((place, done), warnings) in places.into_iter().zip(done).zip(warnings) {
+            answers[place] = Some(self.answer(done, times, &warnings));
+        }
+        answers.into_iter().map(|a| a.expect("BUG: every query has its answer")).collect()
+    }
+
+    /// Binds all, and numbers the distinct requests.
+    fn bind(
+        &self,
+        queries: &[&PreparedQuery],
+        answers: &mut [Option<Answer>],
+    ) -> (Vec<Bound>, Vec<Request>) {
+        let bind_options = run::bind_options(self.engine, self.grid, self.options);
+        let mut numbers: HashMap<(Vec<Matcher>, i64, i64), u32, FxBuildHasher> = HashMap::default();
+        let mut requests: Vec<Request> = vec![];
+        let mut all = Vec::with_capacity(queries.len());
+        for (place, query) in queries.iter().enumerate() {
+            let bind = || query.plan.bind(self.grid, bind_options).map_err(QueryError::Invalid);
+            let mut binding = match query.check(self.shape).and_then(|()| bind()) {
+                Ok(binding) => binding,
+                Err(e) => {
+                    answers[place] = Some(Err(e));
+                    continue;
+                }
+            };
+            let number = |request: Request| {
+                let key = (request.matchers.clone(), request.from_ms, request.to_ms);
+                *numbers
+                    .entry(key)
+                    .and_modify(|number| also_for(&mut requests[*number as usize], &request))
+                    .or_insert_with(|| {
+                        requests.push(request.clone());
+                        requests.len() as u32 - 1
+                    })
+            };
+            let own = std::mem::take(&mut binding.requests).into_iter().map(number).collect();
+            all.push(Bound { place, binding: Arc::new(binding), requests: own });
+        }
+        (all, requests)
+    }
+
+    /// Makes every request once. One that fails or takes too long fails alone.
+    async fn fetch(&self, requests: &[Request], limit: Duration) -> Vec<Fetched> {
+        let select = |request| async move {
+            match tokio::time::timeout(limit, run::select(self.source, request)).await {
+                Ok(Ok(set)) => Ok((Found::new(set.series), set.warnings)),
+                Ok(Err(e)) => Err(QueryError::Storage(e)),
+                Err(_) => Err(QueryError::Timeout(EXECUTION)),
+            }
+        };
+        join_all(requests.iter().map(select)).await
+    }
+
+    async fn execute(
+        &self,
+        queries: &[&PreparedQuery],
+        bound: Vec<Bound>,
+        requests: &[Request],
+        found: Vec<Arc<Found>>,
+        limit: Duration,
+        permit: OwnedSemaphorePermit,
+    ) -> Vec<Ended> {
+        let mut all_work = 0u64;
+        let members: Vec<Member> = bound
+            .into_iter()
+            .map(|Bound { place, binding, requests }| {
+                let plan = queries[place].plan.clone();
+                let found: Vec<_> = requests.iter().map(|r| found[*r as usize].clone()).collect();
+                let work = match plan.subqueries() {
+                    0 => run::work(&binding, &found),
+                    _ => u64::MAX,
+                };
+                all_work = all_work.saturating_add(work);
+                let options = run::exec_options(self.engine, self.options, work <= SMALL_WORK);
+                Member { plan, binding, requests, options }
+            })
+            .collect();
+        let small = all_work <= SMALL_WORK;
+        let together = Together {
+            members,
+            found,
+            intervals: requests.iter().map(|r| (r.from_ms, r.to_ms)).collect(),
+            parallel: !small && self.engine.options.parallel,
+            // As much again as one query may take.
+            max_shared_bytes: self.engine.options.max_memory_bytes,
+        };
+        let job = Job {
+            together,
+            engine: self.engine.clone(),
+            shape: self.shape,
+            watch: self.watch.clone(),
+            _permit: permit,
+        };
+        if small {
+            return job.run();
+        }
+        let members = job.together.members.len();
+        let mut running = tokio::task::spawn_blocking(move || job.run());
+        let mut looks = tokio::time::interval(limit.max(Duration::from_millis(16)) / LOOKS);
+        let done = loop {
+            tokio::select! {
+                biased;
+                done = &mut running => break done,
+                _ = looks.tick() => self.watch.look(),
+            }
+        };
+        done.unwrap_or_else(|e| {
+            (0..members).map(|_| Ended { result: Err(unexpected(&e)), seconds: 0.0 }).collect()
+        })
+    }
+
+    fn answer(&self, ended: Ended, times: Times, warnings: &[String]) -> Answer {
+        let run::Done { value, mut annotations, stats, sort_seconds } = ended.result?;
+        run::add_warnings(&mut annotations, warnings);
+        let per_step = self.options.per_step_stats && self.engine.options.per_step_stats;
+        let total = times.queued + times.prepared + ended.seconds;
+        let stats = QueryStats {
+            queue_seconds: times.queued,
+            prepare_seconds: times.prepared,
+            inner_eval_seconds: ended.seconds - sort_seconds,
+            result_sort_seconds: sort_seconds,
+            eval_total_seconds: total - times.queued,
+            exec_total_seconds: total,
+            ..run::sample_stats(stats, self.grid, per_step)
+        };
+        if let Some(metrics) = self.engine.metrics.get() {
+            metrics.observe(&stats);
+        }
+        Ok(QueryResult { value, annotations, stats })
+    }
+}
+
+/// Two uses of the samples: a source must leave nothing out for the sake of either.
+fn also_for(request: &mut Request, other: &Request) {
+    if (request.range_ms, &request.hints) != (other.range_ms, &other.hints) {
+        request.range_ms = request.range_ms.max(other.range_ms);
+        request.hints = Hints::default();
+    }
+}
+
+/// What the source said of the requests of a query, in their order.
+fn warnings_of(bound: &Bound, fetched: &[Fetched]) -> Vec<String> {
+    let all = bound.requests.iter().filter_map(|r| fetched[*r as usize].as_ref().ok());
+    all.flat_map(|(_, warnings)| warnings.iter().cloned()).collect()
+}
+
+fn unexpected(what: &dyn std::fmt::Display) -> QueryError {
+    QueryError::Execution(format!("unexpected error: {what}"))
+}
+
+/// Seconds that all queries of a batch spent alike.
+#[derive(Clone, Copy)]
+struct Times {
+    queued: f64,
+    prepared: f64,
+}
+
+/// One query evaluated; the seconds are its own and its part of what it shared.
+struct Ended {
+    result: Result<run::Done, QueryError>,
+    seconds: f64,
+}
+
+/// Everything the evaluation needs, to be moved to another thread.
+struct Job {
+    together: Together,
+    engine: Arc<Engine>,
+    shape: Shape,
+    watch: Arc<Watch>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Job {
+    fn run(self) -> Vec<Ended> {
+        let Self { together, engine, shape, watch, .. } = &self;
+        let now_ns = || engine.monotonic_ns();
+        let run = |number: usize, cx: Result<exec::Cx, ExecError>| {
+            let started = now_ns();
+            let (result, shared_ns) = match cx {
+                Ok(cx) => {
+                    let plan = &together.members[number].plan;
+                    (run::execute(engine, &cx, plan, *shape), cx.shared_ns())
+                }
+                Err(e) => (Err(e), 0),
+            };
+            let ns = now_ns().saturating_sub(started) + shared_ns;
+            (result, ns as f64 / 1e9)
+        };
+        let done = exec::together(together, &now_ns, &|| watch.begin(), &run);
+        done.into_iter()
+            .map(|done| match done {
+                Ok((result, seconds)) => {
+                    let failed = |e| run::query_error(e, &engine.options);
+                    Ended { result: result.map_err(failed), seconds }
+                }
+                Err(panic) => Ended { result: Err(unexpected(&panic)), seconds: 0.0 },
+            })
+            .collect()
+    }
+}
