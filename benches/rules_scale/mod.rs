@@ -196,8 +196,8 @@ impl Scale {
         }
     }
 
-    /// The rule file, and how many groups and rules it has.
-    pub fn rules(&self) -> (String, usize, usize) {
+    /// The rules.
+    pub fn rules(&self) -> RuleFile {
         let mut file = RuleFile::default();
         for first in (0..self.services).step_by(self.services_per_group) {
             file.group(&format!("slo-{first}"));
@@ -214,7 +214,7 @@ impl Scale {
             file.group(name);
             rules(&mut file);
         }
-        (file.text, file.groups, file.rules)
+        file
     }
 }
 
@@ -290,11 +290,14 @@ fn deployments(data: &mut Data, namespace: usize) {
     }
 }
 
+/// A rule file, and what is in it.
 #[derive(Default)]
-struct RuleFile {
-    text: String,
-    groups: usize,
-    rules: usize,
+pub struct RuleFile {
+    pub text: String,
+    pub groups: usize,
+    pub rules: usize,
+    /// Expressions of recording rules.
+    pub recorded: Vec<String>,
 }
 
 impl RuleFile {
@@ -308,6 +311,7 @@ impl RuleFile {
 
     fn record(&mut self, name: &str, expr: &str) {
         self.rules += 1;
+        self.recorded.push(expr.to_owned());
         let _ = writeln!(self.text, "  - record: {name}\n    expr: >-\n      {expr}");
     }
 
