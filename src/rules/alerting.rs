@@ -110,7 +110,7 @@ impl Alerting {
     /// The rule's parameters at a tick.
     fn params_at(&self, ts: TimestampMs) -> AlertParams {
         let hold = self.hold.lock().filter(|hold| ts < hold.until_ms);
-        AlertParams { hold_before_ms: hold.map(|hold| hold.before_ms), ..self.params }
+        AlertParams { hold_before_ms: hold.map(|hold| hold.until_ms), ..self.params }
     }
 
     /// Moves the alerts on to tick `ts`, whose query ran at `at`, and gives the samples

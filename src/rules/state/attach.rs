@@ -29,9 +29,8 @@ pub(in crate::rules) enum GroupFate {
 /// is given twice that, for the first samples to come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::rules) struct Hold {
-    /// Alerts that were active before.
-    pub before_ms: TimestampMs,
-    /// Evaluations before.
+    /// Evaluations before this time, and alerts active since before it: those that began
+    /// after the start are about samples on both sides of the gap as well.
     pub until_ms: TimestampMs,
 }
 
@@ -39,7 +38,7 @@ impl Hold {
     fn new(last_tick: Option<TimestampMs>, now_ms: TimestampMs) -> Self {
         let down_ms = now_ms.saturating_sub(last_tick.unwrap_or(i64::MIN)).max(0);
         let until_ms = now_ms + down_ms.saturating_mul(2).min(HOLD_MS_MAX);
-        Self { before_ms: now_ms, until_ms }
+        Self { until_ms }
     }
 }
 

@@ -353,14 +353,16 @@ impl Writer {
             .filter(|g| **g < self.generation && !self.rules_in.contains_key(g))
             .copied()
             .collect();
-        let Some(Ok(current)) = self.file.as_ref().map(File::try_clone) else { return };
-        if idle.is_empty() {
-            return;
-        }
+        let Some(oldest) = idle.first().copied() else { return };
+        // What replaced them may lie in any file since, the newest of which may be full.
+        let kept: Vec<u64> =
+            self.sizes.range(oldest..).map(|(g, _)| *g).filter(|g| !idle.contains(g)).collect();
         let (dir, damaged, syncs) =
             (self.dir.clone(), self.damaged.clone(), self.metrics.syncs.clone());
         let clean = move || {
-            current.sync_data()?;
+            for generation in &kept {
+                File::open(dir.join(file_name(*generation)))?.sync_data()?;
+            }
             File::open(&dir)?.sync_all()?;
             syncs.inc();
             for generation in &idle {

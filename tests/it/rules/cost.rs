@@ -26,7 +26,7 @@ groups:
   rules:
   - {{record: cheap, expr: \"{cheap}\"}}
   - {{record: wide, expr: x}}
-  - {{record: sum, expr: sum(count_over_time(x[1m]))}}
+  - {{record: sum, expr: \"sum(count_over_time(x[1m]))\"}}
   - {{alert: Broken, expr: x + on() x}}
   - {{record: constant, expr: '1'}}
 "
@@ -34,7 +34,7 @@ groups:
     };
     h.load(&rules("x{i='0'}")).await.unwrap();
     for i in 0..10 {
-        for back in 0..4 {
+        for back in (0..4).rev() {
             h.put_at(&format!("x/i={i}"), START - back * SECOND, 1.0);
         }
     }
@@ -72,6 +72,7 @@ groups:
         h.tick().await;
     }
     let wide = cost(&h, "wide");
-    assert_eq!((wide.evaluations, wide.series.last, wide.series.max), (132, 1.0, 10.0));
-    assert_eq!(wide.series.total, cost(&h, "wide").samples.total);
+    // What returned ten series is out of the ring, and still in the total.
+    assert_eq!((wide.evaluations, wide.series.last, wide.series.max), (132, 1.0, 1.0));
+    assert!(wide.series.total > 132.0 && wide.series.total == wide.samples.total);
 }

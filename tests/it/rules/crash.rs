@@ -413,7 +413,7 @@ impl Case<'_> {
             push.acknowledged_ms.is_some() && (at_ms - 1000..=at_ms).contains(&push.at_ms)
         });
         let life = self.run.lives.iter().rev().find(|life| life.ready_ms <= at_ms);
-        let settled = life.is_some_and(|life| at_ms - life.ready_ms > 2 * life.gap_ms);
+        let settled = life.is_some_and(|life| at_ms - life.ready_ms > life.gap_ms);
         self.rule.needs_window && pushes.count() < 4 && settled
     }
 
@@ -437,12 +437,13 @@ impl Case<'_> {
         let starts: BTreeSet<i64> = self.told.iter().map(|t| t.starts_ms).collect();
         let starts: Vec<i64> = starts.into_iter().collect();
         for start in &starts {
-            // Two denials to one process, long enough apart for it to have looked.
+            // Two denials to one process, long enough apart for it to have looked, and not
+            // just after its start, when absence may not be believed.
             let denials: Vec<i64> =
                 self.history.denials((start - self.rule.for_ms, *start)).collect();
             let seen = self.run.lives.iter().any(|life| {
-                let of_life =
-                    denials.iter().filter(|at| (life.ready_ms..=life.end_ms).contains(at));
+                let believed_ms = life.ready_ms + 2 * life.gap_ms + 500;
+                let of_life = denials.iter().filter(|at| (believed_ms..=life.end_ms).contains(at));
                 let (first, last) = (of_life.clone().min(), of_life.max());
                 first.zip(last).is_some_and(|(first, last)| last - first > 800)
             });
