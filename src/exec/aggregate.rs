@@ -88,7 +88,11 @@ pub(crate) fn open_aggregate<'a>(
     // Each part has accumulators for all groups: with many groups, few parts.
     let parts_max = u64::from((table.len() / groups).max(1));
     let slots = groups as usize * grid.len as usize;
-    let make = || Ok((new(groups, grid.len, &params), cx.budget.hold(slots)?));
+    let make = || {
+        // Asked for before it is taken.
+        let hold = cx.budget.hold(slots)?;
+        Ok((new(groups, grid.len, &params), hold))
+    };
     // Ranks need every value: the rows stay until the end.
     let keeps_rows = node.op.name == "quantile";
     let add = |acc: &mut (Box<dyn Accumulator>, Hold<'_>), block: crate::vector::SeriesBlock| {

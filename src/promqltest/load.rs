@@ -118,9 +118,14 @@ impl Load {
         for (labels, series) in &self.series {
             for (i, point) in series.points.iter().enumerate() {
                 let Some(point) = point else { continue };
-                let ts = i as i64 * self.step_ms;
+                let ts = (i as i64).saturating_mul(self.step_ms);
                 let offset = series.start_offsets.get(i).copied().flatten();
-                point.append(storage, labels, ts, offset.map(|offset| ts + offset))?;
+                point.append(
+                    storage,
+                    labels,
+                    ts,
+                    offset.map(|offset| ts.saturating_add(offset)),
+                )?;
             }
         }
         if self.with_nhcb {
@@ -163,7 +168,7 @@ fn offsets(items: &str) -> Result<Vec<Option<i64>>, String> {
             Some((value, times)) => (value, times.parse::<usize>().map_err(|_| invalid())?),
             None => (item, 0),
         };
-        if out.len() + times > POINTS_MAX {
+        if out.len().saturating_add(times) > POINTS_MAX {
             return Err(format!("more than {POINTS_MAX} values in one @st line"));
         }
         if value == "_" {
@@ -179,7 +184,7 @@ fn offsets(items: &str) -> Result<Vec<Option<i64>>, String> {
         };
         let first = duration(first)?;
         let step = if step.is_empty() { 0 } else { duration(step)? };
-        out.extend((0..=times as i64).map(|i| Some(first + i * step)));
+        out.extend((0..=times as i64).map(|i| Some(first.saturating_add(i.saturating_mul(step)))));
     }
     Ok(out)
 }
@@ -196,6 +201,8 @@ mod tests {
         assert_eq!(offsets("-2s+1sx2"), Ok(some(&[-2000, -1000, 0])));
         assert_eq!(offsets("_ _x2 1sx1"), Ok(vec![None, None, None, Some(1000), Some(1000)]));
         assert!(offsets("soon").is_err());
+        assert!(offsets("1s 1sx18446744073709551615").is_err());
+        assert_eq!(offsets("290y+290yx9").map(|all| all[9]), Ok(Some(i64::MAX)));
         assert_eq!(start_line("a{b=\"c\"}@st  -1s"), Some(("a{b=\"c\"}", "-1s")));
         assert_eq!(start_line("a{b=\"@st\"} 1 2"), None);
     }
