@@ -274,6 +274,23 @@ proptest! {
 }
 
 #[test]
+fn files_go_even_when_every_change_fills_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(dir.path(), 1);
+    // What a file begins with alone is more than it may hold.
+    for group in 0..200 {
+        rig.log.set_watermark("other.yml", &format!("group {group}"), MINUTE);
+    }
+    rig.log.shared.writer.lock().file_bytes_min = 1;
+    for minute in 0..12 {
+        rig.fire(0, minute * 2 * MINUTE, 0..3);
+    }
+    rig.log.close();
+    let files = fs::read_dir(dir.path()).unwrap().count();
+    assert!(files <= 3, "{files} files");
+}
+
+#[test]
 fn a_flipped_bit_costs_at_most_the_change_it_is_in_and_is_reported_with_its_place() {
     let dir = tempfile::tempdir().unwrap();
     let mut rig = Rig::open(dir.path(), 2);
