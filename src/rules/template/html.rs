@@ -6,7 +6,7 @@
 //! anywhere else is refused rather than written unescaped.
 
 use super::exec::{Exec, Run};
-use super::functions::{Function, row};
+use super::functions::{Function, escape_html, row};
 use super::number::go_quote;
 use super::printf;
 use super::value::{Type, Value};
@@ -198,22 +198,10 @@ fn is_plain(attribute: &str) -> bool {
     !(name.starts_with("on") || UNSAFE.contains(&name) || hidden)
 }
 
-/// What `html/template` writes for text: also `+`, which some browsers once read anew.
+/// What `html/template` writes for text: as `html`, and `+`, which some browsers once read
+/// anew.
 fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\0' => out.push('\u{fffd}'),
-            '"' => out.push_str("&#34;"),
-            '\'' => out.push_str("&#39;"),
-            '&' => out.push_str("&amp;"),
-            '+' => out.push_str("&#43;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            c => out.push(c),
-        }
-    }
-    out
+    escape_html(text).replace('+', "&#43;")
 }
 
 impl<'t> Exec<'t, '_> {
