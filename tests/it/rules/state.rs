@@ -33,7 +33,10 @@ fn crash(dir: &TempDir) -> TempDir {
     let copy = tempfile::tempdir().unwrap();
     for entry in std::fs::read_dir(dir.path()).unwrap() {
         let path = entry.unwrap().path();
-        std::fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
+        // A file that nothing needs any more may be deleted meanwhile.
+        if let Ok(bytes) = std::fs::read(&path) {
+            std::fs::write(copy.path().join(path.file_name().unwrap()), bytes).unwrap();
+        }
     }
     copy
 }
