@@ -21,6 +21,9 @@ pub use metrics::DiscoveryMetrics;
 pub use run::{Discovery, Groups, Surroundings};
 pub use static_::StaticConfig;
 
+/// Least time between two changes that a user of discovery makes because of it.
+pub const CHANGE_PAUSE_MS: i64 = 1000;
+
 /// Most targets of one file, answer or name.
 const TARGETS_MAX: usize = 1_000_000;
 

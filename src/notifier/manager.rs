@@ -14,7 +14,9 @@ use super::config::AlertingConfigError;
 use super::metrics::{LoopMetrics, Metrics};
 use super::send_loop::{Limits, SendLoop};
 use super::{AlertingConfig, AlertmanagerConfig, Notifier, NotifierView, OutgoingAlert};
-use crate::discovery::{Discovery, DiscoveryConfig, DiscoveryMetrics, Surroundings, TargetGroup};
+use crate::discovery::{
+    CHANGE_PAUSE_MS, Discovery, DiscoveryConfig, DiscoveryMetrics, Surroundings, TargetGroup,
+};
 use crate::http::{Client, ClientConfig, HttpError};
 use crate::model::{Clock, Labels};
 use crate::relabel::{RelabelConfig, Verdict, apply, apply_to};
@@ -108,9 +110,6 @@ struct Tasks {
     closed: bool,
 }
 
-/// Least time between two changes that discovery makes.
-const DISCOVERY_PAUSE_MS: i64 = 1000;
-
 /// Delivers alerts to Alertmanagers. Needs a tokio runtime for `apply` and `shutdown`;
 /// `send` may be called from anywhere.
 pub struct Manager {
@@ -199,7 +198,7 @@ impl Manager {
                 }
             }
             drop(tasks);
-            self.clock.sleep_until(self.clock.now_ms() + DISCOVERY_PAUSE_MS).await;
+            self.clock.sleep_until(self.clock.now_ms() + CHANGE_PAUSE_MS).await;
         }
     }
 

@@ -17,7 +17,9 @@ use super::negotiate::accept_header;
 use super::target::{Target, Targets};
 use super::view::{DroppedTargetView, ScrapeView, TargetMetadata, TargetView};
 use super::worker::{LoopSettings, Surroundings, TargetState, supervise};
-use crate::discovery::{Discovery, DiscoveryMetrics, Groups, Surroundings as Discovering};
+use crate::discovery::{
+    CHANGE_PAUSE_MS, Discovery, DiscoveryMetrics, Groups, Surroundings as Discovering,
+};
 use crate::http::{Client, HttpError};
 use crate::model::labels::quote;
 use crate::model::{Clock, Labels};
@@ -60,9 +62,6 @@ pub struct ScrapeManager {
     /// Discovery found something else.
     changed: Arc<Notify>,
 }
-
-/// Least time between two changes that discovery makes.
-const DISCOVERY_PAUSE_MS: i64 = 1000;
 
 struct Pool {
     config: ScrapeConfig,
@@ -212,7 +211,7 @@ impl ScrapeManager {
                 }
             }
             let clock = &self.around.clock;
-            clock.sleep_until(clock.now_ms() + DISCOVERY_PAUSE_MS).await;
+            clock.sleep_until(clock.now_ms() + CHANGE_PAUSE_MS).await;
         }
     }
 
