@@ -146,7 +146,10 @@ impl ScrapeManager {
         let client = match &known {
             Some((true, ..)) => return Ok(()),
             Some((false, client, _)) if *client.config() == config.http => Ok(client.clone()),
-            _ => Client::new(&config.http, &self.options.user_agent).await,
+            _ => {
+                let clock = self.options.clock.clone();
+                Client::new(&config.http, &self.options.user_agent, clock).await
+            }
         };
         let (tried, failed) = match &known {
             Some(_) => (&metrics.reloads, &metrics.reloads_failed),
