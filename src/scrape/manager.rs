@@ -222,7 +222,7 @@ impl ScrapeManager {
         let job = Job { scrape_job: pool.config.job_name.clone() };
         pool.synced = pool.discovery.as_ref().map(Discovery::groups).unwrap_or_default();
         let targets = Targets::of(&pool.config, &pool.synced);
-        for error in &targets.errors {
+        for (_, error) in &targets.errors {
             tracing::error!(scrape_pool = %job.scrape_job, %error, "Creating target failed");
             metrics.sync_failed.get_or_create(&job).inc();
         }

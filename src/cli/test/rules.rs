@@ -1,11 +1,12 @@
 //! `watchfire test rules`: promtool's flags, outcome lines and exit codes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use chrono::{SecondsFormat, Utc};
 use clap::Args;
 
-use crate::cli::{FeatureFlags, fail, say, small_runtime};
+use crate::cli::{FeatureFlags, fail, junit, say, small_runtime};
 use crate::model::regex::GoRegex;
 use crate::rules::unit_test::{FileReport, UnitTestOptions, run_unit_tests};
 
@@ -18,7 +19,7 @@ pub(crate) struct RulesArgs {
     /// them must match.
     #[arg(long, value_name = "REGEX", value_parser = |text: &str| GoRegex::new(text))]
     run: Vec<GoRegex>,
-    /// Accepted as by promtool; expected and got are always shown whole, one below the other.
+    /// Show alerts that are not as expected as one tree, with what differs in colour.
     #[arg(long)]
     diff: bool,
     /// Say on standard error which tests ran, and show all series as they were at the end.
@@ -33,7 +34,8 @@ pub(crate) struct RulesArgs {
 }
 
 /// Runs `watchfire test rules`: 1 when a test failed or could not run.
-pub(crate) fn run(args: &RulesArgs, features: &FeatureFlags) -> ExitCode {
+/// `junit` is where the outcome goes as XML.
+pub(crate) fn run(args: &RulesArgs, junit: Option<&Path>, features: &FeatureFlags) -> ExitCode {
     let runtime = match small_runtime() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error),
@@ -45,16 +47,40 @@ pub(crate) fn run(args: &RulesArgs, features: &FeatureFlags) -> ExitCode {
         parser: features.parser(),
         delayed_name_removal: features.delayed_name_removal(),
         dump_series: args.debug,
+        diff: args.diff,
     };
     let mut failed = false;
+    let mut suites = Vec::new();
     for file in &args.files {
+        let timestamp = Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true);
         // One file at a time, so that its outcome is seen before the next begins.
         for report in runtime.block_on(run_unit_tests(std::slice::from_ref(file), &options)) {
             show(&report, args.debug);
             failed |= !report.passed();
+            suites.push(suite(&report, timestamp.clone()));
         }
     }
+    if let Some(junit) = junit
+        && let Err(error) = std::fs::write(junit, junit::document(&suites))
+    {
+        return fail(&format!("{}: {error}", junit.display()));
+    }
     ExitCode::from(u8::from(failed))
+}
+
+/// What is wrong with the file itself is an error of a case of its own.
+fn suite(report: &FileReport, timestamp: String) -> junit::Suite {
+    let of_file = report.errors.iter().map(|error| junit::Case {
+        name: "unknown".to_owned(),
+        error: Some(error.clone()),
+        ..junit::Case::default()
+    });
+    let of_test = report.tests.iter().enumerate().map(|(i, test)| junit::Case {
+        name: if test.name.is_empty() { format!("unnamed#{i}") } else { test.name.clone() },
+        failures: test.errors.iter().map(|error| error.trim().to_owned()).collect(),
+        error: None,
+    });
+    junit::Suite { name: report.file.clone(), timestamp, cases: of_file.chain(of_test).collect() }
 }
 
 fn show(report: &FileReport, debug: bool) {

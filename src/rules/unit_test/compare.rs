@@ -1,5 +1,6 @@
 //! What was expected beside what came, in promtool's words.
 
+use super::diff;
 use super::schema::{AlertCase, ExpectedAlert};
 use crate::model::duration::format_duration;
 use crate::model::{Labels, Sample};
@@ -13,7 +14,13 @@ pub(super) struct Shown {
 }
 
 /// Compares the alerts firing under a name with those expected; order means nothing.
-pub(super) fn alerts(test: &str, case: &AlertCase, mut got: Vec<ExpectedAlert>) -> Option<String> {
+/// With `diff` only what differs is coloured, in one tree.
+pub(super) fn alerts(
+    test: &str,
+    case: &AlertCase,
+    mut got: Vec<ExpectedAlert>,
+    diff: bool,
+) -> Option<String> {
     let order = |a: &ExpectedAlert, b: &ExpectedAlert| {
         a.labels.cmp(&b.labels).then_with(|| a.annotations.cmp(&b.annotations))
     };
@@ -24,13 +31,13 @@ pub(super) fn alerts(test: &str, case: &AlertCase, mut got: Vec<ExpectedAlert>) 
         return None;
     }
     let name = if test.is_empty() { String::new() } else { format!("    name: {test},\n") };
-    Some(format!(
-        "{name}    alertname: {}, time: {}, \n        exp:{}, \n        got:{}",
-        case.alert,
-        format_duration(case.eval_time_ms),
-        alerts_text(&expected),
-        alerts_text(&got)
-    ))
+    let found = if diff {
+        format!("diff: {}", diff::alerts(&expected, &got, &" ".repeat(12)))
+    } else {
+        format!("exp:{}, \n        got:{}", alerts_text(&expected), alerts_text(&got))
+    };
+    let time = format_duration(case.eval_time_ms);
+    Some(format!("{name}    alertname: {}, time: {time}, \n        {found}", case.alert))
 }
 
 fn alerts_text(alerts: &[ExpectedAlert]) -> String {

@@ -5,8 +5,8 @@
 
 mod compare;
 mod data;
+mod diff;
 mod run;
-
 mod schema;
 
 use std::path::{Path, PathBuf};
@@ -30,6 +30,8 @@ pub struct UnitTestOptions {
     pub delayed_name_removal: bool,
     /// `--debug`: report what is stored at the end of each test.
     pub dump_series: bool,
+    /// `--diff`: alerts that are not as expected are shown as one coloured tree.
+    pub diff: bool,
 }
 
 /// The outcome of one test file.

@@ -43,7 +43,7 @@ pub(super) async fn run_test(
     options: &UnitTestOptions,
 ) -> TestReport {
     let cx = context(test, file, options);
-    let errors = evaluate(test, file, specs, &cx).await;
+    let errors = evaluate(test, file, specs, &cx, options.diff).await;
     let dump = if options.dump_series { dump(&cx).await } else { Vec::new() };
     TestReport { name: test.name.clone(), errors, dump }
 }
@@ -81,6 +81,7 @@ async fn evaluate(
     file: &TestFile,
     specs: Vec<GroupSpec>,
     cx: &Context,
+    diff: bool,
 ) -> Vec<String> {
     let mut feed = match Feed::new(test) {
         Ok(feed) => feed,
@@ -118,7 +119,7 @@ async fn evaluate(
         let until = from + file.evaluation_interval_ms;
         for case in &test.alerts {
             if (from..until).contains(&case.eval_time_ms) {
-                errors.extend(alerts(&test.name, case, firing(&groups, &case.alert)));
+                errors.extend(alerts(&test.name, case, firing(&groups, &case.alert), diff));
             }
         }
         ts += file.evaluation_interval_ms;
