@@ -197,7 +197,7 @@ async fn evaluate_rule(
             }
         };
         if let Some(alerting) = &rule.alerting {
-            alerting.commit(cx, ts, group.interval_ms, false);
+            alerting.commit(cx, ts, group.interval_ms, false).await;
         }
         if let Some(samples) = samples {
             store(group, rule, cx, samples, at).await?;
