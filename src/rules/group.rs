@@ -375,7 +375,8 @@ impl Group {
             }
             self.set_watermark(cx, ts);
         }
-        self.progress.at(ts + self.interval_ms);
+        let next = ts + self.interval_ms;
+        self.progress.sleeps(next, catch_up::first_to_do(self, cx, next));
         let seconds = seconds_since(cx, started);
         cx.metrics.observe_group(seconds);
         self.note_pace(cx, seconds);

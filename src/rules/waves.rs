@@ -95,7 +95,7 @@ impl<'a> Waves<'a> {
             }
         }
         if self.asked[index].is_none() {
-            self.mates.wait(self.group, index, self.tick, self.cx).await;
+            self.mates.wait(self.group, index, (self.tick, self.tick), self.cx).await;
             let wave = self.ready(index);
             let queries = wave.iter().map(|i| self.group.rules[*i].query.clone()).collect();
             let answers = ask(self.cx, queries, self.tick - self.group.query_offset_ms).await;

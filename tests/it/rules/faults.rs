@@ -3,7 +3,6 @@
 use std::sync::{Arc, Mutex};
 
 use futures_util::future::BoxFuture;
-use watchfire::storage::memory::MemoryStorage;
 use watchfire::storage::{
     LabelAnswer, LabelRequest, SelectRequest, SeriesSet, Source, StorageError,
 };
@@ -19,12 +18,12 @@ pub enum Fault {
 }
 
 pub struct Faulty {
-    inner: Arc<MemoryStorage>,
+    inner: Arc<dyn Source>,
     fault: Mutex<Fault>,
 }
 
 impl Faulty {
-    pub fn new(inner: Arc<MemoryStorage>) -> Arc<Self> {
+    pub fn new(inner: Arc<dyn Source>) -> Arc<Self> {
         Arc::new(Self { inner, fault: Mutex::new(Fault::None) })
     }
 
@@ -48,7 +47,7 @@ impl Source for Faulty {
     ) -> BoxFuture<'a, Result<SeriesSet, StorageError>> {
         Box::pin(async move {
             let warnings = self.check()?;
-            let mut set = Source::select(&*self.inner, request).await?;
+            let mut set = self.inner.select(request).await?;
             set.warnings.extend(warnings);
             Ok(set)
         })
@@ -58,7 +57,7 @@ impl Source for Faulty {
         &'a self,
         request: &'a LabelRequest,
     ) -> BoxFuture<'a, Result<LabelAnswer, StorageError>> {
-        Source::label_names(&*self.inner, request)
+        self.inner.label_names(request)
     }
 
     fn label_values<'a>(
@@ -66,6 +65,6 @@ impl Source for Faulty {
         name: &'a str,
         request: &'a LabelRequest,
     ) -> BoxFuture<'a, Result<LabelAnswer, StorageError>> {
-        Source::label_values(&*self.inner, name, request)
+        self.inner.label_values(name, request)
     }
 }
