@@ -22,7 +22,9 @@ use watchfire::model::{Clock, Labels, TimestampMs};
 use watchfire::notifier::{Notifier, OutgoingAlert};
 use watchfire::query::{Engine, EngineOptions};
 use watchfire::rules::config::LoadOptions;
-use watchfire::rules::state::{StateLog, StateMetrics, StateOptions, StateSync};
+use watchfire::rules::state::{
+    STATE_FILE_BYTES_MIN, StateLog, StateMetrics, StateOptions, StateSync,
+};
 use watchfire::rules::view::RulesView;
 use watchfire::rules::{
     EvaluationOptions, External, Manager, ManagerOptions, Metrics, RulePolicyDefaults,
@@ -197,6 +199,7 @@ fn run(scale: &Scale, cycles: u32) {
     let log = StateLog::open(StateOptions {
         dir: dir.path().join("state"),
         sync: StateSync::Never,
+        file_bytes_min: STATE_FILE_BYTES_MIN,
         clock: clock.clone(),
         metrics: StateMetrics::new(&mut registry),
     });
