@@ -11,6 +11,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command};
 
 use crate::model::duration::parse_duration;
 use crate::rules::policy::{OnError, OnLimit, OnNoData, UnknownWord, parse_budget};
+use crate::rules::state::STATE_FILE_BYTES_MIN;
 
 /// Flags of `watchfire serve`.
 #[derive(Debug, Args)]
@@ -107,6 +108,10 @@ pub(crate) struct ServeFlags {
     /// survives the death of the process), or "always" (it survives a power cut).
     #[arg(long = "rules.state-sync", value_name = "WHEN", default_value = "never", value_parser = ["never", "always"])]
     pub state_sync: String,
+    /// Bytes that a file of the alert state has at least before a new one succeeds it; for
+    /// tests, which want to see many successions.
+    #[arg(long = "rules.state-file-size", value_name = "BYTES", default_value_t = STATE_FILE_BYTES_MIN, hide = true)]
+    pub state_file_bytes_min: u64,
     /// All or nothing: a rule file that cannot be used stops the start and refuses a
     /// reload, as in Prometheus. Without it what is bad is set aside, its last good version
     /// goes on, and everything else runs.

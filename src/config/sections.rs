@@ -272,7 +272,7 @@ fn warn_scrape(config: &ScrapeConfig, own: &Node, notes: &mut Notes) {
     }
 }
 
-fn client(node: &Node) -> Result<ClientConfig, YamlError> {
+pub(super) fn client(node: &Node) -> Result<ClientConfig, YamlError> {
     let mut config: ClientConfig = from_node(node)?;
     config.normalize().map_err(|e| YamlError::at(node.line(), e.to_string()))?;
     Ok(config)

@@ -242,7 +242,7 @@ impl ScrapeManager {
         let found = count_targets(&pool.config.static_configs, &pool.synced);
         self.options.discovery.discovered(DiscoveryUser::Scrape, &job.scrape_job, found);
         let targets = Targets::of(&pool.config, &pool.synced);
-        for error in &targets.errors {
+        for (_, error) in &targets.errors {
             tracing::error!(scrape_pool = %job.scrape_job, %error, "Creating target failed");
             metrics.sync_failed.get_or_create(&job).inc();
         }

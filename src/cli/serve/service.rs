@@ -49,6 +49,7 @@ pub(super) struct Service {
     /// `None` when alerts are not remembered.
     state_dir: Option<PathBuf>,
     state_sync: StateSync,
+    state_file_bytes_min: u64,
     state_metrics: StateMetrics,
     engine: Arc<Engine>,
     notifier: Arc<notifier::Manager>,
@@ -142,6 +143,7 @@ impl Service {
                 "always" => StateSync::Always,
                 _ => StateSync::Never,
             },
+            state_file_bytes_min: flags.state_file_bytes_min,
             state_metrics: StateMetrics::new(&mut registry),
             engine: engine.clone(),
             notifier: notifier.clone(),
@@ -198,6 +200,7 @@ impl Service {
         let options = StateOptions {
             dir,
             sync: self.state_sync,
+            file_bytes_min: self.state_file_bytes_min,
             clock: Arc::clone(&self.clock),
             metrics: self.state_metrics.clone(),
         };

@@ -12,7 +12,9 @@ use watchfire::model::{Clock, Labels, Matcher, TimestampMs};
 use watchfire::notifier::{Notifier, OutgoingAlert};
 use watchfire::query::{Engine, EngineOptions};
 use watchfire::rules::config::LoadOptions;
-use watchfire::rules::state::{StateLog, StateMetrics, StateOptions, StateSync};
+use watchfire::rules::state::{
+    STATE_FILE_BYTES_MIN, StateLog, StateMetrics, StateOptions, StateSync,
+};
 use watchfire::rules::view::{AlertingView, RuleView, RulesView};
 use watchfire::rules::{
     EvaluationOptions, External, Manager, ManagerOptions, Metrics, RulePolicyDefaults,
@@ -257,7 +259,13 @@ impl Harness {
     pub fn remember(&mut self, dir: &std::path::Path) {
         let metrics = StateMetrics::new(&mut self.registry);
         let (dir, clock) = (dir.to_owned(), self.clock.clone());
-        let options = StateOptions { dir, sync: StateSync::Never, clock, metrics };
+        let options = StateOptions {
+            dir,
+            sync: StateSync::Never,
+            file_bytes_min: STATE_FILE_BYTES_MIN,
+            clock,
+            metrics,
+        };
         self.manager.use_state(StateLog::open(options).unwrap());
     }
 
