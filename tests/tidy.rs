@@ -75,7 +75,7 @@ const WALLS: &[(&str, &[&str])] = &[
         ],
     ),
     ("saphyr_parser", &["yaml/"]),
-    ("serde_json", &["api/", "notifier/", "cli/", "diagnostics/"]),
+    ("serde_json", &["api/", "http/", "notifier/", "cli/", "diagnostics/"]),
     ("annotate_snippets", &["diagnostics/"]),
     ("SystemTime", &["cli/", "telemetry/"]),
     ("Instant::now", &["cli/", "telemetry/"]),

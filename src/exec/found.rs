@@ -2,17 +2,22 @@
 //! where several different selectors read the same request, samples decoded once.
 
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::cx::Result;
 use super::operator::{SeriesMeta, SeriesTable};
+use super::read::AT_ONCE_MS;
 use crate::model::{Labels, TimestampMs};
 use crate::storage::{RawSeries, StorageError};
 use crate::vector::RawSamples;
 
 /// What a series takes beside its labels and samples: the handle, its row in tables.
 pub(crate) const SERIES_BYTES: u64 = 128;
+
+/// Longest interval whose samples are decoded in one go and kept: with a sample each second
+/// that takes some milliseconds.
+const DECODED_MS_MAX: i64 = 7 * AT_ONCE_MS;
 
 /// See the module. Reads as the list of series.
 pub(crate) struct Found {
@@ -44,9 +49,13 @@ impl Found {
     ) -> Arc<Self> {
         let decoded = |series: &Arc<dyn RawSeries>| -> Arc<dyn RawSeries> {
             let (series, room) = (series.clone(), room.clone());
-            Arc::new(Decoded { series, from_ms, to_ms, room, samples: OnceLock::new() })
+            let (samples, full) = (OnceLock::new(), AtomicBool::new(false));
+            Arc::new(Decoded { series, from_ms, to_ms, room, full, samples })
         };
-        let series = self.series.iter().map(decoded).collect();
+        // What takes long to decode is read piece by piece, by whoever needs it.
+        let long = to_ms.saturating_sub(from_ms) > DECODED_MS_MAX;
+        let series =
+            if long { self.series.clone() } else { self.series.iter().map(decoded).collect() };
         let (table, bytes) = (self.table.clone(), self.bytes.clone());
         Arc::new(Self { series, table, bytes })
     }
@@ -83,6 +92,8 @@ struct Decoded {
     to_ms: TimestampMs,
     /// Bytes that may still be kept, over all series that share it.
     room: Arc<AtomicU64>,
+    /// There was no room for its samples.
+    full: AtomicBool,
     samples: OnceLock<RawSamples>,
 }
 
@@ -101,14 +112,21 @@ impl RawSeries for Decoded {
             out.extend_from(samples, from_ms, to_ms);
             return Ok(());
         }
-        // Into the reader's buffer, so that what is kept is a copy of the right size.
-        self.series.read_into(self.from_ms, self.to_ms, out)?;
-        if take(&self.room, bytes_of(out)) {
-            // Another thread may have been as fast: either's samples are the same.
-            let _ = self.samples.set(out.clone());
+        if self.full.load(Ordering::Relaxed) {
+            return self.series.read_into(from_ms, to_ms, out);
         }
-        if (from_ms, to_ms) != (self.from_ms, self.to_ms) {
-            let all = std::mem::take(out);
+        // Into the reader's buffer, so that what is kept is a copy of the right size.
+        let mut all = if out.is_empty() { std::mem::take(out) } else { RawSamples::default() };
+        self.series.read_into(self.from_ms, self.to_ms, &mut all)?;
+        if take(&self.room, bytes_of(&all)) {
+            // Another thread may have been as fast: either's samples are the same.
+            let _ = self.samples.set(all.clone());
+        } else {
+            self.full.store(true, Ordering::Relaxed);
+        }
+        if out.is_empty() && (from_ms, to_ms) == (self.from_ms, self.to_ms) {
+            *out = all;
+        } else {
             out.extend_from(&all, from_ms, to_ms);
         }
         Ok(())

@@ -10,6 +10,7 @@ mod checks;
 mod comments;
 mod context;
 mod infer;
+pub mod mistakes;
 pub mod page;
 pub mod registry;
 pub mod settings;

@@ -13,6 +13,7 @@ pub mod lines;
 pub mod matcher;
 pub mod metadata;
 pub mod regex;
+pub(crate) mod sorted;
 pub mod sums;
 pub mod time;
 pub mod value;

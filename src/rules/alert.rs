@@ -41,12 +41,6 @@ pub struct AlertParams {
     /// Alerts beyond the limit are refused, instead of the step failing.
     pub truncate: bool,
     pub policy: Policy,
-    /// Alerts active since before this time do not end in this step, nor get on while they
-    /// have no sample: just after a restart its absence says nothing.
-    pub hold_before_ms: Option<TimestampMs>,
-    /// They end even so in a step that found data for the rule: its data comes in whether
-    /// or not this process runs.
-    pub gapless: bool,
 }
 
 /// One sample of the rule's result, its templates expanded.
@@ -69,16 +63,19 @@ pub enum Absence {
     Partial,
     /// The evaluation failed.
     Error,
+    /// What it looks at is not whole again after a restart: that says nothing.
+    Restart,
 }
 
 impl Absence {
-    /// `filter_false`, `no_data`, `partial` or `error`.
+    /// `filter_false`, `no_data`, `partial`, `error` or `restart`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::FilterFalse => "filter_false",
             Self::NoData => "no_data",
             Self::Partial => "partial",
             Self::Error => "error",
+            Self::Restart => "restart",
         }
     }
 }
@@ -294,8 +291,6 @@ pub struct Evidence<'a> {
     pub notices: Option<&'a Notices>,
     /// The notice that holds now, by its sample. One that holds no more ends.
     pub raised: Option<&'a AlertSample>,
-    /// What the rule looks at was there, for some of its alerts at least.
-    pub sighted: bool,
     /// Most active alerts the rule may have, notices aside. What is active stays even so.
     pub allowance: usize,
 }
@@ -303,13 +298,7 @@ pub struct Evidence<'a> {
 impl Default for Evidence<'_> {
     /// Nobody looked, and everything may come.
     fn default() -> Self {
-        Self {
-            absence: &|_| None,
-            notices: None,
-            raised: None,
-            sighted: false,
-            allowance: usize::MAX,
-        }
+        Self { absence: &|_| None, notices: None, raised: None, allowance: usize::MAX }
     }
 }
 
@@ -415,9 +404,7 @@ impl Run<'_> {
                     return true;
                 }
                 if !keep_firing(alert, params, *ts, &mut note) {
-                    let waits = waits(alert, params, evidence);
-                    staying += usize::from(waits);
-                    return waits || end(alert, *ts, &mut note);
+                    return end(alert, *ts, &mut note);
                 }
             }
             staying += 1;
@@ -514,6 +501,8 @@ fn hold(
         since_ms: before.map_or(ts, |m| m.since_ms),
         evaluations: match before {
             _ if looked_at => 0,
+            // Neither here nor there.
+            _ if reason == Some(Absence::Restart) => before.map_or(0, |m| m.evaluations),
             Some(before) => before.evaluations.saturating_add(1),
             None => 1,
         },
@@ -534,6 +523,7 @@ fn holds(policy: &Policy, missing: Missing) -> bool {
     let few = missing.evaluations < evals;
     match missing.reason {
         None | Some(Absence::FilterFalse) => false,
+        Some(Absence::Restart) => true,
         Some(Absence::NoData | Absence::Partial) => match policy.on_no_data {
             OnNoData::Resolve => few,
             // A number beyond the default bounds the keeping: a series may be gone for good.
@@ -544,13 +534,6 @@ fn holds(policy: &Policy, missing: Missing) -> bool {
             OnError::Keep | OnError::Fire => true,
         },
     }
-}
-
-/// Whether it is too early after a restart for an alert without a sample to end.
-fn waits(alert: &Alert, params: &AlertParams, evidence: &Evidence<'_>) -> bool {
-    alert.state != AlertState::Inactive
-        && !(params.gapless && evidence.sighted)
-        && params.hold_before_ms.is_some_and(|at| alert.active_at_ms < at)
 }
 
 /// Whether an alert without a sample goes on firing.

@@ -12,12 +12,13 @@ use super::budget::Share;
 use super::config::{AlertSpec, RuleSpec};
 use super::error::RuleError;
 use super::expand::{Queries, Text};
+use super::gap::{Hold, Waiting};
 use super::group::{Context, External};
 use super::input::{Input, Known};
 use super::notice::Notices;
 use super::outcome::{Answer, Outcome};
 use super::policy::{GroupPolicy, OnError, OnLimit, OnNoData, Policy};
-use super::state::{Hold, RuleLog};
+use super::state::RuleLog;
 use super::template::TemplateData;
 use super::view::AlertState;
 use crate::model::value::VectorSample;
@@ -53,8 +54,10 @@ pub(super) struct Alerting {
     pub restored: AtomicBool,
     /// The rule's part of the state log, when there is one.
     pub log: OnceLock<Arc<RuleLog>>,
-    /// After a restart: when absence says nothing.
+    /// After a restart, until what the alerts look at is whole again.
     pub hold: Mutex<Option<Hold>>,
+    /// Its data comes in whether or not this process runs.
+    gapless: bool,
 }
 
 impl Alerting {
@@ -79,6 +82,7 @@ impl Alerting {
             restored: AtomicBool::new(restored),
             log: OnceLock::new(),
             hold: Mutex::default(),
+            gapless: false,
         }
     }
 
@@ -86,7 +90,7 @@ impl Alerting {
     pub(super) fn set_group(&mut self, limit: usize, policy: GroupPolicy) {
         self.params.limit = limit;
         self.params.truncate = policy.on_limit == OnLimit::Truncate;
-        self.params.gapless = policy.catch_up_ms > 0;
+        self.gapless = policy.catch_up_ms > 0;
     }
 
     /// Takes the alerts of the rule this one replaces.
@@ -94,7 +98,7 @@ impl Alerting {
         *self.states.lock() = std::mem::take(&mut *from.states.lock());
         from.share.settle(0);
         self.restored.store(from.restored.load(Ordering::Relaxed), Ordering::Relaxed);
-        *self.hold.lock() = *from.hold.lock();
+        *self.hold.lock() = from.hold.lock().take();
         if let Some(log) = from.log.get() {
             let _ = self.log.set(log.clone());
         }
@@ -105,12 +109,6 @@ impl Alerting {
         if let Some(log) = self.log.get() {
             log.forget();
         }
-    }
-
-    /// The rule's parameters at a tick.
-    fn params_at(&self, ts: TimestampMs) -> AlertParams {
-        let hold = self.hold.lock().filter(|hold| ts < hold.until_ms);
-        AlertParams { hold_before_ms: hold.map(|hold| hold.until_ms), ..self.params }
     }
 
     /// Moves the alerts on to tick `ts`, whose query ran at `at`, and gives the samples
@@ -128,13 +126,16 @@ impl Alerting {
         for sample in answer.samples {
             samples.push(self.expand(&external, &mut queries, sample, ts).await);
         }
-        let absences = self.absences(rule, cx, &samples, answer.outcome, (ts, at)).await;
-        let absence = |labels: &Labels| absences.of(labels);
+        let waiting = self.waiting(cx, &samples, answer.outcome, (ts, at)).await;
+        let absences = self.absences(rule, cx, &samples, answer.outcome, at).await;
+        let absence = |labels: &Labels| match waiting.has(labels) {
+            true => Some(Absence::Restart),
+            false => absences.of(labels),
+        };
         let no_data =
             self.params.policy.on_no_data == OnNoData::Fire && answer.outcome == Outcome::NoData;
         let raised = no_data.then(|| self.notices.no_data());
-        let sighted = matches!(answer.outcome, Outcome::Matched | Outcome::FilterFalse);
-        let out = self.step(cx, samples, &absence, raised.as_ref(), sighted, ts);
+        let out = self.step(cx, samples, &absence, raised.as_ref(), ts);
         out.result?;
         if out.truncated.is_some() {
             cx.metrics.limited.inc();
@@ -157,7 +158,7 @@ impl Alerting {
             OnError::Fire => Some(self.notices.error(&error.to_string())),
         };
         let absence = |_: &Labels| Some(Absence::Error);
-        self.step(cx, Vec::new(), &absence, raised.as_ref(), false, ts);
+        self.step(cx, Vec::new(), &absence, raised.as_ref(), ts);
         Some(self.all_series(rule))
     }
 
@@ -168,7 +169,6 @@ impl Alerting {
         samples: Vec<AlertSample>,
         absence: &dyn Fn(&Labels) -> Option<Absence>,
         raised: Option<&AlertSample>,
-        sighted: bool,
         ts: TimestampMs,
     ) -> Step {
         let mut states = self.states.lock();
@@ -181,9 +181,8 @@ impl Alerting {
             || self.params.truncate
             || cx.budget.is_limited();
         let notices = speaks.then_some(&self.notices);
-        let evidence = Evidence { absence, notices, raised, sighted, allowance };
-        let mut out =
-            step(std::mem::take(&mut *states), &self.params_at(ts), samples, evidence, ts);
+        let evidence = Evidence { absence, notices, raised, allowance };
+        let mut out = step(std::mem::take(&mut *states), &self.params, samples, evidence, ts);
         *states = std::mem::take(&mut out.states);
         self.share.settle(self.count_active(&states));
         out
@@ -196,6 +195,49 @@ impl Alerting {
         states.active().count() - notices
     }
 
+    /// The active alerts whose lack of a sample says nothing, because what they look at is
+    /// not whole again after a restart.
+    async fn waiting(
+        &self,
+        cx: &Context,
+        samples: &[AlertSample],
+        outcome: Outcome,
+        (ts, at): (TimestampMs, TimestampMs),
+    ) -> Waiting {
+        let Some(hold) = self.hold.lock().clone() else { return Waiting::Over };
+        if hold.is_over(ts) {
+            *self.hold.lock() = None;
+            return Waiting::Over;
+        }
+        let sighted = matches!(outcome, Outcome::Matched | Outcome::FilterFalse);
+        let missing = self.missing(samples);
+        if missing.is_empty() || self.gapless && sighted {
+            return Waiting::Over;
+        }
+        if outcome == Outcome::NoData {
+            return Waiting::All;
+        }
+        match hold.waiting(&cx.source, at, &missing).await {
+            Ok(Waiting::Over) => {
+                *self.hold.lock() = None;
+                Waiting::Over
+            }
+            Ok(waiting) => waiting,
+            Err(error) => {
+                let rule = &self.spec.alert;
+                tracing::warn!(rule, %error, "whether the data of alerts is whole again after the restart cannot be told; they wait");
+                Waiting::All
+            }
+        }
+    }
+
+    /// The labels of the active alerts without a sample, notices aside.
+    fn missing(&self, samples: &[AlertSample]) -> Vec<Labels> {
+        let mut missing = self.states.lock().without_sample(samples);
+        missing.retain(|labels| !self.notices.labels().any(|notice| notice == labels));
+        missing
+    }
+
     /// Why active alerts have no sample. Asks for the input of the condition only when the
     /// answer makes a difference.
     async fn absences(
@@ -204,24 +246,21 @@ impl Alerting {
         cx: &Context,
         samples: &[AlertSample],
         outcome: Outcome,
-        (ts, at): (TimestampMs, TimestampMs),
+        at: TimestampMs,
     ) -> Absences<'_> {
         match outcome {
             Outcome::Partial => return Absences::All(Some(Absence::Partial)),
             Outcome::NoData => return Absences::All(Some(Absence::NoData)),
             _ => {}
         }
-        let params = self.params_at(ts);
-        let policy = &params.policy;
+        let policy = &self.params.policy;
         let matters = policy.on_no_data != OnNoData::Resolve
             || policy.missing_evals_to_resolve > 1
             || cx.annotate_resolved;
         if !matters {
             return Absences::All(None);
         }
-        let mut missing = self.states.lock().without_sample(samples);
-        missing.retain(|labels| !self.notices.labels().any(|notice| notice == labels));
-        if missing.is_empty() {
+        if self.missing(samples).is_empty() {
             return Absences::All(None);
         }
         let (query, aside) = match self.input(rule, &cx.engine) {
@@ -360,13 +399,12 @@ impl Alerting {
         cx.notifier.send(alerts.collect());
     }
 
-    /// What is firing now, by labels.
-    pub(super) fn firing(&self) -> Vec<Alert> {
+    /// The alerts that are `wanted`, by labels.
+    pub(super) fn alerts_that(&self, wanted: impl Fn(&Alert) -> bool) -> Vec<Alert> {
         let states = self.states.lock();
-        let mut firing: Vec<Alert> =
-            states.iter().filter(|a| a.state == AlertState::Firing).cloned().collect();
-        firing.sort_by(|a, b| a.labels.cmp(&b.labels));
-        firing
+        let mut found: Vec<Alert> = states.iter().filter(|a| wanted(a)).cloned().collect();
+        found.sort_by(|a, b| a.labels.cmp(&b.labels));
+        found
     }
 }
 

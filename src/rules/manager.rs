@@ -28,8 +28,9 @@ use super::mates;
 use super::metrics::Metrics;
 use super::policy::RulePolicyDefaults;
 use super::quarantine::{Quarantined, counts, mark, merge};
+use super::reach::Writers;
 use super::scheduler::{retire, supervise};
-use super::state::{GroupFate, StateLog};
+use super::state::{GroupFate, Restart, StateLog};
 use super::view::{GroupCostView, GroupView, QuarantinedView, RulesView};
 use super::waves::EvaluationOptions;
 use crate::model::Clock;
@@ -245,15 +246,20 @@ impl Manager {
             stopping.stop.cancel();
         }
         self.link(&order).await;
+        let writers = Writers::new(order.iter().map(|group| (&group.spec, group.interval_ms)));
         for (group, replaced) in start {
             if let Some(replaced) = replaced {
                 wait(replaced.task).await;
                 group.copy_state(&replaced.group);
             }
             if let Some(state) = self.context.state.get() {
-                let (tolerance, now) =
-                    (self.context.outage_tolerance_ms, self.context.clock.now_ms());
-                state.attach(&group, tolerance, now);
+                let restart = Restart {
+                    writers: &writers,
+                    outage_tolerance_ms: self.context.outage_tolerance_ms,
+                    lookback_ms: self.context.engine.options().lookback_ms,
+                    now_ms: self.context.clock.now_ms(),
+                };
+                state.attach(&group, restart);
             }
             running.insert(group.key(), self.start(group));
         }

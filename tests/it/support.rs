@@ -29,6 +29,12 @@ pub fn free_address() -> SocketAddr {
     listener.local_addr().expect("a bound address")
 }
 
+/// The `watchfire` binary under test: WATCHFIRE_BINARY, else the one built with the tests.
+pub fn watchfire() -> PathBuf {
+    let own = || env!("CARGO_BIN_EXE_watchfire").into();
+    std::env::var_os("WATCHFIRE_BINARY").map_or_else(own, PathBuf::from)
+}
+
 /// A program that a test started; killed when dropped.
 pub struct Program {
     name: String,
@@ -48,11 +54,12 @@ impl Program {
 
     /// Starts the `watchfire` binary under test.
     pub fn watchfire(args: &[String], dir: &std::path::Path) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_watchfire"));
+        let mut command = Command::new(watchfire());
         Self::spawn("watchfire", command.args(args).current_dir(dir))
     }
 
-    fn spawn(name: &str, command: &mut Command) -> Self {
+    /// Starts whatever the command says.
+    pub fn spawn(name: &str, command: &mut Command) -> Self {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -47,7 +47,7 @@ pub(super) fn growth<const COUNTER: bool>(
             return None;
         }
     }
-    if !COUNTER && !(is_gauge(first) && is_gauge(last)) {
+    if !(COUNTER || is_gauge(first) && is_gauge(last)) {
         flags.raise(Flags::NOT_GAUGE);
     }
     let mut result = FloatHistogram::clone(&last.1);

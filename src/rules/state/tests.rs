@@ -43,6 +43,7 @@ impl Rig {
         let options = StateOptions {
             dir: dir.to_owned(),
             sync,
+            file_bytes_min: STATE_FILE_BYTES_MIN,
             clock: clock.clone(),
             metrics: metrics.clone(),
         };
@@ -523,6 +524,7 @@ fn one_process_at_a_time_uses_a_directory() {
         StateLog::open(StateOptions {
             dir: dir.path().to_owned(),
             sync: StateSync::Never,
+            file_bytes_min: STATE_FILE_BYTES_MIN,
             clock: rig.clock.clone(),
             metrics: StateMetrics::default(),
         })

@@ -23,8 +23,6 @@ use crate::model::{Clock, TimestampMs};
 
 /// Bytes gathered before they are written.
 const WRITE_BYTES: usize = 1 << 20;
-/// A file this small is not worth replacing.
-const FILE_BYTES_MIN: u64 = 8 << 20;
 /// How long to wait after a failure.
 const RETRY_AFTER_NS: u64 = 1_000_000_000;
 /// How many damaged files are kept for a look at them.
@@ -68,7 +66,7 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(
         dir: &Path,
-        sync: StateSync,
+        (sync, file_bytes_min): (StateSync, u64),
         clock: Arc<dyn Clock>,
         metrics: StateMetrics,
         found: &Replayed,
@@ -95,7 +93,7 @@ impl Writer {
             forgotten: BTreeMap::new(),
             watermarks: found.watermarks.clone(),
             cleaner: None,
-            file_bytes_min: FILE_BYTES_MIN,
+            file_bytes_min,
             #[cfg(test)]
             fail_after_bytes: None,
             #[cfg(test)]
