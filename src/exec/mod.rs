@@ -45,7 +45,7 @@ mod window;
 
 pub(crate) use cx::{Cx, ExecError, ExecOptions, Interrupt};
 pub(crate) use exchange::PART_WORK;
-pub(crate) use found::Found;
+pub(crate) use found::{About, Found};
 pub(crate) use output::{instant, range, sort};
 pub(crate) use stats::ExecStats;
 pub(crate) use together::{Member, Together, together};

@@ -369,20 +369,25 @@ impl Alerting {
 
     /// Writes what changed to the state log, and takes what is due at `ts` when the alerts
     /// `moved` on. Comes before anything that others see: samples and notifications.
-    pub(super) fn commit(
+    pub(super) async fn commit(
         &self,
         cx: &Context,
         ts: TimestampMs,
         interval_ms: i64,
         moved: bool,
     ) -> Vec<Alert> {
-        let mut states = self.states.lock();
-        let due = match moved {
-            true => states.take_due(ts, cx.resend_delay_ms, interval_ms),
-            false => Vec::new(),
+        let (due, unsynced) = {
+            let mut states = self.states.lock();
+            let due = match moved {
+                true => states.take_due(ts, cx.resend_delay_ms, interval_ms),
+                false => Vec::new(),
+            };
+            let restored = self.restored.load(Ordering::Relaxed);
+            let unsynced = self.log.get().and_then(|log| log.record(&mut states, &due, restored));
+            (due, unsynced)
         };
-        if let Some(log) = self.log.get() {
-            log.record(&mut states, &due, self.restored.load(Ordering::Relaxed));
+        if let Some(unsynced) = unsynced {
+            unsynced.wait().await;
         }
         due
     }

@@ -31,7 +31,7 @@ use super::view::{
     AlertState, AlertView, AlertingView, GroupCostView, GroupView, RuleCostView, RuleHealth,
     RuleView,
 };
-use super::waves::{Asked, EvaluationOptions, SERIES_OF_NEW_RULE, Waves};
+use super::waves::{Asked, Bundles, EvaluationOptions, SERIES_OF_NEW_RULE, Waves};
 use super::write::{Written, mark_stale, write};
 use crate::model::{Clock, Labels, Sample, TimestampMs};
 use crate::notifier::Notifier;
@@ -92,6 +92,8 @@ pub(super) struct Group {
     /// For groups that tick together with this one, and what it has to do with them.
     pub progress: Arc<Progress>,
     pub mates: ArcSwap<Mates>,
+    /// Queries of its rules that are asked together, by the rules' indexes.
+    pub bundles: Bundles<usize>,
     pub metrics: GroupMetrics,
     pace: Pace,
     status: Mutex<GroupStatus>,
@@ -302,6 +304,7 @@ impl Group {
             ticks,
             progress: Arc::default(),
             mates: ArcSwap::default(),
+            bundles: Bundles::default(),
             interval_ms,
             query_offset_ms: spec.query_offset_ms.unwrap_or(defaults.query_offset_ms),
             pace: Pace::new(interval_ms, policy.budget),
@@ -375,7 +378,8 @@ impl Group {
             }
             self.set_watermark(cx, ts);
         }
-        self.progress.at(ts + self.interval_ms);
+        let next = ts + self.interval_ms;
+        self.progress.sleeps(next, catch_up::first_to_do(self, cx, next));
         let seconds = seconds_since(cx, started);
         cx.metrics.observe_group(seconds);
         self.note_pace(cx, seconds);
@@ -419,7 +423,7 @@ impl Group {
                 note_outcome(rule, cx, Outcome::Error);
                 match samples_of_failure(rule, cx, &e, ts) {
                     Some(samples) => {
-                        self.tell(rule, cx, ts);
+                        self.tell(rule, cx, ts).await;
                         (samples, Some(e))
                     }
                     None => {
@@ -476,8 +480,8 @@ impl Group {
         let samples = self.samples_of(rule, cx, answer, (ts, at)).await;
         if let Some(alerting) = &rule.alerting {
             match samples.is_ok() {
-                true => self.tell(rule, cx, ts),
-                false => _ = alerting.commit(cx, ts, self.interval_ms, false),
+                true => self.tell(rule, cx, ts).await,
+                false => _ = alerting.commit(cx, ts, self.interval_ms, false).await,
             }
         }
         if samples.is_ok() {
@@ -501,9 +505,9 @@ impl Group {
     }
 
     /// Writes what became of a rule's alerts to the state log, and sends what is due.
-    fn tell(&self, rule: &Rule, cx: &Context, ts: TimestampMs) {
+    async fn tell(&self, rule: &Rule, cx: &Context, ts: TimestampMs) {
         if let Some(alerting) = &rule.alerting {
-            let due = alerting.commit(cx, ts, self.interval_ms, true);
+            let due = alerting.commit(cx, ts, self.interval_ms, true).await;
             alerting.send(&rule.spec, cx, ts, due);
         }
     }

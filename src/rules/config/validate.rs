@@ -465,7 +465,7 @@ impl<'a> Reader<'a> {
             return None;
         }
         match parser::parse(text, &self.options.parser) {
-            Ok(expr) => Some(RuleExpr { printed: expr.to_string(), expr }),
+            Ok(expr) => Some(RuleExpr { printed: expr.to_string(), expr: Arc::new(expr) }),
             Err(errors) => {
                 for error in &errors.errors {
                     let lines = self.lines.get_or_init(|| Lines::new(self.source));

@@ -85,7 +85,7 @@ pub(super) struct Observer {
 struct Watched {
     coverage: RuleCoverage,
     /// By facet: true when the query gives something.
-    probes: Vec<(usize, Expr, Option<Arc<PreparedQuery>>)>,
+    probes: Vec<(usize, Arc<Expr>, Option<Arc<PreparedQuery>>)>,
     spec: RuleSpec,
     group_key: (String, String),
 }
@@ -196,7 +196,7 @@ impl Watched {
             }
         }
         for (what, probe) in branches(&rule.expr.expr) {
-            probes.push((say(what, true), probe, None));
+            probes.push((say(what, true), Arc::new(probe), None));
         }
         let coverage = RuleCoverage {
             file: group.origin.clone(),
@@ -231,7 +231,7 @@ impl Watched {
     }
 }
 
-fn prepared(engine: &Arc<Engine>, expr: &Expr) -> Option<Arc<PreparedQuery>> {
+fn prepared(engine: &Arc<Engine>, expr: &Arc<Expr>) -> Option<Arc<PreparedQuery>> {
     engine.prepare_expr(&expr.to_string(), expr.clone()).ok().map(Arc::new)
 }
 

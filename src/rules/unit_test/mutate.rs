@@ -1,6 +1,8 @@
 //! Rules with one small mistake each. A test suite that passes all the same does not look
 //! at what the mistake changes.
 
+use std::sync::Arc;
+
 use crate::model::duration::format_duration;
 use crate::model::{METRIC_NAME, MatchOp};
 use crate::parser::ast::{BinaryOp, DurationKind, ExprKind, Grouping, NumberLiteral};
@@ -23,7 +25,7 @@ pub(super) fn mutants(rule: &RuleSpec, options: &ParserOptions) -> Vec<Mutant> {
     root.walk(&mut |_| sites += 1);
     for site in 0..sites {
         for choice in 0.. {
-            let mut expr = root.clone();
+            let mut expr = Expr::clone(root);
             let mut what = None;
             at_site(&mut expr, site, &mut |node, parent| what = change(node, parent, choice));
             let Some(what) = what else { break };
@@ -31,7 +33,7 @@ pub(super) fn mutants(rule: &RuleSpec, options: &ParserOptions) -> Vec<Mutant> {
             // What cannot be written is no mistake that somebody could make.
             let Ok(expr) = parser::parse(&printed, options) else { continue };
             if printed != rule.expr.printed {
-                let expr = RuleExpr { printed, expr };
+                let expr = RuleExpr { printed, expr: Arc::new(expr) };
                 all.push(Mutant { what, rule: RuleSpec { expr, ..rule.clone() } });
             }
         }
