@@ -73,7 +73,7 @@ const WALLS: &[(&str, &[&str])] = &[
         ],
     ),
     ("saphyr_parser", &["yaml/"]),
-    ("serde_json", &["api/", "notifier/", "cli/"]),
+    ("serde_json", &["api/", "http/", "notifier/", "cli/"]),
     ("SystemTime", &["cli/", "telemetry/"]),
     ("Instant::now", &["cli/", "telemetry/"]),
     ("Utc::now", &["cli/", "telemetry/"]),

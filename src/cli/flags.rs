@@ -29,6 +29,9 @@ pub(crate) struct ServeFlags {
     /// Maximum number of simultaneous connections across all listeners.
     #[arg(long = "web.max-connections", value_name = "N", default_value_t = 512)]
     pub max_connections: usize,
+    /// Most subscribers of /api/v1/notifications/live.
+    #[arg(long = "web.max-notifications-subscribers", value_name = "N", default_value_t = 16)]
+    pub max_notifications_subscribers: usize,
     /// URL under which Watchfire is reachable from outside, used in links back to it.
     #[arg(long = "web.external-url", value_name = "URL", default_value = "")]
     pub external_url: String,
@@ -192,7 +195,6 @@ const UNSERVED: &[(&str, bool)] = &[
     ("config.auto-reload", false),
     ("config.auto-reload-interval", true),
     ("web.config.file", true),
-    ("web.max-notifications-subscribers", true),
     ("web.console.templates", true),
     ("web.console.libraries", true),
     ("web.user-assets", true),

@@ -50,7 +50,10 @@ impl Discovery {
         let mut clients = Vec::with_capacity(config.http_sd_configs.len());
         // What can fail comes before any task runs.
         for config in &config.http_sd_configs {
-            clients.push(crate::http::Client::new(&config.http, &around.user_agent).await?);
+            clients.push(
+                crate::http::Client::new(&config.http, &around.user_agent, around.clock.clone())
+                    .await?,
+            );
         }
         let mut tasks = Vec::with_capacity(count);
         for (config, outlet) in config.dns_sd_configs.iter().zip(&mut outlets) {

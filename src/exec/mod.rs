@@ -27,7 +27,9 @@ mod open;
 mod operator;
 mod output;
 mod range;
+mod read;
 mod repeat;
+mod rows;
 mod scalar;
 mod select;
 mod shared;
@@ -43,7 +45,7 @@ mod window;
 
 pub(crate) use cx::{Cx, ExecError, ExecOptions, Interrupt};
 pub(crate) use exchange::PART_WORK;
-pub(crate) use found::Found;
+pub(crate) use found::{About, Found};
 pub(crate) use output::{instant, range, sort};
 pub(crate) use stats::ExecStats;
 pub(crate) use together::{Member, Together, together};

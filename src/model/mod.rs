@@ -12,6 +12,7 @@ pub mod labels;
 pub mod matcher;
 pub mod metadata;
 pub mod regex;
+pub(crate) mod sorted;
 pub mod sums;
 pub mod time;
 pub mod value;

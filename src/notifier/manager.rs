@@ -17,7 +17,7 @@ use super::{AlertingConfig, AlertmanagerConfig, Notifier, NotifierView, Outgoing
 use crate::discovery::{
     CHANGE_PAUSE_MS, Discovery, DiscoveryConfig, DiscoveryMetrics, Surroundings, TargetGroup,
 };
-use crate::http::{Client, ClientConfig, HttpError};
+use crate::http::{Client, ClientConfig, HttpError, SigV4Config};
 use crate::model::{Clock, Labels};
 use crate::relabel::{RelabelConfig, Verdict, apply, apply_to};
 use crate::telemetry::Registry;
@@ -71,6 +71,7 @@ pub enum NotifierError {
 struct LoopKey {
     url: String,
     http: ClientConfig,
+    sigv4: Option<SigV4Config>,
     timeout_ms: i64,
 }
 
@@ -236,6 +237,7 @@ impl Manager {
                 let key = LoopKey {
                     url: text.clone(),
                     http: set.http.clone(),
+                    sigv4: set.sigv4.clone(),
                     timeout_ms: set.timeout_ms,
                 };
                 let running = match before.iter().position(|r| r.key == key) {
@@ -272,7 +274,11 @@ impl Manager {
         discovered: &[TargetGroup],
     ) -> Result<Plan, NotifierError> {
         let targets = set.targets(discovered)?;
-        let client = Client::new(&set.http, &self.options.user_agent).await?;
+        let (agent, clock) = (&self.options.user_agent, self.clock.clone());
+        let client = match &set.sigv4 {
+            Some(sigv4) => Client::signed(&set.http, sigv4, agent, clock).await?,
+            None => Client::new(&set.http, agent, clock).await?,
+        };
         let mut urls = Vec::with_capacity(targets.active.len());
         for text in targets.active {
             let url = Url::parse(&text)

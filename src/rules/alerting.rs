@@ -436,13 +436,12 @@ impl Alerting {
         cx.notifier.send(alerts.collect());
     }
 
-    /// What is firing now, by labels.
-    pub(super) fn firing(&self) -> Vec<Alert> {
+    /// The alerts that are `wanted`, by labels.
+    pub(super) fn alerts_that(&self, wanted: impl Fn(&Alert) -> bool) -> Vec<Alert> {
         let states = self.states.lock();
-        let mut firing: Vec<Alert> =
-            states.iter().filter(|a| a.state == AlertState::Firing).cloned().collect();
-        firing.sort_by(|a, b| a.labels.cmp(&b.labels));
-        firing
+        let mut found: Vec<Alert> = states.iter().filter(|a| wanted(a)).cloned().collect();
+        found.sort_by(|a, b| a.labels.cmp(&b.labels));
+        found
     }
 }
 

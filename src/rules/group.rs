@@ -31,7 +31,7 @@ use super::view::{
     AlertState, AlertView, AlertingView, GroupCostView, GroupView, RuleCostView, RuleHealth,
     RuleView,
 };
-use super::waves::{Asked, EvaluationOptions, SERIES_OF_NEW_RULE, Waves};
+use super::waves::{Asked, Bundles, EvaluationOptions, SERIES_OF_NEW_RULE, Waves};
 use super::write::{Written, mark_stale, write};
 use crate::model::{Clock, Labels, Sample, TimestampMs};
 use crate::notifier::Notifier;
@@ -92,6 +92,8 @@ pub(super) struct Group {
     /// For groups that tick together with this one, and what it has to do with them.
     pub progress: Arc<Progress>,
     pub mates: ArcSwap<Mates>,
+    /// Queries of its rules that are asked together, by the rules' indexes.
+    pub bundles: Bundles<usize>,
     pub metrics: GroupMetrics,
     pace: Pace,
     status: Mutex<GroupStatus>,
@@ -302,6 +304,7 @@ impl Group {
             ticks,
             progress: Arc::default(),
             mates: ArcSwap::default(),
+            bundles: Bundles::default(),
             interval_ms,
             query_offset_ms: spec.query_offset_ms.unwrap_or(defaults.query_offset_ms),
             pace: Pace::new(interval_ms, policy.budget),

@@ -22,7 +22,7 @@ use tokio::sync::{OnceCell, watch};
 use super::config::{GroupSpec, Problem};
 use super::graph::{RuleGraph, Ticks};
 use super::group::{Context, Group};
-use super::waves::{Asked, SERIES_EXPECTED_MAX, SLOW_RULE_SECONDS, ask};
+use super::waves::{Asked, Bundles, SERIES_EXPECTED_MAX, SLOW_RULE_SECONDS, ask};
 use crate::model::TimestampMs;
 
 /// Part of its interval after the tick for which a group waits for others.
@@ -176,6 +176,7 @@ impl Mates {
 struct Cohort {
     members: Vec<Member>,
     current: Mutex<Arc<Joint>>,
+    bundles: Bundles<(usize, usize)>,
 }
 
 struct Member {
@@ -212,7 +213,7 @@ impl Cohort {
     }
 
     async fn ask(&self, tick: TimestampMs, cx: &Context) -> Answers {
-        let (mut places, mut queries) = (Vec::new(), Vec::new());
+        let (mut places, mut queries) = (Vec::new(), HashMap::new());
         let (mut at, mut series, mut interval_ms) = (tick, 0_usize, i64::MAX);
         for (number, member) in self.members.iter().enumerate() {
             let Some(group) = member.group.upgrade() else { continue };
@@ -230,14 +231,15 @@ impl Cohort {
                 {
                     series += expected;
                     places.push((number, rule));
-                    queries.push(of.query.clone());
+                    queries.insert((number, rule), of.query.clone());
                 }
             }
         }
         let mut answers: HashMap<usize, Vec<(usize, Asked)>> = HashMap::new();
+        let bundle = self.bundles.get(&cx.engine, &places, |place| queries[place].clone());
         let asked = tokio::select! {
             biased;
-            asked = ask(cx, queries, at) => asked,
+            asked = ask(cx, &bundle, at) => asked,
             () = cx.clock.sleep_until(tick.saturating_add(interval_ms / PATIENCE)) => {
                 tracing::warn!(tick, "evaluating the rules of several groups together takes long; each group evaluates its own");
                 Vec::new()
@@ -271,6 +273,7 @@ pub(super) fn link(groups: &[Arc<Group>], shared: bool) -> Vec<Problem> {
     if shared {
         for (offset, members) in cohorts(groups) {
             let cohort = Arc::new(Cohort {
+                bundles: Bundles::default(),
                 current: Mutex::new(Arc::new(Joint {
                     tick: TimestampMs::MIN,
                     answers: OnceCell::new(),

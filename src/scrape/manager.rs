@@ -146,7 +146,10 @@ impl ScrapeManager {
         let client = match &known {
             Some((true, ..)) => return Ok(()),
             Some((false, client, _)) if *client.config() == config.http => Ok(client.clone()),
-            _ => Client::new(&config.http, &self.options.user_agent).await,
+            _ => {
+                let clock = self.options.clock.clone();
+                Client::new(&config.http, &self.options.user_agent, clock).await
+            }
         };
         let (tried, failed) = match &known {
             Some(_) => (&metrics.reloads, &metrics.reloads_failed),
@@ -222,7 +225,7 @@ impl ScrapeManager {
         let job = Job { scrape_job: pool.config.job_name.clone() };
         pool.synced = pool.discovery.as_ref().map(Discovery::groups).unwrap_or_default();
         let targets = Targets::of(&pool.config, &pool.synced);
-        for error in &targets.errors {
+        for (_, error) in &targets.errors {
             tracing::error!(scrape_pool = %job.scrape_job, %error, "Creating target failed");
             metrics.sync_failed.get_or_create(&job).inc();
         }

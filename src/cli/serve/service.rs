@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::late::LateStorage;
 use super::status::Status;
 use super::{ExternalUrl, Given, Origin};
-use crate::api::{ApiMetrics, ApiOptions, ApiState, Readiness};
+use crate::api::{ApiMetrics, ApiOptions, ApiState, Notice, Notifications, Readiness};
 use crate::cli::features::FeatureFlags;
 use crate::cli::flags::ServeFlags;
 use crate::config::Config;
@@ -56,6 +56,7 @@ pub(super) struct Service {
     rules: Arc<rules::Manager>,
     scrape: Arc<ScrapeManager>,
     reloads: ReloadMetrics,
+    notifications: Notifications,
     /// One reload at a time.
     reloading: tokio::sync::Mutex<()>,
 }
@@ -119,6 +120,9 @@ impl Service {
             external_host: hostname,
         }));
         let reloads = ReloadMetrics::new(&mut registry);
+        let notifications =
+            Notifications::new(flags.max_notifications_subscribers, clock.clone(), &mut registry);
+        notifications.raise(Notice::Starting);
         let config = Arc::new(ArcSwap::from_pointee(config.clone()));
         let status = Status {
             config: config.clone(),
@@ -146,6 +150,7 @@ impl Service {
             rules: rules.clone(),
             scrape: scrape.clone(),
             reloads,
+            notifications: notifications.clone(),
             reloading: tokio::sync::Mutex::default(),
             url: url.clone(),
         });
@@ -160,6 +165,7 @@ impl Service {
             status: Arc::new(status),
             clock,
             metrics: ApiMetrics::new(&mut registry),
+            notifications,
             remote_write: RemoteWriteMetrics::new(&mut registry),
             registry: Arc::new(registry),
             readiness: Readiness::default(),
@@ -208,9 +214,9 @@ impl Service {
     pub async fn start(&self, config: &Config) -> Result<(), String> {
         let _one = self.reloading.lock().await;
         match self.apply(config).await? {
-            None => self.reloads.succeeded(self.clock.now_ms()),
+            None => self.reload_succeeded(),
             Some(error) => {
-                self.reloads.failed();
+                self.reload_failed();
                 tracing::error!("Starting without what cannot be used: {error}");
             }
         }
@@ -228,16 +234,26 @@ impl Service {
         };
         match outcome {
             Ok(None) => {
-                self.reloads.succeeded(self.clock.now_ms());
+                self.reload_succeeded();
                 tracing::info!("Completed loading of configuration file");
                 Ok(())
             }
             Ok(Some(error)) | Err(error) => {
-                self.reloads.failed();
+                self.reload_failed();
                 tracing::error!("{error}");
                 Err(error)
             }
         }
+    }
+
+    fn reload_succeeded(&self) {
+        self.reloads.succeeded(self.clock.now_ms());
+        self.notifications.clear(Notice::ReloadFailed);
+    }
+
+    fn reload_failed(&self) {
+        self.reloads.failed();
+        self.notifications.raise(Notice::ReloadFailed);
     }
 
     /// Rules first: when they are to change all or nothing, a bad rule file stops the rest.

@@ -12,6 +12,7 @@ mod problem;
 mod validate;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 pub use crate::yaml::Position;
 pub use lint::{DuplicateRule, duplicate_rules, duplicates_text};
@@ -110,7 +111,8 @@ pub struct RuleExpr {
     /// The expression printed from its tree: what the API shows, links carry and equality
     /// is decided on.
     pub printed: String,
-    pub expr: Expr,
+    /// Shared with the prepared query: a tree takes kilobytes, and there may be thousands.
+    pub expr: Arc<Expr>,
 }
 
 impl RuleSpec {

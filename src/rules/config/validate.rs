@@ -460,7 +460,7 @@ impl<'a> Reader<'a> {
             return None;
         }
         match parser::parse(text, &self.options.parser) {
-            Ok(expr) => Some(RuleExpr { printed: expr.to_string(), expr }),
+            Ok(expr) => Some(RuleExpr { printed: expr.to_string(), expr: Arc::new(expr) }),
             Err(errors) => {
                 for error in &errors.errors {
                     let place = node

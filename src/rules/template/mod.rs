@@ -169,7 +169,7 @@ pub struct Template {
     /// Values are escaped as `html/template` does.
     html: bool,
     patterns: Mutex<HashMap<String, GoRegex>>,
-    /// The output, where the text has no actions.
+    /// The output, where the text has no actions: such a text has no trees either.
     plain: Option<String>,
 }
 
@@ -190,27 +190,32 @@ impl Template {
             true => |name| functions::lookup(name, true).is_some(),
             false => |name| functions::lookup(name, false).is_some(),
         };
-        match parse::parse(name, text, known) {
-            Ok(trees) => Ok(Self {
-                name: name.to_owned(),
-                text: text.to_owned(),
-                trees,
-                missing_key: MissingKey::default(),
-                html,
-                patterns: Mutex::default(),
-                plain: (!html && !text.contains("{{")).then(|| text.to_owned()),
-            }),
-            Err(fault) => Err(TemplateError::Parse { name: name.to_owned(), detail: fault.0 }),
-        }
+        let plain = (!html && !text.contains("{{")).then(|| text.to_owned());
+        let trees = match &plain {
+            Some(_) => parse::Trees::new(),
+            None => parse::parse(name, text, known)
+                .map_err(|fault| TemplateError::Parse { name: name.to_owned(), detail: fault.0 })?,
+        };
+        Ok(Self {
+            name: name.to_owned(),
+            text: text.to_owned(),
+            trees,
+            missing_key: MissingKey::default(),
+            html,
+            patterns: Mutex::default(),
+            plain,
+        })
     }
 
     /// Parses a label or annotation of the alert `alert_name`, with `$labels`,
     /// `$externalLabels`, `$externalURL` and `$value` defined.
     pub fn parse_alert(alert_name: &str, text: &str) -> Result<Self, TemplateError> {
         let name = format!("__alert_{alert_name}");
-        let mut template = Self::parse(&name, &format!("{ALERT_DEFINITIONS}{text}"))?;
-        template.plain = (!text.contains("{{")).then(|| text.to_owned());
-        Ok(template)
+        match text.contains("{{") {
+            true => Self::parse(&name, &format!("{ALERT_DEFINITIONS}{text}")),
+            // Nothing to define anything for.
+            false => Self::parse(&name, text),
+        }
     }
 
     /// Sets what a missing key gives.

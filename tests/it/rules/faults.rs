@@ -1,10 +1,14 @@
-//! A source that fails, or says that it is incomplete, when told to.
+//! A source that fails, or says that it is incomplete, when told to; a sink that fails.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures_util::future::BoxFuture;
+use watchfire::model::metadata::Metadata;
+use watchfire::model::{FloatHistogram, Labels};
 use watchfire::storage::{
-    LabelAnswer, LabelRequest, SelectRequest, SeriesSet, Source, StorageError,
+    AppendError, Appender, LabelAnswer, LabelRequest, SelectRequest, SeriesRef, SeriesSet, Sink,
+    Source, StorageError,
 };
 
 /// What is wrong with the source.
@@ -66,5 +70,73 @@ impl Source for Faulty {
         request: &'a LabelRequest,
     ) -> BoxFuture<'a, Result<LabelAnswer, StorageError>> {
         self.inner.label_values(name, request)
+    }
+}
+
+/// Takes everything and, when told to, refuses to commit it.
+pub struct FaultySink {
+    inner: Arc<dyn Sink>,
+    down: Arc<AtomicBool>,
+}
+
+impl FaultySink {
+    pub fn new(inner: Arc<dyn Sink>) -> Arc<Self> {
+        Arc::new(Self { inner, down: Arc::default() })
+    }
+
+    pub fn fail(&self, down: bool) {
+        self.down.store(down, Ordering::Relaxed);
+    }
+}
+
+impl Sink for FaultySink {
+    fn appender(&self) -> Box<dyn Appender> {
+        Box::new(FaultyAppender { inner: self.inner.appender(), down: self.down.clone() })
+    }
+
+    fn commit_waits(&self) -> bool {
+        self.inner.commit_waits()
+    }
+
+    fn shows_at_once(&self) -> bool {
+        self.inner.shows_at_once()
+    }
+}
+
+struct FaultyAppender {
+    inner: Box<dyn Appender>,
+    down: Arc<AtomicBool>,
+}
+
+impl Appender for FaultyAppender {
+    fn append(
+        &mut self,
+        hint: Option<SeriesRef>,
+        labels: &Labels,
+        ts: i64,
+        value: f64,
+    ) -> Result<SeriesRef, AppendError> {
+        self.inner.append(hint, labels, ts, value)
+    }
+
+    fn append_histogram(
+        &mut self,
+        hint: Option<SeriesRef>,
+        labels: &Labels,
+        ts: i64,
+        value: &Arc<FloatHistogram>,
+    ) -> Result<SeriesRef, AppendError> {
+        self.inner.append_histogram(hint, labels, ts, value)
+    }
+
+    fn append_metadata(&mut self, family: &str, metadata: &Metadata) {
+        self.inner.append_metadata(family, metadata);
+    }
+
+    fn commit(self: Box<Self>) -> Result<(), StorageError> {
+        match self.down.load(Ordering::Relaxed) {
+            true => Err(StorageError::Remote("store is down".to_owned())),
+            false => self.inner.commit(),
+        }
     }
 }

@@ -146,6 +146,8 @@ pub struct Setup {
     /// Where rules read from and write to, instead of the harness' memory.
     pub source: Option<Arc<dyn Source>>,
     pub sink: Option<Arc<dyn Sink>>,
+    /// Whom alerts go to, instead of the harness' inbox.
+    pub notifier: Option<Arc<dyn Notifier>>,
     pub evaluation: EvaluationOptions,
     /// Flags of `--rules.*`.
     pub policy: RulePolicyDefaults,
@@ -160,6 +162,8 @@ pub struct Harness {
     inbox: Arc<Inbox>,
     /// Groups that run, and removed ones that wait to end their series.
     pub sleepers: usize,
+    /// Groups removed by earlier loads that still wait to end their series.
+    pub retiring: usize,
     pub settings: RuleSettings,
     pub registry: Registry,
 }
@@ -217,7 +221,7 @@ impl Harness {
             engine: Engine::new(setup.engine),
             source,
             sink,
-            notifier: inbox.clone(),
+            notifier: setup.notifier.unwrap_or_else(|| inbox.clone()),
             clock: clock.clone(),
             metrics: Metrics::new(&mut registry),
             resend_delay_ms: MINUTE,
@@ -238,7 +242,7 @@ impl Harness {
                 url: "http://w:9090".to_owned(),
             },
         };
-        Self { clock, storage, manager, inbox, sleepers: 0, settings, registry }
+        Self { clock, storage, manager, inbox, sleepers: 0, retiring: 0, settings, registry }
     }
 
     /// Makes the notifier panic, or work again.
@@ -278,14 +282,21 @@ impl Harness {
         let result = self.manager.update(self.settings.clone()).await;
         let left = self.groups();
         if !matches!(result, Err(UpdateError::Load(_) | UpdateError::ShutDown)) {
-            self.sleepers = left.len() + removed.iter().filter(|g| !left.contains(g)).count();
+            let removed = removed.iter().filter(|g| !left.contains(g)).count();
+            self.sleepers = left.len() + removed + self.retiring;
         }
         self.clock.settle(self.sleepers).await;
         result
     }
 
     fn groups(&self) -> Vec<String> {
-        self.manager.groups().into_iter().map(|g| g.name).collect()
+        let groups = self.manager.groups().into_iter();
+        groups.map(|g| format!("{};{}", g.file, g.name)).collect()
+    }
+
+    /// How many groups run.
+    pub fn group_count(&self) -> usize {
+        self.groups().len()
     }
 
     /// When the next group wakes.

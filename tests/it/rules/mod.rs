@@ -1,5 +1,6 @@
 //! Integration tests: rules.
 
+mod behaviour;
 mod both_ways;
 mod catch_up;
 mod check;
