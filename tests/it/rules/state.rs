@@ -173,6 +173,30 @@ async fn a_long_outage_ends_what_was_pending() {
     assert_eq!(h.alerting("Fire").alerts[0].active_at_ms, first);
 }
 
+#[tokio::test]
+async fn what_is_due_waits_for_somebody_to_take_it() {
+    let storage = Arc::new(MemoryStorage::new());
+    let dir = tempfile::tempdir().unwrap();
+    let mut h = start(&storage, dir.path(), START);
+    h.load(RULES).await.unwrap();
+    h.receive(false);
+    put_all(&h, [("wait", -1.0), ("fire", 7.0), ("keep", -1.0), ("end", 1.0)]);
+    let first = h.tick().await;
+    put_all(&h, [("wait", -1.0), ("fire", 7.0), ("keep", -1.0), ("end", -1.0)]);
+    let second = h.tick().await;
+    assert!(h.sent().is_empty());
+    // Not after the resend delay, but as soon as there is somebody.
+    h.receive(true);
+    h.tick().await;
+    let sent = h.sent();
+    let mut sent: Vec<_> = sent
+        .iter()
+        .map(|a| (a.labels.get_or_empty("alertname"), a.starts_at_ms, a.ends_at_ms <= second))
+        .collect();
+    sent.sort_unstable();
+    assert_eq!(sent, [("End", first, true), ("Fire", first, false)]);
+}
+
 const READERS: &str = "
 groups:
 - name: g
