@@ -289,6 +289,47 @@ async fn after_a_gap_an_alert_ends_when_what_it_looks_at_is_whole() {
 }
 
 #[tokio::test]
+async fn a_reload_is_no_gap_and_looks_anew_at_one() {
+    let storage = Arc::new(MemoryStorage::new());
+    let dir = tempfile::tempdir().unwrap();
+    let rules = |window: &str| {
+        format!(
+            "groups: [{{name: g, interval: 10s, rules: [{{alert: Other, expr: y}}, \
+             {{alert: Window, expr: 'count_over_time(x[{window}]) >= 3'}}]}}]"
+        )
+    };
+    let mut h = start(&storage, dir.path(), START);
+    h.load("groups: [{name: g, interval: 10s, rules: [{alert: Other, expr: y}]}]").await.unwrap();
+    h.tick().await;
+    h.load(&rules("1m")).await.unwrap();
+    for _ in 0..5 {
+        put_x(&h, &[(1, 1.0)]);
+        h.tick().await;
+    }
+    assert_eq!(names(&h), ["Window 1"]);
+    // The samples stop: the process has missed none.
+    for _ in 0..4 {
+        h.tick().await;
+    }
+    assert!(names(&h).is_empty(), "{:?}", names(&h));
+    for _ in 0..5 {
+        put_x(&h, &[(1, 1.0)]);
+        h.tick().await;
+    }
+    let (dir, last) = (crash(&dir), h.clock.now());
+    let mut h = start(&storage, dir.path(), last + 60 * SECOND);
+    h.load(&rules("1m")).await.unwrap();
+    put_x(&h, &[(1, 1.0)]);
+    h.tick().await;
+    assert_eq!(names(&h), ["Window 1"]);
+    // With a shorter window, what was missed is behind sooner.
+    h.load(&rules("20s")).await.unwrap();
+    put_x(&h, &[(1, 1.0)]);
+    h.tick().await;
+    assert!(names(&h).is_empty(), "{:?}", names(&h));
+}
+
+#[tokio::test]
 async fn a_restart_that_missed_no_sample_delays_no_end() {
     let storage = Arc::new(MemoryStorage::new());
     let (dir, last) = before_the_gap(&storage).await;
