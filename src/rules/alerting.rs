@@ -400,7 +400,7 @@ impl Alerting {
     }
 
     /// Writes what changed to the state log, and takes what is due at `ts` when the alerts
-    /// `moved` on. Comes before anything that others see: samples and notifications.
+    /// `moved` on and somebody is there to take it. Comes before anything that others see: samples and notifications.
     pub(super) async fn commit(
         &self,
         cx: &Context,
@@ -410,7 +410,7 @@ impl Alerting {
     ) -> Vec<Alert> {
         let (due, unsynced) = {
             let mut states = self.states.lock();
-            let due = match moved {
+            let due = match moved && cx.notifier.has_receivers() {
                 true => states.take_due(ts, cx.resend_delay_ms, interval_ms),
                 false => Vec::new(),
             };
