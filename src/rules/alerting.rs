@@ -312,6 +312,38 @@ impl Alerting {
         series
     }
 
+    /// The series that another process may have written last, when it was done with a tick:
+    /// those that have ended since have to be told so.
+    pub(super) fn series_since(
+        &self,
+        rule: &RuleSpec,
+        last_tick: Option<TimestampMs>,
+    ) -> Vec<Labels> {
+        if !self.restored.load(Ordering::Relaxed) {
+            return Vec::new();
+        }
+        let since = last_tick.unwrap_or(TimestampMs::MIN);
+        let states = self.states.lock();
+        let mut series = Vec::new();
+        for alert in states.iter() {
+            let is_new = |at: Option<TimestampMs>| at.is_some_and(|at| at > since);
+            let mut add = |state: AlertState| {
+                let before = Alert { state, ..alert.clone() };
+                series.extend(self.series(rule, &before).map(|(labels, _)| labels));
+            };
+            if alert.state != AlertState::Inactive {
+                add(alert.state);
+            }
+            if is_new(alert.resolved_at_ms) {
+                add(AlertState::Firing);
+            }
+            if is_new(alert.fired_at_ms) {
+                add(AlertState::Pending);
+            }
+        }
+        series
+    }
+
     async fn expand(
         &self,
         external: &External,

@@ -10,6 +10,7 @@ use crate::rules::gap::{Gap, Hold};
 use crate::rules::group::{Group, Rule};
 use crate::rules::reach::Writers;
 use crate::rules::view::AlertState;
+use crate::rules::write::Written;
 
 use std::sync::atomic::Ordering;
 
@@ -89,6 +90,7 @@ impl StateLog {
             }
         }
         *alerting.states.lock() = restored;
+        *rule.previous.lock() = Written::of(alerting.series_since(&rule.spec, last_tick));
     }
 
     /// Drops the state of a group that was removed.

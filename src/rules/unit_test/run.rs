@@ -182,7 +182,8 @@ impl Run<'_> {
             type Wanted = fn(&Alert) -> bool;
             let firing: Wanted = |a| a.state == AlertState::Firing;
             let pending: Wanted = |a| a.state == AlertState::Pending;
-            let kept: Wanted = |a| a.keep_firing_since_ms.is_some();
+            let kept: Wanted =
+                |a| a.state == AlertState::Firing && a.keep_firing_since_ms.is_some();
             let resolved: Wanted = |a| a.resolved_at_ms.is_some();
             for (state, expected, wanted) in [
                 ("", Some(&case.expected), firing),
