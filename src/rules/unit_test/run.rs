@@ -15,7 +15,7 @@ use crate::notifier::{Notifier, OutgoingAlert};
 use crate::parser::parse_metric;
 use crate::parser::series::{SeriesValue, parse_series_values};
 use crate::query::{Engine, EngineOptions, RunOptions};
-use crate::rules::budget::AlertBudget;
+use crate::rules::budget::{AlertBudget, Load};
 use crate::rules::config::GroupSpec;
 use crate::rules::group::{Context, Defaults, External, Group};
 use crate::rules::metrics::Metrics;
@@ -148,7 +148,7 @@ fn context(test: &Test, file: &TestFile, options: &UnitTestOptions) -> Context {
         sink: storage,
         notifier: Arc::new(Nobody),
         clock: Arc::new(ManualClock::new(test.start_ms)),
-        budget: AlertBudget::new(0, metrics.active_alerts.clone()),
+        budget: AlertBudget::new(Load::default(), metrics.active_alerts.clone()),
         annotate_resolved: false,
         metrics,
         resend_delay_ms: 60_000,
