@@ -12,6 +12,8 @@ mod payload;
 mod receipt;
 mod send_loop;
 
+use std::sync::Arc;
+
 use crate::model::{Labels, TimestampMs};
 
 pub use config::{AlertingConfig, AlertmanagerConfig};
@@ -27,7 +29,7 @@ pub struct OutgoingAlert {
     pub starts_at_ms: TimestampMs,
     /// When it ended, or until when it is valid if no newer notification arrives.
     pub ends_at_ms: TimestampMs,
-    pub generator_url: String,
+    pub generator_url: Arc<str>,
     /// Tells who sent it that it arrived.
     pub receipt: Receipt,
 }

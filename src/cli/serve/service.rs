@@ -372,6 +372,7 @@ fn rule_policy(flags: &ServeFlags) -> RulePolicyDefaults {
         catch_up_ms: ms(flags.catch_up),
         group_budget: flags.group_budget,
         max_active_alerts: flags.max_active_alerts,
+        active_alerts_bytes: flags.active_alerts_memory,
         annotate_resolved: flags.annotate_resolved,
     }
 }
