@@ -161,6 +161,8 @@ pub(crate) struct Cx {
     seen: Mutex<FxHashMap<(u32, u32), bool>>,
     /// What other evaluations need as well.
     pub shared: Option<Arc<Shared>>,
+    /// What came to nothing, until the end.
+    left: Mutex<Vec<Box<dyn Send>>>,
     /// This evaluation's part of the time that went into shared results.
     shared_ns: AtomicU64,
 }
@@ -200,7 +202,13 @@ impl Cx {
             tallies: Mutex::default(),
             stats: SampleStats::new(options.per_step_stats),
             seen: Mutex::default(),
+            left: Mutex::default(),
         }
+    }
+
+    /// Takes what came to nothing and is large, to be dropped with the evaluation.
+    pub(crate) fn leave(&self, left: Box<dyn Send>) {
+        self.left.lock().push(left);
     }
 
     /// Fails once the evaluation has been told to stop.
