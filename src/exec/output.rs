@@ -149,7 +149,15 @@ fn points(block: &SeriesBlock, row: u32, at: impl Fn(u32) -> i64) -> Vec<(i64, S
     let mut points = Vec::with_capacity(count);
     if block.histograms.is_none() {
         let values = block.row(row);
-        points.extend(block.present.ones(row).map(|s| (at(s), Sample::Float(values[s as usize]))));
+        let point = |step: usize| (at(step as u32), Sample::Float(values[step]));
+        for (i, word) in block.present.row(row).iter().copied().enumerate() {
+            let steps = i * 64..values.len().min(i * 64 + 64);
+            if word.count_ones() as usize == steps.len() {
+                points.extend(steps.map(point));
+            } else {
+                points.extend(steps.filter(|s| word >> (s % 64) & 1 == 1).map(point));
+            }
+        }
         return points;
     }
     points
