@@ -307,7 +307,7 @@ impl Alerting {
         let states = self.states.lock();
         let mut series = Vec::with_capacity(2 * states.iter().count());
         for alert in states.active() {
-            series.extend(self.series(rule, alert));
+            series.extend(self.series(rule, alert, alert.state));
         }
         series
     }
@@ -327,9 +327,8 @@ impl Alerting {
         let mut series = Vec::new();
         for alert in states.iter() {
             let is_new = |at: Option<TimestampMs>| at.is_some_and(|at| at > since);
-            let mut add = |state: AlertState| {
-                let before = Alert { state, ..alert.clone() };
-                series.extend(self.series(rule, &before).map(|(labels, _)| labels));
+            let mut add = |state| {
+                series.extend(self.series(rule, alert, state).map(|(labels, _)| labels));
             };
             if alert.state != AlertState::Inactive {
                 add(alert.state);
@@ -383,9 +382,9 @@ impl Alerting {
         }
     }
 
-    /// `ALERTS` and `ALERTS_FOR_STATE` of one active alert. The rule's labels as written
+    /// `ALERTS` and `ALERTS_FOR_STATE` of one alert that is in an active state. The rule's labels as written
     /// are their base: they show where a label's template expanded to nothing.
-    fn series(&self, rule: &RuleSpec, alert: &Alert) -> [(Labels, Sample); 2] {
+    fn series(&self, rule: &RuleSpec, alert: &Alert, state: AlertState) -> [(Labels, Sample); 2] {
         let mut builder = rule.label_set().builder();
         for (name, value) in alert.labels.iter() {
             builder.set(name, value);
@@ -394,7 +393,7 @@ impl Alerting {
         builder.set(ALERT_NAME, &self.spec.alert);
         let for_state = builder.build();
         builder.set(METRIC_NAME, ALERTS);
-        builder.set(ALERT_STATE, alert.state.as_str());
+        builder.set(ALERT_STATE, state.as_str());
         let active_since = alert.active_at_ms.div_euclid(1000) as f64;
         [(builder.build(), Sample::Float(1.0)), (for_state, Sample::Float(active_since))]
     }
