@@ -390,8 +390,9 @@ impl Alerting {
         }
     }
 
-    /// `ALERTS` and `ALERTS_FOR_STATE` of one active alert. The rule's labels as written
-    /// are their base: they show where a label's template expanded to nothing.
+    /// `ALERTS` and `ALERTS_FOR_STATE` of one alert that is in an active state. The rule's
+    /// labels as written are their base: they show where a label's template expanded to
+    /// nothing.
     fn series(&self, base: &Labels, alert: &mut Alert) -> [(Labels, Sample); 2] {
         let Alert { labels, state, series, active_at_ms, .. } = alert;
         let for_state = || {
