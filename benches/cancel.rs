@@ -3,8 +3,8 @@
 //! and the time is taken until `prometheus_engine_queries` says that nothing is done for it
 //! any more. Prints the median and the longest time of each query; asserts nothing.
 //!
-//! `cargo bench --bench cancel [-- SERIES [PROGRAM]]`: 200,000 series and the program of this
-//! build by default.
+//! `cargo bench --bench cancel [-- SERIES [FILTER [PROGRAM]]]`: 200,000 series, all queries
+//! and the program of this build by default; of queries those that contain the filter.
 
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -18,6 +18,9 @@ const STEP_MS: i64 = 15_000;
 const SAMPLES: i64 = 40;
 /// Moments at which a client hangs up, spread over the time the query takes.
 const HANG_UPS: u32 = 12;
+
+/// What some of the queries need.
+const FEATURES: &str = "promql-experimental-functions,promql-binop-fill-modifiers";
 
 /// Queries at one time, and over the last ten minutes with 600 steps.
 const QUERIES: &[(&str, bool)] = &[
@@ -79,6 +82,7 @@ impl Server {
             .arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()))
             .arg(format!("--web.listen-address={address}"))
             .args(["--web.enable-remote-write-receiver", "--log.level=error"])
+            .arg(format!("--enable-feature={FEATURES}"))
             .stdout(Stdio::null())
             .spawn()
             .expect("a server");
@@ -160,7 +164,8 @@ fn write_request(name: &str, range: std::ops::Range<usize>, now_ms: i64) -> prot
 fn main() {
     let arguments: Vec<String> = std::env::args().filter(|a| !a.starts_with("--")).collect();
     let series = arguments.get(1).and_then(|a| a.parse().ok()).unwrap_or(200_000);
-    let program = arguments.get(2).map_or(env!("CARGO_BIN_EXE_watchfire"), String::as_str);
+    let filter = arguments.get(2).map_or("", String::as_str);
+    let program = arguments.get(3).map_or(env!("CARGO_BIN_EXE_watchfire"), String::as_str);
     let server = Server::start(program);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970");
     let now_ms = i64::try_from(now.as_millis()).expect("a time of this age");
@@ -172,7 +177,7 @@ fn main() {
     println!("{series} series each of m, n and b, {SAMPLES} samples a series");
     println!("{:>9} {:>11} {:>11} {:>5}  query", "takes ms", "median ms", "longest ms", "cases");
     let mut longest = Duration::ZERO;
-    for (query, range) in QUERIES {
+    for (query, range) in QUERIES.iter().filter(|(query, _)| query.contains(filter)) {
         let text = utf8_percent_encode(query, NON_ALPHANUMERIC);
         let (start, end) = ((now_ms - SAMPLES * STEP_MS) / 1000, now_ms / 1000);
         let path = if *range {

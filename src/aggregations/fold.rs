@@ -5,6 +5,7 @@ use std::any::Any;
 use std::ops::Range;
 
 use super::Accumulator;
+use crate::model::effort::clearing;
 use crate::vector::SeriesBlock;
 
 /// Visits the present floats of a row: `dense` gets whole words of steps that are all
@@ -56,6 +57,7 @@ pub(super) struct Grid<T> {
 
 impl<T: Clone> Grid<T> {
     pub(super) fn new(groups: u32, steps: u32, fill: T) -> Self {
+        clearing(groups as usize * steps as usize);
         Self { steps: steps as usize, cells: vec![fill; groups as usize * steps as usize] }
     }
 

@@ -20,6 +20,15 @@ pub struct AggregatorSpec {
     pub example: &'static str,
 }
 
+impl AggregatorSpec {
+    /// `topk [by|without (labels)] (scalar, instant vector) -> instant vector`.
+    pub fn signature(&self) -> String {
+        let param = self.param.map(|kind| format!("{}, ", kind.documented())).unwrap_or_default();
+        let name = self.name;
+        format!("{name} [by|without (labels)] ({param}instant vector) -> instant vector")
+    }
+}
+
 impl PartialEq for AggregatorSpec {
     fn eq(&self, other: &Self) -> bool {
         self.name == other.name
@@ -46,16 +55,18 @@ pub enum Selection {
     LimitRatio,
 }
 
-/// Folds rows of blocks into groups. Rows arrive in series order; with parallel input,
-/// each range of series has its own accumulator and they are merged in range order, so
-/// the result does not depend on timing.
+/// Folds rows of blocks into groups: into some of an aggregation's, numbered from 0, so that
+/// no accumulator is large. Rows arrive in series order; with parallel input, each range of
+/// series has its own accumulators and they are merged in range order, so the result does
+/// not depend on timing.
 pub trait Accumulator: Send {
     /// Adds one series to a group, all steps at once.
     fn add(&mut self, group: u32, block: &SeriesBlock, row: u32);
 
     /// Adds what `later` gathered from the series after this one's; same groups and steps,
-    /// same concrete type.
-    fn merge(&mut self, later: Box<dyn Accumulator>);
+    /// same concrete type. `go_on` is asked before whatever takes longer than a pass over
+    /// the slots; once it says no, what is here is unfinished and of no use.
+    fn merge(&mut self, later: Box<dyn Accumulator>, go_on: &dyn Fn() -> bool);
 
     /// For `merge`: gives up the concrete type.
     fn into_any(self: Box<Self>) -> Box<dyn std::any::Any>;

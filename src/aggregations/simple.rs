@@ -35,7 +35,7 @@ impl<const GROUP: bool> Accumulator for Count<GROUP> {
         }
     }
 
-    fn merge(&mut self, later: Box<dyn Accumulator>) {
+    fn merge(&mut self, later: Box<dyn Accumulator>, _: &dyn Fn() -> bool) {
         let later: Self = same_kind(later);
         for (mine, theirs) in self.counts.cells.iter_mut().zip(later.counts.cells) {
             *mine += theirs;
@@ -109,7 +109,7 @@ impl<const MAX: bool> Accumulator for Extreme<MAX> {
         }
     }
 
-    fn merge(&mut self, later: Box<dyn Accumulator>) {
+    fn merge(&mut self, later: Box<dyn Accumulator>, _: &dyn Fn() -> bool) {
         let later: Self = same_kind(later);
         for group in 0..self.groups {
             let (kept, new) = (self.values.row_mut(group), later.values.row(group));

@@ -60,7 +60,7 @@ impl<const DEVIATION: bool> Accumulator for Variance<DEVIATION> {
     }
 
     /// Chan's formula for two parts.
-    fn merge(&mut self, later: Box<dyn Accumulator>) {
+    fn merge(&mut self, later: Box<dyn Accumulator>, _: &dyn Fn() -> bool) {
         let later: Self = same_kind(later);
         for i in 0..self.counts.cells.len() {
             let (n1, n2) = (f64::from(self.counts.cells[i]), f64::from(later.counts.cells[i]));
@@ -117,12 +117,16 @@ impl<const DEVIATION: bool> Accumulator for Variance<DEVIATION> {
 /// `quantile`: keeps every row, because ranks need all values of a step.
 pub(super) struct Quantile {
     steps: u32,
-    /// The rows of each group, in series order.
-    groups: Vec<KeptRows>,
+    /// The rows of each group, in series order, in stretches that are never copied: there
+    /// may be millions.
+    groups: Vec<Vec<KeptRows>>,
     /// The wanted quantile per step.
     phis: Vec<f64>,
     flags: Vec<Flags>,
 }
+
+/// Slots after which a new stretch of rows is begun.
+const STRETCH_SLOTS: usize = 1 << 15;
 
 /// Rows one after the other, with their presence words.
 #[derive(Clone, Debug, Default)]
@@ -135,7 +139,7 @@ impl Quantile {
     pub(super) fn start(groups: u32, steps: u32, phis: &[f64]) -> Box<dyn Accumulator> {
         Box::new(Self {
             steps,
-            groups: vec![KeptRows::default(); groups as usize],
+            groups: vec![vec![]; groups as usize],
             phis: phis.to_vec(),
             flags: vec![Flags::default(); groups as usize],
         })
@@ -144,8 +148,12 @@ impl Quantile {
 
 impl Accumulator for Quantile {
     fn add(&mut self, group: u32, block: &SeriesBlock, row: u32) {
-        let kept = &mut self.groups[group as usize];
         if !block.present.row_is_empty(row) {
+            let stretches = &mut self.groups[group as usize];
+            if stretches.last().is_none_or(|kept| kept.floats.len() >= STRETCH_SLOTS) {
+                stretches.push(KeptRows::default());
+            }
+            let kept = stretches.last_mut().expect("BUG: it was just put there");
             kept.floats.extend_from_slice(block.row(row));
             kept.words.extend_from_slice(block.present.row(row));
         }
@@ -154,11 +162,10 @@ impl Accumulator for Quantile {
         }
     }
 
-    fn merge(&mut self, later: Box<dyn Accumulator>) {
+    fn merge(&mut self, later: Box<dyn Accumulator>, _: &dyn Fn() -> bool) {
         let later: Self = same_kind(later);
         for (mine, theirs) in self.groups.iter_mut().zip(later.groups) {
-            mine.floats.extend(theirs.floats);
-            mine.words.extend(theirs.words);
+            mine.extend(theirs);
         }
         for (mine, theirs) in self.flags.iter_mut().zip(later.flags) {
             mine.raise(theirs);
@@ -173,15 +180,18 @@ impl Accumulator for Quantile {
         let mut out = SeriesBlock::absent(SeriesId(0), self.groups.len() as u32, self.steps);
         let (steps, words) = (self.steps as usize, (self.steps as usize).div_ceil(64));
         let mut column: Vec<f64> = Vec::new();
-        for (group, kept) in self.groups.iter().enumerate() {
+        for (group, stretches) in self.groups.iter().enumerate() {
             for step in 0..steps {
                 if !go_on() {
                     return (out, self.flags);
                 }
                 column.clear();
-                let rows = kept.floats.chunks_exact(steps).zip(kept.words.chunks_exact(words));
-                let present = rows.filter(|(_, words)| words[step / 64] >> (step % 64) & 1 == 1);
-                column.extend(present.map(|(row, _)| row[step]));
+                for kept in stretches {
+                    let rows = kept.floats.chunks_exact(steps).zip(kept.words.chunks_exact(words));
+                    let present =
+                        rows.filter(|(_, words)| words[step / 64] >> (step % 64) & 1 == 1);
+                    column.extend(present.map(|(row, _)| row[step]));
+                }
                 if column.is_empty() {
                     continue;
                 }

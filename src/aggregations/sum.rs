@@ -170,9 +170,8 @@ impl<const AVG: bool> Accumulator for Sum<AVG> {
         }
     }
 
-    fn merge(&mut self, later: Box<dyn Accumulator>) {
+    fn merge(&mut self, later: Box<dyn Accumulator>, go_on: &dyn Fn() -> bool) {
         let mut later: Self = same_kind(later);
-        let steps = self.sums.steps as u32;
         for group in 0..self.groups {
             let words = later.present.row(group).to_vec();
             if AVG {
@@ -194,7 +193,12 @@ impl<const AVG: bool> Accumulator for Sum<AVG> {
                 }
             });
         }
-        for slot in 0..self.groups * steps {
+        let mut slots: Vec<u32> = later.histograms.keys().copied().collect();
+        slots.sort_unstable();
+        for slot in slots {
+            if !go_on() {
+                return;
+            }
             let Some(theirs) = later.histograms.remove(&slot) else { continue };
             match self.histograms.get_mut(&slot) {
                 Some(mine) => mine.merge::<AVG>(theirs),
@@ -246,6 +250,9 @@ impl<const AVG: bool> Accumulator for Sum<AVG> {
         let mut cells: Vec<(u32, HistogramFold)> = this.histograms.into_iter().collect();
         cells.sort_unstable_by_key(|(slot, _)| *slot);
         for (slot, cell) in cells {
+            if !go_on() {
+                break;
+            }
             let (group, step) = (slot / steps, slot % steps);
             let flags = &mut flags[group as usize];
             if out.present.get(group, step) {

@@ -36,7 +36,7 @@ fn fold(name: &str, params: &[f64], values: &[f64], split: usize) -> Option<f64>
         part.add(0, &block, row);
     }
     if split < values.len() {
-        first.merge(second);
+        first.merge(second, &|| true);
     }
     first.finish(&|| true).0.float(0, 0)
 }
@@ -192,7 +192,7 @@ proptest! {
                 let part = if row < split { &mut first } else { &mut second };
                 part.add(*group, &block, row as u32);
             }
-            first.merge(second);
+            first.merge(second, &|| true);
             let (out, flags) = first.finish(&|| true);
             prop_assert!(flags.iter().all(|f| *f == Flags::default()));
             for group in 0..3 {

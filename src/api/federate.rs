@@ -8,10 +8,12 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
+use tokio_util::sync::CancellationToken;
 
 use super::params::Params;
 use super::response::text_response;
 use super::state::ApiState;
+use crate::model::sorted::sorted;
 use crate::model::value::is_stale_nan;
 use crate::model::{FloatHistogram, Labels, Sample, TimestampMs, float, labels};
 use crate::parser;
@@ -65,8 +67,12 @@ pub(super) async fn federate(
         }
     }
     let from_ms = now_ms - options.lookback_ms;
+    // Whoever hangs up drops this future, and the guard with it.
+    let gone = CancellationToken::new();
+    let _stop = gone.clone().drop_guard();
     let written = tokio::task::spawn_blocking(move || {
-        latest(&series, from_ms, now_ms).map(|latest| layout.write(&latest))
+        let look = || if gone.is_cancelled() { Err(Stopped::Gone) } else { Ok(()) };
+        layout.write(&latest(&series, from_ms, now_ms, look)?, look)
     });
     match written.await {
         Ok(Ok((text, content_type))) => {
@@ -74,22 +80,46 @@ pub(super) async fn federate(
             response.headers_mut().insert(header::CONTENT_TYPE, content_type);
             response
         }
-        Ok(Err(error)) => text_response(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
-        Err(_) => text_response(StatusCode::INTERNAL_SERVER_ERROR, "federation was interrupted"),
+        Ok(Err(Stopped::Storage(error))) => {
+            text_response(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string())
+        }
+        Ok(Err(Stopped::Gone)) | Err(_) => {
+            text_response(StatusCode::INTERNAL_SERVER_ERROR, "federation was interrupted")
+        }
     }
 }
 
+/// Why nothing came of it.
+#[derive(Debug, PartialEq)]
+enum Stopped {
+    /// Nobody waits for the answer any more.
+    Gone,
+    Storage(StorageError),
+}
+
+impl From<StorageError> for Stopped {
+    fn from(error: StorageError) -> Self {
+        Self::Storage(error)
+    }
+}
+
+/// Work between two looks at whether somebody still waits, in units of the sort.
+const LOOK_EVERY: usize = 1 << 16;
+
 /// The newest sample of each series, by name and then by labels; stale series are left out.
+/// `look` tells whether to go on.
 fn latest(
     series: &[Arc<dyn RawSeries>],
     from_ms: TimestampMs,
     to_ms: TimestampMs,
-) -> Result<Vec<Latest>, StorageError> {
+    mut look: impl FnMut() -> Result<(), Stopped>,
+) -> Result<Vec<Latest>, Stopped> {
     let mut found: Vec<Latest> = Vec::new();
     let mut samples = RawSamples::default();
     for one in series {
+        look()?;
         samples.clear();
-        one.read_into(from_ms, to_ms, &mut samples)?;
+        one.read_newest_into(from_ms, to_ms, &mut samples)?;
         let number = samples.ts.last().copied().zip(samples.vs.last().copied());
         let histogram = samples.hist.last();
         let (ts, sample) = match (number, histogram) {
@@ -109,9 +139,10 @@ fn latest(
             found.push(Latest { labels: one.labels().clone(), ts, sample });
         }
     }
-    found.sort_by(|a, b| {
+    let order = |a: &Latest, b: &Latest| {
         (a.labels.metric_name(), &a.labels).cmp(&(b.labels.metric_name(), &b.labels))
-    });
+    };
+    let mut found = sorted(found, order, LOOK_EVERY, look)?;
     found.dedup_by(|a, b| a.labels == b.labels);
     Ok(found)
 }
@@ -125,10 +156,15 @@ struct Layout {
 }
 
 impl Layout {
-    fn write(&self, latest: &[Latest]) -> (String, HeaderValue) {
+    fn write(
+        &self,
+        latest: &[Latest],
+        mut look: impl FnMut() -> Result<(), Stopped>,
+    ) -> Result<(String, HeaderValue), Stopped> {
         let mut out = String::new();
         let mut family = ("", "");
         for one in latest {
+            look()?;
             let name = one.labels.metric_name();
             let kind = match &one.sample {
                 _ if name.is_empty() => continue,
@@ -157,7 +193,7 @@ impl Layout {
         let content_type = format!("{}; escaping={escaping}", self.format.content_type());
         let content_type = HeaderValue::from_str(&content_type)
             .unwrap_or(HeaderValue::from_static("text/plain; version=0.0.4"));
-        (out, content_type)
+        Ok((out, content_type))
     }
 
     fn push_histogram(&self, out: &mut String, one: &Latest, histogram: &FloatHistogram) {
@@ -274,12 +310,52 @@ mod tests {
     use super::*;
 
     fn check(layout: &Layout, latest: &[Latest], expected: &str) {
-        assert_eq!(layout.write(latest).0, expected);
+        let (text, _) = layout.write(latest, || Ok(())).unwrap();
+        assert_eq!(text, expected);
     }
 
     fn latest_of(pairs: &[(&str, &str)], v: f64) -> Latest {
         let labels = Labels::from_pairs(pairs.iter().copied());
         Latest { labels, ts: 1_435_781_451_781, sample: Sample::Float(v) }
+    }
+
+    /// A series with a sample at any time.
+    struct Wide(Labels);
+
+    impl RawSeries for Wide {
+        fn labels(&self) -> &Labels {
+            &self.0
+        }
+
+        fn read_into(&self, _: i64, to_ms: i64, out: &mut RawSamples) -> Result<(), StorageError> {
+            out.push(to_ms, 1.0);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_scraper_that_is_gone_stops_it_at_once() {
+        let wide =
+            |i: u32| Wide(Labels::from_pairs([("__name__", format!("m{}", i * 7919 % 100))]));
+        let series: Vec<Arc<dyn RawSeries>> =
+            (0..100).map(|i| Arc::new(wide(i)) as Arc<dyn RawSeries>).collect();
+        let layout =
+            Layout { format: ExpositionFormat::Text, utf8_names: false, external: Labels::empty() };
+        let mut looks = 0;
+        let mut run = |allowed: usize| {
+            looks = 0;
+            let mut look = || {
+                looks += 1;
+                if looks <= allowed { Ok(()) } else { Err(Stopped::Gone) }
+            };
+            let found = latest(&series, 0, 10, &mut look)?;
+            layout.write(&found, look).map(|(text, _)| text.lines().count())
+        };
+        // A sample and a type of each; 100 looks to read, one to sort, 100 to write.
+        assert_eq!(run(201), Ok(200));
+        for allowed in [0, 99, 100, 200] {
+            assert_eq!(run(allowed), Err(Stopped::Gone), "{allowed}");
+        }
     }
 
     #[test]

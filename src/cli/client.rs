@@ -2,6 +2,7 @@
 //! a file, headers from flags, bounded answers.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -11,6 +12,7 @@ use serde_json::Value as Json;
 
 use crate::config::read_http_client;
 use crate::http::{Client, ClientConfig};
+use crate::telemetry::clock::SystemClock;
 
 /// Largest answer read into memory.
 const ANSWER_BYTES_MAX: usize = 1 << 30;
@@ -58,7 +60,8 @@ impl ApiClient {
             None => ClientConfig::default(),
         };
         let agent = concat!("watchfire/", env!("CARGO_PKG_VERSION"));
-        let client = Client::new(&config, agent).await.map_err(|e| e.to_string())?;
+        let clock = Arc::new(SystemClock::default());
+        let client = Client::new(&config, agent, clock).await.map_err(|e| e.to_string())?;
         Ok(Self { client, base, headers: headers(&args.headers)?, timeout })
     }
 

@@ -49,8 +49,8 @@ pub(crate) fn document(suites: &[Suite]) -> String {
     out
 }
 
-/// Text as XML holds it. Characters that XML 1.0 cannot hold become U+FFFD.
-fn escaped(text: &str) -> String {
+/// Text as XML and HTML hold it. Characters that XML 1.0 cannot hold become U+FFFD.
+pub(super) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

@@ -7,13 +7,14 @@ use super::cx::{Cx, Hold, Result};
 use super::exchange::fold;
 use super::group::{Groups, KeyLabels};
 use super::open::open;
-use super::operator::{BoxOp, Ready, SeriesMeta, SeriesTable, weight};
+use super::operator::{BoxOp, Ready, SeriesMeta, SeriesTable, rows_per_block, weight};
 use super::scalar::values;
 use crate::aggregations::{Accumulator, AggregatorKernel};
 use crate::functions::Flags;
 use crate::model::StepGrid;
 use crate::parser::ast::Grouping;
 use crate::plan::node::Aggregate;
+use crate::vector::{SeriesBlock, SeriesId};
 
 /// Series put into groups.
 pub(crate) struct Grouped {
@@ -89,32 +90,33 @@ pub(crate) fn open_aggregate<'a>(
     // Each part has accumulators for all groups: with many groups, few parts.
     let parts_max = u64::from((table.len() / groups).max(1));
     let slots = groups as usize * grid.len as usize;
+    let (steps, per_piece) = (grid.len, rows_per_block(grid.len));
+    let folding = Folding { cx, new, groups, per_piece, steps, params: &params };
     let make = || {
         // Asked for before it is taken.
         let hold = cx.budget.hold(slots)?;
-        Ok((new(groups, grid.len, &params), hold))
+        Ok((Pieces::default(), hold))
     };
     // Ranks need every value: the rows stay until the end.
     let keeps_rows = node.op.name == "quantile";
-    let add = |acc: &mut (Box<dyn Accumulator>, Hold<'_>), block: crate::vector::SeriesBlock| {
+    let add = |acc: &mut (Pieces, Hold<'_>), block: SeriesBlock| {
         if keeps_rows {
             acc.1.grow_by(weight(&block))?;
         }
         for row in 0..block.rows {
             cx.check()?;
-            acc.0.add(grouped.group_of[(block.first.0 + row) as usize], &block, row);
+            let group = grouped.group_of[(block.first.0 + row) as usize];
+            folding.add(&mut acc.0, group, &block, row);
         }
         Ok(())
     };
     let mut parts = fold(cx, input, grid.len, parts_max, make, add)?.into_iter();
     let (mut all, mut hold) = parts.next().expect("BUG: a fold has at least one part");
     for (later, later_hold) in parts {
-        cx.check()?;
-        all.merge(later);
+        folding.merge(&mut all, later)?;
         hold.absorb(later_hold);
     }
-    let (block, flags) = all.finish(&|| cx.check().is_ok());
-    cx.check()?;
+    let (blocks, flags) = folding.finish(all)?;
     drop(hold);
     for (group, flags) in flags.into_iter().enumerate() {
         if flags != Flags::default() {
@@ -125,6 +127,74 @@ pub(crate) fn open_aggregate<'a>(
             aggregate_notes(cx, node, flags, &shown);
         }
     }
-    let hold = cx.budget.hold(weight(&block))?;
-    Ok(Box::new(Ready::new(grouped.groups.clone(), vec![block], Some(hold))))
+    let hold = cx.budget.hold(blocks.iter().map(weight).sum())?;
+    Ok(Box::new(Ready::new(grouped.groups.clone(), blocks, Some(hold))))
+}
+
+/// The accumulators of one part, each of as many groups as a block has rows and made when
+/// the first series of one of them comes: many groups over many steps take hundreds of
+/// megabytes, which take the system seconds to hand over and to clear in one go.
+#[derive(Default)]
+struct Pieces(Vec<Option<Box<dyn Accumulator>>>);
+
+/// How series are folded.
+struct Folding<'f> {
+    cx: &'f Cx,
+    new: fn(u32, u32, &[f64]) -> Box<dyn Accumulator>,
+    groups: u32,
+    /// Groups of every piece but the last.
+    per_piece: u32,
+    steps: u32,
+    params: &'f [f64],
+}
+
+impl Folding<'_> {
+    /// The accumulator of a piece, with nothing in it.
+    fn piece(&self, piece: u32) -> Box<dyn Accumulator> {
+        let groups = self.per_piece.min(self.groups - piece * self.per_piece);
+        (self.new)(groups, self.steps, self.params)
+    }
+
+    /// Adds a series to a group.
+    fn add(&self, pieces: &mut Pieces, group: u32, block: &SeriesBlock, row: u32) {
+        let (piece, group) = (group / self.per_piece, group % self.per_piece);
+        if pieces.0.len() <= piece as usize {
+            pieces.0.resize_with(piece as usize + 1, || None);
+        }
+        let accumulator = pieces.0[piece as usize].get_or_insert_with(|| self.piece(piece));
+        accumulator.add(group, block, row);
+    }
+
+    /// Adds what a later part gathered.
+    fn merge(&self, pieces: &mut Pieces, later: Pieces) -> Result<()> {
+        if pieces.0.len() < later.0.len() {
+            pieces.0.resize_with(later.0.len(), || None);
+        }
+        for (ours, theirs) in pieces.0.iter_mut().zip(later.0) {
+            self.cx.check()?;
+            match (ours, theirs) {
+                (Some(ours), Some(theirs)) => {
+                    ours.merge(theirs, &|| self.cx.check().is_ok());
+                }
+                (ours @ None, theirs) => *ours = theirs,
+                (Some(_), None) => {}
+            }
+        }
+        self.cx.check()
+    }
+
+    /// The groups' rows, and their flags.
+    fn finish(&self, pieces: Pieces) -> Result<(Vec<SeriesBlock>, Vec<Flags>)> {
+        let (mut blocks, mut all_flags) = (vec![], vec![]);
+        let mut pieces = pieces.0.into_iter();
+        for piece in 0..self.groups.div_ceil(self.per_piece) {
+            let accumulator = pieces.next().flatten().unwrap_or_else(|| self.piece(piece));
+            let (mut block, flags) = accumulator.finish(&|| self.cx.check().is_ok());
+            self.cx.check()?;
+            block.first = SeriesId(piece * self.per_piece);
+            blocks.push(block);
+            all_flags.extend(flags);
+        }
+        Ok((blocks, all_flags))
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::cx::CHECK_EVERY;
 use super::{Cx, ExecError, ExecOptions, Found, Interrupt, instant, range, sort};
-use crate::model::effort::counted;
+use crate::model::effort::{counted, effort};
 use crate::model::histogram::Span;
 use crate::model::{FloatHistogram, Labels, StepGrid, Value};
 use crate::parser::{self, ParserOptions};
@@ -33,6 +33,7 @@ impl RawSeries for Endless {
         let first = from.div_euclid(every) * every + every;
         let seed = self.labels.as_bytes().iter().map(|b| u64::from(*b)).sum::<u64>();
         for ts in (first..=to).step_by(every as usize) {
+            effort(1);
             if self.histograms {
                 out.hist.push((ts, histogram(ts as f64)));
             } else {
@@ -255,4 +256,34 @@ fn over_many_steps_no_operator_works_long_without_a_look() {
     assert!(grid.len as usize > WORK_MAX, "passes over a row show");
     let cases: Vec<_> = LONG.iter().map(|text| (*text, grid)).collect();
     check(&cases);
+}
+
+#[test]
+fn over_many_groups_and_steps_nothing_large_is_made_in_one_go() {
+    let grid = StepGrid::range(1_000_000_000, 1_000_900_000, 15_000).unwrap();
+    let texts = [
+        "sum by (i) (wide)",
+        "avg by (i) (wide)",
+        "max by (i) (wide)",
+        "stddev by (i) (wide)",
+        "count by (i) (wide)",
+        "histogram_quantile(0.9, bucket_wide)",
+        "wide + on (i) fill (0) other_wide",
+        "info(wide, {__name__='target_info'})",
+    ];
+    check(&texts.map(|text| (text, grid)));
+}
+
+#[test]
+fn over_long_ranges_no_series_is_read_in_one_go() {
+    let grid = StepGrid::range(1_000_000_000_000, 1_000_000_015_000, 15_000).unwrap();
+    let texts = [
+        "sum_over_time(long[20d])",
+        "quantile_over_time(0.5, long[20d])",
+        "rate(long[20d])",
+        "rate(native_long[20d])",
+        "last_over_time(long[20d:1h])",
+    ];
+    check(&texts.map(|text| (text, grid)));
+    check(&[("long[20d]", StepGrid::instant(1_000_000_000_000))]);
 }

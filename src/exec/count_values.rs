@@ -11,11 +11,11 @@ use super::group::KeyLabels;
 use super::labels::{invalid_label_name, is_label_name};
 use super::open::open;
 use super::operator::{BoxOp, Ready, SeriesMeta, SeriesTable, weight};
+use super::rows::Rows;
 use super::text::format_f;
 use crate::model::{Labels, Sample, StepGrid};
 use crate::parser::ast::Grouping;
 use crate::plan::Node;
-use crate::vector::{SeriesBlock, SeriesId};
 
 /// Opens `count_values`. The label is set before grouping, so one of that name that was
 /// there does not tell groups apart.
@@ -36,7 +36,7 @@ pub(crate) fn open_count_values<'a>(
     let input = collect(cx, open(cx, input, grid)?, grid.len)?;
     let mut rows: HashMap<Labels, u32, FxBuildHasher> = HashMap::default();
     let mut series: Vec<SeriesMeta> = vec![];
-    let mut counts: Vec<Vec<f64>> = vec![];
+    let mut counts = Rows::new(grid.len);
     let mut hold = cx.budget.hold(0)?;
     for row in 0..input.table.len() {
         cx.check()?;
@@ -58,27 +58,22 @@ pub(crate) fn open_count_values<'a>(
                     let labels = builder.build();
                     let out_row = *rows.entry(labels.clone()).or_insert_with(|| {
                         series.push(SeriesMeta { labels, drop_name: meta.drop_name });
-                        counts.push(vec![0.0; grid.len as usize]);
                         series.len() as u32 - 1
                     });
-                    hold.grow_to(counts.len() * grid.len as usize)?;
+                    hold.grow_to(series.len() * grid.len as usize)?;
                     last = Some((sample, out_row));
                     out_row
                 }
             };
-            counts[out_row as usize][step as usize] += 1.0;
+            let (block, row) = counts.at_mut(out_row);
+            let count = block.float(row, step).unwrap_or(0.0);
+            block.set_float(row, step, count + 1.0);
         }
     }
-    let mut block = SeriesBlock::absent(SeriesId(0), series.len() as u32, grid.len);
-    for (row, counts) in counts.iter().enumerate() {
-        cx.check()?;
-        for (step, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0.0) {
-            block.set_float(row as u32, step as u32, *count);
-        }
-    }
-    hold.grow_to(weight(&block))?;
+    let blocks = counts.into_blocks(series.len() as u32);
+    hold.grow_to(blocks.iter().map(weight).sum())?;
     let table = SeriesTable { series, unique: true };
-    Ok(Box::new(Ready::new(Arc::new(table), vec![block], Some(hold))))
+    Ok(Box::new(Ready::new(Arc::new(table), blocks, Some(hold))))
 }
 
 fn text(sample: &Sample) -> String {

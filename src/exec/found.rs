@@ -2,17 +2,22 @@
 //! where several different selectors read the same request, samples decoded once.
 
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::cx::Result;
 use super::operator::{SeriesMeta, SeriesTable};
+use super::read::AT_ONCE_MS;
 use crate::model::{Labels, TimestampMs};
 use crate::storage::{RawSeries, StorageError};
 use crate::vector::RawSamples;
 
 /// What a series takes beside its labels and samples: the handle, its row in tables.
 pub(crate) const SERIES_BYTES: u64 = 128;
+
+/// Longest interval whose samples are decoded in one go and kept: with a sample each second
+/// that takes some milliseconds.
+const DECODED_MS_MAX: i64 = 7 * AT_ONCE_MS;
 
 /// With less room left, nothing more is decoded than what is asked for.
 const ROOM_MIN: u64 = 64 << 10;
@@ -80,8 +85,17 @@ impl Found {
     ) -> Arc<Self> {
         let decoded = |series: &Arc<dyn RawSeries>| {
             let (series, room) = (series.clone(), room.clone());
-            Arc::new(Decoded { series, from_ms, to_ms, room, samples: OnceLock::new() })
+            let (samples, full) = (OnceLock::new(), AtomicBool::new(false));
+            Arc::new(Decoded { series, from_ms, to_ms, room, full, samples })
         };
+        // What takes long to decode is read piece by piece, by whoever needs it.
+        if to_ms.saturating_sub(from_ms) > DECODED_MS_MAX {
+            return Arc::new(Self {
+                series: self.series.clone(),
+                about: self.about.clone(),
+                decoded: Vec::new(),
+            });
+        }
         let decoded: Vec<Arc<Decoded>> = self.series.iter().map(decoded).collect();
         let series = decoded.iter().map(|d| -> Arc<dyn RawSeries> { d.clone() }).collect();
         Arc::new(Self { series, about: self.about.clone(), decoded })
@@ -134,6 +148,8 @@ struct Decoded {
     to_ms: TimestampMs,
     /// Bytes that may still be kept, over all series that share it.
     room: Arc<AtomicU64>,
+    /// There was no room for its samples.
+    full: AtomicBool,
     samples: OnceLock<RawSamples>,
 }
 
@@ -153,17 +169,22 @@ impl RawSeries for Decoded {
             return Ok(());
         }
         let whole = (from_ms, to_ms) == (self.from_ms, self.to_ms);
-        if !whole && self.room.load(Ordering::Relaxed) < ROOM_MIN {
+        let scarce = !whole && self.room.load(Ordering::Relaxed) < ROOM_MIN;
+        if scarce || self.full.load(Ordering::Relaxed) {
             return self.series.read_into(from_ms, to_ms, out);
         }
         // Into the reader's buffer, so that what is kept is a copy of the right size.
-        self.series.read_into(self.from_ms, self.to_ms, out)?;
-        if take(&self.room, bytes_of(out)) {
+        let mut all = if out.is_empty() { std::mem::take(out) } else { RawSamples::default() };
+        self.series.read_into(self.from_ms, self.to_ms, &mut all)?;
+        if take(&self.room, bytes_of(&all)) {
             // Another thread may have been as fast: either's samples are the same.
-            let _ = self.samples.set(out.clone());
+            let _ = self.samples.set(all.clone());
+        } else {
+            self.full.store(true, Ordering::Relaxed);
         }
-        if !whole {
-            let all = std::mem::take(out);
+        if out.is_empty() && whole {
+            *out = all;
+        } else {
             out.extend_from(&all, from_ms, to_ms);
         }
         Ok(())

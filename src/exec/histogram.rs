@@ -11,6 +11,7 @@ use super::cx::{Cx, HISTOGRAM_WORK, Pace, Result};
 use super::exchange::collect;
 use super::open::open;
 use super::operator::{BoxOp, Collected, Ready, SeriesMeta, SeriesTable, weight};
+use super::rows::Rows;
 use super::scalar::values;
 use super::tally::Repairs;
 use super::text::format_openmetrics;
@@ -23,7 +24,6 @@ use crate::model::{FloatHistogram, Labels, StepGrid};
 use crate::parser::ast::Span;
 use crate::plan::Node;
 use crate::plan::node::HistogramQuantiles;
-use crate::vector::{SeriesBlock, SeriesId};
 
 /// One histogram: the series that make it up.
 struct Member {
@@ -155,10 +155,11 @@ impl<'a> Histograms<'a> {
         self.cx.info(self.span, text);
     }
 
-    fn finish(self, series: Vec<SeriesMeta>, block: SeriesBlock) -> Result<BoxOp<'a>> {
-        let hold = self.cx.budget.hold(weight(&block))?;
+    fn finish(self, series: Vec<SeriesMeta>, out: Rows) -> Result<BoxOp<'a>> {
+        let blocks = out.into_blocks(series.len() as u32);
+        let hold = self.cx.budget.hold(blocks.iter().map(weight).sum())?;
         let table = SeriesTable { series, unique: false };
-        Ok(Box::new(Ready::new(Arc::new(table), vec![block], Some(hold))))
+        Ok(Box::new(Ready::new(Arc::new(table), blocks, Some(hold))))
     }
 }
 
@@ -185,7 +186,7 @@ pub(crate) fn quantiles<'a>(
     let histograms = Histograms::open(cx, &node.input, &node.span, grid)?;
     let mut rows: HashMap<(usize, u64), u32, FxBuildHasher> = HashMap::default();
     let mut series: Vec<SeriesMeta> = vec![];
-    let mut results: Vec<(u32, u32, f64)> = vec![];
+    let mut out = Rows::new(grid.len);
     histograms.each(|i, step, mut observed| {
         let meta = &histograms.members[i].meta;
         for quantiles in &all {
@@ -222,16 +223,10 @@ pub(crate) fn quantiles<'a>(
                 series.push(meta);
                 series.len() as u32 - 1
             });
-            results.push((row, step, value));
+            out.set_float(row, step, value);
         }
     })?;
-    let mut block = SeriesBlock::absent(SeriesId(0), series.len() as u32, grid.len);
-    let mut pace = Pace::new(cx);
-    for (row, step, value) in results {
-        pace.work(1)?;
-        block.set_float(row, step, value);
-    }
-    histograms.finish(series, block)
+    histograms.finish(series, out)
 }
 
 /// Opens `histogram_fraction`.
@@ -244,8 +239,7 @@ pub(crate) fn fraction<'a>(
 ) -> Result<BoxOp<'a>> {
     let (lower, upper) = (values(cx, lower, grid)?, values(cx, upper, grid)?);
     let histograms = Histograms::open(cx, input, span, grid)?;
-    let rows = histograms.members.len() as u32;
-    let mut block = SeriesBlock::absent(SeriesId(0), rows, grid.len);
+    let mut out = Rows::new(grid.len);
     histograms.each(|i, step, observed| {
         let (lower, upper) = (lower[step as usize], upper[step as usize]);
         let value = match observed {
@@ -256,8 +250,8 @@ pub(crate) fn fraction<'a>(
                 value
             }
         };
-        block.set_float(i as u32, step, value);
+        out.set_float(i as u32, step, value);
     })?;
     let series = histograms.members.iter().map(|m| m.meta.clone()).collect();
-    histograms.finish(series, block)
+    histograms.finish(series, out)
 }

@@ -11,10 +11,10 @@ use super::exchange::collect;
 use super::group::{Groups, KeyLabels};
 use super::open::open;
 use super::operator::{BoxOp, Collected, Ready, SeriesMeta, SeriesTable, weight};
+use super::rows::Rows;
 use super::select::InstantSelect;
 use crate::model::{Labels, METRIC_NAME, StepGrid};
 use crate::plan::node::Info;
-use crate::vector::{SeriesBlock, SeriesId};
 
 /// Labels that tell which target a series belongs to.
 const IDENTIFYING: [&str; 2] = ["instance", "job"];
@@ -33,17 +33,18 @@ pub(crate) fn open_info<'a>(cx: &'a Cx, node: &'a Info, grid: StepGrid) -> Resul
         enrichment.series(row)?;
     }
     let (series, samples) = (enrichment.series, enrichment.samples);
-    let mut block = SeriesBlock::absent(SeriesId(0), series.len() as u32, grid.len);
+    let mut out = Rows::new(grid.len);
     let mut pace = Pace::new(cx);
     for (row, base_row, step) in samples {
-        pace.work(1)?;
+        pace.work(4)?;
         if let Some(sample) = base.sample(base_row, step) {
-            block.set_sample(row, step, sample);
+            out.set_sample(row, step, sample);
         }
     }
-    let hold = cx.budget.hold(weight(&block))?;
+    let blocks = out.into_blocks(series.len() as u32);
+    let hold = cx.budget.hold(blocks.iter().map(weight).sum())?;
     let table = SeriesTable { series, unique: true };
-    Ok(Box::new(Ready::new(Arc::new(table), vec![block], Some(hold))))
+    Ok(Box::new(Ready::new(Arc::new(table), blocks, Some(hold))))
 }
 
 struct Enrichment<'i, 'a> {

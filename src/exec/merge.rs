@@ -9,8 +9,8 @@ use rustc_hash::FxBuildHasher;
 use super::cx::{Cx, ExecError, Result};
 use super::exchange::collect;
 use super::operator::{BoxOp, Ready, SeriesMeta, SeriesTable};
+use super::rows::Rows;
 use crate::plan::node::Overlap;
-use crate::vector::{SeriesBlock, SeriesId};
 
 /// The error of two samples under one label set.
 pub(crate) fn same_labelset() -> ExecError {
@@ -42,7 +42,7 @@ pub(crate) fn merge<'a>(
         return Ok(input);
     }
     let input = collect(cx, input, steps)?;
-    let mut out = SeriesBlock::absent(SeriesId(0), merged.len() as u32, steps);
+    let mut out = Rows::new(steps);
     let mut used = vec![false; merged.len()];
     for (series, target) in target.iter().enumerate() {
         cx.check()?;
@@ -55,7 +55,7 @@ pub(crate) fn merge<'a>(
             return Err(same_labelset());
         }
         for step in block.occupied_steps(row) {
-            if out.present.get(*target, step) || out.histogram(*target, step).is_some() {
+            if out.has(*target, step) {
                 return Err(same_labelset());
             }
             if let Some(sample) = block.sample(row, step) {
@@ -64,6 +64,7 @@ pub(crate) fn merge<'a>(
         }
     }
     let hold = input.into_parts().1;
+    let blocks = out.into_blocks(merged.len() as u32);
     let table = SeriesTable { series: merged, unique: true };
-    Ok(Box::new(Ready::new(Arc::new(table), vec![out], Some(hold))))
+    Ok(Box::new(Ready::new(Arc::new(table), blocks, Some(hold))))
 }

@@ -1,6 +1,6 @@
 //! Results: what the operators yield, in the form a query answers with.
 
-use super::cx::{Cx, ExecError, Result};
+use super::cx::{Cx, ExecError, Hold, Result};
 use super::exchange;
 use super::open::open;
 use super::operator::{BoxOp, weight};
@@ -41,7 +41,7 @@ pub(crate) fn instant(cx: &Cx, root: &Node) -> Result<Value> {
                 }
                 Ok(())
             })?;
-            Ok(Value::Vector(parts.into_iter().flat_map(|(samples, _)| samples).collect()))
+            Ok(Value::Vector(put_together(cx, parts)?))
         }
     }
 }
@@ -88,7 +88,20 @@ fn drain<'a>(cx: &'a Cx, input: BoxOp<'a>) -> Result<Vec<Series>> {
         }
         Ok(())
     })?;
-    Ok(parts.into_iter().flat_map(|(series, _)| series).collect())
+    put_together(cx, parts)
+}
+
+/// The results of all parts, one after the other.
+fn put_together<T>(cx: &Cx, parts: Vec<(Vec<T>, Hold<'_>)>) -> Result<Vec<T>> {
+    let len: usize = parts.iter().map(|(part, _)| part.len()).sum();
+    let mut parts = parts.into_iter();
+    let mut all = parts.next().map(|(part, _)| part).unwrap_or_default();
+    all.reserve_exact(len - all.len());
+    for (part, _) in parts {
+        cx.check()?;
+        all.extend(part);
+    }
+    Ok(all)
 }
 
 fn points(block: &SeriesBlock, row: u32, at: impl Fn(u32) -> i64) -> Vec<(i64, Sample)> {

@@ -9,8 +9,9 @@ use super::column::Column;
 use super::cx::{Cx, ExecError, HISTOGRAM_WORK, Hold, Pace, Result};
 use super::open::open;
 use super::operator::{BoxOp, Operator, SeriesTable, rows_per_block};
+use super::read::read;
 use super::scalar::step_rows;
-use super::select::{derive_hints, histogram_samples, raw_weight};
+use super::select::{derive_hints, histogram_samples};
 use super::stats::SampleCounts;
 use super::window::{Seen, WindowShape, sweep};
 use crate::functions::{Flags, FunctionSpec, Kernel, RangeArgs, RangeKernel, WindowMode};
@@ -102,17 +103,18 @@ pub(crate) fn open_source<'a>(cx: &'a Cx, source: &'a RangeSource) -> Result<Ope
 impl<'a> Samples<'a> {
     /// Loads the samples of the next row into `raw`, without staleness markers.
     pub(crate) fn load(&mut self, cx: &Cx, row: u32, raw: &mut RawSamples) -> Result<()> {
-        raw.clear();
         match self {
             Self::Stored { series, select, bound, hold } => {
-                series[row as usize].read_into(bound.from_ms, bound.to_ms, raw)?;
+                let interval = (bound.from_ms, bound.to_ms);
+                read(cx, &*series[row as usize], interval, raw, hold)?;
                 raw.drop_stale();
                 if select.stats_only {
                     derive_hints(cx, raw)?;
                 }
-                hold.grow_to(raw_weight(raw))
+                Ok(())
             }
             Self::Steps { input, grid, block } => {
+                raw.clear();
                 while block.as_ref().is_none_or(|b| b.1 == b.0.rows) {
                     match input.next()? {
                         Some(next) => *block = Some(Box::new((next, 0))),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::annotate::mixed_schemas;
 use super::cx::{Cx, ExecError, HISTOGRAM_WORK, Hold, Pace, Result};
 use super::operator::{BoxOp, Operator, SeriesTable, rows_per_block};
+use super::read::read;
 use super::stats::SampleCounts;
 use super::window::{WindowShape, sweep};
 use crate::functions::{Flags, smoothed_instant};
@@ -213,16 +214,16 @@ impl<'a> Operator<'a> for InstantSelect<'a> {
         let mut counts = self.cx.counts(self.grid);
         for row in 0..rows {
             self.cx.check()?;
-            self.raw.clear();
-            let series = &self.series[(first + row) as usize];
+            let series = &*self.series[(first + row) as usize];
             let (from_ms, to_ms) = (self.bound.from_ms, self.bound.to_ms);
             if self.newest_only {
+                self.raw.clear();
                 series.read_newest_into(from_ms, to_ms, &mut self.raw)?;
                 self.raw.keep_newest();
+                self.hold.grow_to(raw_weight(&self.raw))?;
             } else {
-                series.read_into(from_ms, to_ms, &mut self.raw)?;
+                read(self.cx, series, (from_ms, to_ms), &mut self.raw, &mut self.hold)?;
             }
-            self.hold.grow_to(raw_weight(&self.raw))?;
             self.fill(&mut block, row, &mut counts)?;
         }
         self.cx.note_read(self.select, &counts);

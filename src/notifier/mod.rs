@@ -39,6 +39,12 @@ pub struct OutgoingAlert {
 pub trait Notifier: Send + Sync {
     /// Hands over alerts; external labels and relabelling are the notifier's business.
     fn send(&self, alerts: Vec<OutgoingAlert>);
+
+    /// Whether anybody is known that takes alerts. As long as nobody is, at a start above
+    /// all, what is due stays due instead of being sent to nobody.
+    fn has_receivers(&self) -> bool {
+        true
+    }
 }
 
 /// Read access for `/api/v1/alertmanagers`.

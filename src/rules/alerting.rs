@@ -318,6 +318,38 @@ impl Alerting {
         series
     }
 
+    /// The series that another process may have written last, when it was done with a tick:
+    /// those that have ended since have to be told so.
+    pub(super) fn series_since(
+        &self,
+        rule: &RuleSpec,
+        last_tick: Option<TimestampMs>,
+    ) -> Vec<Labels> {
+        if !self.restored.load(Ordering::Relaxed) {
+            return Vec::new();
+        }
+        let since = last_tick.unwrap_or(TimestampMs::MIN);
+        let (base, states) = (rule.label_set(), self.states.lock());
+        let mut series = Vec::new();
+        for alert in states.iter() {
+            let is_new = |at: Option<TimestampMs>| at.is_some_and(|at| at > since);
+            let mut add = |state: AlertState| {
+                let mut before = Alert { state, ..alert.clone() };
+                series.extend(self.series(&base, &mut before).map(|(labels, _)| labels));
+            };
+            if alert.state != AlertState::Inactive {
+                add(alert.state);
+            }
+            if is_new(alert.resolved_at_ms) {
+                add(AlertState::Firing);
+            }
+            if is_new(alert.fired_at_ms) {
+                add(AlertState::Pending);
+            }
+        }
+        series
+    }
+
     async fn expand(
         &self,
         (external_labels, external_url): (&Labels, &Arc<str>),
@@ -377,21 +409,26 @@ impl Alerting {
     }
 
     /// Writes what changed to the state log, and takes what is due at `ts` when the alerts
-    /// `moved` on. Comes before anything that others see: samples and notifications.
-    pub(super) fn commit(
+    /// `moved` on and somebody is there to take it. Comes before anything that others see: samples and notifications.
+    pub(super) async fn commit(
         &self,
         cx: &Context,
         ts: TimestampMs,
         interval_ms: i64,
         moved: bool,
     ) -> Vec<Alert> {
-        let mut states = self.states.lock();
-        let due = match moved {
-            true => states.take_due(ts, cx.resend_delay_ms, interval_ms),
-            false => Vec::new(),
+        let (due, unsynced) = {
+            let mut states = self.states.lock();
+            let due = match moved && cx.notifier.has_receivers() {
+                true => states.take_due(ts, cx.resend_delay_ms, interval_ms),
+                false => Vec::new(),
+            };
+            let restored = self.restored.load(Ordering::Relaxed);
+            let unsynced = self.log.get().and_then(|log| log.record(&mut states, &due, restored));
+            (due, unsynced)
         };
-        if let Some(log) = self.log.get() {
-            log.record(&mut states, &due, self.restored.load(Ordering::Relaxed));
+        if let Some(unsynced) = unsynced {
+            unsynced.wait().await;
         }
         due
     }
@@ -408,13 +445,12 @@ impl Alerting {
         cx.notifier.send(alerts.collect());
     }
 
-    /// What is firing now, by labels.
-    pub(super) fn firing(&self) -> Vec<Alert> {
+    /// The alerts that are `wanted`, by labels.
+    pub(super) fn alerts_that(&self, wanted: impl Fn(&Alert) -> bool) -> Vec<Alert> {
         let states = self.states.lock();
-        let mut firing: Vec<Alert> =
-            states.iter().filter(|a| a.state == AlertState::Firing).cloned().collect();
-        firing.sort_by(|a, b| a.labels.cmp(&b.labels));
-        firing
+        let mut found: Vec<Alert> = states.iter().filter(|a| wanted(a)).cloned().collect();
+        found.sort_by(|a, b| a.labels.cmp(&b.labels));
+        found
     }
 }
 

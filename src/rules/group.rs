@@ -381,7 +381,8 @@ impl Group {
             }
             self.set_watermark(cx, ts);
         }
-        self.progress.at(ts + self.interval_ms);
+        let next = ts + self.interval_ms;
+        self.progress.sleeps(next, catch_up::first_to_do(self, cx, next));
         let seconds = seconds_since(cx, started);
         cx.metrics.observe_group(seconds);
         self.note_pace(cx, seconds);
@@ -425,7 +426,7 @@ impl Group {
                 note_outcome(rule, cx, Outcome::Error);
                 match samples_of_failure(rule, cx, &e, ts) {
                     Some(samples) => {
-                        self.tell(rule, cx, ts);
+                        self.tell(rule, cx, ts).await;
                         (samples, Some(e))
                     }
                     None => {
@@ -482,8 +483,8 @@ impl Group {
         let samples = self.samples_of(rule, cx, answer, (ts, at)).await;
         if let Some(alerting) = &rule.alerting {
             match samples.is_ok() {
-                true => self.tell(rule, cx, ts),
-                false => _ = alerting.commit(cx, ts, self.interval_ms, false),
+                true => self.tell(rule, cx, ts).await,
+                false => _ = alerting.commit(cx, ts, self.interval_ms, false).await,
             }
         }
         if samples.is_ok() {
@@ -510,9 +511,9 @@ impl Group {
     }
 
     /// Writes what became of a rule's alerts to the state log, and sends what is due.
-    fn tell(&self, rule: &Rule, cx: &Context, ts: TimestampMs) {
+    async fn tell(&self, rule: &Rule, cx: &Context, ts: TimestampMs) {
         if let Some(alerting) = &rule.alerting {
-            let due = alerting.commit(cx, ts, self.interval_ms, true);
+            let due = alerting.commit(cx, ts, self.interval_ms, true).await;
             alerting.send(&rule.spec, cx, ts, due);
         }
     }

@@ -96,7 +96,7 @@ impl<'a> Waves<'a> {
             }
         }
         if self.asked[index].is_none() {
-            self.mates.wait(self.group, index, self.tick, self.cx).await;
+            self.mates.wait(self.group, index, (self.tick, self.tick), self.cx).await;
             let wave = self.ready(index);
             let query = |i: &usize| self.group.rules[*i].query.clone();
             let bundle = self.group.bundles.get(&self.cx.engine, &wave, query);

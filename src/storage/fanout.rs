@@ -2,12 +2,15 @@
 //! first source is the primary: its failure is the query's, a failure of another one is a
 //! warning beside what the rest found.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::iter::Peekable;
 use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, join_all};
 
-use super::{LabelAnswer, LabelRequest, RawSeries, SelectRequest, SeriesSet, Source, StorageError};
+use super::{
+    LabelAnswer, LabelRequest, RawSeries, SelectRequest, SeriesSet, Source, StorageError, breathe,
+};
 use crate::model::{Labels, TimestampMs};
 use crate::vector::RawSamples;
 
@@ -27,6 +30,9 @@ impl Fanout {
         std::iter::once(&self.primary).chain(&self.secondaries)
     }
 }
+
+/// Series merged before others have a turn: a millisecond or two.
+const SERIES_PER_TURN: usize = 4096;
 
 /// The answers that came, and a warning for each secondary that failed.
 fn answered<T>(
@@ -64,22 +70,13 @@ impl Source for Fanout {
         Box::pin(async move {
             let results = join_all(self.all().map(|source| source.select(request))).await;
             let (answers, mut warnings) = answered(results)?;
-            let mut by_labels: BTreeMap<Labels, Vec<Arc<dyn RawSeries>>> = BTreeMap::new();
+            let mut sets = vec![];
             for answer in answers {
                 warnings.extend(answer.warnings);
-                for series in answer.series {
-                    by_labels.entry(series.labels().clone()).or_default().push(series);
-                }
+                sets.push(answer.series);
             }
-            let series = by_labels.into_iter().map(|(labels, mut parts)| {
-                if parts.len() > 1 {
-                    Arc::new(Merged { labels, parts }) as Arc<dyn RawSeries>
-                } else {
-                    parts.remove(0)
-                }
-            });
             let limit = if request.hints.limit == 0 { usize::MAX } else { request.hints.limit };
-            Ok(SeriesSet { series: series.take(limit).collect(), warnings })
+            Ok(SeriesSet { series: merge_sets(sets, limit).await, warnings })
         })
     }
 
@@ -103,6 +100,37 @@ impl Source for Fanout {
             )
         })
     }
+}
+
+/// The series of sets that are sorted by labels, each label set once, sorted. There may be
+/// millions: it lets others have a turn now and then.
+async fn merge_sets(
+    mut sets: Vec<Vec<Arc<dyn RawSeries>>>,
+    limit: usize,
+) -> Vec<Arc<dyn RawSeries>> {
+    sets.retain(|set| !set.is_empty());
+    if let [set] = &mut sets[..] {
+        set.truncate(limit);
+        return std::mem::take(set);
+    }
+    let mut sets: Vec<_> = sets.into_iter().map(|set| set.into_iter().peekable()).collect();
+    let mut merged: Vec<Arc<dyn RawSeries>> = vec![];
+    while merged.len() < limit {
+        if merged.len() % SERIES_PER_TURN == SERIES_PER_TURN - 1 {
+            breathe().await;
+        }
+        let heads = sets.iter_mut().filter_map(|set| set.peek().map(|series| series.labels()));
+        let Some(labels) = heads.min().cloned() else { break };
+        let next = |set: &mut Peekable<std::vec::IntoIter<Arc<dyn RawSeries>>>| {
+            set.next_if(|series| *series.labels() == labels)
+        };
+        let mut parts: Vec<Arc<dyn RawSeries>> = sets.iter_mut().filter_map(next).collect();
+        merged.push(match parts.len() {
+            1 => parts.remove(0),
+            _ => Arc::new(Merged { labels, parts }),
+        });
+    }
+    merged
 }
 
 /// One series as several sources hold it. Of two samples at one time, that of the earlier
@@ -129,7 +157,7 @@ impl RawSeries for Merged {
             part.read_into(from_ms, to_ms, &mut next)?;
             merged = merge(&merged, &next);
         }
-        *out = merged;
+        out.append(merged);
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Bitmap;
-use crate::model::effort::effort;
+use crate::model::effort::{clearing, effort};
 use crate::model::{FloatHistogram, Sample};
 
 /// Dense, query-local number of a series; labels live in the operator's table beside it.
@@ -52,6 +52,7 @@ pub struct SeriesBlock {
 impl SeriesBlock {
     /// A block in which every slot is absent.
     pub fn absent(first: SeriesId, rows: u32, steps: u32) -> Self {
+        clearing(rows as usize * steps as usize);
         Self {
             first,
             rows,

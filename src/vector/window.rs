@@ -52,6 +52,24 @@ impl RawSamples {
         }
     }
 
+    /// Appends the samples of `other`, which are later. Where only one of the two knows start
+    /// times, those of the other are 0.
+    pub fn append(&mut self, mut other: Self) {
+        if !(self.start_ts.is_empty() && other.start_ts.is_empty()) {
+            self.start_ts.resize(self.ts.len(), 0);
+            other.start_ts.resize(other.ts.len(), 0);
+        }
+        if !(self.hist_start_ts.is_empty() && other.hist_start_ts.is_empty()) {
+            self.hist_start_ts.resize(self.hist.len(), 0);
+            other.hist_start_ts.resize(other.hist.len(), 0);
+        }
+        self.ts.append(&mut other.ts);
+        self.vs.append(&mut other.vs);
+        self.hist.append(&mut other.hist);
+        self.start_ts.append(&mut other.start_ts);
+        self.hist_start_ts.append(&mut other.hist_start_ts);
+    }
+
     /// Appends those samples of `other` that lie in the closed interval.
     pub fn extend_from(&mut self, other: &Self, from_ms: TimestampMs, to_ms: TimestampMs) {
         let from = other.ts.partition_point(|ts| *ts < from_ms);

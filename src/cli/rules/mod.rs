@@ -1,6 +1,8 @@
 //! `watchfire rules`: what a person asks about rules beside checking and testing them.
 
+mod files;
 mod graph;
+mod lint;
 mod template;
 
 use std::process::ExitCode;
@@ -8,11 +10,14 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 use super::FeatureFlags;
+pub(super) use lint::{Output, report, show};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RulesCommand {
     /// Show which rule reads what which rule writes, and in which order they run.
     Graph(graph::GraphArgs),
+    /// Find what is likely to be wrong with rules (docs/lint.md).
+    Lint(lint::LintArgs),
     /// Show what a label or annotation of an alert expands to.
     Template(template::TemplateArgs),
 }
@@ -21,6 +26,7 @@ pub(crate) enum RulesCommand {
 pub(crate) fn run(command: &RulesCommand, features: &FeatureFlags) -> ExitCode {
     match command {
         RulesCommand::Graph(args) => graph::run(args, features),
+        RulesCommand::Lint(args) => lint::run(args, features),
         RulesCommand::Template(args) => template::run(args, features),
     }
 }

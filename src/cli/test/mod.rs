@@ -1,6 +1,7 @@
 //! `watchfire test`: rules against given series, PromQL against scripts, and templates
 //! against recorded expansions.
 
+mod coverage;
 mod files;
 mod promql;
 mod rules;

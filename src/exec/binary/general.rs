@@ -6,12 +6,13 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 
-use super::matching::Match;
+use super::matching::{Match, Ones};
 use crate::exec::cx::{ExecError, Pace, Result};
 use crate::exec::merge::same_labelset;
 use crate::exec::operator::{Collected, Ready, SeriesMeta, SeriesTable, or_into, weight};
+use crate::exec::rows::Rows;
 use crate::model::{Labels, Sample};
-use crate::vector::{Bitmap, SeriesBlock, SeriesId};
+use crate::vector::Bitmap;
 
 pub(super) struct General<'m, 'a> {
     matched: Match<'m, 'a>,
@@ -19,21 +20,25 @@ pub(super) struct General<'m, 'a> {
     one: Collected<'a>,
     many_groups: Vec<u32>,
     /// Per group, its series on the "one" side.
-    ones: Vec<Vec<u32>>,
+    ones: Vec<Ones>,
     out: Output,
 }
 
 /// Results by label set.
-#[derive(Default)]
 struct Output {
     rows: HashMap<Labels, u32, FxBuildHasher>,
     series: Vec<SeriesMeta>,
     /// Per row and step: which group wrote the slot, plus one; 0 when none did.
     writers: Vec<Vec<u32>>,
-    samples: Vec<Vec<(u32, Sample)>>,
+    samples: Rows,
 }
 
 impl Output {
+    fn new(steps: u32) -> Self {
+        let (rows, series, writers) = (HashMap::default(), vec![], vec![]);
+        Self { rows, series, writers, samples: Rows::new(steps) }
+    }
+
     fn row(&mut self, meta: SeriesMeta, steps: u32) -> u32 {
         if let Some(row) = self.rows.get(&meta.labels) {
             return *row;
@@ -42,7 +47,6 @@ impl Output {
         self.rows.insert(meta.labels.clone(), row);
         self.series.push(meta);
         self.writers.push(vec![0; steps as usize]);
-        self.samples.push(vec![]);
         row
     }
 }
@@ -53,9 +57,10 @@ impl<'m, 'a> General<'m, 'a> {
         many: Collected<'a>,
         one: Collected<'a>,
         many_groups: Vec<u32>,
-        ones: Vec<Vec<u32>>,
+        ones: Vec<Ones>,
     ) -> Self {
-        Self { matched, many, one, many_groups, ones, out: Output::default() }
+        let out = Output::new(many.steps);
+        Self { matched, many, one, many_groups, ones, out }
     }
 
     /// Evaluates all steps.
@@ -80,7 +85,7 @@ impl<'m, 'a> General<'m, 'a> {
         if let Some(fill) = fill_many {
             self.fill_many(fill, &matched_bits)?;
         }
-        self.finish(steps)
+        self.finish()
     }
 
     /// Two series of one group on the "one" side at the same step are an error, whether or
@@ -207,26 +212,18 @@ impl<'m, 'a> General<'m, 'a> {
         let before = std::mem::replace(writer, group + 1);
         let (lhs, rhs) = if self.matched.swapped { (one, many) } else { (many, one) };
         let Some(sample) = self.matched.elements.apply(lhs, rhs, lhs) else { return Ok(()) };
-        let samples = &mut self.out.samples[row as usize];
-        if before != 0 && samples.iter().any(|(s, _)| *s == step) {
+        if before != 0 && self.out.samples.has(row, step) {
             return Err(same_labelset());
         }
-        samples.push((step, sample));
+        self.out.samples.set_sample(row, step, sample);
         Ok(())
     }
 
-    fn finish(self, steps: u32) -> Result<Ready<'a>> {
-        let mut block = SeriesBlock::absent(SeriesId(0), self.out.series.len() as u32, steps);
-        let mut pace = Pace::new(self.matched.elements.cx);
-        for (row, samples) in self.out.samples.into_iter().enumerate() {
-            for (step, sample) in samples {
-                pace.work(1)?;
-                block.set_sample(row as u32, step, sample);
-            }
-        }
+    fn finish(self) -> Result<Ready<'a>> {
+        let blocks = self.out.samples.into_blocks(self.out.series.len() as u32);
         let (_, mut hold) = self.many.into_parts();
-        hold.grow_to(weight(&block))?;
+        hold.grow_to(blocks.iter().map(weight).sum())?;
         let table = SeriesTable { series: self.out.series, unique: true };
-        Ok(Ready::new(Arc::new(table), vec![block], Some(hold)))
+        Ok(Ready::new(Arc::new(table), blocks, Some(hold)))
     }
 }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use hashbrown::HashSet;
 use rustc_hash::FxBuildHasher;
+use smallvec::SmallVec;
 
 use super::elements::Elements;
 use super::general::General;
 use super::streaming::Streaming;
-use crate::exec::cx::{Cx, Result};
+use crate::exec::cx::{Cx, Pace, Result};
 use crate::exec::exchange::{both, collect};
 use crate::exec::group::{Groups, KeyLabels};
 use crate::exec::open::open;
@@ -17,6 +18,9 @@ use crate::exec::operator::{BoxOp, SeriesMeta, SeriesTable};
 use crate::model::{Labels, StepGrid, is_metadata_label};
 use crate::parser::ast::{Cardinality, VectorMatching};
 use crate::plan::node::Join;
+
+/// The series of a group on the "one" side: mostly a single one.
+pub(super) type Ones = SmallVec<[u32; 4]>;
 
 /// How matched series become a result, with the sides ordered as "many" and "one": for
 /// `group_right` they are swapped, and for one-to-one the left is "many".
@@ -120,7 +124,7 @@ struct Partners {
     /// Of each series of "many", its group.
     many_groups: Vec<u32>,
     /// Of each group, its series of "one".
-    ones: Vec<Vec<u32>>,
+    ones: Vec<Ones>,
     streamed: Option<Arc<SeriesTable>>,
 }
 
@@ -131,8 +135,10 @@ fn partners(matched: &Match<'_, '_>, many: &SeriesTable, one: &SeriesTable) -> R
         table.series.iter().map(|s| cx.check().map(|()| groups.number(&s.labels))).collect()
     };
     let (one_groups, many_groups) = (number(one)?, number(many)?);
-    let mut ones: Vec<Vec<u32>> = vec![vec![]; groups.len() as usize];
+    let mut ones: Vec<Ones> = vec![Ones::new(); groups.len() as usize];
+    let mut pace = Pace::new(cx);
     for (row, group) in one_groups.iter().enumerate() {
+        pace.work(1)?;
         ones[*group as usize].push(row as u32);
     }
     let streamed = streamed_table(matched, many, &many_groups, one, &ones)?;
@@ -146,7 +152,7 @@ fn streamed_table(
     many: &SeriesTable,
     many_groups: &[u32],
     one: &SeriesTable,
-    ones: &[Vec<u32>],
+    ones: &[Ones],
 ) -> Result<Option<Arc<SeriesTable>>> {
     if matched.fills() != (None, None) || ones.iter().any(|rows| rows.len() > 1) {
         return Ok(None);

@@ -8,6 +8,7 @@ mod extensions;
 mod kubernetes;
 mod lint;
 mod load;
+mod outline;
 mod problem;
 mod validate;
 
@@ -16,10 +17,12 @@ use std::sync::Arc;
 
 pub use crate::yaml::Position;
 pub use lint::{DuplicateRule, duplicate_rules, duplicates_text};
+pub(crate) use load::read_text;
 pub use load::{
     CheckReport, LoadedFile, Rejected, RejectedRule, Scope, check_file, check_source, load_file,
     load_source,
 };
+pub(crate) use outline::{Written, WrittenGroup, WrittenRule, read_written};
 pub(super) use problem::render;
 pub use problem::{Problem, ProblemKind, Severity};
 

@@ -81,7 +81,7 @@ impl Values {
 
 /// The labels of a set of series.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Shape {
+pub(crate) struct Shape {
     known: BTreeMap<String, Values>,
     /// Labels that are not in `known` may be there, with any value.
     open: bool,
@@ -115,8 +115,52 @@ impl Shape {
         }
     }
 
+    /// Whether the label may be there.
+    pub(crate) fn may_have(&self, name: &str) -> bool {
+        match &*self.values(name) {
+            Values::OneOf(values) => values.iter().any(|v| !v.is_empty()),
+            Values::Accepted(_) => true,
+        }
+    }
+
+    /// Whether there can be series of this shape at all: a label that must have two values
+    /// at once has none.
+    pub(crate) fn impossible_label(&self) -> Option<&str> {
+        let none = |values: &Values| matches!(values, Values::OneOf(v) if v.is_empty());
+        self.known.iter().find(|(_, values)| none(values)).map(|(name, _)| name.as_str())
+    }
+
+    /// Whether a label may have the same value in a series of either shape; that it is
+    /// absent counts as a value.
+    pub(crate) fn may_agree(&self, other: &Shape, name: &str) -> bool {
+        match (&*self.values(name), &*other.values(name)) {
+            (Values::OneOf(a), Values::OneOf(b)) => a.intersection(b).next().is_some(),
+            (Values::OneOf(values), Values::Accepted(matchers))
+            | (Values::Accepted(matchers), Values::OneOf(values)) => {
+                values.iter().any(|v| matchers.iter().all(|m| m.matches(v)))
+            }
+            (Values::Accepted(a), Values::Accepted(b)) => {
+                if begin_differently(a, b) {
+                    return false;
+                }
+                let both: Vec<&Matcher> = b.iter().collect();
+                Values::Accepted(a.clone()).meet(&both)
+            }
+        }
+    }
+
+    /// The labels something is known of.
+    pub(crate) fn known_labels(&self) -> impl Iterator<Item = &str> {
+        self.known.keys().map(String::as_str)
+    }
+
+    /// Whether there may be labels nothing is known of.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open
+    }
+
     /// Whether a series of this shape may satisfy all matchers.
-    pub(super) fn may_match(&self, matchers: &[Matcher]) -> bool {
+    pub(crate) fn may_match(&self, matchers: &[Matcher]) -> bool {
         matchers.iter().enumerate().all(|(i, matcher)| {
             if matchers[..i].iter().any(|earlier| earlier.name == matcher.name) {
                 return true;
@@ -168,8 +212,20 @@ impl Shape {
     }
 }
 
+/// Whether patterns demand beginnings of which neither is one of the other.
+fn begin_differently(a: &[Matcher], b: &[Matcher]) -> bool {
+    let prefixes = |matchers: &[Matcher]| -> Vec<String> {
+        let demanded = matchers.iter().filter(|m| m.op == MatchOp::Regex);
+        demanded.filter_map(|m| m.regex()?.prefix().map(str::to_owned)).collect()
+    };
+    let others = prefixes(b);
+    prefixes(a)
+        .iter()
+        .any(|p| others.iter().any(|o| !p.starts_with(o.as_str()) && !o.starts_with(p.as_str())))
+}
+
 /// The series a recording rule writes: named and labelled by the rule.
-pub(super) fn recorded(expr: &Expr, record: &str, labels: &BTreeMap<String, String>) -> Shape {
+pub(crate) fn recorded(expr: &Expr, record: &str, labels: &BTreeMap<String, String>) -> Shape {
     let mut shape = of(expr);
     for (name, value) in labels {
         shape.set(name, Values::one(value));
@@ -181,7 +237,7 @@ pub(super) fn recorded(expr: &Expr, record: &str, labels: &BTreeMap<String, Stri
 /// The series about a rule's alerts, one shape for each of the two metrics. Nothing is
 /// inferred from the expression: an alert keeps the labels it began with when a reload
 /// changes its rule's expression.
-pub(super) fn alerts(alert: &str, labels: &BTreeMap<String, String>) -> [Shape; 2] {
+pub(crate) fn alerts(alert: &str, labels: &BTreeMap<String, String>) -> [Shape; 2] {
     let mut shape = Shape::unknown();
     for (name, value) in labels {
         let fixed = !value.contains("{{");
@@ -197,7 +253,7 @@ pub(super) fn alerts(alert: &str, labels: &BTreeMap<String, String>) -> [Shape; 
 }
 
 /// The series an expression gives.
-fn of(expr: &Expr) -> Shape {
+pub(crate) fn of(expr: &Expr) -> Shape {
     match &expr.kind {
         ExprKind::Number(_) | ExprKind::String(_) => Shape::empty(),
         ExprKind::VectorSelector(selector) => Shape::selected(&selector.matchers),

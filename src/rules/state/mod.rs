@@ -37,6 +37,7 @@
 //! Nothing here knows how alerts come about or who is told.
 
 mod attach;
+mod disk;
 mod frame;
 mod metrics;
 mod record;

@@ -23,6 +23,7 @@ mod prometheus;
 mod simple;
 mod value;
 
+pub(crate) use calls::Uses;
 pub(in crate::rules) use gotime::duration_text;
 
 use std::collections::HashMap;
@@ -240,10 +241,25 @@ impl Template {
 
     /// The texts `query` is called with where they are written out: `query "up"`. Texts
     /// that are put together while expanding are not known before.
-    pub(in crate::rules) fn literal_queries(&self) -> Vec<&str> {
+    pub(crate) fn literal_queries(&self) -> Vec<&str> {
         let mut found = Vec::new();
         self.trees.values().for_each(|list| calls::literal_queries(list, &mut found));
         found
+    }
+
+    /// What it uses of its alert. For templates made by [`Template::parse_alert`].
+    pub(crate) fn uses(&self) -> Uses {
+        let from = ALERT_DEFINITIONS.len();
+        let mut walk = calls::UseWalk { from, found: Uses::default(), redefined: false };
+        if let Some(list) = self.trees.get(&self.name) {
+            walk.list(list, true);
+        }
+        if walk.redefined { Uses::default() } else { walk.found }
+    }
+
+    /// Names of all functions a template may call.
+    pub(crate) fn function_names() -> impl Iterator<Item = &'static str> {
+        functions::names()
     }
 
     /// Expands. `query` serves the `query` function.

@@ -9,6 +9,7 @@ mod crash;
 mod faults;
 mod graph;
 mod harness;
+mod late;
 mod limits;
 mod manager;
 mod order;

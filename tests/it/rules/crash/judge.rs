@@ -201,6 +201,12 @@ impl Case<'_> {
         self.until(to_ms).iter().rev().take_while(|p| p.at_ms >= from_ms).any(|p| !self.holds(p))
     }
 
+    /// What may come as news after a tick begins here.
+    fn news_after(&self, tick: i64) -> i64 {
+        let seen = |push: &&Push| push.acknowledged_ms.is_some_and(|at| at <= tick - SKEW_MS);
+        self.until(tick).iter().rev().find(seen).map_or(tick, |push| push.at_ms) + 1
+    }
+
     fn affirmed(&self, from_ms: i64, to_ms: i64) -> bool {
         self.until(to_ms).iter().rev().take_while(|p| p.at_ms >= from_ms).any(|p| self.holds(p))
     }
@@ -278,7 +284,7 @@ impl Case<'_> {
         }
         for pair in starts.windows(2) {
             let thin = self.ticks(pair[0], pair[1]).any(|tick| self.lacks_window(tick));
-            if !thin && !self.denied(pair[0] - LATE_MS, pair[1]) {
+            if !thin && !self.denied(self.news_after(pair[0]), pair[1]) {
                 verdict.restarted.push(format!("{} fired twice: {pair:?}", self.name()));
             }
         }
@@ -345,7 +351,7 @@ impl Case<'_> {
         let fired: BTreeSet<i64> =
             self.told.iter().filter(|t| !t.is_resolved()).map(|t| t.starts_ms).collect();
         for start in fired {
-            let (mut since, mut previous, mut doubted) = (None, start - LATE_MS, false);
+            let (mut since, mut previous, mut doubted) = (None, self.news_after(start), false);
             for tick in self.record.ticks.range(start + 1..).copied() {
                 doubted |= self.denied(previous, tick) || self.lacks_window(tick);
                 previous = tick;
