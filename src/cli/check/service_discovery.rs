@@ -68,7 +68,6 @@ async fn discover(job: &ScrapeConfig, timeout: Duration) -> Result<Targets, Stri
     let around = Surroundings {
         clock: Arc::new(SystemClock::default()),
         metrics: DiscoveryMetrics::new(&mut Registry::default()),
-        user: DiscoveryUser::Scrape,
         user_agent: concat!("watchfire/", env!("CARGO_PKG_VERSION")).to_owned(),
         name_server: None,
     };

@@ -20,6 +20,7 @@ mod number;
 mod parse;
 mod printf;
 mod prometheus;
+mod simple;
 mod value;
 
 pub(crate) use calls::Uses;
@@ -31,6 +32,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use thiserror::Error;
 
+use self::simple::Simple;
 use self::value::{AlertData, Type, Value};
 use crate::model::regex::{GoRegex, RegexError};
 use crate::model::value::VectorSample;
@@ -172,6 +174,8 @@ pub struct Template {
     patterns: Mutex<HashMap<String, GoRegex>>,
     /// The output, where the text has no actions: such a text has no trees either.
     pub(super) plain: Option<String>,
+    /// Of an alert, where the text only names labels.
+    simple: Option<Simple>,
 }
 
 impl Template {
@@ -205,6 +209,7 @@ impl Template {
             html,
             patterns: Mutex::default(),
             plain,
+            simple: None,
         })
     }
 
@@ -213,7 +218,10 @@ impl Template {
     pub fn parse_alert(alert_name: &str, text: &str) -> Result<Self, TemplateError> {
         let name = format!("__alert_{alert_name}");
         match text.contains("{{") {
-            true => Self::parse(&name, &format!("{ALERT_DEFINITIONS}{text}")),
+            true => {
+                let template = Self::parse(&name, &format!("{ALERT_DEFINITIONS}{text}"))?;
+                Ok(Self { simple: Simple::new(text), ..template })
+            }
             // Nothing to define anything for.
             false => Self::parse(&name, text),
         }
@@ -262,6 +270,11 @@ impl Template {
     ) -> Result<String, TemplateError> {
         if let Some(plain) = &self.plain {
             return Ok(plain.clone());
+        }
+        if let (Some(simple), Value::Alert(alert)) = (&self.simple, &data.dot)
+            && let Some(text) = simple.expand(&alert.labels)
+        {
+            return Ok(text);
         }
         let env = exec::Env { external_url: &data.external_url, now_ms: data.now_ms, query };
         exec::execute(self, data.dot.clone(), env)
