@@ -16,12 +16,25 @@ pub struct Explained {
     pub related: Vec<Related>,
     pub helps: Vec<Help>,
     pub notes: Vec<String>,
+    /// It follows from another error and would only confuse.
+    pub consequence: bool,
 }
 
 /// What is wrong, with what the hints know about it. Several errors of one expression are
 /// all told.
 pub fn explain(errors: &ParseErrors) -> Vec<Explained> {
-    errors.errors.iter().map(|error| explain_one(&errors.input, error)).collect()
+    let all = errors.errors.iter().map(|error| explain_one(&errors.input, error));
+    let mut all: Vec<Explained> = all.collect();
+    if all.len() > 1 {
+        // Where the parser loses its way inside an aggregation, it also misses arguments.
+        for explained in &mut all {
+            let rest = &errors.input[explained.span.end..];
+            let empty = rest.trim_start().strip_prefix('(').map(str::trim_start);
+            explained.consequence = explained.message.starts_with("no arguments for aggregate")
+                && !empty.is_some_and(|rest| rest.starts_with(')'));
+        }
+    }
+    all
 }
 
 fn explain_one(text: &str, error: &ParseError) -> Explained {
@@ -35,6 +48,7 @@ fn explain_one(text: &str, error: &ParseError) -> Explained {
         related: Vec::new(),
         helps: Vec::new(),
         notes: Vec::new(),
+        consequence: false,
     };
     for hint in HINTS {
         hint(&case, &mut explained);
@@ -65,10 +79,18 @@ impl<'a> Case<'a> {
     /// The bytes to point at: those of the error, or the word or character it begins with
     /// where the error says no more than a place.
     pub(super) fn token(&self) -> Range<usize> {
+        let rest = &self.text[self.start..];
+        // The lexer's errors reach to the end of the text; what is wrong is one character,
+        // or two that are one operator elsewhere.
+        if self.says("unexpected character") || self.says("unexpected left brace") {
+            let first = rest.chars().next().unwrap_or(' ');
+            let doubled = matches!(first, '&' | '|') && rest[1..].starts_with(first);
+            let len = first.len_utf8() * (1 + usize::from(doubled));
+            return self.start..(self.start + len).min(self.text.len());
+        }
         if self.end > self.start {
             return self.start..self.end;
         }
-        let rest = &self.text[self.start..];
         let word = rest.find(|c: char| !is_word(c)).unwrap_or(rest.len());
         let len = if word > 0 { word } else { rest.chars().next().map_or(0, char::len_utf8) };
         self.start..self.start + len

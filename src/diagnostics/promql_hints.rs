@@ -139,6 +139,16 @@ fn experimental(case: &Case<'_>, found: &mut Explained) {
 
 /// The end of the text is reached with brackets open.
 fn unclosed_bracket(case: &Case<'_>, found: &mut Explained) {
+    let open_range = unclosed(&case.text[..case.start]).pop().filter(|o| o.bracket == '[');
+    if let Some(open) = open_range.filter(|_| case.message.contains("in subquery or range")) {
+        found.related.push(Related {
+            span: open.offset..open.offset + 1,
+            label: "this `[` is never closed".to_owned(),
+        });
+        let end = case.before().len();
+        found.suggest("add `]`", end..end, "]");
+        return;
+    }
     let at_end = case.rest().trim().is_empty();
     let in_braces = case.says("unexpected character inside braces: '['");
     if !at_end && !in_braces {
@@ -380,7 +390,7 @@ fn foreign_characters(case: &Case<'_>, found: &mut Explained) {
                  the value, e.g. `[5m]`",
             );
         }
-        '{' if doubled => found.advise(
+        '{' if doubled || case.before().ends_with('{') => found.advise(
             "templates are expanded in labels and annotations only; an expression is taken as it \
              is",
         ),
@@ -627,7 +637,9 @@ fn empty_selector(case: &Case<'_>, found: &mut Explained) {
 
 fn argument_count(case: &Case<'_>, found: &mut Explained) {
     let of_function = case.message.contains("argument(s) in call to");
-    if !of_function && !case.says("wrong number of arguments for aggregate expression") {
+    let of_aggregation = case.says("wrong number of arguments for aggregate expression")
+        || case.says("no arguments for aggregate expression");
+    if !of_function && !of_aggregation {
         return;
     }
     let rest = case.rest();

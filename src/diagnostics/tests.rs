@@ -57,8 +57,8 @@ fn mistakes_that_can_be_mended() {
         ("sum(rate(x[5m]", "", "sum(rate(x[5m]))"),
         ("sum(rate(x{a=\"b\"[5m]))", "[", "sum(rate(x{a=\"b\"}[5m]))"),
         ("abs(x[5m])", "x[5m]", "abs(x)"),
-        ("x > 5 && y < 3", "&", "x > 5 and y < 3"),
-        ("x || y", "|", "x or y"),
+        ("x > 5 && y < 3", "&&", "x > 5 and y < 3"),
+        ("x || y", "||", "x or y"),
         ("x = 5", "=", "x == 5"),
         ("x => 5", "=", "x >= 5"),
         ("x <> 5", ">", "x != 5"),
@@ -77,8 +77,9 @@ fn mistakes_that_can_be_mended() {
         ("x > 10k", "10k", "x > 10000"),
         ("x > 1,000", ",", "x > 1000"),
         ("1 > 2", ">", "1 > bool 2"),
-        ("sum_over_time((a+b)[5m])", "[", "sum_over_time((a+b)[5m:])"),
+        ("sum_over_time((a+b)[5m])", "[5m]", "sum_over_time((a+b)[5m:])"),
         ("sum(x))", ")", "sum(x)"),
+        ("sum(rate(x[5m))", ")", "sum(rate(x[5m]))"),
     ];
     let wrong = differing(&cases);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -145,19 +146,20 @@ fn mistakes_that_need_a_person() {
         (
             "histogram_quantile(0.9)",
             "histogram_quantile",
-            "for example `histogram_quantile(0.9, sum by (le) (rate(http_request_duration_seconds_bucket[5m])))`",
+            "for example `histogram_quantile(0.95, sum by (job, le) (rate(http_request_duration_seconds_bucket[5m])))`",
         ),
         (
             "rate(x{a=\"b\"}[5m]) by (job)",
             "by",
             "`by` belongs to an aggregation: `sum by (...) (...)`, or `sum(...) by (...)`",
         ),
-        ("x offset 5m[5m]", "[", "the range comes first: `x[5m] offset 1h`, `x[5m] @ start()`"),
-        ("x[-5m]", "-", "a range reaches back; shift it with `offset`: `x[5m] offset 1h`"),
+        ("count()", "count", "for example `count by (job) (up == 0)`"),
+        ("x offset 5m[5m]", "[5m]", "the range comes first: `x[5m] offset 1h`, `x[5m] @ start()`"),
+        ("x[-5m]", "-5m", "a range reaches back; shift it with `offset`: `x[5m] offset 1h`"),
         ("x{job=\"a}", "\"", "end the string with `\"`"),
         (
             "x{job=~\"(?!a)b\"}",
-            "j",
+            "job=~\"(?!a)b\"",
             "regular expressions are RE2's: no look-ahead (`(?!...)`) and no look-behind; a label is excluded with a matcher of its own, `!~\"...\"`",
         ),
         (
@@ -172,7 +174,7 @@ fn mistakes_that_need_a_person() {
         ),
         (
             "a * on (job) group_left (job) b",
-            "*",
+            "* on (job) group_left (job",
             "both sides have the same `job` already: take it out of group_left or group_right",
         ),
         ("x @ now()", "now", "`@` takes a time in seconds, `start()` or `end()`"),
@@ -214,7 +216,35 @@ fn text_has_excerpts_with_carets() {
     report.sort();
     assert_eq!(report.counts(), "1 error, 1 warning, 1 info");
     assert_eq!(report.worst(), Some(Severity::Fatal));
-    let expected = "";
+    let expected = "\
+error[promql/syntax]: unknown function <rat>
+ --> rules/a, b.yml:6:11
+  |
+4 |   - alert: A
+  |     -------- of this alert
+5 |     expr: |
+6 |       sum(rat(x[5m]))
+  |           ^^^ no such function
+  |
+  = note: a note, with 100%
+  = help: or not
+help: did you mean `rate`?
+  |
+6 |       sum(rate(x[5m]))
+  |              +
+
+warning[alerts/x]: no \"expr\"
+ --> rules/a, b.yml:8:5
+  |
+8 |   - alert: B
+  |     ^^^^^^^^
+  |
+  = in: alert \"B\" of group \"g\"
+
+info[ignore/file]: skipped
+--> c.yml
+
+";
     let shown = text(&report, Look::default());
     assert_eq!(shown, expected);
     assert!(text(&report, Look { colour: true, width: 80 }).contains("\u{1b}["));
@@ -230,7 +260,28 @@ fn programs_get_the_same() {
          ::warning file=rules/a%2C b.yml,line=8,endLine=8,col=5,endColumn=12,title=alerts/x::no \"expr\" (alert \"B\" of group \"g\")\n\
          ::notice file=c.yml,title=ignore/file::skipped\n"
     );
-    assert_eq!(junit(&report, Severity::Bug), "");
+    let expected = "\
+<?xml version=\"1.0\" encoding=\"UTF-8\"?>
+<testsuites tests=\"4\" failures=\"1\">
+  <testsuite name=\"rules/a, b.yml\" tests=\"2\" failures=\"1\">
+    <testcase name=\"promql/syntax 6:11\" classname=\"rules/a, b.yml\">
+      <failure message=\"unknown function &lt;rat&gt;\" type=\"error\">unknown function &lt;rat&gt;&#10;note: a note, with 100%&#10;help: did you mean `rate`?: rate&#10;help: or not</failure>
+    </testcase>
+    <testcase name=\"alerts/x 8:5\" classname=\"rules/a, b.yml\">
+      <system-out>warning: no &quot;expr&quot; (alert &quot;B&quot; of group &quot;g&quot;)</system-out>
+    </testcase>
+  </testsuite>
+  <testsuite name=\"c.yml\" tests=\"1\" failures=\"0\">
+    <testcase name=\"ignore/file\" classname=\"c.yml\">
+      <system-out>info: skipped</system-out>
+    </testcase>
+  </testsuite>
+  <testsuite name=\"d.yml\" tests=\"1\" failures=\"0\">
+    <testcase name=\"lint\" classname=\"d.yml\"/>
+  </testsuite>
+</testsuites>
+";
+    assert_eq!(junit(&report, Severity::Bug), expected);
     let value: serde_json::Value = serde_json::from_str(&json(&report)).unwrap();
     assert_eq!(value["summary"]["error"], 1);
     let first = &value["diagnostics"][0];

@@ -106,7 +106,9 @@ impl<'a> FileCx<'a> {
 
     /// The bytes that a range of a scalar's text was read from.
     pub(super) fn inside(&self, node: &Node, range: Range<usize>) -> Range<usize> {
-        locate_span(&self.lines, node, range)
+        let empty = range.is_empty();
+        let span = locate_span(&self.lines, node, range);
+        if empty { span.start..span.start } else { span }
     }
 }
 

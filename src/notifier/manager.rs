@@ -407,6 +407,10 @@ impl Notifier for Manager {
             routing.sets.iter().for_each(|set| set.send(&alerts));
         }
     }
+
+    fn has_receivers(&self) -> bool {
+        !self.routing.load().active.is_empty()
+    }
 }
 
 impl NotifierView for Manager {

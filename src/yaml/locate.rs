@@ -26,7 +26,7 @@ pub(crate) fn locate_span(
     node: &Node,
     text_range: Range<usize>,
 ) -> Range<usize> {
-    let whole = lines.offset(node.at);
+    let whole = lines.offset(node.at).min(lines.text().len());
     let Content::Scalar { text, style, .. } = &node.content else { return whole..whole };
     if text.trim().is_empty() {
         return whole..whole;
@@ -76,8 +76,9 @@ pub(crate) fn node_span(lines: &Lines<'_>, node: &Node) -> Range<usize> {
         Style::Block => start..inner.end.max(lines.line(node.at.line).end),
         Style::Quoted | Style::DoubleQuoted => {
             let quote = if *style == Style::Quoted { '\'' } else { '"' };
-            let closing = lines.text()[inner.end..].find(quote);
-            start..closing.map_or(inner.end, |i| inner.end + i + 1)
+            let from = inner.end.max(start + 1).min(lines.text().len());
+            let closing = lines.text()[from..].find(quote);
+            start..closing.map_or(from, |i| from + i + 1)
         }
     }
 }
@@ -91,6 +92,9 @@ struct Walk<'a> {
 impl<'a> Walk<'a> {
     fn new(source: &'a str, start: usize, style: Style) -> Self {
         let mut walk = Self { source, at: start, style };
+        if style != Style::Block {
+            walk.skip_properties();
+        }
         match style {
             Style::Plain => {}
             Style::Quoted | Style::DoubleQuoted => {
@@ -100,6 +104,16 @@ impl<'a> Walk<'a> {
             Style::Block => while walk.bump().is_some_and(|c| c != '\n') {},
         }
         walk
+    }
+
+    /// Steps over an anchor and a tag.
+    fn skip_properties(&mut self) {
+        while self.source[self.at..].starts_with(['&', '!']) {
+            let rest = &self.source[self.at..];
+            let word = rest.find(char::is_whitespace).unwrap_or(rest.len());
+            let blank = rest[word..].find(|c: char| !c.is_whitespace());
+            self.at += word + blank.unwrap_or(rest.len() - word);
+        }
     }
 
     fn bump(&mut self) -> Option<char> {

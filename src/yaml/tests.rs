@@ -219,8 +219,10 @@ fn spans_cover_what_was_written() {
     check("a:\nb: 1\n", None, "");
     check("a: ''\nb: 1\n", None, "''");
     check("a: [1, 2]\nb: 1\n", None, "[1, 2]");
-    check("a: |\n  sum(\n    xyz)\n", Some(4..8), "(\n    xyz".get(6..).unwrap());
+    check("a: |\n  sum(\n    xyz)\n", Some(7..10), "xyz");
     check("a: >\n  sum\n  (xyz)\n", Some(5..8), "xyz");
     check("a: 'x{a=''b''}'\n", Some(4..7), "''b''");
     check("a: x + \n", Some(3..3), "");
+    check("a: &b sum(xyz)\n", Some(4..7), "xyz");
+    check("a: !!str &b 'x' # c\n", None, "!!str &b 'x'");
 }

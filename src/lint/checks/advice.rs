@@ -101,7 +101,7 @@ pub(super) fn about_field(file: &FileCx<'_>, mut found: Diagnostic) -> Diagnosti
         return found;
     }
     if message.contains("not a valid duration string") || message.contains("unknown unit") {
-        return duration(found);
+        return duration(file, found);
     }
     if let Some(rest) = after("cannot unmarshal ") {
         return mismatch(rest, found);
@@ -141,24 +141,22 @@ pub(super) fn about_field(file: &FileCx<'_>, mut found: Diagnostic) -> Diagnosti
     found.help(advice)
 }
 
-fn duration(found: Diagnostic) -> Diagnostic {
+fn duration(file: &FileCx<'_>, mut found: Diagnostic) -> Diagnostic {
     let written = found.message.rsplit('"').nth(1).unwrap_or("").to_owned();
-    let meant = repaired_duration(&written);
-    match (meant, found.span.clone()) {
-        (Some(meant), Some(span)) => {
-            let quoted = span.len() == written.len() + 2;
-            let inner = if quoted { span.start + 1..span.end - 1 } else { span };
-            // Only what was found in the file is changed there.
-            if inner.len() == written.len() {
-                return found.suggest(
-                    "a duration is written in ms, s, m, h, d, w and y",
-                    inner,
-                    meant,
-                );
-            }
-            found.help(format!("write `{meant}`"))
+    let text = file.lines.text();
+    let start = found.span.as_ref().map_or(0, |s| s.start);
+    // Behind the quote, if there is one.
+    let inner = [start, start + 1].into_iter().find(|from| {
+        !written.is_empty() && text.get(*from..).is_some_and(|t| t.starts_with(&written))
+    });
+    match (repaired_duration(&written), inner) {
+        (Some(meant), Some(from)) => {
+            let span = from..from + written.len();
+            found.span = Some(span.clone());
+            found.suggest("a duration is written in ms, s, m, h, d, w and y", span, meant)
         }
-        _ => found.help("a duration is written in whole ms, s, m, h, d, w and y: `1h30m`"),
+        (Some(meant), None) => found.help(format!("write `{meant}`")),
+        (None, _) => found.help("a duration is written in whole ms, s, m, h, d, w and y: `1h30m`"),
     }
 }
 
@@ -217,23 +215,45 @@ fn mismatch(rest: &str, mut found: Diagnostic) -> Diagnostic {
 }
 
 /// Advice about a template that cannot be parsed.
-pub(super) fn about_template(mut found: Diagnostic) -> Diagnostic {
+pub(super) fn about_template(file: &FileCx<'_>, mut found: Diagnostic) -> Diagnostic {
     let message = found.message.clone();
-    let quoted = message.rsplit('"').nth(1).unwrap_or("");
-    if message.contains("function \"") && message.contains("not defined") {
-        if let Some(like) = nearest(quoted, Template::function_names()) {
-            return found.help(format!("did you mean `{like}`?"));
-        }
-        return found.help(
-            "besides Go's own there are humanize, humanizePercentage, humanizeDuration, query, \
-             first, value, label, title, toUpper, reReplaceAll and others",
-        );
+    if let Some((what, rest)) = message.split_once("template: __alert_")
+        && let Some((_, why)) = rest.split_once(": ")
+    {
+        found.message = format!("{what}{why}");
     }
-    if message.contains("undefined variable") {
-        let known = ["$labels", "$value", "$externalLabels", "$externalURL"];
-        return match nearest(quoted, known) {
-            Some(like) => found.help(format!("did you mean `{like}`?")),
-            None => found.help(format!("defined are {}", known.join(", "))),
+    // The word it is about, where it stands in the file.
+    let quoted = message.rsplit('"').nth(1).unwrap_or("");
+    let place = found.span.clone().and_then(|span| {
+        let at = span.start + file.lines.text().get(span)?.find(quoted)?;
+        Some(at..at + quoted.len())
+    });
+    let known: Option<Vec<&str>> = match message.as_str() {
+        m if m.contains("undefined variable") => {
+            Some(vec!["$labels", "$value", "$externalLabels", "$externalURL"])
+        }
+        m if m.contains("function \"") && m.contains("not defined") => {
+            Some(Template::function_names().collect())
+        }
+        _ => None,
+    };
+    if let Some(known) = known {
+        if let Some(place) = &place {
+            found.span = Some(place.clone());
+        }
+        let like = nearest(quoted, known.iter().copied());
+        return match (like, place) {
+            (Some(like), Some(place)) => {
+                found.suggest(format!("did you mean `{like}`?"), place, like)
+            }
+            (Some(like), None) => found.help(format!("did you mean `{like}`?")),
+            (None, _) if known.len() < 10 => {
+                found.help(format!("defined are {}", known.join(", ")))
+            }
+            (None, _) => found.help(
+                "besides Go's own there are humanize, humanizePercentage, humanizeDuration, \
+                 query, first, value, label, title, toUpper, reReplaceAll and others",
+            ),
         };
     }
     let help = match message.as_str() {
@@ -250,7 +270,6 @@ pub(super) fn about_template(mut found: Diagnostic) -> Diagnostic {
         }
         _ => return found,
     };
-    found.notes.retain(|note| !note.is_empty());
     found.help(help)
 }
 

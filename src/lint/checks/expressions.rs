@@ -9,7 +9,8 @@ use crate::model::duration::format_duration;
 use crate::model::{MatchOp, Matcher};
 use crate::parser::Expr;
 use crate::parser::ast::{
-    Aggregate, Binary, BinaryOp, DurationKind, ExprKind, MatrixSelector, ValueType,
+    Aggregate, Binary, BinaryOp, Cardinality, DurationKind, ExprKind, Grouping, MatrixSelector,
+    ValueType,
 };
 
 fn span(expr: &Expr) -> Range<usize> {
@@ -30,7 +31,11 @@ pub(in crate::lint) fn nan(cx: &RuleCx<'_>, out: &mut Findings<'_>) {
         let (name, op) = (aggregate.op.name, binary.op.as_str());
         let divisor = span(&binary.rhs);
         let text = binary.rhs.to_string();
-        let guarded = if text.len() > 40 { "(...)".to_owned() } else { format!("({text})") };
+        let guarded = match &binary.rhs.kind {
+            _ if text.len() > 40 => "(...".to_owned(),
+            ExprKind::Binary(_) => format!("(({text})"),
+            _ => format!("({text}"),
+        };
         let problem = finding(format!(
             "a single 0 on the right of this `{op}` makes the whole `{name}` NaN or Inf"
         ));
@@ -40,7 +45,7 @@ pub(in crate::lint) fn nan(cx: &RuleCx<'_>, out: &mut Findings<'_>) {
                 .at(cx.in_expr(binary.op_span.start as usize..binary.op_span.end as usize))
                 .related(cx.in_expr(divisor), "may be 0")
                 .help(format!(
-                    "leave zeros out: `{op} ({guarded} > 0)`, or divide after the `{name}`"
+                    "leave zeros out: `{op} {guarded} > 0)`, or divide after the `{name}`"
                 )),
         );
     }
@@ -127,26 +132,49 @@ pub(in crate::lint) fn fragile(cx: &RuleCx<'_>, out: &mut Findings<'_>) {
 /// The aggregation that chooses which series come out, if one does.
 fn sampled(expr: &Expr) -> Option<(&Aggregate, Range<usize>)> {
     match &expr.kind {
-        ExprKind::Aggregate(aggregate)
-            if matches!(aggregate.op.name, "topk" | "bottomk" | "limitk" | "limit_ratio") =>
-        {
-            // One series of those that have no labels left is always the same one.
-            Some((aggregate, span(expr)))
-        }
+        // `topk by (...) (1, ...)` is how one series is kept of several that are alike.
+        ExprKind::Aggregate(aggregate) if is_choice(aggregate) && keeps_one(aggregate) => None,
+        ExprKind::Aggregate(aggregate) if is_choice(aggregate) => Some((aggregate, span(expr))),
         ExprKind::Aggregate(aggregate) => {
-            // What is grouped by labels keeps them; the total of some series has none.
-            let grouped =
-                !matches!(&aggregate.grouping, crate::parser::ast::Grouping::By(l) if l.is_empty());
-            if grouped { sampled(&aggregate.expr) } else { None }
+            let (inner, at) = sampled(&aggregate.expr)?;
+            // Each group of the choice is always there; only which series stands for it
+            // changes, and with it the labels that are not grouped by.
+            let steady = match (&aggregate.grouping, &inner.grouping) {
+                (Grouping::By(kept), Grouping::By(groups)) => {
+                    kept.iter().all(|label| groups.contains(label))
+                }
+                _ => false,
+            };
+            (!steady).then_some((inner, at))
         }
-        ExprKind::Binary(binary) => match binary.op {
-            BinaryOp::Or => sampled(&binary.lhs).or_else(|| sampled(&binary.rhs)),
-            BinaryOp::And | BinaryOp::Unless => sampled(&binary.lhs),
-            _ => sampled(&binary.lhs).or_else(|| sampled(&binary.rhs)),
-        },
+        ExprKind::Binary(binary) => {
+            let copies = binary.matching.as_ref().is_none_or(|m| !m.include.is_empty());
+            let many_to_one = |card| binary.matching.as_ref().is_some_and(|m| m.card == card);
+            // The one side of a join gives no labels but those that are copied.
+            let left = copies || !many_to_one(Cardinality::OneToMany);
+            let right = (copies || !many_to_one(Cardinality::ManyToOne))
+                && !matches!(binary.op, BinaryOp::And | BinaryOp::Unless);
+            let of_left = if left { sampled(&binary.lhs) } else { None };
+            of_left.or_else(|| if right { sampled(&binary.rhs) } else { None })
+        }
         ExprKind::Paren(inner) | ExprKind::Unary { expr: inner, .. } => sampled(inner),
         _ => None,
     }
+}
+
+fn is_choice(aggregate: &Aggregate) -> bool {
+    matches!(aggregate.op.name, "topk" | "bottomk" | "limitk" | "limit_ratio")
+}
+
+fn keeps_one(aggregate: &Aggregate) -> bool {
+    let one = aggregate.param.as_ref().is_some_and(
+        |k| matches!(&k.unparenthesised().kind, ExprKind::Number(n) if n.value == 1.0),
+    );
+    let grouped = match &aggregate.grouping {
+        Grouping::By(labels) => !labels.is_empty(),
+        Grouping::Without(_) => true,
+    };
+    one && grouped && aggregate.op.name != "limit_ratio"
 }
 
 /// The jobs an aggregation selects by name; nothing unless all its selectors say so.

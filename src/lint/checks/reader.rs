@@ -43,8 +43,9 @@ pub(in crate::lint) fn problems(file: &FileCx<'_>, out: &mut Findings<'_>) {
 
 /// A problem with its place, its words without the place, and advice.
 pub(super) fn diagnostic(file: &FileCx<'_>, problem: &Problem) -> Diagnostic {
-    let at = problem.position.filter(|at| *at != Position::default());
     let mut message = without_place(&problem.message);
+    let at = problem.position.filter(|at| *at != Position::default());
+    let at = at.or_else(|| rule_named(file, &message));
     let mut subject = None;
     if let Some((prefix, name)) = at.and_then(|at| rule_at(file, at)) {
         if let Some(rest) = message.strip_prefix(prefix.as_str()) {
@@ -108,6 +109,17 @@ fn rule_at(file: &FileCx<'_>, at: Position) -> Option<(String, String)> {
     Some((prefix, subject))
 }
 
+/// The rule a message begins with, for problems about what is not there.
+fn rule_named(file: &FileCx<'_>, message: &str) -> Option<Position> {
+    if !message.starts_with("group ") {
+        return None;
+    }
+    let rules = file.written.groups.iter().flat_map(|g| &g.rules).map(|rule| rule.node.at);
+    rules.into_iter().find(|at| {
+        rule_at(file, *at).is_some_and(|(prefix, _)| message.starts_with(prefix.as_str()))
+    })
+}
+
 /// The word or quoted text at a place.
 fn token(file: &FileCx<'_>, at: Position) -> Range<usize> {
     let start = file.lines.offset(at);
@@ -156,6 +168,9 @@ fn expression_errors(file: &FileCx<'_>) -> Explained {
                 continue;
             }
             explained.places.insert(at);
+            if advice.consequence {
+                continue;
+            }
             let mut found = advice.diagnostic("", &place, &|text| fits(node, text));
             found.subject = rule_at(file, rule.node.at).map(|(_, subject)| subject);
             explained.found.push(found);
@@ -176,7 +191,7 @@ pub(super) fn template_problems(file: &FileCx<'_>, out: &mut Findings<'_>) {
     let of_templates =
         file.written.loaded.problems.iter().filter(|p| p.kind == ProblemKind::Template);
     for problem in of_templates {
-        let found = advice::about_template(diagnostic(file, problem));
+        let found = advice::about_template(file, diagnostic(file, problem));
         out.file(file, Some(severity(problem)), found);
     }
 }

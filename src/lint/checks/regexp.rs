@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::diagnostics::Diagnostic;
 use crate::lint::context::{Findings, RuleCx, finding};
-use crate::model::{MatchOp, Matcher};
+use crate::model::{METRIC_NAME, MatchOp, Matcher};
 use crate::parser::ast::{ExprKind, VectorSelector};
 
 /// `promql/regexp`
@@ -134,7 +134,7 @@ fn judge(
         };
         return Some(found);
     }
-    if value == ".+" {
+    if value == ".+" && &*matcher.name != METRIC_NAME {
         let (op, what) = if positive { ("!=", "has the label") } else { ("=", "lacks the label") };
         let found = finding(format!("`{matcher}` says no more than that a series {what}"));
         let help = format!("compare with `{op}`");

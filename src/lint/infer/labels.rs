@@ -23,13 +23,19 @@ pub(in crate::lint) type IsScraped<'a> = &'a dyn Fn(&str) -> bool;
 /// Everything that is odd about the labels of an expression.
 pub(in crate::lint) fn analyse(expr: &Expr, is_scraped: IsScraped<'_>) -> Vec<Inferred> {
     let mut found = Vec::new();
+    let mut unmatched: Vec<(Range<usize>, Inferred)> = Vec::new();
     expr.walk(&mut |node| match &node.kind {
         ExprKind::VectorSelector(selector) => of_selector(node, selector, &mut found),
         ExprKind::MatrixSelector(matrix) => of_selector(node, &matrix.selector, &mut found),
         ExprKind::Aggregate(aggregate) => of_aggregate(node, aggregate, &mut found),
         ExprKind::Binary(binary) => {
             if let Some(matching) = &binary.matching {
-                of_binary(node, binary, matching, is_scraped, &mut found);
+                let before = found.len();
+                of_binary(binary, matching, is_scraped, &mut found);
+                let (own, other): (Vec<_>, Vec<_>) =
+                    found.drain(before..).partition(|i| i.kind == Kind::Unmatched);
+                found.extend(other);
+                unmatched.extend(own.into_iter().map(|i| (span(node), i)));
             }
         }
         ExprKind::Call(call) if call.function.name == "histogram_quantile" => {
@@ -39,6 +45,14 @@ pub(in crate::lint) fn analyse(expr: &Expr, is_scraped: IsScraped<'_>) -> Vec<In
         }
         _ => {}
     });
+    // A side without a result matches nothing; the innermost operator is to blame.
+    let whole: Vec<Range<usize>> = unmatched.iter().map(|(node, _)| node.clone()).collect();
+    found.extend(unmatched.into_iter().filter_map(|(node, inferred)| {
+        let inner = |other: &Range<usize>| {
+            *other != node && other.start >= node.start && other.end <= node.end
+        };
+        (!whole.iter().any(inner)).then_some(inferred)
+    }));
     found
 }
 
@@ -50,7 +64,7 @@ pub(in crate::lint) fn loss(expr: &Expr, label: &str) -> Option<(Range<usize>, S
         let inputs: Vec<&Expr> = node.children().filter(|c| is_vector(c)).collect();
         let kept = inputs.iter().any(|input| of(input).may_have(label));
         if kept {
-            return Some((head(node), describe(node)));
+            return Some((head(node), describe(node, label)));
         }
         node = inputs.first().copied()?;
     }
@@ -71,7 +85,7 @@ fn head(node: &Expr) -> Range<usize> {
     }
 }
 
-fn describe(node: &Expr) -> String {
+fn describe(node: &Expr, label: &str) -> String {
     match &node.kind {
         ExprKind::Aggregate(aggregate) => match &aggregate.grouping {
             Grouping::By(labels) if labels.is_empty() => {
@@ -85,6 +99,9 @@ fn describe(node: &Expr) -> String {
         ExprKind::Binary(binary) => match &binary.matching {
             Some(matching) if matching.on => {
                 format!("`on ({})` keeps no other label", matching.labels.join(", "))
+            }
+            Some(matching) if matching.labels.iter().any(|l| l == label) => {
+                format!("`ignoring ({})` drops it", matching.labels.join(", "))
             }
             _ => "it is dropped here".to_owned(),
         },
@@ -195,7 +212,6 @@ impl Sides<'_> {
 }
 
 fn of_binary(
-    _node: &Expr,
     binary: &Binary,
     matching: &VectorMatching,
     is_scraped: IsScraped<'_>,
@@ -226,7 +242,7 @@ fn included(sides: &Sides<'_>, found: &mut Vec<Inferred>) {
         _ => return,
     };
     for label in &sides.matching.include {
-        if shape.may_have(label) {
+        if shape.may_have(label) || is_metadata_label(label) {
             continue;
         }
         let mut inferred = Inferred::new(
@@ -486,6 +502,16 @@ mod tests {
             ("x / ignoring (instance) group_left () sum without (instance) (x)", ""),
             ("x / y", ""),
             ("x + fill(0) sum(x)", ""),
+            ("x / on (a) group_left (__name__) (y + z)", ""),
+            // The innermost operator is to blame.
+            (
+                "x / sum(x) and y",
+                "Unmatched: the sides of `/` never match: the right side does not have the label `instance`, the other has | `sum` without `by` drops all labels",
+            ),
+            (
+                "x / ignoring (b) y{b=\"1\"} and y{b=\"1\"}",
+                "Unmatched: the sides of `and` never match: the left side does not have the label `b`, the other has | `ignoring (b)` drops it",
+            ),
         ] {
             let expr = parse(text, &ParserOptions::all()).expect(text);
             let got: Vec<String> = analyse(&expr, &|name| !name.contains(':'))

@@ -265,6 +265,10 @@ impl Walk {
                     (Presence::Always, Presence::Always) if scalars => Presence::Always,
                     _ => Presence::Maybe,
                 };
+                let (lhs, rhs) = match &binary.matching {
+                    Some(m) => (filled(lhs, m.fill_left), filled(rhs, m.fill_right)),
+                    None => (lhs, rhs),
+                };
                 arithmetic(op, &lhs, &rhs).with(presence)
             }
         }
@@ -423,6 +427,20 @@ fn on_all_labels(binary: &Binary) -> bool {
             && m.labels.is_empty()
             && matches!(m.card, Cardinality::ManyToMany | Cardinality::OneToOne)
     })
+}
+
+/// The values of a side with those that stand in for series it lacks.
+fn filled(side: Facts, fill: Option<f64>) -> Facts {
+    match fill {
+        Some(value) if value.is_nan() => side.or_nan(),
+        Some(value) => Facts {
+            lo: side.lo.min(value),
+            hi: side.hi.max(value),
+            zero: side.may_be_zero() || value == 0.0,
+            ..side
+        },
+        None => side,
+    }
 }
 
 /// `a op b` as `b op a`.

@@ -140,6 +140,9 @@ impl Shape {
                 values.iter().any(|v| matchers.iter().all(|m| m.matches(v)))
             }
             (Values::Accepted(a), Values::Accepted(b)) => {
+                if begin_differently(a, b) {
+                    return false;
+                }
                 let both: Vec<&Matcher> = b.iter().collect();
                 Values::Accepted(a.clone()).meet(&both)
             }
@@ -207,6 +210,18 @@ impl Shape {
         let known = names.into_iter().map(|n| (n.clone(), values(n))).collect();
         Self { known, open: self.open || other.open }
     }
+}
+
+/// Whether patterns demand beginnings of which neither is one of the other.
+fn begin_differently(a: &[Matcher], b: &[Matcher]) -> bool {
+    let prefixes = |matchers: &[Matcher]| -> Vec<String> {
+        let demanded = matchers.iter().filter(|m| m.op == MatchOp::Regex);
+        demanded.filter_map(|m| m.regex()?.prefix().map(str::to_owned)).collect()
+    };
+    let others = prefixes(b);
+    prefixes(a)
+        .iter()
+        .any(|p| others.iter().any(|o| !p.starts_with(o.as_str()) && !o.starts_with(p.as_str())))
 }
 
 /// The series a recording rule writes: named and labelled by the rule.

@@ -163,19 +163,23 @@ mod tests {
     fn what_a_template_uses_is_found_where_it_stands() {
         let check = |text: &str, labels: &[(&str, usize)], values: &[(usize, bool)]| {
             let uses = Template::parse_alert("A", text).unwrap().uses();
-            let found: Vec<_> = uses.labels.iter().map(|(n, at)| (n.as_str(), *at)).collect();
+            let found: Vec<_> = uses
+                .labels
+                .iter()
+                .map(|(name, at)| (name.as_str(), at + text[*at..].find(name.as_str()).unwrap()))
+                .collect();
             let of_value: Vec<_> = uses.values.iter().map(|v| (v.offset, v.plain)).collect();
             assert_eq!((&found[..], &of_value[..]), (labels, values), "{text}");
         };
         check("plain $labels.a", &[], &[]);
-        check("{{ $labels.a }} {{ .Labels.b }}", &[("a", 3), ("b", 19)], &[]);
+        check("{{ $labels.a }} {{ .Labels.b }}", &[("a", 11), ("b", 27)], &[]);
         check("{{ $value }} {{ $value | humanize }}", &[], &[(3, true), (16, false)]);
         check("{{ printf \"%f\" .Value }}", &[], &[(15, false)]);
-        check(r#"{{ index $labels "a.b" }}"#, &[("a.b", 17)], &[]);
-        check("{{ if $labels.a }}{{ .Labels.b }}{{ end }}", &[("a", 6), ("b", 21)], &[]);
+        check(r#"{{ index $labels "a.b" }}"#, &[("a.b", 18)], &[]);
+        check("{{ if $labels.a }}{{ .Labels.b }}{{ end }}", &[("a", 14), ("b", 29)], &[]);
         check(
             r#"{{ range query "up" }}{{ .Labels.x }}{{ $.Labels.y }}{{ .Value }}{{ end }}"#,
-            &[("y", 40)],
+            &[("y", 49)],
             &[],
         );
         check("{{ $labels := .X }}{{ $labels.a }}", &[], &[]);

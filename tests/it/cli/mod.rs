@@ -1,5 +1,6 @@
 //! The command line as a script sees it: what it prints and how it exits.
 
+mod lint;
 mod promtool;
 
 use std::fs;

@@ -173,6 +173,30 @@ async fn a_long_outage_ends_what_was_pending() {
     assert_eq!(h.alerting("Fire").alerts[0].active_at_ms, first);
 }
 
+#[tokio::test]
+async fn what_is_due_waits_for_somebody_to_take_it() {
+    let storage = Arc::new(MemoryStorage::new());
+    let dir = tempfile::tempdir().unwrap();
+    let mut h = start(&storage, dir.path(), START);
+    h.load(RULES).await.unwrap();
+    h.receive(false);
+    put_all(&h, [("wait", -1.0), ("fire", 7.0), ("keep", -1.0), ("end", 1.0)]);
+    let first = h.tick().await;
+    put_all(&h, [("wait", -1.0), ("fire", 7.0), ("keep", -1.0), ("end", -1.0)]);
+    let second = h.tick().await;
+    assert!(h.sent().is_empty());
+    // Not after the resend delay, but as soon as there is somebody.
+    h.receive(true);
+    h.tick().await;
+    let sent = h.sent();
+    let mut sent: Vec<_> = sent
+        .iter()
+        .map(|a| (a.labels.get_or_empty("alertname"), a.starts_at_ms, a.ends_at_ms <= second))
+        .collect();
+    sent.sort_unstable();
+    assert_eq!(sent, [("End", first, true), ("Fire", first, false)]);
+}
+
 const READERS: &str = "
 groups:
 - name: g
@@ -262,6 +286,47 @@ async fn after_a_gap_an_alert_ends_when_what_it_looks_at_is_whole() {
     let resolved = h.sent().into_iter().filter(|a| a.ends_at_ms <= h.clock.now());
     let resolved: BTreeSet<String> = resolved.map(|a| a.labels.to_string()).collect();
     assert_eq!(resolved.len(), 4, "all but the one that was pending: {resolved:?}");
+}
+
+#[tokio::test]
+async fn a_reload_is_no_gap_and_looks_anew_at_one() {
+    let storage = Arc::new(MemoryStorage::new());
+    let dir = tempfile::tempdir().unwrap();
+    let rules = |window: &str| {
+        format!(
+            "groups: [{{name: g, interval: 10s, rules: [{{alert: Other, expr: y}}, \
+             {{alert: Window, expr: 'count_over_time(x[{window}]) >= 3'}}]}}]"
+        )
+    };
+    let mut h = start(&storage, dir.path(), START);
+    h.load("groups: [{name: g, interval: 10s, rules: [{alert: Other, expr: y}]}]").await.unwrap();
+    h.tick().await;
+    h.load(&rules("1m")).await.unwrap();
+    for _ in 0..5 {
+        put_x(&h, &[(1, 1.0)]);
+        h.tick().await;
+    }
+    assert_eq!(names(&h), ["Window 1"]);
+    // The samples stop: the process has missed none.
+    for _ in 0..4 {
+        h.tick().await;
+    }
+    assert!(names(&h).is_empty(), "{:?}", names(&h));
+    for _ in 0..5 {
+        put_x(&h, &[(1, 1.0)]);
+        h.tick().await;
+    }
+    let (dir, last) = (crash(&dir), h.clock.now());
+    let mut h = start(&storage, dir.path(), last + 60 * SECOND);
+    h.load(&rules("1m")).await.unwrap();
+    put_x(&h, &[(1, 1.0)]);
+    h.tick().await;
+    assert_eq!(names(&h), ["Window 1"]);
+    // With a shorter window, what was missed is behind sooner.
+    h.load(&rules("20s")).await.unwrap();
+    put_x(&h, &[(1, 1.0)]);
+    h.tick().await;
+    assert!(names(&h).is_empty(), "{:?}", names(&h));
 }
 
 #[tokio::test]
