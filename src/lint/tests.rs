@@ -6,9 +6,9 @@ use crate::diagnostics::Severity;
 use crate::lint::registry::Check;
 
 fn report(text: &str, settings: &str) -> Report {
-    let mut options = Options::default();
-    options.settings = Settings::from_yaml(settings).expect(settings);
-    options.settings.choose(["all"]).expect("all");
+    let mut settings = Settings::from_yaml(settings).expect(settings);
+    settings.choose(["all"]).expect("all");
+    let options = Options { settings, ..Options::default() };
     let input = Input { name: "rules.yml".to_owned(), text: Ok(text.to_owned()) };
     lint(vec![input], &options)
 }
@@ -48,15 +48,16 @@ fn rows_are_complete_and_in_order() {
     let mut sorted = ids.clone();
     sorted.sort_unstable();
     assert_eq!(ids, sorted);
-    for Check { id, summary, doc, bad, good, .. } in CHECKS {
+    for Check { id, summary, doc, bad, good, needs_server, .. } in CHECKS {
         assert!(!summary.is_empty() && doc.ends_with('.') && id.contains('/'), "{id}");
-        assert!(!bad.is_empty() && !good.is_empty(), "{id}");
+        assert_eq!(bad.is_empty(), *needs_server, "{id}");
+        assert_eq!(good.is_empty(), *needs_server, "{id}");
     }
 }
 
 #[test]
 fn every_check_finds_its_bad_example_and_not_its_good_one() {
-    for check in CHECKS {
+    for check in CHECKS.iter().filter(|check| !check.needs_server) {
         let bad = found(check.id, &rules(check.bad), check.settings);
         assert!(!bad.is_empty(), "{}: nothing found in its bad example", check.id);
         let good = found(check.id, &rules(check.good), check.settings);
@@ -368,7 +369,7 @@ fn fields_and_values() {
     check(
         &rules("- alert: A\n  expr: up\n  labels: [a]\n"),
         &[
-            "error 6:13 `[a]`: names with texts is wanted here, not a list | write `name: value` below it",
+            "error 6:13 `[a]`: a mapping of names to texts is wanted here, not a list | write `name: value` below it",
         ],
     );
 }

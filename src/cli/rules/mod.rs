@@ -3,6 +3,7 @@
 mod files;
 mod graph;
 mod lint;
+mod online;
 mod template;
 
 use std::process::ExitCode;
