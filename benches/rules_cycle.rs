@@ -3,8 +3,9 @@
 //! group's tick to the next. Prints processor time of a cycle and memory; asserts that every
 //! rule is healthy.
 //!
-//! `cargo bench --bench rules_cycle [large|small] [CYCLES]`; under `perf record` it shows
-//! where a cycle's time goes.
+//! `cargo bench --bench rules_cycle [large|small|alerts [CYCLES [ALERTS]]]`; under `perf
+//! record` it shows where a cycle's time goes. `alerts` is one rule with as many active alerts
+//! (100,000 unless said otherwise), as in `alert_state`.
 
 #[path = "rules_scale/mod.rs"]
 mod scale;
@@ -159,10 +160,55 @@ impl Feed {
     }
 }
 
-fn run(scale: &Scale, cycles: u32) {
+struct Case {
+    name: &'static str,
+    data: scale::Data,
+    /// Of samples before the first evaluation.
+    steps: i64,
+    text: String,
+    groups: usize,
+    rules: usize,
+}
+
+impl Case {
+    fn new(scale: &Scale) -> Self {
+        let rules = scale.rules();
+        let (text, groups, count) = (rules.text, rules.groups, rules.rules);
+        let (name, data) = (scale.name, scale.data());
+        Self { name, data, steps: HISTORY_STEPS, text, groups, rules: count }
+    }
+
+    fn alerts(count: usize) -> Self {
+        let mut data = scale::Data::default();
+        for i in 0..count {
+            let (service, path) = (format!("service-{}", i % 40), format!("/api/v1/r/{}", i / 40));
+            let labels = [
+                ("instance", "127.0.0.1:9090"),
+                ("job", "many"),
+                ("path", path.as_str()),
+                ("service", service.as_str()),
+            ];
+            data.add("demo_latency_seconds", scale::Course::Gauge(2.0), &labels);
+        }
+        let text = "
+groups:
+- name: many
+  rules:
+  - alert: InstanceSlow
+    expr: demo_latency_seconds > 0.5
+    labels: {severity: page, team: '{{ $labels.job }}'}
+    annotations:
+      summary: 'Instance {{ $labels.instance }} of {{ $labels.job }} is slow'
+      description: 'p99 latency of {{ $labels.path }} is {{ $value | humanizeDuration }}.'
+";
+        Self { name: "alerts", data, steps: 4, text: text.to_owned(), groups: 1, rules: 1 }
+    }
+}
+
+fn run(case: Case, cycles: u32) {
     let dir = tempfile::tempdir().expect("a folder");
-    let (data, rules) = (scale.data(), scale.rules());
-    let began = START_MS + HISTORY_STEPS * STEP_MS;
+    let Case { name, data, steps, text, groups, rules } = case;
+    let began = START_MS + steps * STEP_MS;
     let clock = Arc::new(BenchClock {
         now_ms: AtomicI64::new(began),
         origin: Instant::now(),
@@ -207,7 +253,7 @@ fn run(scale: &Scale, cycles: u32) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime
         .block_on(manager.update(RuleSettings {
-            sources: vec![RuleSource::Text { file: "rules.yml".to_owned(), source: rules.text }],
+            sources: vec![RuleSource::Text { file: "rules.yml".to_owned(), source: text }],
             interval_ms: INTERVAL_MS,
             query_offset_ms: 0,
             external: External::default(),
@@ -218,14 +264,14 @@ fn run(scale: &Scale, cycles: u32) {
         let end = began + number * INTERVAL_MS;
         let mut cpu = 0.0;
         loop {
-            let next = clock.settle(rules.groups);
+            let next = clock.settle(groups);
             if next > end {
                 return cpu;
             }
             feed.catch_up(&store, &data, next);
             let before = cpu_seconds();
             clock.advance(next);
-            clock.settle(rules.groups);
+            clock.settle(groups);
             cpu += cpu_seconds() - before;
         }
     };
@@ -243,13 +289,13 @@ fn run(scale: &Scale, cycles: u32) {
         "{}: {} series, {} rules in {} groups: {:.1} ms a cycle (least {:.1}), {:.1} us a rule; \
          the first three cycles {:.0} ms; {loaded:.0} MiB loaded, {planned:.0} with rules, {:.0} \
          running",
-        scale.name,
+        name,
         data.series.len(),
-        rules.rules,
-        rules.groups,
+        rules,
+        groups,
         mean * 1e3,
         least * 1e3,
-        mean * 1e6 / rules.rules as f64,
+        mean * 1e6 / rules as f64,
         first * 1e3,
         resident_mib(),
     );
@@ -258,8 +304,12 @@ fn run(scale: &Scale, cycles: u32) {
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
-    let cycles = args.iter().find_map(|a| a.parse().ok()).unwrap_or(10);
-    let filter = args.iter().find(|a| a.parse::<u32>().is_err());
+    let mut numbers = args.iter().filter_map(|a| a.parse::<u32>().ok());
+    let (cycles, alerts) = (numbers.next().unwrap_or(10), numbers.next().unwrap_or(100_000));
+    let filter = args.iter().find(|a| a.parse::<u32>().is_err()).map(String::as_str);
+    if filter == Some("alerts") {
+        return run(Case::alerts(alerts as usize), cycles);
+    }
     let wanted = |scale: &&Scale| filter.is_none_or(|filter| scale.name.contains(filter));
-    SCALES.iter().filter(wanted).for_each(|scale| run(scale, cycles));
+    SCALES.iter().filter(wanted).for_each(|scale| run(Case::new(scale), cycles));
 }

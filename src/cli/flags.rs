@@ -142,6 +142,12 @@ pub(crate) struct ServeFlags {
     /// of its own.
     #[arg(long = "rules.max-active-alerts", value_name = "N", default_value_t = 0)]
     pub max_active_alerts: usize,
+    /// Memory that pending and firing alerts over all rules may take, in bytes, as
+    /// watchfire_rules_active_alerts_bytes counts it: their texts, what is known of them,
+    /// and their two series in the store. 0 is no limit. What would go beyond is refused as
+    /// with --rules.max-active-alerts.
+    #[arg(long = "rules.active-alerts-memory", value_name = "BYTES", default_value_t = 0)]
+    pub active_alerts_memory: usize,
     /// Say why in resolved notifications, in an annotation watchfire_resolved_reason.
     #[arg(long = "rules.annotate-resolved")]
     pub annotate_resolved: bool,

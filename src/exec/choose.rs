@@ -99,11 +99,12 @@ struct Choice {
 }
 
 fn choose(cx: &Cx, node: &Choose, input: &Collected<'_>, limits: &Limits) -> Result<Choice> {
-    let grouped = group(cx, &input.table, &node.grouping)?;
+    let table = &input.table;
+    let grouped = cx.of_series(node, &[table], || group(cx, table, &node.grouping))?;
     let (rows, steps) = (input.table.len(), input.steps);
     let by_value = matches!(node.selection, Selection::TopK | Selection::BottomK);
     let mut choice = Choice { kept: Bitmap::zeros(rows, steps), order: vec![], ordered: by_value };
-    let groups = grouped.groups.len();
+    let groups = grouped.groups.len() as usize;
     let mut ignored = false;
     let mut first = 0;
     while first < steps {

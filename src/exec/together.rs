@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use super::cx::{Cx, ExecOptions, Interrupt, Result as ExecResult};
 use super::found::Found;
+use super::memo::Memo;
 use super::shared::Shared;
 use crate::plan::common::{Common, Commons, node_at};
 use crate::plan::{Binding, Plan};
@@ -28,6 +29,8 @@ pub(crate) struct Together {
     pub members: Vec<Member>,
     /// What the members have in common.
     pub commons: Commons,
+    /// What these very plans have worked out before, if they come again.
+    pub memo: Option<Arc<Memo>>,
     pub found: Vec<Arc<Found>>,
     /// The closed intervals the series were asked for.
     pub intervals: Vec<(i64, i64)>,
@@ -64,6 +67,7 @@ pub(crate) fn together<T: Send>(
         let (binding, series) = (member.binding.clone(), series_of(member));
         let mut cx = Cx::with_series_bytes(binding, series, member.options, begin(), 0);
         cx.shared = Some(shared.clone());
+        cx.memo = all.memo.clone();
         let elapsed = || now_ns().saturating_sub(started);
         let node = node_at(&member.plan.root, &part.path);
         let record = || shared.record(number as u32, &cx, node, part.grid, elapsed);
@@ -82,6 +86,7 @@ pub(crate) fn together<T: Send>(
         let run = || {
             let cx = cx.map(|mut cx| {
                 cx.shared = Some(shared.clone());
+                cx.memo = all.memo.clone();
                 cx
             });
             run(number, cx)

@@ -16,7 +16,7 @@ use rustc_hash::FxBuildHasher;
 use super::run::{self, Shape};
 use super::together;
 use super::{Engine, PreparedQuery, QueryError, QueryResult, RunOptions};
-use crate::exec::About;
+use crate::exec::{About, Memo};
 use crate::model::{Matcher, StepGrid, TimestampMs};
 use crate::plan::bind::Request;
 use crate::plan::common::{Commons, Member, commons};
@@ -91,6 +91,8 @@ pub(super) struct Frame {
     pub commons: Commons,
     /// What was known of the series of each request the last time.
     pub about: Vec<Arc<About>>,
+    /// What its plans worked out the last time.
+    pub memo: Arc<Memo>,
     /// The queries that cannot be bound.
     pub failed: Vec<(usize, QueryError)>,
     options: BindOptions,
@@ -180,6 +182,7 @@ impl Frame {
             about: vec![Arc::default(); requests.len()],
             requests: requests.into_iter().map(run::select_request).collect(),
             bound: all,
+            memo: Arc::default(),
             failed,
             options,
             period_ms,

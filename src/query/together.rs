@@ -247,6 +247,7 @@ impl Batch<'_> {
         let together = Together {
             members,
             commons,
+            memo: self.frames.map(|_| frame.memo.clone()),
             found,
             intervals: frame.requests.iter().map(|r| (r.from_ms, r.to_ms)).collect(),
             around: frame.around.clone(),

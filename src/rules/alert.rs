@@ -109,6 +109,54 @@ pub struct Alert {
     /// Set while an active alert has no sample, and of a resolved one: what ended it.
     pub missing: Option<Missing>,
     pub(super) logged: Logged,
+    pub(super) series: AlertSeries,
+}
+
+/// The labels of the two series about an alert, as they were written last: the very sets
+/// that the store has, so that a million alerts hold them once.
+#[derive(Clone, Debug, Default)]
+pub(super) struct AlertSeries(Option<(AlertState, Labels, Labels)>);
+
+impl AlertSeries {
+    /// `ALERTS` and `ALERTS_FOR_STATE`. What `make_for_state` makes must depend on nothing
+    /// that changes while the alert lives; `make_alerts` makes the first from the second
+    /// and the state.
+    pub(super) fn get(
+        &mut self,
+        state: AlertState,
+        make_for_state: impl FnOnce() -> Labels,
+        make_alerts: impl FnOnce(&Labels) -> Labels,
+    ) -> [Labels; 2] {
+        let for_state = match self.0.take() {
+            Some((as_of, alerts, for_state)) if as_of == state => {
+                self.0 = Some((state, alerts.clone(), for_state.clone()));
+                return [alerts, for_state];
+            }
+            Some((_, _, for_state)) => for_state,
+            None => make_for_state(),
+        };
+        let alerts = make_alerts(&for_state);
+        self.0 = Some((state, alerts.clone(), for_state.clone()));
+        [alerts, for_state]
+    }
+}
+
+/// Alerts are equal whatever was written about them.
+impl PartialEq for AlertSeries {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+/// What an active alert takes in memory beside its texts: what is known of it, its places
+/// in tables, and its two series in the store with some samples and their index. Measured
+/// with the bench `alert_state` and rounded up.
+pub(super) const ALERT_BYTES: usize = 1_600;
+
+/// What an active alert of these texts takes in memory, its two series in the store
+/// included: they carry its labels once more each.
+fn bytes(labels: &Labels, annotations: &Labels) -> usize {
+    ALERT_BYTES + 3 * labels.encoded_size() + annotations.encoded_size()
 }
 
 /// What the state log holds of an alert; the log's business alone.
@@ -141,7 +189,13 @@ impl Alert {
             keep_firing_since_ms: None,
             missing: None,
             logged: Logged::default(),
+            series: AlertSeries::default(),
         }
+    }
+
+    /// About what it takes in memory while it is active.
+    pub(super) fn bytes(&self) -> usize {
+        bytes(&self.labels, &self.annotations)
     }
 
     /// Whether Alertmanagers should hear of this alert at `ts`: it was never sent, it ended
@@ -194,9 +248,21 @@ impl AlertStates {
         self.alerts.insert(alert.labels.clone(), alert);
     }
 
-    /// How many of these samples belong to no active alert.
-    pub fn count_new(&self, samples: &[AlertSample]) -> usize {
-        samples.iter().filter(|s| !self.is_active(&s.labels)).count()
+    /// How many of these samples belong to no active alert, and the most bytes an alert of
+    /// one of them takes.
+    pub(super) fn count_new(&self, samples: &[AlertSample]) -> (usize, usize) {
+        let new = samples.iter().filter(|s| !self.is_active(&s.labels));
+        new.fold((0, 0), |(count, most), sample| {
+            (count + 1, bytes(&sample.labels, &sample.annotations).max(most))
+        })
+    }
+
+    /// The same sample, its texts shared with the alert it belongs to where they are equal.
+    pub(super) fn shared(&self, sample: AlertSample) -> AlertSample {
+        let Some(alert) = self.alerts.get(&sample.labels) else { return sample };
+        let same = alert.annotations == sample.annotations;
+        let annotations = if same { alert.annotations.clone() } else { sample.annotations };
+        AlertSample { labels: alert.labels.clone(), annotations, value: sample.value }
     }
 
     /// The labels of the active alerts that have none of these samples.

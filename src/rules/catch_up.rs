@@ -24,7 +24,7 @@ use super::group::{Context, Group, Rule, is_source_failure, panic_text, samples_
 use super::mates::Mates;
 use super::outcome::{Answer, Outcome};
 use super::policy::OnNoData;
-use super::recording::record;
+use super::recording::{Names, record};
 use super::write::{Written, write};
 use crate::functions::{Kernel, Operator};
 use crate::model::value::VectorSample;
@@ -151,8 +151,9 @@ async fn seed(group: &Group, cx: &Context, last: TimestampMs) {
                     continue;
                 };
                 let Ok(answer) = Answer::new(result) else { continue };
-                let made =
-                    record(answer.samples, rule.spec.name(), &rule.spec.labels, group.spec.limit);
+                let (spec, limit) = (&rule.spec, group.spec.limit);
+                let mut names = Names::default();
+                let made = record(answer.samples, spec.name(), &spec.labels, limit, &mut names);
                 made.unwrap_or_default().into_iter().map(|(labels, _)| labels).collect()
             }
         };

@@ -25,7 +25,7 @@ use super::mates::{Mates, Progress};
 use super::metrics::{GroupMetrics, Metrics};
 use super::outcome::{Answer, Outcome};
 use super::policy::{GroupPolicy, Policy, RulePolicyDefaults};
-use super::recording::record;
+use super::recording::{Names, record};
 use super::state::StateLog;
 use super::view::{
     AlertState, AlertView, AlertingView, GroupCostView, GroupView, RuleCostView, RuleHealth,
@@ -127,6 +127,8 @@ pub(super) struct Rule {
     costs: Mutex<Costs>,
     /// What the last successful evaluation wrote.
     pub previous: Mutex<Written>,
+    /// Of a recording rule, the names of what it wrote.
+    names: Mutex<Names>,
     /// It wrote that with another expression, before a reload.
     pub inherited: AtomicBool,
     /// Series of the last successful evaluation; `usize::MAX` before the first.
@@ -168,6 +170,7 @@ impl Rule {
             }),
             costs: Mutex::default(),
             previous: Mutex::default(),
+            names: Mutex::default(),
             inherited: AtomicBool::new(false),
             last_series: AtomicUsize::new(usize::MAX),
         })
@@ -499,7 +502,10 @@ impl Group {
         times: (TimestampMs, TimestampMs),
     ) -> Result<Vec<(Labels, Sample)>, RuleError> {
         match &rule.alerting {
-            None => record(answer.samples, rule.spec.name(), &rule.spec.labels, self.spec.limit),
+            None => {
+                let (spec, names) = (&rule.spec, &mut *rule.names.lock());
+                record(answer.samples, spec.name(), &spec.labels, self.spec.limit, names)
+            }
             Some(alerting) => alerting.evaluate(&rule.spec, cx, answer, times).await,
         }
     }

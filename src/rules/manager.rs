@@ -17,7 +17,7 @@ use thiserror::Error;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::budget::AlertBudget;
+use super::budget::{AlertBudget, Load};
 use super::config::{
     GroupSpec, LoadOptions, LoadedFile, Problem, ProblemKind, Rejected, Scope, Severity, load_file,
     load_source,
@@ -162,6 +162,8 @@ impl Manager {
     /// A manager without groups.
     pub fn new(options: ManagerOptions) -> Arc<Self> {
         let active = options.metrics.active_alerts.clone();
+        let RulePolicyDefaults { max_active_alerts, active_alerts_bytes, .. } = options.policy;
+        let most = Load { alerts: max_active_alerts, bytes: active_alerts_bytes };
         Arc::new(Self {
             context: Arc::new(Context {
                 engine: options.engine,
@@ -173,7 +175,7 @@ impl Manager {
                 resend_delay_ms: options.resend_delay_ms,
                 outage_tolerance_ms: options.outage_tolerance_ms,
                 grace_period_ms: options.grace_period_ms,
-                budget: AlertBudget::new(options.policy.max_active_alerts, active),
+                budget: AlertBudget::new(most, active),
                 annotate_resolved: options.policy.annotate_resolved,
                 state: OnceLock::new(),
                 external: ArcSwap::default(),

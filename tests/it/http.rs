@@ -76,7 +76,7 @@ async fn send(address: &str, options: &str) -> (u64, u64) {
         annotations: Labels::empty(),
         starts_at_ms: NOW_MS,
         ends_at_ms: NOW_MS,
-        generator_url: String::new(),
+        generator_url: "".into(),
         receipt: Receipt::default(),
     }]);
     let count = |name: &str| {

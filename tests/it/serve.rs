@@ -214,6 +214,8 @@ fn without_configuration_it_watches_itself() {
 
     assert_eq!(until(PATIENCE, || server.value("up{job=\"watchfire\"}")), Some(1.0));
     assert!(dir.path().join("watchfire-data/wal").is_dir(), "data lies under ./watchfire-data");
+    let found = "prometheus_sd_discovered_targets{name=\"scrape\",config=\"watchfire\"}";
+    assert_eq!(until(PATIENCE, || server.value(found)), Some(1.0));
     let groups = server.get("/api/v1/rules");
     let groups = groups["data"]["groups"].as_array().expect("groups").len();
     assert!(groups > 0, "the shipped rules are loaded");

@@ -41,6 +41,7 @@ pub struct Program {
     child: Child,
     /// The last lines it wrote to standard error.
     log: Arc<Mutex<Vec<String>>>,
+    reader: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Program {
@@ -69,12 +70,12 @@ impl Program {
         let log = Arc::new(Mutex::new(Vec::new()));
         let stderr = child.stderr.take().expect("a piped standard error");
         let sink = Arc::clone(&log);
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 sink.lock().expect("the log").push(line);
             }
         });
-        Self { name: name.to_owned(), child, log }
+        Self { name: name.to_owned(), child, log, reader: Some(reader) }
     }
 
     /// What it has logged so far.
@@ -104,6 +105,8 @@ impl Program {
         let end = Instant::now() + patience;
         loop {
             if let Ok(Some(status)) = self.child.try_wait() {
+                // What it said last may not have been read yet.
+                let _ = self.reader.take().map(std::thread::JoinHandle::join);
                 return Some(status);
             }
             if Instant::now() >= end {

@@ -11,7 +11,7 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::cli::{fail, say, small_runtime};
 use crate::config;
-use crate::discovery::{Discovery, DiscoveryMetrics, Surroundings};
+use crate::discovery::{Discovery, DiscoveryMetrics, DiscoveryUser, Surroundings};
 use crate::model::Labels;
 use crate::model::duration::parse_duration;
 use crate::scrape::ScrapeConfig;
@@ -68,10 +68,13 @@ async fn discover(job: &ScrapeConfig, timeout: Duration) -> Result<Targets, Stri
     let around = Surroundings {
         clock: Arc::new(SystemClock::default()),
         metrics: DiscoveryMetrics::new(&mut Registry::default()),
+        user: DiscoveryUser::Scrape,
         user_agent: concat!("watchfire/", env!("CARGO_PKG_VERSION")).to_owned(),
         name_server: None,
     };
-    let discovery = Discovery::start(&job.discovery, &around).await.map_err(|e| e.to_string())?;
+    let discovery = Discovery::start(&job.discovery, &job.job_name, &around)
+        .await
+        .map_err(|e| e.to_string())?;
     tokio::time::sleep(timeout).await;
     Ok(Targets::of(job, &discovery.groups()))
 }

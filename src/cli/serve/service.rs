@@ -213,6 +213,8 @@ impl Service {
     /// Puts the first configuration to use. Rules that had to be set aside do not stop it.
     pub async fn start(&self, config: &Config) -> Result<(), String> {
         let _one = self.reloading.lock().await;
+        // Whom to tell is known before there is anything to tell. An error comes again below.
+        _ = self.notifier.apply(&config.alerting, &config.global.external_labels).await;
         match self.apply(config).await? {
             None => self.reload_succeeded(),
             Some(error) => {
@@ -370,6 +372,7 @@ fn rule_policy(flags: &ServeFlags) -> RulePolicyDefaults {
         catch_up_ms: ms(flags.catch_up),
         group_budget: flags.group_budget,
         max_active_alerts: flags.max_active_alerts,
+        active_alerts_bytes: flags.active_alerts_memory,
         annotate_resolved: flags.annotate_resolved,
     }
 }

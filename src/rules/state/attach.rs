@@ -10,6 +10,7 @@ use crate::rules::gap::{Gap, Hold};
 use crate::rules::group::{Group, Rule};
 use crate::rules::reach::Writers;
 use crate::rules::view::AlertState;
+use crate::rules::write::Written;
 
 use std::sync::atomic::Ordering;
 
@@ -39,6 +40,8 @@ impl StateLog {
     /// group is evaluated for the first time.
     pub(in crate::rules) fn attach(&self, group: &Group, restart: Restart<'_>) {
         let last_tick = self.watermark(&group.spec.file, &group.spec.name);
+        // A group that was only loaded anew has missed nothing.
+        let restarted = !group.has_run();
         let mut equals: FxHashMap<_, u32> = FxHashMap::default();
         let mut all_restored = true;
         for rule in &group.rules {
@@ -49,7 +52,10 @@ impl StateLog {
             if alerting.log.get().is_none() {
                 let (file, group) = (group.spec.file.clone(), group.spec.name.clone());
                 let identity = RuleIdentity { file, group, name, labels, index };
-                self.attach_rule(rule, alerting, identity, last_tick, restart);
+                self.attach_rule(rule, alerting, identity, (last_tick, restarted), restart);
+            } else if let Some(hold) = alerting.hold.lock().as_mut() {
+                // It may look at something else now.
+                hold.needs = restart.writers.needs(&rule.spec).into();
             }
             all_restored &= alerting.restored.load(Ordering::Relaxed);
         }
@@ -63,14 +69,14 @@ impl StateLog {
         rule: &Rule,
         alerting: &Alerting,
         identity: RuleIdentity,
-        last_tick: Option<TimestampMs>,
+        (last_tick, restarted): (Option<TimestampMs>, bool),
         restart: Restart<'_>,
     ) {
         let Restart { writers, outage_tolerance_ms, lookback_ms, now_ms } = restart;
         let (log, image) = self.claim(identity);
         // An alert that is attached already has its log; there is no other caller.
         let _ = alerting.log.set(log);
-        if last_tick.is_some() || image.is_some() {
+        if restarted && (last_tick.is_some() || image.is_some()) {
             // Also for alerts that are yet to come: they may begin with samples from before.
             let gap = Gap::new(last_tick, now_ms, lookback_ms);
             let needs = writers.needs(&rule.spec).into();
@@ -89,6 +95,7 @@ impl StateLog {
             }
         }
         *alerting.states.lock() = restored;
+        *rule.previous.lock() = Written::of(alerting.series_since(&rule.spec, last_tick));
     }
 
     /// Drops the state of a group that was removed.

@@ -11,7 +11,7 @@ use rustc_hash::FxHasher;
 
 use super::RuleIdentity;
 use crate::model::Labels;
-use crate::rules::alert::{Absence, Alert, Logged, Missing};
+use crate::rules::alert::{Absence, Alert, AlertSeries, Logged, Missing};
 use crate::rules::view::AlertState;
 
 /// One record; its parts take effect in the order of the fields.
@@ -210,6 +210,7 @@ impl AlertRecord {
                 },
             }),
             logged: Logged::default(),
+            series: AlertSeries::default(),
         })
     }
 }
@@ -228,6 +229,7 @@ pub(super) fn fingerprint(alert: &Alert) -> u64 {
         last_sent_at_ms: _,
         valid_until_ms: _,
         logged: _,
+        series: _,
         state,
         active_at_ms,
         fired_at_ms,

@@ -171,7 +171,7 @@ pub struct Template {
     html: bool,
     patterns: Mutex<HashMap<String, GoRegex>>,
     /// The output, where the text has no actions: such a text has no trees either.
-    plain: Option<String>,
+    pub(super) plain: Option<String>,
 }
 
 impl Template {

@@ -19,7 +19,7 @@ use crate::parser::parse_metric;
 use crate::parser::series::{SeriesValue, parse_series_values};
 use crate::query::{Engine, EngineOptions, RunOptions};
 use crate::rules::alert::Alert;
-use crate::rules::budget::AlertBudget;
+use crate::rules::budget::{AlertBudget, Load};
 use crate::rules::config::GroupSpec;
 use crate::rules::error::RuleError;
 use crate::rules::group::{Context, Defaults, External, Group, Rule};
@@ -182,7 +182,8 @@ impl Run<'_> {
             type Wanted = fn(&Alert) -> bool;
             let firing: Wanted = |a| a.state == AlertState::Firing;
             let pending: Wanted = |a| a.state == AlertState::Pending;
-            let kept: Wanted = |a| a.keep_firing_since_ms.is_some();
+            let kept: Wanted =
+                |a| a.state == AlertState::Firing && a.keep_firing_since_ms.is_some();
             let resolved: Wanted = |a| a.resolved_at_ms.is_some();
             for (state, expected, wanted) in [
                 ("", Some(&case.expected), firing),
@@ -248,7 +249,7 @@ fn context(
         sink: storage,
         notifier,
         clock: Arc::new(ManualClock::new(test.start_ms)),
-        budget: AlertBudget::new(0, metrics.active_alerts.clone()),
+        budget: AlertBudget::new(Load::default(), metrics.active_alerts.clone()),
         annotate_resolved: false,
         metrics,
         resend_delay_ms: 60_000,

@@ -124,6 +124,8 @@ struct Inbox {
     panics: AtomicBool,
     /// Nothing arrives, as far as the sender knows.
     deaf: AtomicBool,
+    /// There is nobody to send to.
+    absent: AtomicBool,
 }
 
 impl Notifier for Inbox {
@@ -137,6 +139,10 @@ impl Notifier for Inbox {
             }
             self.sent.lock().unwrap().push(alert);
         }
+    }
+
+    fn has_receivers(&self) -> bool {
+        !self.absent.load(Ordering::Relaxed)
     }
 }
 
@@ -248,6 +254,11 @@ impl Harness {
     /// Makes the notifier panic, or work again.
     pub fn break_notifier(&self, broken: bool) {
         self.inbox.panics.store(broken, Ordering::Relaxed);
+    }
+
+    /// Takes away whoever receives alerts, or brings them back.
+    pub fn receive(&self, present: bool) {
+        self.inbox.absent.store(!present, Ordering::Relaxed);
     }
 
     /// Makes whoever receives alerts say nothing, or confirm again.

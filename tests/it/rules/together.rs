@@ -398,7 +398,7 @@ async fn compare(
             None if seed % 2 == 0 => {
                 let members = batch.iter().map(|i| queries[*i].clone()).collect();
                 let bundle = Bundle::new(&engine, members);
-                for ticks in [4, 2, 1] {
+                for ticks in [2, 1] {
                     bundle.instant(source, AT_MS - ticks * 30_000, &run).await;
                 }
                 bundle.instant(source, AT_MS, &run).await

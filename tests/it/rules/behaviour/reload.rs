@@ -3,7 +3,7 @@
 
 use super::rig::{Alertmanager, Rig};
 
-const RULES: &str = "
+pub const RULES: &str = "
 groups:
 - name: g
   rules:
@@ -19,19 +19,33 @@ groups:
 
 /// What an edit makes of the alert, which is active since 10 and fires since 30, and of the
 /// recording. The reload is at 35, the last tick at 100.
-struct Case {
-    edit: &'static str,
+pub struct Case {
+    pub edit: &'static str,
     from: &'static str,
-    to: &'static str,
+    pub to: &'static str,
     /// The value of x after the reload.
     x: f64,
     /// All that was posted since the reload.
-    posted: &'static [&'static str],
+    pub posted: &'static [&'static str],
     /// What the Alertmanager has at the end.
     held: &'static [&'static str],
     /// Samples of `ALERTS`, then those of recordings.
     alerts: &'static [&'static str],
     records: &'static [&'static str],
+}
+
+impl Case {
+    /// The rules after the edit.
+    pub fn changed(&self) -> String {
+        let changed = RULES.replacen(self.from, self.to, usize::from(!self.from.is_empty()));
+        assert_eq!(changed == RULES, self.from.is_empty(), "{}", self.edit);
+        changed
+    }
+
+    /// The file they are in then.
+    pub fn file(&self) -> &'static str {
+        if self.edit == "the file's name" { "other.yml" } else { "f.yml" }
+    }
 }
 
 const ONE: &str = r#"{alertname="A", team="one"} 30..340"#;
@@ -90,7 +104,7 @@ const MOVED: Case = Case {
     ..SAME
 };
 
-const CASES: &[Case] = &[
+pub const CASES: &[Case] = &[
     Case { edit: "nothing", ..SAME },
     Case { edit: "expr", from: "x > 0", to: "x > 1", ..SAME },
     Case { edit: "expr that is false", from: "x > 0", to: "x > 10", ..ENDED },
@@ -247,10 +261,7 @@ async fn edits_keep_the_state_of_alerts_where_prometheus_does() {
             rig.advance(at).await;
         }
         rig.posted();
-        let changed = RULES.replacen(case.from, case.to, usize::from(!case.from.is_empty()));
-        assert_eq!(changed == RULES, case.from.is_empty(), "{}", case.edit);
-        let file = if case.edit == "the file's name" { "other.yml" } else { "f.yml" };
-        rig.load_as(file, &changed).await;
+        rig.load_as(case.file(), &case.changed()).await;
         rig.put("x", case.x);
         for at in (40..=100).step_by(10) {
             rig.advance(at).await;

@@ -3,8 +3,8 @@
 //! The test writes the samples itself and takes the place of the Alertmanager, so it knows
 //! what was true when, what the process could know, and what it told. Afterwards the
 //! [`judge`] holds one against the other. Between two lives the state log gets a torn tail
-//! now and then; in some its directory is out of reach for a while; and its files are so
-//! small that they are succeeded all the time.
+//! now and then; in some its directory is out of reach for a while, in some every change
+//! waits for the disk; and its files are so small that they are succeeded all the time.
 //!
 //! `WATCHFIRE_CRASH_RUNS` sets how often the process is killed, `WATCHFIRE_CRASH_SEED`
 //! repeats a run's choices, and `WATCHFIRE_CRASH_KEEP` names a folder where what is known of
@@ -226,14 +226,16 @@ impl Run {
         }
     }
 
-    fn serve(&self) -> (Program, SocketAddr) {
+    fn serve(&mut self) -> (Program, SocketAddr) {
         let address = free_address();
+        let sync = if self.rng.random_bool(0.2) { "always" } else { "never" };
         let args = [
             "serve".to_owned(),
             "--config.file=prometheus.yml".to_owned(),
             "--storage.tsdb.path=data".to_owned(),
             "--rules.alert.resend-delay=500ms".to_owned(),
             "--rules.state-file-size=1".to_owned(),
+            format!("--rules.state-sync={sync}"),
             "--web.enable-remote-write-receiver".to_owned(),
             "--log.level=warn".to_owned(),
             format!("--web.listen-address={address}"),
@@ -339,6 +341,9 @@ impl Run {
             let plan = plan(&mut self.rng);
             self.life(plan, None);
             killed += u64::from(plan.kill);
+            if plan.kill && killed % 50 == 0 {
+                eprintln!("{killed} kills");
+            }
         }
         // In the end nothing is true any more, and there is time to tell it.
         self.turns = [i64::MAX; INSTANCES];
