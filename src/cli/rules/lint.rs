@@ -112,7 +112,7 @@ fn duration(text: &str) -> Result<i64, String> {
 }
 
 /// Runs `watchfire rules lint`.
-pub(super) fn run(args: &LintArgs, features: &FeatureFlags) -> ExitCode {
+pub(in crate::cli) fn run(args: &LintArgs, features: &FeatureFlags) -> ExitCode {
     if args.page {
         say(&page::page().trim_end());
         return ExitCode::SUCCESS;

@@ -14,6 +14,9 @@ use crate::model::{METRIC_NAME, Matcher};
 /// Requests under way at once.
 const AT_ONCE: usize = 8;
 
+/// A question, and its answer or why there is none.
+type Answered<T> = (String, Result<T, String>);
+
 /// Names of metrics that are fetched for suggestions.
 const NAMES_MAX: usize = 100_000;
 
@@ -35,13 +38,11 @@ pub(super) async fn ask(
     let series = stream::iter(&questions.selectors).map(|(text, matchers)| async move {
         (text.clone(), look(client, text, matchers, range_ms).await)
     });
-    let series: Vec<(String, Result<Seen, String>)> =
-        series.buffer_unordered(AT_ONCE).collect().await;
+    let series: Vec<Answered<Seen>> = series.buffer_unordered(AT_ONCE).collect().await;
     let alerts = stream::iter(&questions.alerts).map(|expr| async move {
         (expr.clone(), times(client, expr, now_ms - range_ms, now_ms, step_ms).await)
     });
-    let alerts: Vec<(String, Result<Vec<Vec<i64>>, String>)> =
-        alerts.buffer_unordered(AT_ONCE).collect().await;
+    let alerts: Vec<Answered<Vec<Vec<i64>>>> = alerts.buffer_unordered(AT_ONCE).collect().await;
     Ok(Observed {
         series: answered(series),
         types: types(client).await.unwrap_or_else(|error| {
@@ -59,8 +60,8 @@ fn unanswered(question: &dyn Display, error: &dyn Display) {
     eprintln!("warning: the server was asked for {question}: {error}");
 }
 
-fn answered<T>(all: Vec<(String, Result<T, String>)>) -> HashMap<String, T> {
-    let keep = |(question, answer): (String, Result<T, String>)| match answer {
+fn answered<T>(all: Vec<Answered<T>>) -> HashMap<String, T> {
+    let keep = |(question, answer): Answered<T>| match answer {
         Ok(answer) => Some((question, answer)),
         Err(error) => {
             unanswered(&question, &error);

@@ -32,8 +32,7 @@ pub(super) fn range_unwanted(case: &Case<'_>, found: &mut Explained) {
     }
     let argument = case.found();
     let span = case.token();
-    let name = &case.before().trim_end_matches('(').trim_end();
-    let name = &name[name.rfind(|c: char| !is_word(c)).map_or(0, |i| i + 1)..];
+    let name = last_word(case.before().trim_end_matches('(').trim_end());
     found.label = "a range of samples for each series".to_owned();
     let over_time = format!("{}_over_time", name.to_ascii_lowercase());
     if case.message.contains("aggregation") && functions::find(&over_time).is_some() {
@@ -45,6 +44,11 @@ pub(super) fn range_unwanted(case: &Case<'_>, found: &mut Explained) {
         let span = span.start + open..span.end;
         found.suggest("leave the range out", span, "");
     }
+}
+
+/// The word at the end of a text.
+fn last_word(text: &str) -> &str {
+    &text[text.trim_end_matches(is_word).len()..]
 }
 
 /// `x[5m] > 3`, `up == "1"`

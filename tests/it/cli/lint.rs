@@ -57,6 +57,7 @@ fn exit_codes_say_how_grave_it_is() {
     lint(&["warned.yml", "--lint=promql/regex"], 1, "did you mean \"promql/regexp\"?");
     lint(&["--explain", "promql/nan"], 0, "## promql/nan");
     lint(&["--list"], 0, "rule/unused");
+    check(&["lint", "buggy.yml"], 3, "bug[promql/impossible]");
     fs::write(dir.path().join("lint.yml"), "rules: [{name: {pattern: 'x:.*', severity: bug}}]\n")
         .expect("a file");
     lint(&["--lint.config", "lint.yml", "warned.yml"], 3, "the name must match `x:.*`");
