@@ -4,6 +4,7 @@ mod diff;
 mod files;
 mod graph;
 mod lint;
+mod online;
 mod template;
 
 use std::process::ExitCode;
@@ -11,7 +12,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 use super::FeatureFlags;
-pub(super) use lint::{Output, report, show};
+pub(super) use lint::{LintArgs, Output, report, run as lint, show};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RulesCommand {
