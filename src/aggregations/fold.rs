@@ -8,18 +8,26 @@ use super::Accumulator;
 use crate::model::effort::clearing;
 use crate::vector::SeriesBlock;
 
-/// Visits the present floats of a row: `dense` gets whole words of steps that are all
-/// present, `sparse` every other present step.
+/// The word of presence bits of so many steps, at most 64, that are all present.
+#[inline]
+pub(super) fn full_word(steps: usize) -> u64 {
+    u64::MAX >> (64 - steps.clamp(1, 64))
+}
+
+/// Visits the present floats of a row of so many steps: `dense` gets the steps of words in
+/// which all are present, `sparse` every other present step.
 #[inline]
 pub(super) fn for_words(
     words: &[u64],
+    steps: usize,
     mut dense: impl FnMut(Range<usize>),
     mut sparse: impl FnMut(usize),
 ) {
     for (i, word) in words.iter().copied().enumerate() {
         let base = i * 64;
-        if word == u64::MAX {
-            dense(base..base + 64);
+        let width = (steps - base).min(64);
+        if word == full_word(width) {
+            dense(base..base + width);
             continue;
         }
         let mut word = word;

@@ -26,6 +26,7 @@ impl<const GROUP: bool> Accumulator for Count<GROUP> {
         let bump = |count: &Cell<u32>| count.set(count.get() + 1);
         for_words(
             block.present.row(row),
+            counts.len(),
             |steps| counts[steps].iter().for_each(bump),
             |step| bump(&counts[step]),
         );
@@ -96,6 +97,7 @@ impl<const MAX: bool> Accumulator for Extreme<MAX> {
         let (new, words) = (block.row(row), block.present.row(row));
         for_words(
             words,
+            kept.len(),
             |steps| {
                 for (kept, new) in kept[steps.clone()].iter().zip(&new[steps]) {
                     kept.set(Self::pick(kept.get(), *new));

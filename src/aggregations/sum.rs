@@ -10,10 +10,10 @@ use std::collections::HashMap;
 use rustc_hash::FxBuildHasher;
 
 use super::Accumulator;
-use super::fold::{Grid, for_present, histogram_steps, same_kind};
+use super::fold::{Grid, for_present, full_word, histogram_steps, same_kind};
 use crate::functions::Flags;
 use crate::model::histogram::HistogramFold;
-use crate::model::sums::kahan_inc;
+use crate::model::sums::{kahan_inc, kahan_inc_columns};
 use crate::vector::{Bitmap, SeriesBlock, SeriesId};
 
 /// `sum`, or `avg` when `AVG`.
@@ -50,38 +50,45 @@ impl<const AVG: bool> Sum<AVG> {
                 continue;
             }
             let base = i * 64;
+            let steps = base..(base + 64).min(self.sums.steps);
+            let values = &values[steps.clone()];
             let seen = &mut self.present.row_mut(group)[i];
             let (fresh, known) = (word & !*seen, word & *seen);
             *seen |= word;
-            let sums = &mut self.sums.row_mut(group)[base..];
-            for_present(&[fresh], |s| sums[s] = values[base + s]);
+            let sums = &mut self.sums.row_mut(group)[steps.clone()];
+            for_present(&[fresh], |s| sums[s] = values[s]);
             if let Some(counts) = &mut self.counts {
-                let counts = &mut counts.row_mut(group)[base..];
-                for_present(&[word], |s| counts[s] += 1);
-                self.add_to_means(group, base, known, &values[base..]);
+                let counts = &mut counts.row_mut(group)[steps.clone()];
+                if word == full_word(counts.len()) {
+                    counts.iter_mut().for_each(|count| *count += 1);
+                } else {
+                    for_present(&[word], |s| counts[s] += 1);
+                }
+                self.add_to_means(group, base, known, values);
                 continue;
             }
-            let cs = &mut self.compensations.row_mut(group)[base..];
-            if known == u64::MAX {
-                add_dense(&values[base..base + 64], &mut sums[..64], &mut cs[..64]);
+            let cs = &mut self.compensations.row_mut(group)[steps];
+            if known == full_word(sums.len()) {
+                kahan_inc_columns(values, sums, cs);
                 continue;
             }
             for_present(&[known], |s| {
-                (sums[s], cs[s]) = kahan_inc(values[base + s], sums[s], cs[s]);
+                (sums[s], cs[s]) = kahan_inc(values[s], sums[s], cs[s]);
             });
         }
     }
 
-    /// Adds to slots that hold a mean already; their counts include the new float.
+    /// Adds to slots that hold a mean already, of one word; their counts include the new
+    /// float.
     fn add_to_means(&mut self, group: u32, base: usize, known: u64, values: &[f64]) {
         let steps = self.sums.steps as u32;
-        let sums = &mut self.sums.row_mut(group)[base..];
-        let cs = &mut self.compensations.row_mut(group)[base..];
+        let sums = &mut self.sums.row_mut(group)[base..base + values.len()];
+        let cs = &mut self.compensations.row_mut(group)[base..base + values.len()];
         // Without a running mean and without an overflow, a mean is a sum for now.
-        if known == u64::MAX && self.running.is_none() {
-            let (values, sums, cs) = (&values[..64], &mut sums[..64], &mut cs[..64]);
-            if values.iter().zip(&*sums).all(|(v, sum)| (v + sum).is_finite()) {
-                add_dense(values, sums, cs);
+        if known == full_word(values.len()) && self.running.is_none() {
+            let finite = |all: bool, (v, sum): (&f64, &f64)| all & (v + sum).is_finite();
+            if values.iter().zip(&*sums).fold(true, finite) {
+                kahan_inc_columns(values, sums, cs);
                 return;
             }
         }
@@ -105,6 +112,29 @@ impl<const AVG: bool> Sum<AVG> {
             let q = (n - 1.0) / n;
             (sums[s], cs[s]) = kahan_inc(values[s] / n, q * sums[s], q * cs[s]);
         });
+    }
+
+    /// Folds the sums of a later range of series into this one.
+    fn merge_sums(&mut self, group: u32, later: &Self) {
+        for (i, word) in later.present.row(group).iter().copied().enumerate() {
+            let steps = i * 64..(i * 64 + 64).min(self.sums.steps);
+            let seen = &mut self.present.row_mut(group)[i];
+            let (fresh, known) = (word & !*seen, word & *seen);
+            *seen |= word;
+            let sums = &mut self.sums.row_mut(group)[steps.clone()];
+            let cs = &mut self.compensations.row_mut(group)[steps.clone()];
+            let later_sums = &later.sums.row(group)[steps.clone()];
+            let later_cs = &later.compensations.row(group)[steps];
+            for_present(&[fresh], |s| (sums[s], cs[s]) = (later_sums[s], later_cs[s]));
+            if known == full_word(sums.len()) {
+                cs.iter_mut().zip(later_cs).for_each(|(c, later)| *c += later);
+                kahan_inc_columns(later_sums, sums, cs);
+                continue;
+            }
+            for_present(&[known], |s| {
+                (sums[s], cs[s]) = kahan_inc(later_sums[s], sums[s], cs[s] + later_cs[s]);
+            });
+        }
     }
 
     /// Folds the averages of a later range of series into this one: as one direct sum
@@ -148,13 +178,6 @@ impl<const AVG: bool> Sum<AVG> {
     }
 }
 
-/// Adds columns that are all present; without branches on presence.
-fn add_dense(values: &[f64], sums: &mut [f64], cs: &mut [f64]) {
-    for ((v, sum), c) in values.iter().zip(sums).zip(cs) {
-        (*sum, *c) = kahan_inc(*v, *sum, *c);
-    }
-}
-
 impl<const AVG: bool> Accumulator for Sum<AVG> {
     fn add(&mut self, group: u32, block: &SeriesBlock, row: u32) {
         self.add_floats(group, block.row(row), block.present.row(row));
@@ -173,25 +196,12 @@ impl<const AVG: bool> Accumulator for Sum<AVG> {
     fn merge(&mut self, later: Box<dyn Accumulator>, go_on: &dyn Fn() -> bool) {
         let mut later: Self = same_kind(later);
         for group in 0..self.groups {
-            let words = later.present.row(group).to_vec();
             if AVG {
+                let words = later.present.row(group).to_vec();
                 for_present(&words, |s| self.merge_average(group, s as u32, &later));
-                continue;
+            } else {
+                self.merge_sums(group, &later);
             }
-            for_present(&words, |s| {
-                let (sum, c) = (later.sums.row(group)[s], later.compensations.row(group)[s]);
-                if self.present.get(group, s as u32) {
-                    let (my_sum, my_c) =
-                        (self.sums.row(group)[s], self.compensations.row(group)[s]);
-                    let (total, total_c) = kahan_inc(sum, my_sum, my_c + c);
-                    self.sums.row_mut(group)[s] = total;
-                    self.compensations.row_mut(group)[s] = total_c;
-                } else {
-                    self.sums.row_mut(group)[s] = sum;
-                    self.compensations.row_mut(group)[s] = c;
-                    self.present.set(group, s as u32);
-                }
-            });
         }
         let mut slots: Vec<u32> = later.histograms.keys().copied().collect();
         slots.sort_unstable();

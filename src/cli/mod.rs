@@ -60,9 +60,12 @@ enum Command {
     Eval(eval::EvalArgs),
     /// Run unit tests of rules, or scripts that test PromQL itself.
     Test(test::TestArgs),
-    /// Look at rules: what a template expands to.
+    /// Look at rules: what is likely to be wrong, what depends on what, what a template
+    /// expands to.
     #[command(subcommand)]
     Rules(rules::RulesCommand),
+    /// The same as `rules lint`.
+    Lint(Box<rules::LintArgs>),
     /// Parse, format or rewrite an expression; list functions.
     #[command(subcommand)]
     Promql(promql::PromqlCommand),
@@ -108,6 +111,7 @@ pub fn run() -> ExitCode {
         Command::Eval(args) => eval::run(&args, &cli.features),
         Command::Test(args) => test::run(&args, &cli.features),
         Command::Rules(command) => rules::run(&command, &cli.features),
+        Command::Lint(args) => rules::lint(&args, &cli.features),
         Command::Promql(command) => promql::run(&command, &cli.features),
     }
 }

@@ -6,10 +6,10 @@
 //! Nothing here knows what rules are, opens files, or decides what is worth saying.
 
 mod brackets;
+mod hints;
 mod machine;
 pub mod nearest;
 pub mod promql;
-mod promql_hints;
 mod text;
 
 use std::fmt;

@@ -1,9 +1,9 @@
 //! Errors of the PromQL parser as advice: its words, the bytes it means, and what to write
-//! instead. The hints themselves are in `promql_hints`.
+//! instead. The hints themselves are in `hints`.
 
 use std::ops::Range;
 
-use super::promql_hints::HINTS;
+use super::hints::HINTS;
 use super::{Diagnostic, Edit, Help, Related, Severity};
 use crate::parser::{ParseError, ParseErrors};
 

@@ -107,40 +107,115 @@ fn choose(cx: &Cx, node: &Choose, input: &Collected<'_>, limits: &Limits) -> Res
     let groups = grouped.groups.len() as usize;
     let mut ignored = false;
     let mut first = 0;
+    // Per step of a stretch and group.
+    let mut candidates: Vec<Candidates> = vec![];
+    candidates.resize_with(STEPS_AT_ONCE.min(steps) as usize * groups, Candidates::default);
     while first < steps {
         cx.check()?;
-        let width = STEPS_AT_ONCE.min(steps - first);
-        // Per step of this stretch and group: candidates in series order.
-        let mut candidates: Vec<Vec<(f64, u32)>> = vec![vec![]; width as usize * groups];
+        let width = STEPS_AT_ONCE.min(steps - first) as usize;
+        for (i, slot) in candidates.iter_mut().take(width * groups).enumerate() {
+            slot.begin(node.selection, limits, first as usize + i / groups);
+        }
         for row in 0..rows {
             cx.check()?;
             let (block, block_row) = input.row(row);
             let group = grouped.group_of[row as usize] as usize;
-            for step in first..first + width {
-                let slot = &mut candidates[(step - first) as usize * groups + group];
-                match block.float(block_row, step) {
-                    Some(v) => slot.push((v, row)),
-                    None if block.histogram(block_row, step).is_none() => {}
-                    None if by_value => ignored = true,
-                    None => slot.push((0.0, row)),
+            // A stretch lies within one word.
+            let bits = block.present.row(block_row)[first as usize / 64] >> (first % 64);
+            let floats = &block.row(block_row)[first as usize..first as usize + width];
+            for (i, v) in floats.iter().enumerate() {
+                let slot = &mut candidates[i * groups + group];
+                if bits >> i & 1 == 1 {
+                    slot.add(*v, row);
+                } else if block.histogram(block_row, first + i as u32).is_some() {
+                    if by_value {
+                        ignored = true;
+                    } else {
+                        slot.add(0.0, row);
+                    }
                 }
             }
         }
-        for (i, slot) in candidates.iter_mut().enumerate() {
+        for (i, slot) in candidates.iter_mut().take(width * groups).enumerate() {
             let step = first + (i / groups) as u32;
             cx.check()?;
-            let chosen = pick(cx, node.selection, slot, limits, step, &input.table)?;
+            let chosen = pick(cx, node.selection, &mut slot.found, limits, step, &input.table)?;
             for (_, row) in chosen {
                 choice.kept.set(*row, step);
                 choice.order.push(*row);
             }
         }
-        first += width;
+        first += width as u32;
     }
     if ignored {
         histogram_ignored(cx, &node.span, node.op.name);
     }
     Ok(choice)
+}
+
+/// The series of a group at a step that may be chosen. Of a choice by value no more are kept
+/// than may still be chosen and a few; otherwise all are, in series order.
+#[derive(Default)]
+struct Candidates {
+    found: Vec<(f64, u32)>,
+    /// The order of a choice by value.
+    by_value: Option<ByValue>,
+    descending: bool,
+    /// How many are wanted, by value.
+    wanted: usize,
+    /// As many as are wanted are at least this good, and came earlier.
+    bar: Option<f64>,
+}
+
+/// Which of two candidates by value comes first.
+type ByValue = fn(&(f64, u32), &(f64, u32)) -> Ordering;
+
+/// Candidates beyond twice the wanted ones that may be kept.
+const SPARE: usize = 32;
+
+impl Candidates {
+    /// Forgets what was found, for another step.
+    fn begin(&mut self, selection: Selection, limits: &Limits, step: usize) {
+        self.found.clear();
+        self.bar = None;
+        self.descending = selection == Selection::TopK;
+        self.by_value = match selection {
+            Selection::TopK => Some(by_value::<true>),
+            Selection::BottomK => Some(by_value::<false>),
+            Selection::LimitK | Selection::LimitRatio => None,
+        };
+        if let Limits::Count(counts) = limits {
+            self.wanted = counts[step];
+        }
+    }
+
+    /// Takes a series that comes after those before.
+    #[inline]
+    fn add(&mut self, value: f64, row: u32) {
+        if let Some(bar) = self.bar {
+            let better = if self.descending { value > bar } else { value < bar };
+            if !better {
+                return;
+            }
+        }
+        self.found.push((value, row));
+        if self.found.len() > self.wanted.saturating_mul(2).saturating_add(SPARE) {
+            self.weed_out();
+        }
+    }
+
+    /// Keeps those that may still be chosen.
+    #[cold]
+    fn weed_out(&mut self) {
+        let Some(order) = self.by_value else { return };
+        if self.wanted == 0 {
+            self.found.clear();
+            return;
+        }
+        let (_, last, _) = self.found.select_nth_unstable_by(self.wanted - 1, order);
+        self.bar = Some(last.0).filter(|bar| !bar.is_nan());
+        self.found.truncate(self.wanted);
+    }
 }
 
 /// The chosen ones of a group at a step, best first.

@@ -164,6 +164,8 @@ pub(crate) struct Cx {
     pub shared: Option<Arc<Shared>>,
     /// What the last evaluation of these plans worked out.
     pub memo: Option<Arc<Memo>>,
+    /// What came to nothing, until the end.
+    left: Mutex<Vec<Box<dyn Send>>>,
     /// This evaluation's part of the time that went into shared results.
     shared_ns: AtomicU64,
 }
@@ -204,7 +206,13 @@ impl Cx {
             tallies: Mutex::default(),
             stats: SampleStats::new(options.per_step_stats),
             seen: Mutex::default(),
+            left: Mutex::default(),
         }
+    }
+
+    /// Takes what came to nothing and is large, to be dropped with the evaluation.
+    pub(crate) fn leave(&self, left: Box<dyn Send>) {
+        self.left.lock().push(left);
     }
 
     /// Fails once the evaluation has been told to stop.

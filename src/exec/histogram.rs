@@ -106,15 +106,23 @@ impl<'a> Histograms<'a> {
     fn each(&self, mut visit: impl FnMut(usize, u32, Observed<'_>)) -> Result<()> {
         let mut pace = Pace::new(self.cx);
         let mut buckets: Vec<ClassicBucket> = vec![];
+        let mut columns: Vec<(f64, &[f64], &[u64])> = vec![];
         for (i, member) in self.members.iter().enumerate() {
             self.cx.check()?;
+            columns.clear();
+            for (row, upper_bound) in &member.buckets {
+                self.cx.check()?;
+                let (block, block_row) = self.input.row(*row);
+                columns.push((*upper_bound, block.row(block_row), block.present.row(block_row)));
+            }
             for step in 0..self.input.steps {
                 pace.work(1 + member.buckets.len() + member.natives.len() * HISTOGRAM_WORK)?;
                 buckets.clear();
-                buckets.extend(member.buckets.iter().filter_map(|(row, upper_bound)| {
-                    let (block, block_row) = self.input.row(*row);
-                    let count = block.float(block_row, step)?;
-                    Some(ClassicBucket { upper_bound: *upper_bound, count })
+                let (word, bit) = (step as usize / 64, step % 64);
+                buckets.extend(columns.iter().filter_map(|(upper_bound, counts, present)| {
+                    let count = counts[step as usize];
+                    let bucket = ClassicBucket { upper_bound: *upper_bound, count };
+                    (present[word] >> bit & 1 == 1).then_some(bucket)
                 }));
                 let native = member.natives.iter().find_map(|row| {
                     let (block, block_row) = self.input.row(*row);

@@ -29,18 +29,24 @@ pub(crate) fn instant(cx: &Cx, root: &Node) -> Result<Value> {
         node => {
             let input = open(cx, node, grid)?;
             let table = input.series().clone();
-            let make = || Ok((vec![], cx.budget.hold(0)?));
-            let parts = exchange::fold(cx, input, 1, u64::MAX, make, |acc, block| {
-                acc.1.grow_by(weight(&block))?;
-                for row in 0..block.rows {
-                    cx.check()?;
-                    if let Some(sample) = block.sample(row, 0) {
-                        let labels = table.labels(block.first.0 + row).clone();
-                        acc.0.push(VectorSample { labels, ts, sample });
+            let parts = exchange::fold(
+                cx,
+                input,
+                1,
+                u64::MAX,
+                || Part::new(cx),
+                |acc, block| {
+                    acc.hold.grow_by(weight(&block))?;
+                    for row in 0..block.rows {
+                        cx.check()?;
+                        if let Some(sample) = block.sample(row, 0) {
+                            let labels = table.labels(block.first.0 + row).clone();
+                            acc.items.push(VectorSample { labels, ts, sample });
+                        }
                     }
-                }
-                Ok(())
-            })?;
+                    Ok(())
+                },
+            )?;
             Ok(Value::Vector(put_together(cx, parts)?))
         }
     }
@@ -67,7 +73,19 @@ pub(crate) fn range(cx: &Cx, root: &Node) -> Result<Value> {
 /// Puts a result in the order it is answered in: a matrix by labels. Vectors keep theirs.
 pub(crate) fn sort(cx: &Cx, value: Value) -> Result<Value> {
     Ok(match value {
-        Value::Matrix(matrix) => Value::Matrix(sorted(cx, matrix, |a, b| a.labels.cmp(&b.labels))?),
+        Value::Matrix(matrix) => {
+            let mut part = Part::new(cx)?;
+            part.items = matrix;
+            let labels = |row: u32| &part.items[row as usize].labels;
+            let rows = (0..part.items.len() as u32).collect();
+            let order = sorted(cx, rows, |a, b| labels(*a).cmp(labels(*b)))?;
+            let matrix = std::mem::take(&mut part.items);
+            if order.is_sorted() {
+                return Ok(Value::Matrix(matrix));
+            }
+            let mut slots: Vec<Option<Series>> = matrix.into_iter().map(Some).collect();
+            Value::Matrix(order.iter().filter_map(|row| slots[*row as usize].take()).collect())
+        }
         other => other,
     })
 }
@@ -75,15 +93,15 @@ pub(crate) fn sort(cx: &Cx, value: Value) -> Result<Value> {
 fn drain<'a>(cx: &'a Cx, input: BoxOp<'a>) -> Result<Vec<Series>> {
     let grid = cx.binding.grid;
     let table = input.series().clone();
-    let make = || Ok((vec![], cx.budget.hold(0)?));
+    let make = || Part::new(cx);
     let parts = exchange::fold(cx, input, grid.len, u64::MAX, make, |acc, block| {
-        acc.1.grow_by(block.sample_count())?;
+        acc.hold.grow_by(block.sample_count())?;
         for row in 0..block.rows {
             cx.check()?;
             let points = points(&block, row, |step| grid.at(step));
             if !points.is_empty() {
                 let labels = table.labels(block.first.0 + row).clone();
-                acc.0.push(Series { labels, points });
+                acc.items.push(Series { labels, points });
             }
         }
         Ok(())
@@ -91,17 +109,39 @@ fn drain<'a>(cx: &'a Cx, input: BoxOp<'a>) -> Result<Vec<Series>> {
     put_together(cx, parts)
 }
 
-/// The results of all parts, one after the other.
-fn put_together<T>(cx: &Cx, parts: Vec<(Vec<T>, Hold<'_>)>) -> Result<Vec<T>> {
-    let len: usize = parts.iter().map(|(part, _)| part.len()).sum();
-    let mut parts = parts.into_iter();
-    let mut all = parts.next().map(|(part, _)| part).unwrap_or_default();
-    all.reserve_exact(len - all.len());
-    for (part, _) in parts {
-        cx.check()?;
-        all.extend(part);
+/// A part of the results in the making. Where nothing comes of it, it is left to the end of
+/// the evaluation: to give the memory of millions of samples back takes a tenth of a second.
+struct Part<'a, T: Send + 'static> {
+    cx: &'a Cx,
+    items: Vec<T>,
+    hold: Hold<'a>,
+}
+
+impl<'a, T: Send + 'static> Part<'a, T> {
+    fn new(cx: &'a Cx) -> Result<Self> {
+        Ok(Self { cx, items: vec![], hold: cx.budget.hold(0)? })
     }
-    Ok(all)
+}
+
+impl<T: Send + 'static> Drop for Part<'_, T> {
+    fn drop(&mut self) {
+        if !self.items.is_empty() {
+            self.cx.leave(Box::new(std::mem::take(&mut self.items)));
+        }
+    }
+}
+
+/// The results of all parts, one after the other.
+fn put_together<T: Send + 'static>(cx: &Cx, parts: Vec<Part<'_, T>>) -> Result<Vec<T>> {
+    let len: usize = parts.iter().map(|part| part.items.len()).sum();
+    let mut parts = parts.into_iter();
+    let Some(mut all) = parts.next() else { return Ok(vec![]) };
+    all.items.reserve_exact(len - all.items.len());
+    for mut part in parts {
+        cx.check()?;
+        all.items.append(&mut part.items);
+    }
+    Ok(std::mem::take(&mut all.items))
 }
 
 fn points(block: &SeriesBlock, row: u32, at: impl Fn(u32) -> i64) -> Vec<(i64, Sample)> {
@@ -109,7 +149,15 @@ fn points(block: &SeriesBlock, row: u32, at: impl Fn(u32) -> i64) -> Vec<(i64, S
     let mut points = Vec::with_capacity(count);
     if block.histograms.is_none() {
         let values = block.row(row);
-        points.extend(block.present.ones(row).map(|s| (at(s), Sample::Float(values[s as usize]))));
+        let point = |step: usize| (at(step as u32), Sample::Float(values[step]));
+        for (i, word) in block.present.row(row).iter().copied().enumerate() {
+            let steps = i * 64..values.len().min(i * 64 + 64);
+            if word.count_ones() as usize == steps.len() {
+                points.extend(steps.map(point));
+            } else {
+                points.extend(steps.filter(|s| word >> (s % 64) & 1 == 1).map(point));
+            }
+        }
         return points;
     }
     points

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::comments::{Comment, Silenced, What};
+use super::online::Observed;
 use super::registry::Check;
 use super::settings::{Kind, Policy, Settings, Which};
 use crate::diagnostics::{Diagnostic, Severity};
@@ -166,6 +167,8 @@ pub(super) fn fits(node: &Node, text: &str) -> bool {
 pub(super) struct Project<'a> {
     pub files: Vec<FileCx<'a>>,
     pub settings: &'a Settings,
+    /// What a server has answered, if one was asked.
+    pub observed: Option<Observed>,
     /// Recording rules that can be used, by the metric they write: file, group and rule.
     pub recorded: HashMap<String, Vec<Place>>,
 }
@@ -175,7 +178,7 @@ pub(super) type Place = (usize, usize, usize);
 
 impl<'a> Project<'a> {
     pub(super) fn new(files: Vec<FileCx<'a>>, settings: &'a Settings) -> Self {
-        let mut project = Self { files, settings, recorded: HashMap::new() };
+        let mut project = Self { files, settings, observed: None, recorded: HashMap::new() };
         let mut recorded: HashMap<String, Vec<Place>> = HashMap::new();
         for rule in project.rules() {
             if let RuleKind::Recording { record } = &rule.spec.kind {

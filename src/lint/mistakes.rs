@@ -80,6 +80,12 @@ cargo run -- rules lint --mistakes > docs/diagnostics.md
 ```
 ";
 
+/// A file for each mistake.
+#[cfg(test)]
+pub(super) fn files() -> impl Iterator<Item = String> {
+    MISTAKES.iter().map(|(_, rules)| format!("groups:\n- name: example\n  rules:\n{rules}"))
+}
+
 /// The page.
 pub fn page() -> String {
     let mut out = INTRODUCTION.to_owned();

@@ -11,11 +11,13 @@ mod comments;
 mod context;
 mod infer;
 pub mod mistakes;
+pub mod online;
 pub mod page;
 pub mod registry;
 pub mod settings;
 
 use context::{FileCx, Findings, Found, Project};
+use online::Observed;
 use registry::{CHECKS, Run};
 pub use settings::{Settings, SettingsError};
 
@@ -43,6 +45,34 @@ pub struct Options {
 
 /// Looks at files together. What is said is sorted by file and place.
 pub fn lint(inputs: Vec<Input>, options: &Options) -> Report {
+    lint_with(inputs, options, None)
+}
+
+/// As [`lint`], with what a server has answered (`online`).
+pub fn lint_with(inputs: Vec<Input>, options: &Options, observed: Option<Observed>) -> Report {
+    let (sources, diagnostics) = with_project(inputs, options, |mut project, unread| {
+        project.observed = observed;
+        let found = run(&project).into_iter().filter(|found| is_heard(&project, found));
+        let mut diagnostics: Vec<_> = found.map(|f| f.diagnostic).collect();
+        for (index, error) in unread {
+            diagnostics.retain(|d| d.source != index);
+            diagnostics.push(checks::reader::unread(index, error));
+        }
+        diagnostics
+    });
+    let mut report = Report { sources, diagnostics };
+    report.sort();
+    // Rules that several aliases stand for are said to be wrong once.
+    report.diagnostics.dedup();
+    report
+}
+
+/// Reads files and hands them on, with those that could not be had.
+fn with_project<T>(
+    inputs: Vec<Input>,
+    options: &Options,
+    then: impl FnOnce(Project<'_>, Vec<(usize, String)>) -> T,
+) -> (Vec<Source>, T) {
     let mut sources = Vec::with_capacity(inputs.len());
     let mut unread = Vec::new();
     for input in inputs {
@@ -64,22 +94,8 @@ pub fn lint(inputs: Vec<Input>, options: &Options) -> Report {
         let written = read_written(&source.name, text, &options.load);
         FileCx::new(index, &source.name, lines, written, options.load.parser, comments)
     });
-    let project = Project::new(files.collect(), &options.settings);
-    let mut diagnostics: Vec<_> = run(&project)
-        .into_iter()
-        .filter(|found| is_heard(&project, found))
-        .map(|f| f.diagnostic)
-        .collect();
-    for (index, error) in unread {
-        diagnostics.retain(|d| d.source != index);
-        diagnostics.push(checks::reader::unread(index, error));
-    }
-    drop(project);
-    let mut report = Report { sources, diagnostics };
-    report.sort();
-    // Rules that several aliases stand for are said to be wrong once.
-    report.diagnostics.dedup();
-    report
+    let made = then(Project::new(files.collect(), &options.settings), unread);
+    (sources, made)
 }
 
 fn run(project: &Project<'_>) -> Vec<Found> {

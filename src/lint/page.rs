@@ -20,11 +20,20 @@ pub(super) fn example(rules: &str) -> String {
 /// One check, for a person at a terminal or on the page.
 pub fn explain(check: &Check) -> String {
     let mut out = format!("## {}\n\n", check.id);
-    let off = if check.by_default { "" } else { ", off by default" };
+    let off = match (check.by_default, check.needs_server) {
+        (false, _) => ", off by default",
+        (true, true) => ", needs --server",
+        (true, false) => "",
+    };
     let _ = writeln!(out, "{} ({}{off}).\n", capital(check.summary), check.severity);
     let _ = writeln!(out, "{}\n", check.doc);
     if !check.settings.is_empty() {
         let _ = writeln!(out, "Settings:\n\n```yaml\n{}```\n", check.settings);
+    }
+    if check.bad.is_empty() {
+        out.truncate(out.trim_end().len());
+        out.push('\n');
+        return out;
     }
     let _ = writeln!(out, "Bad:\n\n```yaml\n{}```\n", check.bad);
     let _ = writeln!(out, "Good:\n\n```yaml\n{}```", check.good);
@@ -46,7 +55,11 @@ pub fn page() -> String {
     out.push_str("\n| check | severity | finds |\n| --- | --- | --- |\n");
     for check in CHECKS {
         let anchor = check.id.replace('/', "");
-        let off = if check.by_default { "" } else { " (off by default)" };
+        let off = match (check.by_default, check.needs_server) {
+            (false, _) => " (off by default)",
+            (true, true) => " (needs `--server`)",
+            (true, false) => "",
+        };
         let _ = writeln!(
             out,
             "| [{}](#{anchor}) | {} | {}{off} |",
@@ -77,6 +90,9 @@ something is at least as grave as `--fail-on` (bug by default), with 1 when a fi
 `--lint=` chooses checks, in order: ids, the part before the slash, `all`, `none`, each with `-` in \
 front to turn it off: `--lint=all,-promql/nan`. `watchfire check rules` takes the same ids in its \
 `--lint`, beside promtool's.
+
+With `--server URL` a server that speaks Prometheus' API is asked which series there are, what \
+types metrics have, and when alerts would have fired; `--server.range` says how far back (1d).
 
 A comment silences a check: `# watchfire: disable promql/regexp` above a rule or within it, \
 `# watchfire: file/disable promql/regexp` for a file, above a group for the group; \

@@ -5,6 +5,7 @@ use super::checks::{
     alerts, comments, expressions, groups, impossible, policies, project, reader, regexp, templates,
 };
 use super::context::{FileCx, Findings, GroupCx, Project, RuleCx};
+use super::online;
 use crate::diagnostics::{CheckInfo, Severity};
 
 /// One check.
@@ -24,6 +25,8 @@ pub struct Check {
     pub settings: &'static str,
     /// It runs unless it is turned off.
     pub by_default: bool,
+    /// It finds nothing unless a server is asked.
+    pub needs_server: bool,
     pub(super) run: Run,
 }
 
@@ -60,6 +63,7 @@ const CHECK: Check = Check {
     good: "",
     settings: "",
     by_default: true,
+    needs_server: false,
     run: Run::File(|_, _| {}),
 };
 
@@ -96,6 +100,16 @@ pub static CHECKS: &[Check] = &[
         bad: "- alert: Errors\n  expr: rate(errors_total[5m])\n",
         good: "- alert: Errors\n  expr: rate(errors_total[5m]) > 0.1\n",
         run: Run::Rule(alerts::comparison),
+        ..CHECK
+    },
+    Check {
+        id: "alerts/count",
+        severity: Severity::Info,
+        summary: "how often alerts would have fired",
+        doc: "Each alert's expression is evaluated by the server over the last day, and its `for` \
+              and `keep_firing_for` applied.",
+        needs_server: true,
+        run: Run::Rule(online::count),
         ..CHECK
     },
     Check {
@@ -185,6 +199,15 @@ pub static CHECKS: &[Check] = &[
         ..CHECK
     },
     Check {
+        id: "promql/counter",
+        summary: "counters read as they are, and rates of gauges",
+        doc: "The server knows the types of metrics. A counter's value depends on when its process \
+              was started; what `rate` makes of a gauge depends on how often it falls.",
+        needs_server: true,
+        run: Run::Rule(online::counter),
+        ..CHECK
+    },
+    Check {
         id: "promql/fragile",
         summary: "alerts whose set of series changes by itself",
         doc: "`topk` and its like choose other series each time, and each is an alert of its own. \
@@ -248,6 +271,17 @@ pub static CHECKS: &[Check] = &[
         bad: "- alert: NoTargets\n  expr: absent(up)\n  for: 5m\n",
         good: "- alert: NoTargets\n  expr: absent(up{job=\"api\"})\n  for: 5m\n",
         run: Run::Rule(policies::selector),
+        ..CHECK
+    },
+    Check {
+        id: "promql/series",
+        severity: Severity::Bug,
+        summary: "selectors that find nothing on the server",
+        doc: "The server has no such metric, or none with such a label, now and within the last \
+              day. What rules of these files record is not asked for, nor what stands in \
+              `absent`, `or` or behind `unless`.",
+        needs_server: true,
+        run: Run::Rule(online::series),
         ..CHECK
     },
     Check {

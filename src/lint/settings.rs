@@ -80,8 +80,10 @@ pub(super) struct Policy {
     #[serde(rename = "match")]
     pub only: Option<Which>,
     pub ignore: Option<Which>,
-    pub annotations: BTreeMap<Pattern, ValuePolicy>,
-    pub labels: BTreeMap<Pattern, ValuePolicy>,
+    #[serde(deserialize_with = "by_pattern")]
+    pub annotations: Vec<(Pattern, ValuePolicy)>,
+    #[serde(deserialize_with = "by_pattern")]
+    pub labels: Vec<(Pattern, ValuePolicy)>,
     pub aggregate: Vec<AggregatePolicy>,
     #[serde(rename = "for")]
     pub hold: Option<DurationPolicy>,
@@ -236,32 +238,25 @@ impl fmt::Debug for Pattern {
     }
 }
 
-impl PartialEq for Pattern {
-    fn eq(&self, other: &Self) -> bool {
-        self.source == other.source
-    }
-}
-
-impl Eq for Pattern {}
-
-impl PartialOrd for Pattern {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Pattern {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.source.cmp(&other.source)
+impl Pattern {
+    fn new<E: de::Error>(source: String) -> Result<Self, E> {
+        let regex = AnchoredRegex::new(&source).map_err(de::Error::custom)?;
+        Ok(Self { source, regex })
     }
 }
 
 impl<'de> Deserialize<'de> for Pattern {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let source = String::deserialize(deserializer)?;
-        let regex = AnchoredRegex::new(&source).map_err(de::Error::custom)?;
-        Ok(Self { source, regex })
+        Self::new(String::deserialize(deserializer)?)
     }
+}
+
+/// A mapping whose keys are patterns, sorted by them.
+fn by_pattern<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<(Pattern, ValuePolicy)>, D::Error> {
+    let map: BTreeMap<String, ValuePolicy> = BTreeMap::deserialize(deserializer)?;
+    map.into_iter().map(|(name, policy)| Ok((Pattern::new(name)?, policy))).collect()
 }
 
 impl Settings {

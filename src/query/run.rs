@@ -129,8 +129,8 @@ async fn evaluate(
         options: exec_options,
         interrupt,
         shape,
-        _permit: permit,
-        _running: running,
+        permit,
+        running,
     };
     let done = if small {
         job.run()
@@ -211,9 +211,9 @@ struct Job {
     options: ExecOptions,
     interrupt: Interrupt,
     shape: Shape,
-    _permit: OwnedSemaphorePermit,
-    /// Counts the query for as long as anything is done for it, awaited or not.
-    _running: Option<Running>,
+    permit: OwnedSemaphorePermit,
+    /// Counts the query for as long as it is evaluated, awaited or not.
+    running: Option<Running>,
 }
 
 /// What an evaluation came to.
@@ -227,7 +227,10 @@ pub(super) struct Done {
 impl Job {
     fn run(self) -> Result<Done, ExecError> {
         let cx = Cx::new(self.binding, self.series, self.options, self.interrupt)?;
-        execute(&self.engine, &cx, &self.plan, self.shape)
+        let done = execute(&self.engine, &cx, &self.plan, self.shape);
+        // What is left to do is to give memory back, which nobody has to wait for.
+        drop((self.permit, self.running));
+        done
     }
 }
 

@@ -329,7 +329,8 @@ impl Alerting {
             return Vec::new();
         }
         let since = last_tick.unwrap_or(TimestampMs::MIN);
-        let (base, states) = (rule.label_set(), self.states.lock());
+        let base = rule.label_set();
+        let states = self.states.lock();
         let mut series = Vec::new();
         for alert in states.iter() {
             let is_new = |at: Option<TimestampMs>| at.is_some_and(|at| at > since);
@@ -389,8 +390,9 @@ impl Alerting {
         }
     }
 
-    /// `ALERTS` and `ALERTS_FOR_STATE` of one active alert. The rule's labels as written
-    /// are their base: they show where a label's template expanded to nothing.
+    /// `ALERTS` and `ALERTS_FOR_STATE` of one alert that is in an active state. The rule's
+    /// labels as written are their base: they show where a label's template expanded to
+    /// nothing.
     fn series(&self, base: &Labels, alert: &mut Alert) -> [(Labels, Sample); 2] {
         let Alert { labels, state, series, active_at_ms, .. } = alert;
         let for_state = || {
@@ -409,7 +411,8 @@ impl Alerting {
     }
 
     /// Writes what changed to the state log, and takes what is due at `ts` when the alerts
-    /// `moved` on and somebody is there to take it. Comes before anything that others see: samples and notifications.
+    /// `moved` on and somebody is there to take it. Comes before anything that others see:
+    /// samples and notifications.
     pub(super) async fn commit(
         &self,
         cx: &Context,

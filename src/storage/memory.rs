@@ -19,7 +19,7 @@ use crate::model::histogram::CounterResetHint;
 use crate::model::metadata::Metadata;
 use crate::model::value::is_stale_nan;
 use crate::model::{FloatHistogram, Labels, TimestampMs};
-use crate::vector::RawSamples;
+use crate::vector::{RawSamples, first_from};
 
 /// See the module. Cheap to clone; clones share the data.
 #[derive(Clone, Default)]
@@ -217,21 +217,7 @@ impl RawSeries for MemorySeries {
         to_ms: TimestampMs,
         out: &mut RawSamples,
     ) -> Result<(), StorageError> {
-        let stored = self.samples.read();
-        let raw = &stored.raw;
-        let first = raw.ts.partition_point(|ts| *ts < from_ms);
-        let last = raw.ts.partition_point(|ts| *ts <= to_ms).max(first);
-        out.ts.extend_from_slice(&raw.ts[first..last]);
-        out.vs.extend_from_slice(&raw.vs[first..last]);
-        if !raw.start_ts.is_empty() {
-            out.start_ts.extend_from_slice(&raw.start_ts[first..last]);
-        }
-        let first = raw.hist.partition_point(|(ts, _)| *ts < from_ms);
-        let last = raw.hist.partition_point(|(ts, _)| *ts <= to_ms).max(first);
-        out.hist.extend_from_slice(&raw.hist[first..last]);
-        if !raw.hist_start_ts.is_empty() {
-            out.hist_start_ts.extend_from_slice(&raw.hist_start_ts[first..last]);
-        }
+        out.extend_from(&self.samples.read().raw, from_ms, to_ms);
         Ok(())
     }
 }
@@ -240,7 +226,7 @@ impl MemorySeries {
     fn overlaps(&self, from_ms: TimestampMs, to_ms: TimestampMs) -> bool {
         let stored = self.samples.read();
         let raw = &stored.raw;
-        let float = raw.ts.get(raw.ts.partition_point(|ts| *ts < from_ms)).copied();
+        let float = raw.ts.get(first_from(&raw.ts, from_ms)).copied();
         let hist = raw.hist.get(raw.hist.partition_point(|(ts, _)| *ts < from_ms));
         float.is_some_and(|ts| ts <= to_ms) || hist.is_some_and(|(ts, _)| *ts <= to_ms)
     }

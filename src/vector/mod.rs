@@ -8,5 +8,5 @@ pub mod windows;
 
 pub use bitmap::Bitmap;
 pub use block::{HistogramSide, SeriesBlock, SeriesId};
-pub use window::{RawSamples, Window};
+pub use window::{RawSamples, Window, first_from};
 pub use windows::{CHUNK_STEPS, WindowTable, Windows};

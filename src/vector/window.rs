@@ -72,8 +72,9 @@ impl RawSamples {
 
     /// Appends those samples of `other` that lie in the closed interval.
     pub fn extend_from(&mut self, other: &Self, from_ms: TimestampMs, to_ms: TimestampMs) {
-        let from = other.ts.partition_point(|ts| *ts < from_ms);
-        let to = other.ts.partition_point(|ts| *ts <= to_ms).max(from);
+        let from = first_from(&other.ts, from_ms);
+        let to = to_ms.checked_add(1).map_or(other.ts.len(), |end| first_from(&other.ts, end));
+        let to = to.max(from);
         self.ts.extend_from_slice(&other.ts[from..to]);
         self.vs.extend_from_slice(&other.vs[from..to]);
         self.start_ts.extend_from_slice(other.start_ts.get(from..to).unwrap_or_default());
@@ -86,7 +87,9 @@ impl RawSamples {
     /// True when a float is a staleness marker. Looks at all of a stretch of samples at
     /// once, without branches: markers are rare.
     pub fn has_stale_floats(&self) -> bool {
-        let stale = |vs: &[f64]| vs.iter().fold(false, |found, v| found | is_stale_nan(*v));
+        // Of the two questions whether a value is any NaN is the quicker one.
+        let nan = |vs: &[f64]| vs.iter().fold(false, |found, v| found | v.is_nan());
+        let stale = |vs: &[f64]| nan(vs) && vs.iter().any(|v| is_stale_nan(*v));
         self.vs.chunks(256).any(stale)
     }
 
@@ -114,6 +117,25 @@ impl RawSamples {
     }
 }
 
+/// The position of the first time that is not before `from_ms`, or the length. Times lie
+/// mostly at equal distances, and a look where the one wanted should be spares a search all
+/// over memory.
+pub fn first_from(ts: &[TimestampMs], from_ms: TimestampMs) -> usize {
+    let (Some(first), Some(last)) = (ts.first(), ts.last()) else { return 0 };
+    if from_ms <= *first {
+        return 0;
+    }
+    if from_ms > *last {
+        return ts.len();
+    }
+    let (ahead, all) = (from_ms.abs_diff(*first), last.abs_diff(*first));
+    let guess = (u128::from(ahead) * (ts.len() as u128 - 1)).div_ceil(u128::from(all)) as usize;
+    if ts[guess] >= from_ms && ts[guess - 1] < from_ms {
+        return guess;
+    }
+    ts.partition_point(|ts| *ts < from_ms)
+}
+
 /// What a range-vector kernel sees at one step: slices into `RawSamples`, stale markers
 /// already removed, `start_ms < ts <= end_ms` for plain windows.
 #[derive(Clone, Copy, Debug)]
@@ -131,4 +153,29 @@ pub struct Window<'a> {
     pub end_ms: TimestampMs,
     /// Evaluation time of the step.
     pub eval_ms: TimestampMs,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_found_wherever_it_lies() {
+        let (min, max) = (TimestampMs::MIN, TimestampMs::MAX);
+        for ts in [
+            &[][..],
+            &[5],
+            &[min, max],
+            &[10, 20, 30, 40, 50],
+            &[10, 11, 12, 13, 1_000],
+            &[-50, -49, 7, 8, 9, 90],
+            &[min, -1, 0, 1, max],
+        ] {
+            let around = ts.iter().flat_map(|t| [t.saturating_sub(1), *t, t.saturating_add(1)]);
+            for from_ms in around.chain([min, 0, 15, 35, max]) {
+                let expected = ts.partition_point(|ts| *ts < from_ms);
+                assert_eq!(first_from(ts, from_ms), expected, "{from_ms} in {ts:?}");
+            }
+        }
+    }
 }

@@ -70,7 +70,6 @@ async fn discover(job: &ScrapeConfig, timeout: Duration) -> Result<Targets, Stri
         metrics: DiscoveryMetrics::new(&mut Registry::default()),
         user_agent: concat!("watchfire/", env!("CARGO_PKG_VERSION")).to_owned(),
         name_server: None,
-        user: DiscoveryUser::Scrape,
     };
     let discovery = Discovery::start(&job.discovery, &job.job_name, &around)
         .await

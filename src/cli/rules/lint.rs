@@ -3,11 +3,13 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::files;
-use crate::cli::{FeatureFlags, check, fail, say};
+use super::{files, online};
+use crate::cli::client::{ApiClient, ClientArgs};
+use crate::cli::{FeatureFlags, check, fail, say, small_runtime};
 use crate::diagnostics::{self, Look, Report, Severity};
 use crate::lint::{self, Input, Options, Settings, mistakes, page, registry};
 use crate::model::Clock;
@@ -45,6 +47,18 @@ pub(crate) struct LintArgs {
     /// Read the keys of vmalert, Thanos and Mimir as `watchfire serve` does.
     #[arg(long)]
     dialects: bool,
+    /// Ask a server that speaks Prometheus' API as well: which series there are, what type
+    /// metrics have, how often alerts would have fired.
+    #[arg(long, value_name = "URL")]
+    server: Option<String>,
+    /// How far back to ask.
+    #[arg(long = "server.range", value_name = "DURATION", default_value = "1d", value_parser = duration)]
+    server_range: i64,
+    /// How long to wait for one answer.
+    #[arg(long = "server.timeout", value_name = "DURATION", default_value = "1m", value_parser = duration)]
+    server_timeout: i64,
+    #[command(flatten)]
+    client: ClientArgs,
     /// List the checks instead.
     #[arg(long, exclusive = true)]
     list: bool,
@@ -98,7 +112,7 @@ fn duration(text: &str) -> Result<i64, String> {
 }
 
 /// Runs `watchfire rules lint`.
-pub(super) fn run(args: &LintArgs, features: &FeatureFlags) -> ExitCode {
+pub(in crate::cli) fn run(args: &LintArgs, features: &FeatureFlags) -> ExitCode {
     if args.page {
         say(&page::page().trim_end());
         return ExitCode::SUCCESS;
@@ -134,7 +148,11 @@ pub(super) fn run(args: &LintArgs, features: &FeatureFlags) -> ExitCode {
         dialects: args.dialects,
         ..LoadOptions::default()
     };
-    match report(&args.files, load, settings) {
+    let found = match &args.server {
+        None => report(&args.files, load, settings),
+        Some(server) => with_server(args, server, load, settings),
+    };
+    match found {
         Ok(mut report) => {
             let least = args.min_severity.severity().min(args.fail_on.severity());
             report.diagnostics.retain(|d| d.severity >= least);
@@ -142,6 +160,26 @@ pub(super) fn run(args: &LintArgs, features: &FeatureFlags) -> ExitCode {
         }
         Err(error) => fail(&error),
     }
+}
+
+fn with_server(
+    args: &LintArgs,
+    server: &str,
+    load: LoadOptions,
+    settings: Settings,
+) -> Result<Report, String> {
+    let inputs = inputs(&args.files)?;
+    let now_ms = SystemClock::default().now_ms();
+    let options = Options { load, settings, now_ms };
+    let questions = lint::online::questions(&inputs, &options);
+    let timeout = Duration::from_millis(args.server_timeout.unsigned_abs());
+    let asking = async {
+        let client = ApiClient::new(&args.client, server, timeout).await?;
+        online::ask(&client, &questions, args.server_range, now_ms).await
+    };
+    let runtime = small_runtime().map_err(|e| e.to_string())?;
+    let observed = runtime.block_on(asking).map_err(|e| format!("{server}: {e}"))?;
+    Ok(lint::lint_with(inputs, &options, Some(observed)))
 }
 
 fn settings(args: &LintArgs) -> Result<Settings, String> {
@@ -162,20 +200,24 @@ fn settings(args: &LintArgs) -> Result<Settings, String> {
     Ok(settings)
 }
 
-/// What is to be said about files.
-pub(in crate::cli) fn report(
-    paths: &[PathBuf],
-    load: LoadOptions,
-    settings: Settings,
-) -> Result<Report, String> {
+fn inputs(paths: &[PathBuf]) -> Result<Vec<Input>, String> {
     let named = files::named(paths)?;
     let file = |path: &PathBuf| Input { name: path.display().to_string(), text: read_text(path) };
     let mut inputs: Vec<Input> = named.files.iter().map(file).collect();
     if named.stdin {
         inputs.push(Input { name: "standard input".to_owned(), text: check::stdin_text() });
     }
+    Ok(inputs)
+}
+
+/// What is to be said about files.
+pub(in crate::cli) fn report(
+    paths: &[PathBuf],
+    load: LoadOptions,
+    settings: Settings,
+) -> Result<Report, String> {
     let options = Options { load, settings, now_ms: SystemClock::default().now_ms() };
-    Ok(lint::lint(inputs, &options))
+    Ok(lint::lint(inputs(paths)?, &options))
 }
 
 /// Shows a report. Ends with 1 when a file cannot be used, with 3 when something is as

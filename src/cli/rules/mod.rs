@@ -1,8 +1,10 @@
 //! `watchfire rules`: what a person asks about rules beside checking and testing them.
 
+mod diff;
 mod files;
 mod graph;
 mod lint;
+mod online;
 mod template;
 
 use std::process::ExitCode;
@@ -10,10 +12,12 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 use super::FeatureFlags;
-pub(super) use lint::{Output, report, show};
+pub(super) use lint::{LintArgs, Output, report, run as lint, show};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RulesCommand {
+    /// Show what a change of rules means: what ends, begins anew or is decided otherwise.
+    Diff(diff::DiffArgs),
     /// Show which rule reads what which rule writes, and in which order they run.
     Graph(graph::GraphArgs),
     /// Find what is likely to be wrong with rules (docs/lint.md).
@@ -25,6 +29,7 @@ pub(crate) enum RulesCommand {
 /// Runs `watchfire rules ...`.
 pub(crate) fn run(command: &RulesCommand, features: &FeatureFlags) -> ExitCode {
     match command {
+        RulesCommand::Diff(args) => diff::run(args, features),
         RulesCommand::Graph(args) => graph::run(args, features),
         RulesCommand::Lint(args) => lint::run(args, features),
         RulesCommand::Template(args) => template::run(args, features),

@@ -5,10 +5,14 @@
 //! What remains per window is `growth * factor`. Whether a counter must not be extrapolated
 //! below zero is decided without dividing: `sampled * first / growth < to_start` cannot
 //! hold where `first > growth * reach`, with `reach = to_start / sampled` and a margin far
-//! above rounding errors. Only windows that fail this test, and those with a counter reset
-//! inside, take the exact way.
+//! above rounding errors. Only windows that fail this test take the exact way. Where the
+//! samples of a chunk of windows never fall, its first value and its growth as a whole tell
+//! for all of them: that is the usual case, and then nothing is left but to subtract and to
+//! multiply.
 
-use super::extrapolate::{Gaps, falls, from_zero};
+use std::ops::Range;
+
+use super::extrapolate::{Gaps, from_zero};
 use crate::functions::ColumnKernel;
 use crate::vector::{CHUNK_STEPS, Windows};
 
@@ -26,7 +30,12 @@ pub(super) struct Extrapolation<const COUNTER: bool, const RATE: bool> {
     /// Per step, the share of its growth below which the first value was zero inside the
     /// gap before it.
     reach: Vec<f64>,
+    /// Per chunk of steps, the largest of `reach`.
+    reach_max: Vec<f64>,
     gaps: Vec<Gaps>,
+    /// Per chunk of samples of the series at hand: between some of them and the next one the
+    /// value does not stay or rise.
+    dips: Vec<bool>,
     /// Samples below the one before them, of the series at hand.
     resets: Vec<u32>,
 }
@@ -55,10 +64,16 @@ impl<const COUNTER: bool, const RATE: bool> ColumnKernel for Extrapolation<COUNT
             self.factor.push(laid.1);
             self.reach.push(laid.2);
         }
+        let largest = |reach: &[f64]| reach.iter().copied().fold(0.0, f64::max);
+        self.reach_max.clear();
+        self.reach_max.extend(self.reach.chunks(CHUNK_STEPS).map(largest));
         true
     }
 
     fn run(&mut self, w: &Windows<'_>, vs: &[f64], out: &mut [f64]) {
+        if COUNTER {
+            self.note_dips(vs);
+        }
         for (chunk, out) in out.chunks_mut(CHUNK_STEPS).enumerate() {
             let base = chunk * CHUNK_STEPS;
             let steps = base..base + out.len();
@@ -66,7 +81,16 @@ impl<const COUNTER: bool, const RATE: bool> ColumnKernel for Extrapolation<COUNT
             let (factor, reach) = (&self.factor[steps.clone()], &self.reach[steps.clone()]);
             let near_zero = if w.rising[chunk] {
                 let (first, last) = (from[0] as usize, to[0] as usize - 1);
+                let far = !COUNTER || self.far_from_zero(vs, first..last + out.len(), chunk);
                 let (first, last) = (&vs[first..first + out.len()], &vs[last..last + out.len()]);
+                if far {
+                    for (((first, last), factor), out) in
+                        first.iter().zip(last).zip(factor).zip(out)
+                    {
+                        *out = (last - first) * factor;
+                    }
+                    continue;
+                }
                 grow::<COUNTER>(first.iter().copied().zip(last.iter().copied()), factor, reach, out)
             } else {
                 // Empty windows are given some sample: they are not read.
@@ -112,12 +136,36 @@ fn grow<const COUNTER: bool>(
 }
 
 impl<const COUNTER: bool, const RATE: bool> Extrapolation<COUNTER, RATE> {
+    /// Looks at all samples without branches: counters are seldom reset.
+    fn note_dips(&mut self, vs: &[f64]) {
+        self.dips.clear();
+        self.dips.extend((0..vs.len()).step_by(CHUNK_STEPS).map(|base| {
+            let vs = &vs[base..(base + CHUNK_STEPS + 1).min(vs.len())];
+            let pairs = vs.iter().zip(&vs[1..]);
+            !pairs.fold(true, |rises, (before, after)| rises & (after >= before))
+        }));
+    }
+
+    /// True when no window of a chunk of steps over these samples can have been zero within
+    /// the gap before it: with values that never fall, none starts below the first one and
+    /// none grows by more than all of them do.
+    fn far_from_zero(&self, vs: &[f64], samples: Range<usize>, chunk: usize) -> bool {
+        let (first, last) = (vs[samples.start], vs[samples.end - 1]);
+        let pairs = samples.start / CHUNK_STEPS..(samples.end - 1).div_ceil(CHUNK_STEPS);
+        let far = first > (last - first) * self.reach_max[chunk] && first > FIRST_MIN;
+        far && !self.dips[pairs].contains(&true)
+    }
+
     /// The result of one window, whose resets are the first ones of `resets` that lie in it.
     fn exact(&self, w: &Windows<'_>, vs: &[f64], step: usize, resets: &[u32]) -> f64 {
         let (first, last) = (vs[w.from[step] as usize], vs[w.to[step] as usize - 1]);
         let mut growth = last - first;
         for reset in resets.iter().take_while(|reset| **reset < w.to[step]) {
             growth += vs[*reset as usize - 1];
+        }
+        let beyond = first > growth * self.reach[step] && first > FIRST_MIN;
+        if !COUNTER || beyond || !(growth > 0.0 && first >= 0.0) {
+            return growth * self.factor[step];
         }
         let from_zero = from_zero::<COUNTER>(first, growth);
         growth * self.gaps[step].factor::<COUNTER, RATE>(from_zero, w.range_ms)
@@ -127,12 +175,11 @@ impl<const COUNTER: bool, const RATE: bool> Extrapolation<COUNTER, RATE> {
     /// bounds only rise: each step is visited once.
     fn count_resets(&mut self, w: &Windows<'_>, vs: &[f64], out: &mut [f64]) {
         self.resets.clear();
-        for base in (0..vs.len()).step_by(CHUNK_STEPS) {
+        for (chunk, _) in self.dips.iter().enumerate().filter(|(_, dips)| **dips) {
+            let base = chunk * CHUNK_STEPS;
             let end = (base + CHUNK_STEPS + 1).min(vs.len());
-            if falls(&vs[base..end]) {
-                let falling = (base + 1..end).filter(|i| vs[*i] < vs[*i - 1]);
-                self.resets.extend(falling.map(|i| i as u32));
-            }
+            let falling = (base + 1..end).filter(|i| vs[*i] < vs[*i - 1]);
+            self.resets.extend(falling.map(|i| i as u32));
         }
         let mut done = 0;
         for (i, reset) in self.resets.iter().enumerate() {

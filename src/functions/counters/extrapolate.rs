@@ -75,7 +75,7 @@ fn floats<const COUNTER: bool, const RATE: bool>(
 /// True when some value is below the one before it. Looks at all of them, so that it
 /// needs no branches: counters are seldom reset.
 #[inline]
-pub(super) fn falls(vs: &[f64]) -> bool {
+fn falls(vs: &[f64]) -> bool {
     vs.iter().zip(vs.get(1..).unwrap_or_default()).fold(false, |f, (a, b)| f | (b < a))
 }
 

@@ -7,7 +7,7 @@
 
 use super::sums::{avg_of, sum_of};
 use crate::functions::{ColumnKernel, Columns, Flags};
-use crate::model::sums::kahan_inc;
+use crate::model::sums::kahan_inc_columns;
 use crate::vector::{CHUNK_STEPS, Windows};
 
 /// Samples of all windows of a series up to which sums are worked out in one go, which
@@ -154,9 +154,7 @@ fn side_by_side<const AVG: bool>(vs: &[f64], samples: usize, out: &mut [f64]) ->
         0
     };
     for j in begun..samples {
-        for ((v, sum), c) in vs[j..j + out.len()].iter().zip(&mut *out).zip(&mut *cs) {
-            (*sum, *c) = kahan_inc(*v, *sum, *c);
-        }
+        kahan_inc_columns(&vs[j..j + out.len()], out, cs);
     }
     if !AVG {
         for (sum, c) in out.iter_mut().zip(cs) {

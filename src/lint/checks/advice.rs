@@ -205,7 +205,7 @@ fn mismatch(rest: &str, mut found: Diagnostic) -> Diagnostic {
             ("a list of rules", "write `- alert: ...` or `- record: ...` for each rule")
         }
         "rulefmt.Rule" => ("a rule", "write `- alert: ...` or `- record: ...`"),
-        "map[string]string" => ("names with texts", "write `name: value` below it"),
+        "map[string]string" => ("a mapping of names to texts", "write `name: value` below it"),
         "string" => ("a text", "quote it, or write it as a block: `|`"),
         "int" => ("a whole number", "write digits only"),
         _ => return found,

@@ -1,6 +1,5 @@
 //! What a team asks of its rules: everything here comes from `--lint.config`.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -47,7 +46,7 @@ fn values(
     cx: &RuleCx<'_>,
     field: &str,
     what: &str,
-    policies: &BTreeMap<Pattern, ValuePolicy>,
+    policies: &[(Pattern, ValuePolicy)],
     out: &mut Findings<'_>,
 ) {
     if policies.is_empty() {

@@ -126,6 +126,7 @@ fn token(file: &FileCx<'_>, at: Position) -> Range<usize> {
     let line = &file.lines.text()[start..file.lines.line(at.line).end.max(start)];
     let first = line.chars().next();
     let len = match first {
+        Some('[' | '{') => line.trim_end().len(),
         Some(quote @ ('"' | '\'')) => line[1..].find(quote).map_or(line.len(), |i| i + 2),
         _ => {
             let end = line

@@ -31,8 +31,8 @@
 //! - **A failing disk never stops alerting.** What could not be written is written when it
 //!   can be again, as a whole; until then a metric and the log say so.
 //! - **Durability.** A change is one `write(2)`: once it returned, the change survives the
-//!   death of the process. With [`StateSync::Always`] it survives that of the machine, for
-//!   an `fdatasync` each. A file is on the disk before the one it replaces is deleted.
+//!   death of the process. With [`StateSync::Always`] it survives that of the machine: it
+//!   waits for an `fdatasync`, one for all that was written before it began. A file is on the disk before the one it replaces is deleted.
 //!
 //! Nothing here knows how alerts come about or who is told.
 

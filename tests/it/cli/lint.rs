@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::Value as Json;
 
 use super::{outcome, said, watchfire};
-use crate::support::shared;
+use crate::support::{http_get, shared, start_prometheus, until};
 
 #[test]
 fn the_pages_are_up_to_date() {
@@ -56,6 +57,7 @@ fn exit_codes_say_how_grave_it_is() {
     lint(&["warned.yml", "--lint=promql/regex"], 1, "did you mean \"promql/regexp\"?");
     lint(&["--explain", "promql/nan"], 0, "## promql/nan");
     lint(&["--list"], 0, "rule/unused");
+    check(&["lint", "buggy.yml"], 3, "bug[promql/impossible]");
     fs::write(dir.path().join("lint.yml"), "rules: [{name: {pattern: 'x:.*', severity: bug}}]\n")
         .expect("a file");
     lint(&["--lint.config", "lint.yml", "warned.yml"], 3, "the name must match `x:.*`");
@@ -165,4 +167,68 @@ fn nothing_is_said_about_real_rules_that_is_not_so() {
     let got: Vec<(&str, &str, usize)> =
         counts.iter().map(|((id, severity), n)| (id.as_str(), severity.as_str(), *n)).collect();
     assert_eq!(got, KNOWN);
+}
+
+#[test]
+fn a_server_knows_more() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let config = "global: {scrape_interval: 1s}\nscrape_configs:\n- job_name: self\n  static_configs: [{targets: [SELF]}]\n";
+    let Some((_program, base)) = start_prometheus(dir.path(), config) else { return };
+    // Two scrapes, and the metadata that comes with them.
+    let has = |path: &str, part: &str| {
+        let answer = until(Duration::from_secs(30), || {
+            let (_, body) = http_get(&format!("{base}{path}")).ok()?;
+            body.contains(part).then_some(())
+        });
+        assert!(answer.is_some(), "{path} never had {part}");
+    };
+    has("/api/v1/metadata?metric=prometheus_http_requests_total", "counter");
+    has("/api/v1/query?query=rate(prometheus_http_requests_total[30s])", "\"value\"");
+    let rules = "\
+groups:
+- name: g
+  rules:
+  - alert: Fine
+    expr: rate(prometheus_http_requests_total{job=\"self\"}[5m]) > 1e9
+  - alert: Fires
+    expr: up{job=\"self\"} == 1
+  - alert: Raw
+    expr: prometheus_http_requests_total > 1e9
+  - alert: Falling
+    expr: rate(go_goroutines[5m]) > 1e9
+  - alert: Misspelt
+    expr: rate(prometheus_http_request_total[5m]) > 1
+  - alert: NoSuchJob
+    expr: up{job=\"other\"} == 0
+  - alert: Excused
+    expr: (nothing_of_this or vector(0)) > 1 unless nothing_of_that
+";
+    fs::write(dir.path().join("rules.yml"), rules).expect("a file");
+    let args = ["rules", "lint", "--server", &base, "--min-severity=info", "--output=json"];
+    let chosen = ["--lint=none,promql/series,promql/counter,alerts/count", "rules.yml"];
+    let output = watchfire(&[&args[..], &chosen[..]].concat(), dir.path(), None);
+    let report: Json = serde_json::from_slice(&output.stdout).expect(&said(&output));
+    let found = report["diagnostics"].as_array().expect("a list");
+    let lines: Vec<String> = found
+        .iter()
+        .map(|d| {
+            let word = |v: &Json| v.as_str().unwrap_or("").to_owned();
+            let help = word(&d["help"][0]["text"]);
+            format!("{} {} {} | {help}", d["range"]["line"], word(&d["id"]), word(&d["message"]))
+        })
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            "7 alerts/count it would have fired once in the last 1d, for one series | ",
+            "9 promql/counter `prometheus_http_requests_total` is a counter: its value says how long the process has been running | use `rate(prometheus_http_requests_total[5m])` or `increase`",
+            "11 promql/counter `go_goroutines` is a gauge: `rate` takes every fall of it for a restart | use `delta` or `deriv`",
+            "13 promql/series the server has had no `prometheus_http_request_total` for 1d | it has `prometheus_http_requests_total`",
+            "15 promql/series the server has `up`, but none with job=\"other\" | ",
+        ]
+    );
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+    let (code, text) =
+        outcome(&["rules", "lint", "--server", "127.0.0.1:1", "rules.yml"], dir.path());
+    assert!(code == Some(1) && text.contains("127.0.0.1:1: "), "{text}");
 }

@@ -1,6 +1,7 @@
 //! The edits of `reload`, made under a real Prometheus: it keeps the state of the same
 //! alerts. Debian's is 2.42, which does not know all fields yet.
 
+use std::io::{Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
@@ -110,4 +111,97 @@ fn a_real_prometheus_keeps_the_state_of_the_same_alerts() {
         };
         assert_eq!(got, expected(case), "{}", case.edit);
     }
+}
+
+const ALERT: &str = r#"
+groups:
+- name: g
+  rules:
+  - alert: Odd
+    expr: label_replace(vector(5), "i", "a b+c", "", "") * 2 >
+      0  # not as it is printed
+    labels: {team: t, note: '"x" & <y>', none: ''}
+    annotations:
+      text: '{{ $labels.i }} has {{ $value }} of {{ $externalLabels.cluster }}'
+      empty: ''
+      lines: "two\nlines <&>"
+"#;
+
+/// Headers and body of the first request to `/api/v2/alerts` below a prefix.
+fn first_post(listener: &std::net::TcpListener) -> (String, Json) {
+    listener.set_nonblocking(true).unwrap();
+    let (mut stream, _) = until(PATIENCE, || listener.accept().ok()).expect("a request");
+    stream.set_nonblocking(false).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut text = Vec::new();
+    loop {
+        let mut buffer = [0; 4096];
+        let length = stream.read(&mut buffer).unwrap();
+        text.extend_from_slice(&buffer[..length]);
+        let text = String::from_utf8(text.clone()).unwrap();
+        if let Some((head, body)) = text.split_once("\r\n\r\n")
+            && let Ok(body) = serde_json::from_str(body)
+        {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+            return (head.to_lowercase(), body);
+        }
+        assert!(length > 0, "half a request: {text}");
+    }
+}
+
+/// What is posted about the alert, without its times, which are checked.
+fn posted(listener: &std::net::TcpListener) -> Json {
+    let (head, mut body) = first_post(listener);
+    assert!(head.starts_with("post /am/api/v2/alerts http/1.1\r\n"), "{head}");
+    assert!(head.contains("\r\ncontent-type: application/json"), "{head}");
+    let alert = body[0].as_object_mut().unwrap();
+    let mut time = |name: &str| {
+        let text = alert.remove(name).unwrap().as_str().unwrap().to_owned();
+        assert_eq!(text.len(), "2006-01-02T15:04:05.000Z".len(), "{text}");
+        chrono::DateTime::parse_from_rfc3339(&text).unwrap().timestamp_millis()
+    };
+    // Both are ticks, but for the four resend delays on top.
+    let (start, end) = (time("startsAt"), time("endsAt"));
+    assert!(end - start >= 4000 && (end - start) % 200 == 0, "{start}..{end}");
+    body
+}
+
+#[test]
+fn a_real_prometheus_posts_the_same_about_an_alert() {
+    if !crate::support::available("prometheus") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("rules.yml"), ALERT).unwrap();
+    let start = |name: &str| {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let config = format!(
+            "global: {{evaluation_interval: 200ms, external_labels: {{cluster: c, team: other}}}}\n\
+             rule_files: [rules.yml]\n\
+             alerting: {{alertmanagers: [{{path_prefix: /am, static_configs: [{{targets: ['{}']}}]}}]}}\n",
+            listener.local_addr().unwrap()
+        );
+        let file = dir.path().join(format!("{name}.yml"));
+        std::fs::write(&file, config).unwrap();
+        let mut args = vec![
+            format!("--config.file={}", file.display()),
+            format!("--storage.tsdb.path={}", dir.path().join(name).display()),
+            format!("--web.listen-address={}", free_address()),
+            "--web.external-url=http://p.example:9/pre".to_owned(),
+            // Prometheus learns of its Alertmanagers seconds after its first evaluation.
+            "--rules.alert.resend-delay=1s".to_owned(),
+        ];
+        let program = if name == "prometheus" {
+            Program::start(name, &args).unwrap()
+        } else {
+            args.insert(0, "serve".to_owned());
+            Program::watchfire(&args, dir.path())
+        };
+        (program, listener)
+    };
+    let (_theirs, their_listener) = start("prometheus");
+    let (_ours, our_listener) = start("watchfire");
+    let ours = posted(&our_listener);
+    assert_eq!(ours, posted(&their_listener));
+    assert_eq!(ours[0]["annotations"]["empty"], "");
 }

@@ -47,6 +47,7 @@ where
 {
     let end = Instant::now() + PATIENCE;
     loop {
+        let began = Instant::now();
         let got = look().await;
         if got == *expected {
             return;
@@ -54,7 +55,8 @@ where
         if Instant::now() >= end {
             assert_eq!(&got, expected, "{what}");
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        // A look that takes long leaves the others as much time as it took.
+        tokio::time::sleep(began.elapsed().max(Duration::from_millis(10))).await;
     }
 }
 
@@ -70,6 +72,11 @@ pub struct Alertmanager {
 impl Alertmanager {
     /// Starts one that tells a receiver of every alert by itself, as soon as it can.
     pub async fn start() -> Option<Arc<Self>> {
+        Self::start_with("100ms").await
+    }
+
+    /// As `start`; of each alert it looks that often whether its receiver is to hear more.
+    pub async fn start_with(group_interval: &str) -> Option<Arc<Self>> {
         watchfire::http::install_crypto_provider();
         let pages: Arc<Mutex<Vec<Json>>> = Arc::default();
         let kept = pages.clone();
@@ -77,16 +84,24 @@ impl Alertmanager {
             let page: Json = serde_json::from_str(&body).unwrap();
             kept.lock().unwrap().extend(page["alerts"].as_array().unwrap().iter().cloned());
         });
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
         let receiver = listener.local_addr().unwrap();
         let app = axum::Router::new().route("/", take);
-        tokio::spawn(async move { axum::serve(listener, app).await });
+        // On a thread of its own: a page that is not answered in time is sent again.
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(async move {
+                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+                axum::serve(listener, app).await
+            })
+        });
 
         let dir = tempfile::tempdir().unwrap();
         let config = dir.path().join("alertmanager.yml");
         let text = format!(
             "route: {{receiver: pager, group_by: ['...'], group_wait: 0s, \
-             group_interval: 100ms, repeat_interval: 1h}}\n\
+             group_interval: {group_interval}, repeat_interval: 1h}}\n\
              receivers: [{{name: pager, webhook_configs: [{{url: 'http://{receiver}/'}}]}}]\n"
         );
         std::fs::write(&config, text).unwrap();
@@ -200,6 +215,8 @@ pub struct Rig {
 #[derive(Default)]
 pub struct RigSetup {
     pub notifier: NotifierOptions,
+    /// [`BEHIND`] when 0.
+    pub behind_ms: i64,
 }
 
 static RUNS: AtomicUsize = AtomicUsize::new(0);
@@ -214,7 +231,8 @@ impl Rig {
         let run = RUNS.fetch_add(1, Ordering::Relaxed).to_string();
         let now_ms = SystemClock::default().now_ms();
         // Ticks of groups of ten and of twenty seconds lie at whole multiples.
-        let zero = (now_ms - BEHIND).div_euclid(20 * SECOND) * 20 * SECOND;
+        let behind_ms = if setup.behind_ms == 0 { BEHIND } else { setup.behind_ms };
+        let zero = (now_ms - behind_ms).div_euclid(20 * SECOND) * 20 * SECOND;
         let dir = tempfile::tempdir().unwrap();
         let mut rig = Self::start(am.clone(), dir, run, zero, zero, setup).await;
         // Later loads have nothing to restore: their series are written from the start.
@@ -435,7 +453,8 @@ impl Rig {
     }
 
     /// All samples of a metric, a line for each series: `LABELS SECONDS=VALUE ...`. A value
-    /// that goes on is not repeated: `10=1 20 30`; a series that ends: `40=stale`.
+    /// that goes on is not repeated: `10=1 20 30`; a series that ends: `40=stale`. Values of
+    /// `ALERTS_FOR_STATE` are seconds since the rig's zero, too.
     pub async fn stored(&self, name: &str) -> Vec<String> {
         let request = SelectRequest {
             matchers: vec![Matcher::equal("__name__", name)],
@@ -451,7 +470,11 @@ impl Rig {
             let mut line = series.labels().retain(|n| n != "__name__").to_string();
             let mut last = String::new();
             for (ts, v) in samples.ts.iter().zip(&samples.vs) {
-                let value = if is_stale_nan(*v) { "stale".to_owned() } else { v.to_string() };
+                let value = match name {
+                    _ if is_stale_nan(*v) => "stale".to_owned(),
+                    "ALERTS_FOR_STATE" => self.seconds(*v as i64 * SECOND),
+                    _ => v.to_string(),
+                };
                 line.push_str(&format!(" {}", self.seconds(*ts)));
                 if value != last {
                     line.push_str(&format!("={value}"));
