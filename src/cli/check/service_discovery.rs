@@ -66,6 +66,7 @@ async fn discover(job: &ScrapeConfig, timeout: Duration) -> Result<Targets, Stri
         return Ok(Targets::of(job, &[]));
     }
     let around = Surroundings {
+        user: DiscoveryUser::Scrape,
         clock: Arc::new(SystemClock::default()),
         metrics: DiscoveryMetrics::new(&mut Registry::default()),
         user_agent: concat!("watchfire/", env!("CARGO_PKG_VERSION")).to_owned(),
