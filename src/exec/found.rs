@@ -97,7 +97,7 @@ impl Found {
             });
         }
         let decoded: Vec<Arc<Decoded>> = self.series.iter().map(decoded).collect();
-        let series = decoded.iter().map(|d| -> Arc<dyn RawSeries> { d.clone() }).collect();
+        let series = decoded.iter().map(|d| Arc::clone(d) as Arc<dyn RawSeries>).collect();
         Arc::new(Self { series, about: self.about.clone(), decoded })
     }
 

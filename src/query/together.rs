@@ -126,6 +126,14 @@ struct Batch<'a> {
     frames: Option<&'a Frames>,
 }
 
+/// The queries that have all they read.
+struct Ready {
+    bound: Vec<Bound>,
+    commons: Commons,
+    /// By request of the frame.
+    found: Vec<Arc<Found>>,
+}
+
 /// What one request found.
 type Fetched = Result<(Arc<Found>, Vec<String>), QueryError>;
 
@@ -168,7 +176,8 @@ impl Batch<'_> {
             true => frame.commons.clone(),
             false => commons_of(queries, &bound, frame.requests.len()),
         };
-        let done = self.execute(queries, bound, &frame, commons, found, limit, permit).await;
+        let ready = Ready { bound, commons, found };
+        let done = self.execute(queries, &frame, ready, limit, permit).await;
         for ((place, done), warnings) in places.into_iter().zip(done).zip(warnings) {
             answers[place] = Some(self.answer(done, times, &warnings));
         }
@@ -221,10 +230,8 @@ impl Batch<'_> {
     async fn execute(
         &self,
         queries: &[&PreparedQuery],
-        bound: Vec<Bound>,
         frame: &Frame,
-        commons: Commons,
-        found: Vec<Arc<Found>>,
+        Ready { bound, commons, found }: Ready,
         limit: Duration,
         permit: OwnedSemaphorePermit,
     ) -> Vec<Ended> {
