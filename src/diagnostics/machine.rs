@@ -276,8 +276,8 @@ pub fn junit(report: &Report, fails_from: Severity) -> String {
     out
 }
 
-/// Characters XML 1.0 cannot hold become U+FFFD.
-fn xml(text: &str) -> String {
+/// Text as XML and HTML hold it. Characters XML 1.0 cannot hold become U+FFFD.
+pub fn xml(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

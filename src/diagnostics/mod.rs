@@ -15,7 +15,7 @@ mod text;
 use std::fmt;
 use std::ops::Range;
 
-pub use machine::{CheckInfo, github, json, junit, sarif};
+pub use machine::{CheckInfo, github, json, junit, sarif, xml};
 pub use text::{Look, render, text};
 
 /// How grave it is.

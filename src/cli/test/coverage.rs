@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use clap::ValueEnum;
 
-use crate::cli::junit::escaped;
+use crate::diagnostics::xml as escaped;
 use crate::rules::unit_test::{RuleCoverage, totals};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
