@@ -1,7 +1,7 @@
 //! What checks look at: files, groups and rules with the nodes they were read from, and
 //! where findings are gathered.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -171,14 +171,28 @@ pub(super) struct Project<'a> {
     pub observed: Option<Observed>,
     /// Recording rules that can be used, by the metric they write: file, group and rule.
     pub recorded: HashMap<String, Vec<Place>>,
+    /// Shapes of recorded metrics, as they become known; `None` is one that is not.
+    shapes: RefCell<HashMap<String, Option<Shape>>>,
 }
+
+/// Most recording rules of one name whose labels are looked at.
+const WRITERS_MAX: usize = 16;
+
+/// Most recording rules on the way from one to another.
+const CHAIN_MAX: usize = 16;
 
 /// Where a rule stands: indexes of file, group and rule.
 pub(super) type Place = (usize, usize, usize);
 
 impl<'a> Project<'a> {
     pub(super) fn new(files: Vec<FileCx<'a>>, settings: &'a Settings) -> Self {
-        let mut project = Self { files, settings, observed: None, recorded: HashMap::new() };
+        let mut project = Self {
+            files,
+            settings,
+            observed: None,
+            recorded: HashMap::new(),
+            shapes: RefCell::default(),
+        };
         let mut recorded: HashMap<String, Vec<Place>> = HashMap::new();
         for rule in project.rules() {
             if let RuleKind::Recording { record } = &rule.spec.kind {
@@ -206,6 +220,31 @@ impl<'a> Project<'a> {
         self.files.iter().filter(|f| !f.ignored).flat_map(move |file| {
             (0..file.written.groups.len()).filter_map(move |g| GroupCx::new(self, file, g))
         })
+    }
+
+    /// The labels of a metric that rules of these files record.
+    pub(super) fn known(&self, metric: &str) -> Option<Shape> {
+        self.known_at(metric, 0)
+    }
+
+    fn known_at(&self, metric: &str, depth: usize) -> Option<Shape> {
+        if let Some(shape) = self.shapes.borrow().get(metric) {
+            return shape.clone();
+        }
+        let writers = self.recorded.get(metric)?;
+        if writers.len() > WRITERS_MAX || depth > CHAIN_MAX {
+            return None;
+        }
+        // A rule that reads itself, be it through others, may have any labels.
+        self.shapes.borrow_mut().insert(metric.to_owned(), None);
+        let inner = |name: &str| self.known_at(name, depth + 1);
+        let shapes = writers
+            .iter()
+            .filter_map(|place| self.rule(*place))
+            .map(|cx| shape::recorded_known(cx.expr(), metric, &cx.spec.labels, &inner));
+        let shape = shapes.reduce(|a, b| a.or(&b));
+        self.shapes.borrow_mut().insert(metric.to_owned(), shape.clone());
+        shape
     }
 
     pub(super) fn rule(&self, place: Place) -> Option<RuleCx<'_>> {
@@ -284,7 +323,8 @@ impl<'a> RuleCx<'a> {
 
     /// The labels of the expression's result.
     pub(super) fn shape(&self) -> &Shape {
-        self.shape.get_or_init(|| shape::of(self.expr()))
+        self.shape
+            .get_or_init(|| shape::of_known(self.expr(), &|name| self.group.project.known(name)))
     }
 
     pub(super) fn field(&self, name: &str) -> Option<&'a (Arc<Node>, Arc<Node>)> {

@@ -474,6 +474,35 @@ fn comments_silence_what_they_stand_at() {
 }
 
 #[test]
+fn labels_are_followed_through_recording_rules() {
+    let base = "- record: job:x:rate\n  expr: sum by (job) (rate(x_total[5m]))\n- record: job:x:max\n  expr: max_over_time(job:x:rate[1h])\n";
+    let with = |more: &str| rules(&format!("{base}{more}"));
+    let text = with(
+        "- alert: A\n  expr: job:x:max > 1\n  annotations: {s: '{{ $labels.instance }} {{ $labels.job }}'}\n",
+    );
+    assert_eq!(
+        found("alerts/template", &text, ""),
+        [
+            "bug 10:34 `instance`: the label `instance` is never there: the expression drops it | keep `instance` in the expression, or leave it out here",
+        ]
+    );
+    let text = with("- alert: A\n  expr: job:x:max * on (instance) group_left () up > 1\n");
+    assert_eq!(
+        found("promql/vector_matching", &text, ""),
+        [
+            "bug 9:21 `*`: the sides of `*` never match: the left side does not have the label `instance` | keep `instance` there, or take it out of `on`",
+        ]
+    );
+    let text = with("- alert: A\n  expr: job:x:max * on (job) group_left () up > 1\n");
+    assert_eq!(found("promql/vector_matching", &text, ""), [""; 0]);
+    // What reads itself may be anything.
+    let text = rules(
+        "- record: a\n  expr: sum(b)\n- record: b\n  expr: b or sum(a)\n- record: c\n  expr: sum by (z) (b)\n",
+    );
+    assert_eq!(found("promql/impossible", &text, ""), [""; 0]);
+}
+
+#[test]
 fn settings_decide_about_rules_and_severities() {
     let text = rules("- alert: Down\n  expr: up == 0\n  labels: {severity: page}\n");
     let say = |settings: &str| found("rule/name", &text, settings);

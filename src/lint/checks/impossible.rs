@@ -24,9 +24,13 @@ fn diagnostic(cx: &RuleCx<'_>, inferred: Inferred) -> Diagnostic {
 
 fn of_labels(cx: &RuleCx<'_>) -> Vec<Inferred> {
     let recorded = &cx.group.project.recorded;
-    labels::analyse(cx.expr(), &|metric| {
-        !metric.contains(':') && !recorded.contains_key(metric) && !metric.starts_with("ALERTS")
-    })
+    labels::analyse(
+        cx.expr(),
+        &|metric| {
+            !metric.contains(':') && !recorded.contains_key(metric) && !metric.starts_with("ALERTS")
+        },
+        &|name| cx.group.project.known(name),
+    )
 }
 
 /// `promql/impossible`
@@ -90,7 +94,8 @@ pub(in crate::lint) fn dead(project: &Project<'_>, out: &mut Findings<'_>) {
                     found = found.note(format!("it is recorded at {}:{at}", place.name));
                 }
                 if let Some(matcher) = blamed
-                    && let Some((lost, why)) = labels::loss(writer.expr(), &matcher.name)
+                    && let Some((lost, why)) =
+                        labels::loss(writer.expr(), &matcher.name, &|name| project.known(name))
                 {
                     if place.index == cx.file().index {
                         found = found.related(writer.in_expr(lost), why);

@@ -113,7 +113,7 @@ pub(in crate::lint) fn aggregate(cx: &RuleCx<'_>, out: &mut Findings<'_>) {
                 continue;
             }
             let mut found = finding(format!("the label `{label}` must be kept"));
-            found = match labels::loss(cx.expr(), label) {
+            found = match labels::loss(cx.expr(), label, &|name| cx.group.project.known(name)) {
                 Some((at, why)) => found.at(cx.in_expr(at)).label(why),
                 None => found,
             };

@@ -51,7 +51,9 @@ fn of_template(
         let mut problem =
             finding(format!("the label `{label}` is never there: the expression drops it"))
                 .at(at(place.clone()));
-        if let Some((lost, why)) = labels::loss(cx.expr(), label) {
+        if let Some((lost, why)) =
+            labels::loss(cx.expr(), label, &|name| cx.group.project.known(name))
+        {
             problem = problem.related(cx.in_expr(lost), why);
         }
         if cx.spec.labels.contains_key(label) {

@@ -12,7 +12,7 @@ use crate::parser::ast::{
     Aggregate, Binary, BinaryOp, Cardinality, ExprKind, Grouping, ValueType, VectorMatching,
     VectorSelector,
 };
-use crate::rules::graph::shape::{Shape, of};
+use crate::rules::graph::shape::{Known, Shape, of, of_known};
 
 /// Labels every scraped series has.
 const SCRAPED: [&str; 2] = ["instance", "job"];
@@ -21,17 +21,21 @@ const SCRAPED: [&str; 2] = ["instance", "job"];
 pub(in crate::lint) type IsScraped<'a> = &'a dyn Fn(&str) -> bool;
 
 /// Everything that is odd about the labels of an expression.
-pub(in crate::lint) fn analyse(expr: &Expr, is_scraped: IsScraped<'_>) -> Vec<Inferred> {
+pub(in crate::lint) fn analyse(
+    expr: &Expr,
+    is_scraped: IsScraped<'_>,
+    known: Known<'_>,
+) -> Vec<Inferred> {
     let mut found = Vec::new();
     let mut unmatched: Vec<(Range<usize>, Inferred)> = Vec::new();
     expr.walk(&mut |node| match &node.kind {
         ExprKind::VectorSelector(selector) => of_selector(node, selector, &mut found),
         ExprKind::MatrixSelector(matrix) => of_selector(node, &matrix.selector, &mut found),
-        ExprKind::Aggregate(aggregate) => of_aggregate(node, aggregate, &mut found),
+        ExprKind::Aggregate(aggregate) => of_aggregate(node, aggregate, known, &mut found),
         ExprKind::Binary(binary) => {
             if let Some(matching) = &binary.matching {
                 let before = found.len();
-                of_binary(binary, matching, is_scraped, &mut found);
+                of_binary(binary, matching, is_scraped, known, &mut found);
                 let (own, other): (Vec<_>, Vec<_>) =
                     found.drain(before..).partition(|i| i.kind == Kind::Unmatched);
                 found.extend(other);
@@ -40,7 +44,7 @@ pub(in crate::lint) fn analyse(expr: &Expr, is_scraped: IsScraped<'_>) -> Vec<In
         }
         ExprKind::Call(call) if call.function.name == "histogram_quantile" => {
             if let Some(input) = call.args.get(1) {
-                of_buckets(node, input, &mut found);
+                of_buckets(node, input, known, &mut found);
             }
         }
         _ => {}
@@ -58,16 +62,33 @@ pub(in crate::lint) fn analyse(expr: &Expr, is_scraped: IsScraped<'_>) -> Vec<In
 
 /// Where a label is lost: the innermost part whose input may have it while its own result
 /// has not, and what that part is.
-pub(in crate::lint) fn loss(expr: &Expr, label: &str) -> Option<(Range<usize>, String)> {
+pub(in crate::lint) fn loss(
+    expr: &Expr,
+    label: &str,
+    known: Known<'_>,
+) -> Option<(Range<usize>, String)> {
     let mut node = expr;
     loop {
         let inputs: Vec<&Expr> = node.children().filter(|c| is_vector(c)).collect();
-        let kept = inputs.iter().any(|input| of(input).may_have(label));
+        if let Some(metric) = recorded_metric(node, known) {
+            return Some((span(node), format!("`{metric}` is recorded without it")));
+        }
+        let kept = inputs.iter().any(|input| of_known(input, known).may_have(label));
         if kept {
             return Some((head(node), describe(node, label)));
         }
         node = inputs.first().copied()?;
     }
+}
+
+/// The metric a selector names, if it is one that rules record.
+fn recorded_metric<'e>(expr: &'e Expr, known: Known<'_>) -> Option<&'e str> {
+    let name = match &expr.kind {
+        ExprKind::VectorSelector(selector) => selector.name.as_deref()?,
+        ExprKind::MatrixSelector(matrix) => matrix.selector.name.as_deref()?,
+        _ => return None,
+    };
+    known(name).map(|_| name)
 }
 
 fn is_vector(expr: &Expr) -> bool {
@@ -129,9 +150,9 @@ fn of_selector(node: &Expr, selector: &VectorSelector, found: &mut Vec<Inferred>
     found.push(one);
 }
 
-fn of_aggregate(node: &Expr, aggregate: &Aggregate, found: &mut Vec<Inferred>) {
+fn of_aggregate(node: &Expr, aggregate: &Aggregate, known: Known<'_>, found: &mut Vec<Inferred>) {
     let Grouping::By(labels) = &aggregate.grouping else { return };
-    let input = of(&aggregate.expr);
+    let input = of_known(&aggregate.expr, known);
     let lost: Vec<&String> = labels.iter().filter(|l| !input.may_have(l)).collect();
     let Some(first) = lost.first() else { return };
     let names: Vec<String> = lost.iter().map(|l| format!("`{l}`")).collect();
@@ -144,14 +165,14 @@ fn of_aggregate(node: &Expr, aggregate: &Aggregate, found: &mut Vec<Inferred>) {
             names.join(", ")
         ),
     );
-    if let Some((at, why)) = loss(&aggregate.expr, first) {
+    if let Some((at, why)) = loss(&aggregate.expr, first, known) {
         one.related.push((at, why));
         one.help = format!("keep {} there, or do not group by it here", names.join(", "));
     }
     found.push(one);
 }
 
-fn of_buckets(node: &Expr, input: &Expr, found: &mut Vec<Inferred>) {
+fn of_buckets(node: &Expr, input: &Expr, known: Known<'_>, found: &mut Vec<Inferred>) {
     let classic = |expr: &Expr| {
         let mut buckets = false;
         expr.walk(&mut |e| {
@@ -164,7 +185,7 @@ fn of_buckets(node: &Expr, input: &Expr, found: &mut Vec<Inferred>) {
         });
         buckets
     };
-    if of(input).may_have("le") || !classic(input) {
+    if of_known(input, known).may_have("le") || !classic(input) {
         return;
     }
     let mut one = Inferred::new(
@@ -172,7 +193,7 @@ fn of_buckets(node: &Expr, input: &Expr, found: &mut Vec<Inferred>) {
         head(node),
         "histogram_quantile needs the label `le`, which its input does not have",
     );
-    if let Some((at, why)) = loss(input, "le") {
+    if let Some((at, why)) = loss(input, "le", known) {
         one.related.push((at, why));
         one.help = "keep `le`: `sum by (le, ...) (...)`".to_owned();
     }
@@ -185,6 +206,7 @@ struct Sides<'a> {
     matching: &'a VectorMatching,
     lhs: Shape,
     rhs: Shape,
+    known: Known<'a>,
 }
 
 impl Sides<'_> {
@@ -215,9 +237,11 @@ fn of_binary(
     binary: &Binary,
     matching: &VectorMatching,
     is_scraped: IsScraped<'_>,
+    known: Known<'_>,
     found: &mut Vec<Inferred>,
 ) {
-    let sides = Sides { binary, matching, lhs: of(&binary.lhs), rhs: of(&binary.rhs) };
+    let (lhs, rhs) = (of_known(&binary.lhs, known), of_known(&binary.rhs, known));
+    let sides = Sides { binary, matching, lhs, rhs, known };
     included(&sides, found);
     let fills = matching.fill_left.is_some() || matching.fill_right.is_some();
     if binary.op == BinaryOp::Or || fills {
@@ -250,7 +274,7 @@ fn included(sides: &Sides<'_>, found: &mut Vec<Inferred>) {
             sides.op_span(),
             format!("{word} copies `{label}`, which that side does not have: the result lacks it"),
         );
-        if let Some((at, why)) = loss(one, label) {
+        if let Some((at, why)) = loss(one, label, sides.known) {
             inferred.related.push((at, why));
             inferred.help = format!("keep `{label}` there");
         }
@@ -264,8 +288,9 @@ fn on_labels(sides: &Sides<'_>, found: &mut Vec<Inferred>) {
         if !left && !right {
             let message = format!("neither side has the label `{label}` to match on");
             let mut one = Inferred::new(Kind::NoLabel, sides.op_span(), message);
-            let losses =
-                [&sides.binary.lhs, &sides.binary.rhs].into_iter().filter_map(|e| loss(e, label));
+            let losses = [&sides.binary.lhs, &sides.binary.rhs]
+                .into_iter()
+                .filter_map(|e| loss(e, label, sides.known));
             one.related.extend(losses);
             found.push(one);
             return;
@@ -274,7 +299,7 @@ fn on_labels(sides: &Sides<'_>, found: &mut Vec<Inferred>) {
             let (kind, what) = sides.consequence();
             let message = format!("{what}: the {which} side does not have the label `{label}`");
             let mut one = Inferred::new(kind, sides.op_span(), message);
-            if let Some((at, why)) = loss(side, label) {
+            if let Some((at, why)) = loss(side, label, sides.known) {
                 one.related.push((at, why));
                 one.help = format!("keep `{label}` there, or take it out of `on`");
             }
@@ -339,7 +364,7 @@ fn one_sided(sides: &Sides<'_>, label: &str, side: &Expr, which: &str) -> Inferr
     let message =
         format!("{what}: the {which} side does not have the label `{label}`, the other has");
     let mut one = Inferred::new(kind, sides.op_span(), message);
-    if let Some((at, why)) = loss(side, label) {
+    if let Some((at, why)) = loss(side, label, sides.known) {
         one.related.push((at, why));
     }
     one.help = advice(sides, which);
@@ -514,7 +539,7 @@ mod tests {
             ),
         ] {
             let expr = parse(text, &ParserOptions::all()).expect(text);
-            let got: Vec<String> = analyse(&expr, &|name| !name.contains(':'))
+            let got: Vec<String> = analyse(&expr, &|name| !name.contains(':'), &|_| None)
                 .iter()
                 .map(|f| {
                     let related: Vec<String> =
@@ -533,7 +558,7 @@ mod tests {
     fn a_loss_is_pointed_at() {
         let check = |text: &str, label: &str, expected: Option<&str>| {
             let expr = parse(text, &ParserOptions::all()).expect(text);
-            let at = loss(&expr, label).map(|(span, _)| &text[span]);
+            let at = loss(&expr, label, &|_| None).map(|(span, _)| &text[span]);
             assert_eq!(at, expected, "{text}");
         };
         check("rate(x[5m]) * on (a) y", "b", Some("*"));

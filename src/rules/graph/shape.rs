@@ -107,6 +107,23 @@ impl Shape {
         Self { known, open: true }
     }
 
+    /// The series of this shape that satisfy all matchers.
+    fn narrowed(mut self, matchers: &[Matcher]) -> Self {
+        for matcher in matchers {
+            let left = match self.values(&matcher.name).into_owned() {
+                Values::OneOf(values) => {
+                    Values::OneOf(values.into_iter().filter(|v| matcher.matches(v)).collect())
+                }
+                Values::Accepted(mut own) => {
+                    own.push(matcher.clone());
+                    Values::of(own)
+                }
+            };
+            self.set(&matcher.name, left);
+        }
+        self
+    }
+
     fn values(&self, name: &str) -> Cow<'_, Values> {
         match self.known.get(name) {
             Some(values) => Cow::Borrowed(values),
@@ -204,7 +221,7 @@ impl Shape {
         self
     }
 
-    fn or(&self, other: &Shape) -> Self {
+    pub(crate) fn or(&self, other: &Shape) -> Self {
         let names: BTreeSet<&String> = self.known.keys().chain(other.known.keys()).collect();
         let values = |name: &str| self.values(name).into_owned().or(&other.values(name));
         let known = names.into_iter().map(|n| (n.clone(), values(n))).collect();
@@ -226,7 +243,17 @@ fn begin_differently(a: &[Matcher], b: &[Matcher]) -> bool {
 
 /// The series a recording rule writes: named and labelled by the rule.
 pub(crate) fn recorded(expr: &Expr, record: &str, labels: &BTreeMap<String, String>) -> Shape {
-    let mut shape = of(expr);
+    recorded_known(expr, record, labels, &|_| None)
+}
+
+/// As [`recorded`], where something is known of some metrics.
+pub(crate) fn recorded_known(
+    expr: &Expr,
+    record: &str,
+    labels: &BTreeMap<String, String>,
+    known: Known<'_>,
+) -> Shape {
+    let mut shape = of_known(expr, known);
     for (name, value) in labels {
         shape.set(name, Values::one(value));
     }
@@ -252,18 +279,35 @@ pub(crate) fn alerts(alert: &str, labels: &BTreeMap<String, String>) -> [Shape; 
     [shape, for_state]
 }
 
+/// What is known of a metric by its name, beyond what a selector says.
+pub(crate) type Known<'a> = &'a dyn Fn(&str) -> Option<Shape>;
+
 /// The series an expression gives.
 pub(crate) fn of(expr: &Expr) -> Shape {
+    of_known(expr, &|_| None)
+}
+
+/// The series an expression gives, where something is known of some metrics.
+pub(crate) fn of_known(expr: &Expr, known: Known<'_>) -> Shape {
     match &expr.kind {
         ExprKind::Number(_) | ExprKind::String(_) => Shape::empty(),
-        ExprKind::VectorSelector(selector) => Shape::selected(&selector.matchers),
-        ExprKind::MatrixSelector(matrix) => Shape::selected(&matrix.selector.matchers),
-        ExprKind::Subquery(subquery) => of(&subquery.expr),
-        ExprKind::Call(call) => of_call(call),
-        ExprKind::Aggregate(aggregate) => of_aggregate(aggregate),
-        ExprKind::Binary(binary) => of_binary(binary),
-        ExprKind::Unary { expr, .. } => of(expr).without_name(),
-        ExprKind::Paren(expr) => of(expr),
+        ExprKind::VectorSelector(selector) => selected(&selector.matchers, known),
+        ExprKind::MatrixSelector(matrix) => selected(&matrix.selector.matchers, known),
+        ExprKind::Subquery(subquery) => of_known(&subquery.expr, known),
+        ExprKind::Call(call) => of_call(call, known),
+        ExprKind::Aggregate(aggregate) => of_aggregate(aggregate, known),
+        ExprKind::Binary(binary) => of_binary(binary, known),
+        ExprKind::Unary { expr, .. } => of_known(expr, known).without_name(),
+        ExprKind::Paren(expr) => of_known(expr, known),
+    }
+}
+
+/// The series a selector finds.
+fn selected(matchers: &[Matcher], known: Known<'_>) -> Shape {
+    let name = matchers.iter().find(|m| &*m.name == METRIC_NAME && m.op == MatchOp::Equal);
+    match name.and_then(|m| known(&m.value)) {
+        Some(shape) => shape.narrowed(matchers),
+        None => Shape::selected(matchers),
     }
 }
 
@@ -271,7 +315,7 @@ fn is_vector(expr: &Expr) -> bool {
     matches!(expr.value_type(), ValueType::InstantVector | ValueType::RangeVector)
 }
 
-fn of_call(call: &Call) -> Shape {
+fn of_call(call: &Call, known: Known<'_>) -> Shape {
     if call.function.returns == ValueType::Scalar {
         return Shape::empty();
     }
@@ -287,7 +331,7 @@ fn of_call(call: &Call) -> Shape {
         // `vector(1)`, `time()`, `hour()`.
         (_, None) => Shape::empty(),
         (Kernel::Operator(Operator::LabelReplace), Some(input)) => {
-            let mut shape = of(input);
+            let mut shape = of_known(input, known);
             match (text(1), text(2)) {
                 (Some(label), Some(value)) if !value.contains('$') => {
                     let values = shape.values(label).into_owned().or(&Values::one(value));
@@ -300,7 +344,7 @@ fn of_call(call: &Call) -> Shape {
         }
         (Kernel::Operator(Operator::LabelJoin), Some(input)) => match text(1) {
             Some(label) => {
-                let mut shape = of(input);
+                let mut shape = of_known(input, known);
                 shape.set(label, Values::ANY);
                 shape
             }
@@ -310,13 +354,13 @@ fn of_call(call: &Call) -> Shape {
             Kernel::Operator(Operator::HistogramQuantile | Operator::HistogramFraction),
             Some(input),
         ) => {
-            let mut shape = of(input).without_name();
+            let mut shape = of_known(input, known).without_name();
             shape.blur("le");
             shape
         }
         (Kernel::Operator(Operator::HistogramQuantiles), Some(input)) => match text(1) {
             Some(label) => {
-                let mut shape = of(input).without_name();
+                let mut shape = of_known(input, known).without_name();
                 shape.blur("le");
                 shape.set(label, Values::ANY);
                 shape
@@ -324,8 +368,10 @@ fn of_call(call: &Call) -> Shape {
             None => Shape::unknown(),
         },
         (_, Some(input)) => match call.function.labels {
-            LabelEffect::Keep => of(input),
-            LabelEffect::DropMetadata | LabelEffect::DropName => of(input).without_name(),
+            LabelEffect::Keep => of_known(input, known),
+            LabelEffect::DropMetadata | LabelEffect::DropName => {
+                of_known(input, known).without_name()
+            }
             LabelEffect::Own => Shape::unknown(),
         },
     }
@@ -343,8 +389,8 @@ fn of_absent(input: &Expr) -> Shape {
     shape
 }
 
-fn of_aggregate(aggregate: &Aggregate) -> Shape {
-    let input = of(&aggregate.expr);
+fn of_aggregate(aggregate: &Aggregate, known: Known<'_>) -> Shape {
+    let input = of_known(&aggregate.expr, known);
     if matches!(aggregate.op.name, "topk" | "bottomk" | "limitk" | "limit_ratio") {
         return input;
     }
@@ -361,16 +407,16 @@ fn of_aggregate(aggregate: &Aggregate) -> Shape {
     shape
 }
 
-fn of_binary(binary: &Binary) -> Shape {
+fn of_binary(binary: &Binary, known: Known<'_>) -> Shape {
     let keeps_name = binary.op.is_comparison() && !binary.return_bool || binary.op.is_set();
     let named = |shape: Shape| if keeps_name { shape } else { shape.without_name() };
     let Some(matching) = &binary.matching else {
         return match [&binary.lhs, &binary.rhs].into_iter().find(|side| is_vector(side)) {
-            Some(side) => named(of(side)),
+            Some(side) => named(of_known(side, known)),
             None => Shape::empty(),
         };
     };
-    let (lhs, rhs) = (of(&binary.lhs), of(&binary.rhs));
+    let (lhs, rhs) = (of_known(&binary.lhs, known), of_known(&binary.rhs, known));
     match binary.op {
         BinaryOp::And | BinaryOp::Unless => lhs,
         BinaryOp::Or => lhs.or(&rhs),

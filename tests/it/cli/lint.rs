@@ -207,7 +207,7 @@ groups:
     let args = ["rules", "lint", "--server", &base, "--min-severity=info", "--output=json"];
     let chosen = ["--lint=none,promql/series,promql/counter,alerts/count", "rules.yml"];
     let output = watchfire(&[&args[..], &chosen[..]].concat(), dir.path(), None);
-    let report: Json = serde_json::from_slice(&output.stdout).expect(&said(&output));
+    let report: Json = serde_json::from_slice(&output.stdout).unwrap_or_default();
     let found = report["diagnostics"].as_array().expect("a list");
     let lines: Vec<String> = found
         .iter()

@@ -395,7 +395,7 @@ async fn compare(
         let members: Vec<&PreparedQuery> = batch.iter().map(|i| &*queries[*i]).collect();
         let together = match grid {
             // What is asked at tick after tick leaves something behind for the next one.
-            None if seed % 2 == 0 => {
+            None if seed.is_multiple_of(2) => {
                 let members = batch.iter().map(|i| queries[*i].clone()).collect();
                 let bundle = Bundle::new(&engine, members);
                 for ticks in [2, 1] {
