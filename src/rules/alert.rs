@@ -150,8 +150,8 @@ impl PartialEq for AlertSeries {
 
 /// What an active alert takes in memory beside its texts: what is known of it, its places
 /// in tables, and its two series in the store with some samples and their index. Measured
-/// with the bench `alert_state` and rounded up.
-pub(super) const ALERT_BYTES: usize = 1_600;
+/// with the bench `alert_state`, a million of them, and rounded up.
+pub(super) const ALERT_BYTES: usize = 2_600;
 
 /// What an active alert of these texts takes in memory, its two series in the store
 /// included: they carry its labels once more each.

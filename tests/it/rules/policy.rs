@@ -301,8 +301,8 @@ groups:
     let default = RulePolicyDefaults::default();
     for flags in [
         RulePolicyDefaults { max_active_alerts: 5, ..default },
-        // An alert of 16 bytes of labels counts for 1,648: there is room for five and a half.
-        RulePolicyDefaults { active_alerts_bytes: 5 * 1_648 + 800, ..default },
+        // An alert of 16 bytes of labels counts for 2,648: there is room for five and a half.
+        RulePolicyDefaults { active_alerts_bytes: 5 * 2_648 + 800, ..default },
     ] {
         check_shared_budget(rules, flags).await;
     }
@@ -325,7 +325,7 @@ async fn check_shared_budget(rules: &str, flags: RulePolicyDefaults) {
         alerts.iter().map(|a| name(&a.labels)).collect::<Vec<_>>().join(" ")
     };
     assert_eq!((kept(&h, "A"), kept(&h, "B")), ("a b c".to_owned(), "a b limit".to_owned()));
-    assert_eq!(h.metric("watchfire_rules_active_alerts_bytes"), (5 * 1_648).to_string());
+    assert_eq!(h.metric("watchfire_rules_active_alerts_bytes"), (5 * 2_648).to_string());
     // What ends makes room, after a reload too.
     h.load(&rules.replace("record: r", "record: s")).await.unwrap();
     put(&h, &["b", "c"]);
