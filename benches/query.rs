@@ -234,7 +234,7 @@ fn find_and_read(
     for (name, minutes) in reads {
         let from_ms = grid.start_ms - minutes * 60_000 + 1;
         let to_ms = grid.end_ms();
-        let matchers = vec![Matcher::equal("__name__", *name)];
+        let matchers = vec![Matcher::equal("__name__", name)];
         let request = SelectRequest { matchers, from_ms, to_ms, hints: SelectHints::default() };
         // The same series are found once.
         if last.as_ref().is_none_or(|(before, _)| before != name) {

@@ -80,7 +80,7 @@ pub struct Data {
 }
 
 impl Data {
-    fn add(&mut self, name: &str, course: Course, labels: &[(&str, &str)]) {
+    pub fn add(&mut self, name: &str, course: Course, labels: &[(&str, &str)]) {
         let mut labels: Vec<(String, String)> =
             labels.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
         labels.push(("__name__".to_owned(), name.to_owned()));

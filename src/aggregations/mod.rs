@@ -20,6 +20,15 @@ pub struct AggregatorSpec {
     pub example: &'static str,
 }
 
+impl AggregatorSpec {
+    /// `topk [by|without (labels)] (scalar, instant vector) -> instant vector`.
+    pub fn signature(&self) -> String {
+        let param = self.param.map(|kind| format!("{}, ", kind.documented())).unwrap_or_default();
+        let name = self.name;
+        format!("{name} [by|without (labels)] ({param}instant vector) -> instant vector")
+    }
+}
+
 impl PartialEq for AggregatorSpec {
     fn eq(&self, other: &Self) -> bool {
         self.name == other.name

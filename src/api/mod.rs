@@ -12,6 +12,7 @@ mod json;
 mod lifecycle;
 mod metrics;
 mod middleware;
+mod notifications;
 mod params;
 mod query_json;
 mod response;
@@ -22,6 +23,7 @@ pub mod v1;
 mod web;
 
 pub use metrics::ApiMetrics;
+pub use notifications::{Notice, Notification, Notifications, Subscription};
 pub use query_json::result_json;
 pub use router::router;
 pub use server::{ServeError, bind, serve};

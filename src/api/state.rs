@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::metrics::ApiMetrics;
+use super::notifications::Notifications;
 use crate::model::regex::AnchoredRegex;
 use crate::model::{Clock, Labels, TimestampMs};
 use crate::notifier::NotifierView;
@@ -35,6 +36,7 @@ pub struct ApiState {
     /// What `/metrics` shows; every room has registered in it, [`ApiMetrics`] included.
     pub registry: Arc<Registry>,
     pub metrics: ApiMetrics,
+    pub notifications: Notifications,
     pub remote_write: RemoteWriteMetrics,
     pub readiness: Readiness,
     pub reload: ReloadHandle,

@@ -11,6 +11,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command};
 
 use crate::model::duration::parse_duration;
 use crate::rules::policy::{OnError, OnLimit, OnNoData, UnknownWord, parse_budget};
+use crate::rules::state::STATE_FILE_BYTES_MIN;
 
 /// Flags of `watchfire serve`.
 #[derive(Debug, Args)]
@@ -28,6 +29,9 @@ pub(crate) struct ServeFlags {
     /// Maximum number of simultaneous connections across all listeners.
     #[arg(long = "web.max-connections", value_name = "N", default_value_t = 512)]
     pub max_connections: usize,
+    /// Most subscribers of /api/v1/notifications/live.
+    #[arg(long = "web.max-notifications-subscribers", value_name = "N", default_value_t = 16)]
+    pub max_notifications_subscribers: usize,
     /// URL under which Watchfire is reachable from outside, used in links back to it.
     #[arg(long = "web.external-url", value_name = "URL", default_value = "")]
     pub external_url: String,
@@ -104,6 +108,10 @@ pub(crate) struct ServeFlags {
     /// survives the death of the process), or "always" (it survives a power cut).
     #[arg(long = "rules.state-sync", value_name = "WHEN", default_value = "never", value_parser = ["never", "always"])]
     pub state_sync: String,
+    /// Bytes that a file of the alert state has at least before a new one succeeds it; for
+    /// tests, which want to see many successions.
+    #[arg(long = "rules.state-file-size", value_name = "BYTES", default_value_t = STATE_FILE_BYTES_MIN, hide = true)]
+    pub state_file_bytes_min: u64,
     /// All or nothing: a rule file that cannot be used stops the start and refuses a
     /// reload, as in Prometheus. Without it what is bad is set aside, its last good version
     /// goes on, and everything else runs.
@@ -134,6 +142,12 @@ pub(crate) struct ServeFlags {
     /// of its own.
     #[arg(long = "rules.max-active-alerts", value_name = "N", default_value_t = 0)]
     pub max_active_alerts: usize,
+    /// Memory that pending and firing alerts over all rules may take, in bytes, as
+    /// watchfire_rules_active_alerts_bytes counts it: their texts, what is known of them,
+    /// and their two series in the store. 0 is no limit. What would go beyond is refused as
+    /// with --rules.max-active-alerts.
+    #[arg(long = "rules.active-alerts-memory", value_name = "BYTES", default_value_t = 0)]
+    pub active_alerts_memory: usize,
     /// Say why in resolved notifications, in an annotation watchfire_resolved_reason.
     #[arg(long = "rules.annotate-resolved")]
     pub annotate_resolved: bool,
@@ -187,7 +201,6 @@ const UNSERVED: &[(&str, bool)] = &[
     ("config.auto-reload", false),
     ("config.auto-reload-interval", true),
     ("web.config.file", true),
-    ("web.max-notifications-subscribers", true),
     ("web.console.templates", true),
     ("web.console.libraries", true),
     ("web.user-assets", true),

@@ -2,11 +2,16 @@
 //! together; knows no PromQL and no formats of its own.
 
 mod check;
+mod client;
+mod debug;
 mod eval;
 mod features;
 mod flags;
 mod format;
+mod junit;
 mod promql;
+mod promtool;
+mod push;
 mod query;
 mod rules;
 mod serve;
@@ -19,13 +24,15 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use features::FeatureFlags;
 
 /// Evaluates PromQL rules beside Prometheus, Thanos, Mimir or VictoriaMetrics, or on its own.
+///
+/// Called as `promtool`, or as `watchfire promtool ...`, it takes promtool's command lines.
 #[derive(Debug, Parser)]
 #[command(name = "watchfire", version, about, max_term_width = 100)]
 struct Cli {
     #[command(flatten)]
     features: FeatureFlags,
-    /// Promtool asks for this before some commands; here nothing needs it.
-    #[arg(long, hide = true)]
+    /// Promtool asks for this before some commands; here nothing else needs it.
+    #[arg(long, hide = true, global = true)]
     experimental: bool,
     #[command(subcommand)]
     command: Command,
@@ -42,32 +49,46 @@ enum Command {
     #[command(subcommand)]
     Check(check::CheckCommand),
     /// Ask a server that speaks Prometheus' HTTP API.
+    Query(query::QueryArgs),
+    /// Send metrics to a server.
     #[command(subcommand)]
-    Query(query::QueryCommand),
+    Push(push::PushCommand),
+    /// Gather what a server tells about itself in one archive.
+    #[command(subcommand)]
+    Debug(debug::DebugCommand),
     /// Evaluate an expression over a file of samples, without a server.
     Eval(eval::EvalArgs),
     /// Run unit tests of rules, or scripts that test PromQL itself.
-    #[command(subcommand)]
-    Test(test::TestCommand),
-    /// Look at rules: what a template expands to.
+    Test(test::TestArgs),
+    /// Look at rules: what is likely to be wrong, what depends on what, what a template
+    /// expands to.
     #[command(subcommand)]
     Rules(rules::RulesCommand),
+    /// The same as `rules lint`.
+    Lint(Box<rules::LintArgs>),
     /// Parse, format or rewrite an expression; list functions.
     #[command(subcommand)]
     Promql(promql::PromqlCommand),
 }
 
 /// Runs the command line given to the process. Exit codes: 0 fine, 1 failure, 2 a command
-/// line that cannot be understood, 3 a lint finding where lint findings are fatal.
+/// line that cannot be understood (1 as `promtool`), 3 a lint finding where lint findings
+/// are fatal.
 pub fn run() -> ExitCode {
     let mut command = Cli::command().mut_subcommand("serve", |c| c.args(flags::unserved_args()));
     // Spreads global flags over the commands, so that all of them are listed below.
     command.build();
-    let matches = command.clone().get_matches();
-    let cli = match Cli::from_arg_matches(&matches) {
-        Ok(cli) => cli,
+    let (args, is_promtool) = promtool::strip(std::env::args_os().collect());
+    let parsed = command.clone().try_get_matches_from(args);
+    let parsed = parsed.and_then(|m| Cli::from_arg_matches(&m).map(|cli| (m, cli)));
+    let (matches, cli) = match parsed {
+        Ok(parsed) => parsed,
+        Err(error) if is_promtool => return promtool::usage_error(&error),
         Err(error) => error.exit(),
     };
+    if is_promtool && matches!(cli.command, Command::Promql(_)) && !cli.experimental {
+        return promtool::ask_for_experimental();
+    }
     if !matches!(cli.command, Command::Serve(_)) {
         cli.features.warn_of_unknown();
     }
@@ -84,10 +105,13 @@ pub fn run() -> ExitCode {
             serve::run(given)
         }
         Command::Check(command) => check::run(&command, &cli.features),
-        Command::Query(command) => query::run(&command),
+        Command::Query(args) => query::run(&args),
+        Command::Push(command) => push::run(&command),
+        Command::Debug(command) => debug::run(&command),
         Command::Eval(args) => eval::run(&args, &cli.features),
-        Command::Test(command) => test::run(&command, &cli.features),
+        Command::Test(args) => test::run(&args, &cli.features),
         Command::Rules(command) => rules::run(&command, &cli.features),
+        Command::Lint(args) => rules::lint(&args, &cli.features),
         Command::Promql(command) => promql::run(&command, &cli.features),
     }
 }

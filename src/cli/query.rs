@@ -6,23 +6,37 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand, ValueEnum};
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value as Json;
-use url::Url;
 
+use super::client::{ApiClient, ClientArgs};
 use super::{fail, format, say, small_runtime};
 
 /// Time allowed for one request, as promtool has it.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
-/// Largest answer read into memory.
-const ANSWER_BYTES_MAX: usize = 1 << 30;
+
+#[derive(Debug, Args)]
+pub(crate) struct QueryArgs {
+    #[command(flatten)]
+    client: ClientArgs,
+    /// Text as promtool prints it, or the answer's JSON.
+    #[arg(
+        short = 'o',
+        long = "format",
+        value_enum,
+        default_value_t = OutputFormat::Promql,
+        global = true
+    )]
+    output: OutputFormat,
+    #[command(subcommand)]
+    command: QueryCommand,
+}
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum QueryCommand {
+enum QueryCommand {
     /// Run an instant query.
     Instant {
-        #[command(flatten)]
-        common: Common,
+        /// The server, e.g. http://127.0.0.1:9090.
+        server: String,
         /// The expression.
         expr: String,
         /// Evaluation time: RFC 3339 or Unix seconds; now if left out.
@@ -31,8 +45,8 @@ pub(crate) enum QueryCommand {
     },
     /// Run a range query.
     Range {
-        #[command(flatten)]
-        common: Common,
+        /// The server, e.g. http://127.0.0.1:9090.
+        server: String,
         /// The expression.
         expr: String,
         /// Start of the range: RFC 3339 or Unix seconds; five minutes before the end if left out.
@@ -47,8 +61,8 @@ pub(crate) enum QueryCommand {
     },
     /// List the series that match selectors.
     Series {
-        #[command(flatten)]
-        common: Common,
+        /// The server, e.g. http://127.0.0.1:9090.
+        server: String,
         /// Series selector; repeatable.
         #[arg(long = "match", required = true)]
         matchers: Vec<String>,
@@ -59,8 +73,8 @@ pub(crate) enum QueryCommand {
     },
     /// List the values of a label.
     Labels {
-        #[command(flatten)]
-        common: Common,
+        /// The server, e.g. http://127.0.0.1:9090.
+        server: String,
         /// The label.
         name: String,
         /// Series selector; repeatable.
@@ -73,18 +87,6 @@ pub(crate) enum QueryCommand {
     },
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct Common {
-    /// The server, e.g. http://127.0.0.1:9090.
-    server: String,
-    /// Header to send, NAME=VALUE; repeatable.
-    #[arg(long = "header", value_name = "NAME=VALUE")]
-    headers: Vec<String>,
-    /// Text as promtool prints it, or the answer's JSON.
-    #[arg(short = 'o', long = "format", value_enum, default_value_t = OutputFormat::Promql)]
-    output: OutputFormat,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum OutputFormat {
     Promql,
@@ -92,12 +94,12 @@ enum OutputFormat {
 }
 
 /// Runs `watchfire query ...`.
-pub(crate) fn run(command: &QueryCommand) -> ExitCode {
+pub(crate) fn run(args: &QueryArgs) -> ExitCode {
     let runtime = match small_runtime() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error),
     };
-    match runtime.block_on(answer(command)) {
+    match runtime.block_on(answer(args)) {
         Ok(text) => {
             if !text.is_empty() {
                 say(&format_args!("{text}"));
@@ -111,42 +113,41 @@ pub(crate) fn run(command: &QueryCommand) -> ExitCode {
     }
 }
 
-async fn answer(command: &QueryCommand) -> Result<String, String> {
-    match command {
-        QueryCommand::Instant { common, expr, time } => {
-            let time = time.as_deref().map(seconds).transpose()?.unwrap_or_else(now_seconds);
-            let form = vec![("query", expr.clone()), ("time", time.to_string())];
-            let data = ask(common, "api/v1/query", form).await?;
-            Ok(render(common, &data))
-        }
-        QueryCommand::Range { common, expr, start, end, step } => {
-            let form = range_form(expr, start.as_deref(), end.as_deref(), step.as_deref())?;
-            let data = ask(common, "api/v1/query_range", form).await?;
-            Ok(render(common, &data))
-        }
-        QueryCommand::Series { common, matchers, start, end } => {
-            let form = match_form(matchers, start.as_deref(), end.as_deref())?;
-            let data = ask(common, "api/v1/series", form).await?;
-            Ok(match common.output {
-                OutputFormat::Json => data.to_string(),
-                OutputFormat::Promql => lines(&data, format::label_set),
-            })
-        }
-        QueryCommand::Labels { common, name, matchers, start, end } => {
-            let form = match_form(matchers, start.as_deref(), end.as_deref())?;
-            let data = ask_get(common, &format!("api/v1/label/{name}/values"), form).await?;
-            Ok(match common.output {
-                OutputFormat::Json => data.to_string(),
-                OutputFormat::Promql => lines(&data, |v| v.as_str().unwrap_or("").to_owned()),
-            })
-        }
-    }
-}
-
-fn render(common: &Common, data: &Json) -> String {
-    match common.output {
+async fn answer(args: &QueryArgs) -> Result<String, String> {
+    let client = |server: String| async move {
+        ApiClient::new(&args.client, &server, REQUEST_TIMEOUT).await
+    };
+    let render = |data: &Json| match args.output {
         OutputFormat::Promql => format::result(data),
         OutputFormat::Json => data["result"].to_string(),
+    };
+    let list = |data: &Json, line: fn(&Json) -> String| match args.output {
+        OutputFormat::Json => data.to_string(),
+        OutputFormat::Promql => lines(data, line),
+    };
+    match &args.command {
+        QueryCommand::Instant { server, expr, time } => {
+            let time = time.as_deref().map(seconds).transpose()?.unwrap_or_else(now_seconds);
+            let form = [("query", expr.clone()), ("time", time.to_string())];
+            let data = client(server.clone()).await?.api_post("api/v1/query", &form).await?;
+            Ok(render(&data))
+        }
+        QueryCommand::Range { server, expr, start, end, step } => {
+            let form = range_form(expr, start.as_deref(), end.as_deref(), step.as_deref())?;
+            let client = client(server.clone()).await?;
+            Ok(render(&client.api_post("api/v1/query_range", &form).await?))
+        }
+        QueryCommand::Series { server, matchers, start, end } => {
+            let form = match_form(matchers, start.as_deref(), end.as_deref())?;
+            let data = client(server.clone()).await?.api_post("api/v1/series", &form).await?;
+            Ok(list(&data, format::label_set))
+        }
+        QueryCommand::Labels { server, name, matchers, start, end } => {
+            let form = match_form(matchers, start.as_deref(), end.as_deref())?;
+            let path = format!("api/v1/label/{name}/values");
+            let data = client(server.clone()).await?.api_get(&path, &form).await?;
+            Ok(list(&data, |v| v.as_str().unwrap_or("").to_owned()))
+        }
     }
 }
 
@@ -205,78 +206,4 @@ pub(crate) fn seconds(text: &str) -> Result<f64, String> {
 
 pub(crate) fn now_seconds() -> f64 {
     Utc::now().timestamp_millis() as f64 / 1e3
-}
-
-async fn ask(common: &Common, path: &str, form: Vec<(&str, String)>) -> Result<Json, String> {
-    let request = client(common)?.post(endpoint(&common.server, path)?).form(&form);
-    read_answer(request).await
-}
-
-async fn ask_get(common: &Common, path: &str, form: Vec<(&str, String)>) -> Result<Json, String> {
-    let request = client(common)?.get(endpoint(&common.server, path)?).query(&form);
-    read_answer(request).await
-}
-
-fn endpoint(server: &str, path: &str) -> Result<Url, String> {
-    let with_scheme =
-        if server.contains("://") { server.to_owned() } else { format!("http://{server}") };
-    let base = Url::parse(&with_scheme).map_err(|e| format!("server URL {server:?}: {e}"))?;
-    let mut url = base.clone();
-    let prefix = base.path().trim_end_matches('/');
-    url.set_path(&format!("{prefix}/{path}"));
-    Ok(url)
-}
-
-fn client(common: &Common) -> Result<reqwest::Client, String> {
-    // The provider is per process; that another command installed it first is fine.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut headers = HeaderMap::new();
-    for header in &common.headers {
-        let parsed = header.split_once('=').and_then(|(name, value)| {
-            Some((HeaderName::try_from(name).ok()?, HeaderValue::from_str(value).ok()?))
-        });
-        let (name, value) = parsed.ok_or_else(|| format!("header {header:?}: want NAME=VALUE"))?;
-        headers.append(name, value);
-    }
-    reqwest::Client::builder()
-        .timeout(REQUEST_TIMEOUT)
-        .default_headers(headers)
-        .user_agent(concat!("watchfire/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .map_err(|e| e.to_string())
-}
-
-async fn read_answer(request: reqwest::RequestBuilder) -> Result<Json, String> {
-    let mut response = request.send().await.map_err(|e| with_cause(&e))?;
-    let status = response.status();
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|e| with_cause(&e))? {
-        if body.len() + chunk.len() > ANSWER_BYTES_MAX {
-            return Err(format!("answer is larger than {ANSWER_BYTES_MAX} bytes"));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    let json: Json = serde_json::from_slice(&body)
-        .map_err(|_| format!("server answered HTTP status {status}, not Prometheus' JSON"))?;
-    for warning in json["warnings"].as_array().into_iter().flatten() {
-        eprintln!("query warning: {}", warning.as_str().unwrap_or(""));
-    }
-    match json["status"].as_str() {
-        Some("success") => Ok(json["data"].clone()),
-        _ => {
-            let text = |key: &str| json[key].as_str().unwrap_or("unknown").to_owned();
-            Err(format!("{}: {}", text("errorType"), text("error")))
-        }
-    }
-}
-
-/// An error with what caused it: reqwest's own text stops at "error sending request".
-fn with_cause(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
 }

@@ -9,6 +9,7 @@ mod env;
 mod global;
 mod sections;
 mod unserved;
+pub mod web;
 mod yaml;
 
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use thiserror::Error;
 
+use crate::http::ClientConfig;
 use crate::http::config::join;
 use crate::notifier::AlertingConfig;
 use crate::scrape::ScrapeConfig;
@@ -111,6 +113,20 @@ fn parse_named(text: &str, dir: &Path, name: &str) -> Result<Loaded, ConfigError
         .map_err(|problems| ConfigError::Invalid { file: name.to_owned(), problems })?;
     loaded.config.resolve_paths(dir);
     Ok(loaded)
+}
+
+/// Reads options of an HTTP client from a file of their own (`--http.config.file`);
+/// relative paths are resolved against the file's directory.
+pub fn read_http_client(path: &Path) -> Result<ClientConfig, ConfigError> {
+    let text = read(path)?;
+    let invalid = |problem| ConfigError::Invalid {
+        file: path.display().to_string(),
+        problems: vec![problem],
+    };
+    let root = yaml::parse(&text).map_err(invalid)?.root;
+    let mut config = sections::client(&root).map_err(invalid)?;
+    config.resolve_paths(path.parent().unwrap_or(Path::new("")));
+    Ok(config)
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {

@@ -254,9 +254,6 @@ fn warn_scrape(config: &ScrapeConfig, own: &Node, notes: &mut Notes) {
     for kind in config.discovery.other.keys() {
         warn(&format!("{kind} is not served yet: its targets are not scraped"));
     }
-    if config.http.oauth2.is_some() {
-        warn("oauth2 is not served yet: its targets cannot be scraped");
-    }
     if config.scrape_native_histograms == Some(true) {
         warn("scrape_native_histograms is not served yet: only the text formats are asked for");
     } else if config.protocols().contains(&ScrapeProtocol::PrometheusProto) {
@@ -275,7 +272,7 @@ fn warn_scrape(config: &ScrapeConfig, own: &Node, notes: &mut Notes) {
     }
 }
 
-fn client(node: &Node) -> Result<ClientConfig, YamlError> {
+pub(super) fn client(node: &Node) -> Result<ClientConfig, YamlError> {
     let mut config: ClientConfig = from_node(node)?;
     config.normalize().map_err(|e| YamlError::at(node.line(), e.to_string()))?;
     Ok(config)
@@ -386,14 +383,12 @@ fn alertmanager(
 ) -> Result<AlertmanagerConfig, YamlError> {
     node.entries("an Alertmanager")?;
     let (http, rest) = node.split(|key| http::FIELDS.contains(&key));
-    let (discovery, rest) = rest.split(is_discovery);
-    let (sigv4, own) = rest.split(|key| key == "sigv4");
+    let (discovery, own) = rest.split(is_discovery);
     no_nulls(&own, "relabel_configs", "empty or null Alertmanager target relabeling rule")?;
     no_nulls(&own, "alert_relabel_configs", "empty or null Alertmanager alert relabeling rule")?;
     no_nulls(&own, STATIC, "empty or null section in static_configs")?;
     let mut config: AlertmanagerConfig = from_node(&own)?;
     config.http = client(&http)?;
-    config.sigv4 = sigv4.get("sigv4").map(|node| unserved::masked(node)).transpose()?;
     if config.relabel_configs.is_empty() {
         check_addresses(&config.static_configs, node)?;
     }
@@ -401,12 +396,6 @@ fn alertmanager(
     config.validate(scheme).map_err(|e| YamlError::at(node.line(), e.to_string()))?;
     for kind in config.discovery.other.keys() {
         notes.warn(format!("alerting: {kind} is not served yet: no alerts are sent there"));
-    }
-    if config.sigv4.is_some() {
-        notes.warn("alerting: sigv4 is not served yet: requests are not signed");
-    }
-    if config.http.oauth2.is_some() {
-        notes.warn("alerting: oauth2 is not served yet: alerts cannot be sent");
     }
     Ok(config)
 }

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use crate::model::{Labels, LabelsBuilder};
 
 pub use config::{DiscoveryConfig, DiscoveryConfigError, DnsConfig, FileConfig, HttpConfig};
-pub use metrics::DiscoveryMetrics;
+pub use metrics::{DiscoveryMetrics, DiscoveryUser};
 pub use run::{Discovery, Groups, Surroundings};
 pub use static_::StaticConfig;
 
@@ -38,6 +38,12 @@ pub struct TargetGroup {
     pub labels: BTreeMap<String, String>,
     /// Each with at least `__address__`.
     pub targets: Vec<BTreeMap<String, String>>,
+}
+
+/// How many targets there are, listed and found.
+pub fn count_targets(listed: &[StaticConfig], found: &[TargetGroup]) -> usize {
+    let listed: usize = listed.iter().map(|group| group.targets.len()).sum();
+    listed + found.iter().map(|group| group.targets.len()).sum::<usize>()
 }
 
 impl TargetGroup {

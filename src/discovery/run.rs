@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::config::DiscoveryConfig;
-use super::metrics::DiscoveryMetrics;
+use super::metrics::{DiscoveryMetrics, DiscoveryUser};
 use super::{TargetGroup, dns, file, http};
 use crate::http::HttpError;
 use crate::model::Clock;
@@ -17,6 +17,8 @@ use crate::model::Clock;
 pub struct Surroundings {
     pub clock: Arc<dyn Clock>,
     pub metrics: DiscoveryMetrics,
+    /// For whom.
+    pub user: DiscoveryUser,
     pub user_agent: String,
     /// Name server to ask instead of the system's; for tests.
     pub name_server: Option<std::net::SocketAddr>,
@@ -39,18 +41,26 @@ impl Drop for Discovery {
 
 impl Discovery {
     /// Starts every provider. Needs a tokio runtime. Until a provider has answered once it
-    /// has no groups; when it fails later, it keeps those it had.
-    pub async fn start(config: &DiscoveryConfig, around: &Surroundings) -> Result<Self, HttpError> {
+    /// has no groups; when it fails later, it keeps those it had. Metrics know it as `set`.
+    pub async fn start(
+        config: &DiscoveryConfig,
+        set: &str,
+        around: &Surroundings,
+    ) -> Result<Self, HttpError> {
         let count = config.dns_sd_configs.len()
             + config.file_sd_configs.len()
             + config.http_sd_configs.len();
         let (sender, found) = watch::channel(Groups::default());
         let shared = Arc::new(Shared { parts: Mutex::new(vec![Vec::new(); count]), sender });
-        let mut outlets = (0..count).map(|at| Outlet { shared: shared.clone(), at });
+        let outlet = |at| Outlet { shared: shared.clone(), at, set: set.into() };
+        let mut outlets = (0..count).map(outlet);
         let mut clients = Vec::with_capacity(config.http_sd_configs.len());
         // What can fail comes before any task runs.
         for config in &config.http_sd_configs {
-            clients.push(crate::http::Client::new(&config.http, &around.user_agent).await?);
+            clients.push(
+                crate::http::Client::new(&config.http, &around.user_agent, around.clock.clone())
+                    .await?,
+            );
         }
         let mut tasks = Vec::with_capacity(count);
         for (config, outlet) in config.dns_sd_configs.iter().zip(&mut outlets) {
@@ -92,6 +102,8 @@ struct Shared {
 pub(super) struct Outlet {
     shared: Arc<Shared>,
     at: usize,
+    /// Whose provider it is.
+    set: Arc<str>,
 }
 
 impl Outlet {
@@ -124,9 +136,12 @@ pub(super) async fn refresh_forever<F>(
         let began_ns = around.clock.monotonic_ns();
         let outcome = refresh().await;
         let seconds = around.clock.monotonic_ns().saturating_sub(began_ns) as f64 / 1e9;
-        around.metrics.refreshed(mechanism, seconds, outcome.is_ok());
+        around.metrics.refreshed(mechanism, &outlet.set, seconds, outcome.is_ok());
         match outcome {
-            Ok(groups) => outlet.put(groups),
+            Ok(groups) => {
+                around.metrics.received(around.user);
+                outlet.put(groups);
+            }
             Err(error) => {
                 tracing::error!(
                     discovery = mechanism,

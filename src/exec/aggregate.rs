@@ -21,7 +21,7 @@ pub(crate) struct Grouped {
     /// Per series.
     pub group_of: Vec<u32>,
     /// Per group, in the order first seen.
-    pub groups: Vec<SeriesMeta>,
+    pub groups: Arc<SeriesTable>,
     /// Per group, its first series.
     pub first: Vec<u32>,
 }
@@ -30,19 +30,20 @@ pub(crate) struct Grouped {
 pub(crate) fn group(cx: &Cx, table: &SeriesTable, grouping: &Grouping) -> Result<Grouped> {
     let labels = KeyLabels::grouping(grouping);
     let mut numbers = Groups::new(labels.clone());
-    let mut out =
-        Grouped { group_of: Vec::with_capacity(table.series.len()), groups: vec![], first: vec![] };
+    let (mut groups, mut first) = (vec![], vec![]);
+    let mut group_of = Vec::with_capacity(table.series.len());
     for (row, series) in table.series.iter().enumerate() {
         cx.check()?;
         let number = numbers.number(&series.labels);
-        if number as usize == out.groups.len() {
-            out.groups.push(SeriesMeta::new(labels.apply(&series.labels)));
-            out.first.push(row as u32);
+        if number as usize == groups.len() {
+            groups.push(SeriesMeta::new(labels.apply(&series.labels)));
+            first.push(row as u32);
         }
-        out.groups[number as usize].drop_name |= series.drop_name;
-        out.group_of.push(number);
+        groups[number as usize].drop_name |= series.drop_name;
+        group_of.push(number);
     }
-    Ok(out)
+    let groups = Arc::new(SeriesTable { series: groups, unique: true });
+    Ok(Grouped { group_of, groups, first })
 }
 
 /// Notes quantiles outside of 0..=1. As in Prometheus, of all steps only the largest and the
@@ -84,8 +85,8 @@ pub(crate) fn open_aggregate<'a>(
     if table.is_empty() {
         return Ok(Box::new(Ready::empty()));
     }
-    let grouped = group(cx, &table, &node.grouping)?;
-    let groups = grouped.groups.len() as u32;
+    let grouped = cx.of_series(node, &[&table], || group(cx, &table, &node.grouping))?;
+    let groups = grouped.groups.len();
     // Each part has accumulators for all groups: with many groups, few parts.
     let parts_max = u64::from((table.len() / groups).max(1));
     let slots = groups as usize * grid.len as usize;
@@ -127,8 +128,7 @@ pub(crate) fn open_aggregate<'a>(
         }
     }
     let hold = cx.budget.hold(blocks.iter().map(weight).sum())?;
-    let table = SeriesTable { series: grouped.groups, unique: true };
-    Ok(Box::new(Ready::new(Arc::new(table), blocks, Some(hold))))
+    Ok(Box::new(Ready::new(grouped.groups.clone(), blocks, Some(hold))))
 }
 
 /// The accumulators of one part, each of as many groups as a block has rows and made when

@@ -97,7 +97,8 @@ struct Choice {
 }
 
 fn choose(cx: &Cx, node: &Choose, input: &Collected<'_>, limits: &Limits) -> Result<Choice> {
-    let grouped = group(cx, &input.table, &node.grouping)?;
+    let table = &input.table;
+    let grouped = cx.of_series(node, &[table], || group(cx, table, &node.grouping))?;
     let (rows, steps) = (input.table.len(), input.steps);
     let by_value = matches!(node.selection, Selection::TopK | Selection::BottomK);
     let mut choice = Choice { kept: Bitmap::zeros(rows, steps), order: vec![], ordered: by_value };
@@ -156,7 +157,7 @@ const CANDIDATES_MAX: usize = 1 << 19;
 
 impl<'l> Stretch<'l> {
     fn new(selection: Selection, limits: &'l Limits, grouped: &Grouped, steps: u32) -> Self {
-        let (rows, groups) = (grouped.group_of.len(), grouped.groups.len());
+        let (rows, groups) = (grouped.group_of.len(), grouped.groups.len() as usize);
         let most_wanted = match limits {
             Limits::Count(counts) => counts.iter().copied().max().unwrap_or(0),
             Limits::Ratio(_) => usize::MAX,
@@ -178,8 +179,8 @@ impl<'l> Stretch<'l> {
         self.bars.fill(f64::NAN);
     }
 
-    fn found(&mut self, group: usize, step: u32) -> &mut Vec<(f64, u32)> {
-        &mut self.found[group * self.width + (step - self.steps.start) as usize]
+    fn found(&mut self, group: u32, step: u32) -> &mut Vec<(f64, u32)> {
+        &mut self.found[group as usize * self.width + (step - self.steps.start) as usize]
     }
 
     /// Takes a series that comes after those before; true when it holds histograms.
@@ -220,7 +221,7 @@ impl<'l> Stretch<'l> {
         for step in self.steps.clone() {
             let there = block.present.get(block_row, step);
             if there || block.histogram(block_row, step).is_some() {
-                self.found(group as usize, step).push((0.0, row));
+                self.found(group, step).push((0.0, row));
             }
         }
         false

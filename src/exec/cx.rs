@@ -9,6 +9,7 @@ use rustc_hash::FxHashMap;
 use thiserror::Error;
 
 use super::found::Found;
+use super::memo::Memo;
 use super::shared::Shared;
 use super::stats::{ExecStats, SampleCounts, SampleStats};
 use super::tally::{Tallies, Tally};
@@ -161,6 +162,8 @@ pub(crate) struct Cx {
     seen: Mutex<FxHashMap<(u32, u32), bool>>,
     /// What other evaluations need as well.
     pub shared: Option<Arc<Shared>>,
+    /// What the last evaluation of these plans worked out.
+    pub memo: Option<Arc<Memo>>,
     /// What came to nothing, until the end.
     left: Mutex<Vec<Box<dyn Send>>>,
     /// This evaluation's part of the time that went into shared results.
@@ -196,6 +199,7 @@ impl Cx {
             budget: Budget::new(&options, series_bytes),
             series_bytes,
             shared: None,
+            memo: None,
             shared_ns: AtomicU64::new(0),
             interrupt,
             annotations: Mutex::default(),

@@ -19,11 +19,29 @@ pub(crate) const SERIES_BYTES: u64 = 128;
 /// that takes some milliseconds.
 const DECODED_MS_MAX: i64 = 7 * AT_ONCE_MS;
 
+/// With less room left, nothing more is decoded than what is asked for.
+const ROOM_MIN: u64 = 64 << 10;
+
 /// See the module. Reads as the list of series.
 pub(crate) struct Found {
     series: Vec<Arc<dyn RawSeries>>,
+    about: Arc<About>,
+    /// The same series, as far as they are decoded once for all their readers.
+    decoded: Vec<Arc<Decoded>>,
+}
+
+/// What there is to know of series whatever samples they have; worked out when needed.
+#[derive(Default)]
+pub(crate) struct About {
     table: OnceLock<Arc<SeriesTable>>,
     bytes: OnceLock<u64>,
+}
+
+impl About {
+    /// Series it is about, as far as that is known.
+    pub(crate) fn series(&self) -> usize {
+        self.table.get().map_or(0, |table| table.series.len())
+    }
 }
 
 impl Deref for Found {
@@ -36,7 +54,25 @@ impl Deref for Found {
 
 impl Found {
     pub(crate) fn new(series: Vec<Arc<dyn RawSeries>>) -> Arc<Self> {
-        Arc::new(Self { series, table: OnceLock::new(), bytes: OnceLock::new() })
+        Arc::new(Self { series, about: Arc::default(), decoded: vec![] })
+    }
+
+    /// As `new`, with what was known the last time, should these be the same series: the
+    /// very same label sets, in their place in memory, in the same order.
+    pub(crate) fn again(series: Vec<Arc<dyn RawSeries>>, known: &Arc<About>) -> Arc<Self> {
+        let same = |table: &Arc<SeriesTable>| {
+            table.series.len() == series.len()
+                && table.series.iter().zip(&series).all(|(a, b)| a.labels.is_same(b.labels()))
+        };
+        match known.table.get().is_some_and(same) {
+            true => Arc::new(Self { series, about: known.clone(), decoded: vec![] }),
+            false => Self::new(series),
+        }
+    }
+
+    /// What is known of the series.
+    pub(crate) fn about(&self) -> &Arc<About> {
+        &self.about
     }
 
     /// The same series, each decoded at most once within the closed interval, as long as
@@ -47,33 +83,53 @@ impl Found {
         to_ms: TimestampMs,
         room: &Arc<AtomicU64>,
     ) -> Arc<Self> {
-        let decoded = |series: &Arc<dyn RawSeries>| -> Arc<dyn RawSeries> {
+        let decoded = |series: &Arc<dyn RawSeries>| {
             let (series, room) = (series.clone(), room.clone());
             let (samples, full) = (OnceLock::new(), AtomicBool::new(false));
             Arc::new(Decoded { series, from_ms, to_ms, room, full, samples })
         };
         // What takes long to decode is read piece by piece, by whoever needs it.
-        let long = to_ms.saturating_sub(from_ms) > DECODED_MS_MAX;
-        let series =
-            if long { self.series.clone() } else { self.series.iter().map(decoded).collect() };
-        let (table, bytes) = (self.table.clone(), self.bytes.clone());
-        Arc::new(Self { series, table, bytes })
+        if to_ms.saturating_sub(from_ms) > DECODED_MS_MAX {
+            return Arc::new(Self {
+                series: self.series.clone(),
+                about: self.about.clone(),
+                decoded: Vec::new(),
+            });
+        }
+        let decoded: Vec<Arc<Decoded>> = self.series.iter().map(decoded).collect();
+        let series = decoded.iter().map(|d| Arc::clone(d) as Arc<dyn RawSeries>).collect();
+        Arc::new(Self { series, about: self.about.clone(), decoded })
+    }
+
+    /// The same series, read through those of a request of the same matchers over an interval
+    /// around this one's, where that has the very same series.
+    pub(crate) fn read_through(&self, around: &Self) -> Arc<Self> {
+        let mut rest = around.decoded.iter();
+        let series = self.series.iter().map(|series| -> Arc<dyn RawSeries> {
+            // Both are in the same order. Where one is missing nothing can be told of those
+            // that follow: they are read for themselves.
+            match rest.find(|d| d.series.labels().is_same(series.labels())) {
+                Some(decoded) => decoded.clone(),
+                None => series.clone(),
+            }
+        });
+        Arc::new(Self { series: series.collect(), about: self.about.clone(), decoded: vec![] })
     }
 
     /// The series as an operator's table; `check` tells whether to go on.
     pub(crate) fn table(&self, check: impl Fn() -> Result<()>) -> Result<Arc<SeriesTable>> {
-        if let Some(table) = self.table.get() {
+        if let Some(table) = self.about.table.get() {
             return Ok(table.clone());
         }
         let meta = |s: &Arc<dyn RawSeries>| check().map(|()| SeriesMeta::new(s.labels().clone()));
         let series = self.iter().map(meta).collect::<Result<_>>()?;
         let table = Arc::new(SeriesTable { series, unique: true });
-        Ok(self.table.get_or_init(|| table).clone())
+        Ok(self.about.table.get_or_init(|| table).clone())
     }
 
     /// What the series take in memory, their samples aside; `check` tells whether to go on.
     pub(crate) fn bytes(&self, check: impl Fn() -> Result<()>) -> Result<u64> {
-        if let Some(bytes) = self.bytes.get() {
+        if let Some(bytes) = self.about.bytes.get() {
             return Ok(*bytes);
         }
         let mut bytes = 0;
@@ -81,7 +137,7 @@ impl Found {
             check()?;
             bytes += SERIES_BYTES + series.labels().encoded_size() as u64;
         }
-        Ok(*self.bytes.get_or_init(|| bytes))
+        Ok(*self.about.bytes.get_or_init(|| bytes))
     }
 }
 
@@ -112,7 +168,9 @@ impl RawSeries for Decoded {
             out.extend_from(samples, from_ms, to_ms);
             return Ok(());
         }
-        if self.full.load(Ordering::Relaxed) {
+        let whole = (from_ms, to_ms) == (self.from_ms, self.to_ms);
+        let scarce = !whole && self.room.load(Ordering::Relaxed) < ROOM_MIN;
+        if scarce || self.full.load(Ordering::Relaxed) {
             return self.series.read_into(from_ms, to_ms, out);
         }
         // Into the reader's buffer, so that what is kept is a copy of the right size.
@@ -124,7 +182,7 @@ impl RawSeries for Decoded {
         } else {
             self.full.store(true, Ordering::Relaxed);
         }
-        if out.is_empty() && (from_ms, to_ms) == (self.from_ms, self.to_ms) {
+        if out.is_empty() && whole {
             *out = all;
         } else {
             out.extend_from(&all, from_ms, to_ms);

@@ -10,9 +10,25 @@ use crate::model::{Labels, METRIC_NAME, METRIC_TYPE, METRIC_UNIT, StepGrid};
 use crate::plan::Node;
 use crate::plan::node::{LabelReplace, NameDrop};
 
+/// The series without their names; `None` when they stay as they are.
+struct Dropped(Option<Arc<SeriesTable>>);
+
 /// Drops metric names, or marks the series for the end.
-pub(crate) fn drop_names<'a>(cx: &'a Cx, input: BoxOp<'a>, how: NameDrop) -> Result<BoxOp<'a>> {
+pub(crate) fn drop_names<'a>(
+    cx: &'a Cx,
+    node: &Node,
+    input: BoxOp<'a>,
+    how: NameDrop,
+) -> Result<BoxOp<'a>> {
     let old = input.series();
+    let dropped = cx.of_series(node, &[old], || dropped(cx, old, how))?;
+    Ok(match &dropped.0 {
+        Some(table) => Box::new(Relabelled::new(table.clone(), input)),
+        None => input,
+    })
+}
+
+fn dropped(cx: &Cx, old: &SeriesTable, how: NameDrop) -> Result<Dropped> {
     let table = match how {
         NameDrop::Mark => SeriesTable {
             series: each_series(cx, old, |s| SeriesMeta {
@@ -21,15 +37,15 @@ pub(crate) fn drop_names<'a>(cx: &'a Cx, input: BoxOp<'a>, how: NameDrop) -> Res
             })?,
             unique: old.unique,
         },
-        NameDrop::Marked if old.series.iter().all(|s| !s.drop_name) => return Ok(input),
+        NameDrop::Marked if old.series.iter().all(|s| !s.drop_name) => return Ok(Dropped(None)),
         NameDrop::Marked => without_names(cx, old, |s| s.drop_name, is_metadata)?,
-        NameDrop::Unseen { by } if stay_distinct(old, by) => return Ok(input),
+        NameDrop::Unseen { by } if stay_distinct(old, by) => return Ok(Dropped(None)),
         NameDrop::Metadata | NameDrop::Unseen { .. } => {
             without_names(cx, old, |_| true, is_metadata)?
         }
         NameDrop::Name => without_names(cx, old, |_| true, |name| name == METRIC_NAME.as_bytes())?,
     };
-    Ok(Box::new(Relabelled::new(Arc::new(table), input)))
+    Ok(Dropped(Some(Arc::new(table))))
 }
 
 /// Something new for each series, unless the evaluation is to stop.

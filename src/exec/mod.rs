@@ -22,6 +22,7 @@ mod histogram;
 mod info;
 mod labels;
 mod map;
+mod memo;
 mod merge;
 mod open;
 mod operator;
@@ -45,7 +46,8 @@ mod window;
 
 pub(crate) use cx::{Cx, ExecError, ExecOptions, Interrupt};
 pub(crate) use exchange::PART_WORK;
-pub(crate) use found::Found;
+pub(crate) use found::{About, Found};
+pub(crate) use memo::Memo;
 pub(crate) use output::{instant, range, sort};
 pub(crate) use stats::ExecStats;
 pub(crate) use together::{Member, Together, together};

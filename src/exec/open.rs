@@ -67,7 +67,7 @@ pub(crate) fn compute<'a>(cx: &'a Cx, node: &'a Node, grid: StepGrid) -> Result<
             sort::by_label(cx, input, labels, *descending, span, grid)
         }
         Node::Info(i) => info::open_info(cx, i, grid),
-        Node::DropName { input, how } => labels::drop_names(cx, open(cx, input, grid)?, *how),
+        Node::DropName { input, how } => labels::drop_names(cx, node, open(cx, input, grid)?, *how),
         Node::MergeDuplicates { input, overlap } => {
             merge::merge(cx, open(cx, input, grid)?, *overlap, grid.len)
         }

@@ -10,9 +10,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use hashbrown::HashMap;
 use parking_lot::Mutex;
-use rustc_hash::FxBuildHasher;
 
 use super::cx::{Cx, Effects, Hold, Result};
 use super::exchange::fold;
@@ -22,13 +20,13 @@ use super::operator::{BoxOp, Operator, SeriesTable};
 use crate::model::StepGrid;
 use crate::model::annotation::Span;
 use crate::plan::Node;
-use crate::plan::common::address;
+use crate::plan::common::{ByNode, address};
 use crate::vector::SeriesBlock;
 
 /// The results, by number.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    by_node: HashMap<usize, u32, FxBuildHasher>,
+    by_node: Arc<ByNode>,
     slots: Vec<Mutex<Slot>>,
     /// Bytes that results may still take.
     room: Arc<AtomicU64>,
@@ -61,7 +59,7 @@ struct Recorded {
 impl Shared {
     /// `readers` are those of each result.
     pub(crate) fn new(
-        by_node: HashMap<usize, u32, FxBuildHasher>,
+        by_node: Arc<ByNode>,
         readers: impl Iterator<Item = u32>,
         room: Arc<AtomicU64>,
     ) -> Self {

@@ -45,6 +45,28 @@ pub struct FunctionSpec {
     pub example: &'static str,
 }
 
+impl FunctionSpec {
+    /// `round(instant vector, [scalar]) -> instant vector`.
+    pub fn signature(&self) -> String {
+        let required = match self.arity {
+            Arity::Exact => self.args.len(),
+            Arity::Optional(n) => self.args.len().saturating_sub(n),
+            Arity::Variadic { min, .. } => min,
+        };
+        let mut args: Vec<String> = Vec::new();
+        for (i, arg) in self.args.iter().enumerate() {
+            let name = arg.documented();
+            args.push(if i < required { name.to_owned() } else { format!("[{name}]") });
+        }
+        if let Arity::Variadic { max, .. } = self.arity
+            && max.is_none_or(|max| max > self.args.len())
+        {
+            args.push("...".to_owned());
+        }
+        format!("{}({}) -> {}", self.name, args.join(", "), self.returns.documented())
+    }
+}
+
 impl PartialEq for FunctionSpec {
     fn eq(&self, other: &Self) -> bool {
         self.name == other.name

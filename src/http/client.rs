@@ -10,8 +10,11 @@ use reqwest::redirect::Policy;
 use reqwest::{Method, Request, Response, StatusCode, Url};
 use thiserror::Error;
 
+use super::aws::{SigV4Config, SigV4Error, Signer, process_environment};
 use super::config::{ClientConfig, ProxyConfig};
+use super::oauth2::{OAuth2Error, Tokens};
 use super::tls::{self, Material};
+use crate::model::Clock;
 
 /// Most redirects that are followed, as in Go.
 const REDIRECTS_MAX: usize = 10;
@@ -29,8 +32,10 @@ pub enum HttpError {
     Proxy { url: String, why: String },
     #[error("{what} cannot be sent as an HTTP header: it holds a line break or control character")]
     HeaderValue { what: &'static str },
-    #[error("oauth2 is not served yet: use basic_auth or authorization")]
-    OAuth2,
+    #[error(transparent)]
+    OAuth2(#[from] OAuth2Error),
+    #[error(transparent)]
+    SigV4(#[from] SigV4Error),
     #[error("stopped after {REDIRECTS_MAX} redirects")]
     TooManyRedirects,
     #[error("redirect to {0}, which is not a URL")]
@@ -71,6 +76,10 @@ struct Shared {
     config: ClientConfig,
     user_agent: String,
     current: ArcSwap<Transport>,
+    /// Tokens of OAuth 2, when the options ask for them.
+    tokens: Option<Tokens>,
+    /// Signs requests for AWS.
+    signer: Option<Signer>,
 }
 
 struct Transport {
@@ -80,16 +89,46 @@ struct Transport {
 
 impl Client {
     /// Builds a client; the options must have been normalized. Files are read now, so
-    /// that a missing one is an error here and not at the first request.
-    pub async fn new(config: &ClientConfig, user_agent: &str) -> Result<Self, HttpError> {
+    /// that a missing one is an error here and not at the first request; nobody is asked for
+    /// a token before. The clock says when tokens expire and what signatures are dated.
+    pub async fn new(
+        config: &ClientConfig,
+        user_agent: &str,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, HttpError> {
+        Self::build(config, None, user_agent, clock).await
+    }
+
+    /// As `new`; requests are signed for AWS. That takes the place of other authentication.
+    pub async fn signed(
+        config: &ClientConfig,
+        sigv4: &SigV4Config,
+        user_agent: &str,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, HttpError> {
         install_crypto_provider();
-        if config.oauth2.is_some() {
-            return Err(HttpError::OAuth2);
-        }
+        let environment = process_environment();
+        // The signer has a client of its own, without a signer.
+        let signer = Box::pin(Signer::new(sigv4, user_agent, environment, clock.clone())).await?;
+        Self::build(config, Some(signer), user_agent, clock).await
+    }
+
+    async fn build(
+        config: &ClientConfig,
+        signer: Option<Signer>,
+        user_agent: &str,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, HttpError> {
+        install_crypto_provider();
+        let tokens = match &config.oauth2 {
+            Some(oauth2) => Some(Tokens::new(oauth2, user_agent, clock).await?),
+            None => None,
+        };
         let material = Material::read(&config.tls_config).await?;
         let client = build(config, user_agent, &material)?;
         let current = ArcSwap::from_pointee(Transport { material, client });
-        let shared = Shared { config: config.clone(), user_agent: user_agent.to_owned(), current };
+        let (config, user_agent) = (config.clone(), user_agent.to_owned());
+        let shared = Shared { config, user_agent, current, tokens, signer };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -111,10 +150,21 @@ impl Client {
         let private = self.private_headers().await?;
         let plain = request.headers().clone();
         let origin = origin(request.url());
-        request.headers_mut().extend(private.clone());
         for _ in 0..=REDIRECTS_MAX {
+            if self::origin(request.url()) == origin {
+                request.headers_mut().extend(private.clone());
+                if let Some(signer) = &self.shared.signer {
+                    signer.sign(&mut request).await?;
+                }
+            }
             let retry = request.try_clone();
             let response = transport.client.execute(request).await.map_err(HttpError::Request)?;
+            if response.status() == StatusCode::UNAUTHORIZED
+                && let Some(tokens) = &self.shared.tokens
+                && let Some(shown) = private.get(AUTHORIZATION)
+            {
+                tokens.refused(shown).await;
+            }
             let location = response.headers().get(LOCATION);
             let (Some(retry), Some(location)) = (retry, location) else { return Ok(response) };
             if !self.shared.config.follow_redirects || !is_redirect(response.status()) {
@@ -123,9 +173,6 @@ impl Client {
             let location = String::from_utf8_lossy(location.as_bytes()).into_owned();
             request = redirected(retry, &response, &location)?;
             *request.headers_mut() = plain.clone();
-            if self::origin(request.url()) == origin {
-                request.headers_mut().extend(private.clone());
-            }
         }
         Err(HttpError::TooManyRedirects)
     }
@@ -180,6 +227,9 @@ impl Client {
                 base64::engine::general_purpose::STANDARD.encode(format!("{user}:{word}"));
             headers.insert(AUTHORIZATION, header_value("basic_auth", &format!("Basic {encoded}"))?);
         }
+        if let Some(tokens) = &self.shared.tokens {
+            headers.insert(AUTHORIZATION, tokens.authorization().await?);
+        }
         Ok(headers)
     }
 }
@@ -232,18 +282,22 @@ fn with_proxy(
     Ok(builder.proxy(proxy))
 }
 
-fn header_value(what: &'static str, text: &str) -> Result<HeaderValue, HttpError> {
+pub(super) fn header_value(what: &'static str, text: &str) -> Result<HeaderValue, HttpError> {
     let mut value = HeaderValue::from_str(text).map_err(|_| HttpError::HeaderValue { what })?;
     value.set_sensitive(true);
     Ok(value)
 }
 
 /// The text itself, or what its file holds now.
-async fn secret(what: &'static str, text: &str, file: &str) -> Result<String, HttpError> {
+pub(super) async fn secret(
+    what: &'static str,
+    text: &str,
+    file: &str,
+) -> Result<String, HttpError> {
     if file.is_empty() { Ok(text.to_owned()) } else { read_secret(what, file).await }
 }
 
-async fn read_secret(what: &'static str, file: &str) -> Result<String, HttpError> {
+pub(super) async fn read_secret(what: &'static str, file: &str) -> Result<String, HttpError> {
     let text = tokio::fs::read_to_string(file).await.map_err(|e| HttpError::ReadFile {
         what,
         file: file.to_owned(),

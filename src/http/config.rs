@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize, Serializer};
 use thiserror::Error;
 
+pub use super::oauth2::OAuth2;
 pub use super::secret::Secret;
 
 /// Names of the options that stand inline in a scrape or Alertmanager configuration.
@@ -112,33 +113,6 @@ pub struct Authorization {
     pub credentials_ref: String,
 }
 
-/// OAuth 2 client credentials. Read and checked; not yet served.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct OAuth2 {
-    pub client_id: String,
-    pub client_secret: Secret,
-    pub client_secret_file: String,
-    pub client_secret_ref: String,
-    pub client_certificate_key_id: String,
-    pub client_certificate_key: Secret,
-    pub client_certificate_key_file: String,
-    pub client_certificate_key_ref: String,
-    pub grant_type: String,
-    pub signature_algorithm: String,
-    pub iss: String,
-    pub audience: String,
-    pub claims: BTreeMap<String, String>,
-    pub scopes: Vec<String>,
-    pub token_url: String,
-    pub endpoint_params: BTreeMap<String, String>,
-    pub tls_config: TlsConfig,
-    pub proxy_url: String,
-    pub no_proxy: String,
-    pub proxy_from_environment: bool,
-    pub proxy_connect_header: BTreeMap<String, Vec<Secret>>,
-}
-
 /// A TLS version as the configuration names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TlsVersion {
@@ -184,7 +158,7 @@ pub struct TlsConfig {
 }
 
 impl TlsConfig {
-    fn is_default(&self) -> bool {
+    pub(super) fn is_default(&self) -> bool {
         *self == Self::default()
     }
 }
@@ -203,7 +177,7 @@ pub struct ProxyConfig {
 }
 
 /// Prints a URL with its password replaced, as Prometheus does.
-fn without_password<S: Serializer>(text: &str, s: S) -> Result<S::Ok, S::Error> {
+pub(super) fn without_password<S: Serializer>(text: &str, s: S) -> Result<S::Ok, S::Error> {
     match url::Url::parse(text) {
         Ok(mut url) if url.password().is_some() => {
             let _ = url.set_password(Some("xxxxx"));
@@ -263,6 +237,8 @@ pub enum ClientConfigError {
     BasicAuthorization,
     #[error("oauth2 {0} must be configured")]
     OAuth2Missing(&'static str),
+    #[error("valid signature algorithms are RS256, RS384 and RS512")]
+    OAuth2Algorithm,
     #[error("exactly one of {0} must be configured when a client {1} is configured")]
     HalfIdentity(&'static str, &'static str),
     #[error("if proxy_from_environment is configured, {0} must not be configured")]
@@ -347,9 +323,7 @@ impl ClientConfig {
             join(dir, &mut authorization.credentials_file);
         }
         if let Some(oauth2) = &mut self.oauth2 {
-            join(dir, &mut oauth2.client_secret_file);
-            join(dir, &mut oauth2.client_certificate_key_file);
-            oauth2.tls_config.resolve_paths(dir);
+            oauth2.resolve_paths(dir);
         }
         for header in self.http_headers.iter_mut().flat_map(|h| h.0.values_mut()) {
             header.files.iter_mut().for_each(|file| join(dir, file));
@@ -385,14 +359,14 @@ pub fn join(dir: &Path, file: &mut String) {
     }
 }
 
-fn at_most_one(set: &[bool], what: &'static str) -> Result<(), ClientConfigError> {
+pub(super) fn at_most_one(set: &[bool], what: &'static str) -> Result<(), ClientConfigError> {
     if set.iter().filter(|s| **s).count() > 1 {
         return Err(ClientConfigError::AtMostOne(what));
     }
     Ok(())
 }
 
-fn no_ref(name: &str, what: &'static str) -> Result<(), ClientConfigError> {
+pub(super) fn no_ref(name: &str, what: &'static str) -> Result<(), ClientConfigError> {
     if name.is_empty() { Ok(()) } else { Err(ClientConfigError::SecretRef(what)) }
 }
 
@@ -433,27 +407,8 @@ impl Authorization {
     }
 }
 
-impl OAuth2 {
-    fn validate(&self) -> Result<(), ClientConfigError> {
-        if self.client_id.is_empty() {
-            return Err(ClientConfigError::OAuth2Missing("client_id"));
-        }
-        if self.token_url.is_empty() {
-            return Err(ClientConfigError::OAuth2Missing("token_url"));
-        }
-        at_most_one(
-            &[
-                !self.client_secret.is_empty(),
-                !self.client_secret_file.is_empty(),
-                !self.client_secret_ref.is_empty(),
-            ],
-            "oauth2 client_secret, client_secret_file & client_secret_ref",
-        )
-    }
-}
-
 impl TlsConfig {
-    fn validate(&self) -> Result<(), ClientConfigError> {
+    pub(super) fn validate(&self) -> Result<(), ClientConfigError> {
         let set = |s: &str| !s.is_empty();
         let ca = [set(&self.ca), set(&self.ca_file), set(&self.ca_ref)];
         let cert = [set(&self.cert), set(&self.cert_file), set(&self.cert_ref)];
@@ -470,7 +425,7 @@ impl TlsConfig {
         }
     }
 
-    fn resolve_paths(&mut self, dir: &Path) {
+    pub(super) fn resolve_paths(&mut self, dir: &Path) {
         join(dir, &mut self.ca_file);
         join(dir, &mut self.cert_file);
         join(dir, &mut self.key_file);
@@ -578,7 +533,35 @@ mod tests {
             "{http_headers: {user-agent: {values: [x]}}}",
             "setting header \"User-Agent\" is not allowed",
         );
+        check("{oauth2: {token_url: 'http://t'}}", "oauth2 client_id must be configured");
         check("{oauth2: {client_id: a}}", "oauth2 token_url must be configured");
+        check(
+            "{oauth2: {client_id: a, token_url: 'http://t'}, basic_auth: {username: u}}",
+            "at most one of basic_auth, oauth2 & authorization must be configured",
+        );
+        check(
+            "{oauth2: {client_id: a, token_url: 'http://t', client_secret: s, client_secret_file: f}}",
+            "at most one of oauth2 client_secret, client_secret_file & client_secret_ref must be \
+             configured",
+        );
+        check(
+            "{oauth2: {client_id: a, token_url: 'http://t', tls_config: {key_file: k}}}",
+            "exactly one of cert or cert_file must be configured when a client key is configured",
+        );
+        let jwt = "client_id: a, token_url: 'http://t', \
+                   grant_type: 'urn:ietf:params:oauth:grant-type:jwt-bearer'";
+        check(
+            &format!("{{oauth2: {{{jwt}, signature_algorithm: HS256}}}}"),
+            "valid signature algorithms are RS256, RS384 and RS512",
+        );
+        check(
+            &format!(
+                "{{oauth2: {{{jwt}, client_certificate_key: a, client_certificate_key_file: b}}}}"
+            ),
+            "at most one of oauth2 client_certificate_key, client_certificate_key_file & \
+             client_certificate_key_ref must be configured",
+        );
+        check(&format!("{{oauth2: {{{jwt}, signature_algorithm: RS512}}}}"), "ok");
     }
 
     #[test]
@@ -586,6 +569,14 @@ mod tests {
         let mut config: ClientConfig =
             serde_yaml::from_str("{bearer_token: hunter2, proxy_url: 'http://u:hunter2@p:1/'}")
                 .unwrap();
+        config.oauth2 = serde_yaml::from_str(
+            "{client_id: a, client_secret: hunter2, client_certificate_key: hunter2,
+              token_url: 'http://t', proxy_url: 'http://u:hunter2@p:1/'}",
+        )
+        .unwrap();
+        let yaml = serde_yaml::to_string(&config.oauth2).unwrap();
+        assert!(!yaml.contains("hunter2") && yaml.contains("<secret>"), "{yaml}");
+        config.oauth2 = None;
         config.normalize().unwrap();
         let yaml = serde_yaml::to_string(&config).unwrap();
         assert!(!yaml.contains("hunter2") && yaml.contains("<secret>"), "{yaml}");

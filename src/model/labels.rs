@@ -114,6 +114,12 @@ impl Labels {
         })
     }
 
+    /// True when both are one set in one place in memory; equal sets need not be. Sets that
+    /// come from the same series of a store are.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.data, &other.data)
+    }
+
     /// The value of a label, or `None` when it is absent.
     pub fn get(&self, name: &str) -> Option<&str> {
         effort(2);

@@ -9,6 +9,7 @@ pub(crate) mod effort;
 pub mod float;
 pub mod histogram;
 pub mod labels;
+pub mod lines;
 pub mod matcher;
 pub mod metadata;
 pub mod regex;

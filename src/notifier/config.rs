@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::discovery::static_::ADDRESS;
 use crate::discovery::{DiscoveryConfig, StaticConfig, TargetGroup};
-use crate::http::ClientConfig;
+use crate::http::{ClientConfig, SigV4Config, SigV4ConfigError};
 use crate::model::LabelsBuilder;
 use crate::model::duration::as_text;
 use crate::model::labels::quote;
@@ -38,9 +38,9 @@ pub struct AlertmanagerConfig {
     /// The HTTP client options, which stand inline.
     #[serde(flatten, skip_deserializing)]
     pub http: ClientConfig,
-    /// AWS request signing, as written; not served yet.
+    /// Requests are signed for AWS.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub sigv4: Option<serde_yaml::Value>,
+    pub sigv4: Option<SigV4Config>,
     /// Applied to the targets.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub relabel_configs: Vec<RelabelConfig>,
@@ -81,6 +81,8 @@ pub enum AlertingConfigError {
     #[error("{} is not a valid hostname", quote(.0))]
     Address(String),
     #[error(transparent)]
+    Sigv4(#[from] SigV4ConfigError),
+    #[error(transparent)]
     Relabel(#[from] RelabelError),
 }
 
@@ -107,6 +109,9 @@ impl AlertmanagerConfig {
         let auth = http.basic_auth.is_some() || http.authorization.is_some();
         if self.sigv4.is_some() && (auth || http.oauth2.is_some()) {
             return Err(AlertingConfigError::Sigv4BesideAuth);
+        }
+        if let Some(sigv4) = &self.sigv4 {
+            sigv4.validate()?;
         }
         for rule in self.alert_relabel_configs.iter().chain(&self.relabel_configs) {
             rule.validate(scheme)?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures_util::FutureExt;
 use reqwest::Url;
 use thiserror::Error;
 use tokio::sync::Notify;
@@ -15,9 +16,10 @@ use super::metrics::{LoopMetrics, Metrics};
 use super::send_loop::{Limits, SendLoop};
 use super::{AlertingConfig, AlertmanagerConfig, Notifier, NotifierView, OutgoingAlert};
 use crate::discovery::{
-    CHANGE_PAUSE_MS, Discovery, DiscoveryConfig, DiscoveryMetrics, Surroundings, TargetGroup,
+    CHANGE_PAUSE_MS, Discovery, DiscoveryConfig, DiscoveryMetrics, DiscoveryUser, Surroundings,
+    TargetGroup, count_targets,
 };
-use crate::http::{Client, ClientConfig, HttpError};
+use crate::http::{Client, ClientConfig, HttpError, SigV4Config};
 use crate::model::{Clock, Labels};
 use crate::relabel::{RelabelConfig, Verdict, apply, apply_to};
 use crate::telemetry::Registry;
@@ -71,6 +73,7 @@ pub enum NotifierError {
 struct LoopKey {
     url: String,
     http: ClientConfig,
+    sigv4: Option<SigV4Config>,
     timeout_ms: i64,
 }
 
@@ -136,6 +139,7 @@ impl Manager {
         let discovery = Surroundings {
             clock: clock.clone(),
             metrics: discovery,
+            user: DiscoveryUser::Notify,
             user_agent: options.user_agent.clone(),
             name_server: options.name_server,
         };
@@ -161,12 +165,17 @@ impl Manager {
         if tasks.closed {
             return Err(NotifierError::ShutDown);
         }
+        let metrics = &self.discovery.metrics;
         // Everything that can fail comes before anything is changed.
         let mut started = Vec::new();
-        for set in config.alertmanagers.iter().filter(|set| !set.discovery.is_static()) {
+        let found = |(_, set): &(usize, &AlertmanagerConfig)| !set.discovery.is_static();
+        for (at, set) in config.alertmanagers.iter().enumerate().filter(found) {
             let known = tasks.discoveries.iter().chain(&started);
             if !known.map(|(config, _)| config).any(|known| *known == set.discovery) {
-                let mut discovery = Discovery::start(&set.discovery, &self.discovery).await?;
+                let name = set_name(at);
+                let discovery = Discovery::start(&set.discovery, &name, &self.discovery);
+                let failed = |_: &HttpError| metrics.failed(DiscoveryUser::Notify, 1);
+                let mut discovery = discovery.await.inspect_err(failed)?;
                 let changed = self.changed.clone();
                 discovery.on_change(move || changed.notify_one());
                 started.push((set.discovery.clone(), discovery));
@@ -177,6 +186,16 @@ impl Manager {
         tasks.discoveries.append(&mut started);
         let sets = &config.alertmanagers;
         tasks.discoveries.retain(|(used, _)| sets.iter().any(|set| set.discovery == *used));
+        metrics.failed(DiscoveryUser::Notify, 0);
+        for at in sets.len()..tasks.config.alertmanagers.len() {
+            metrics.forget(DiscoveryUser::Notify, &set_name(at));
+        }
+        for (at, set) in sets.iter().enumerate() {
+            let before = tasks.config.alertmanagers.get(at);
+            if before.is_none_or(|before| before.static_configs != set.static_configs) {
+                metrics.received(DiscoveryUser::Notify);
+            }
+        }
         self.put(&mut tasks, config, external_labels, planned);
         Ok(())
     }
@@ -185,7 +204,12 @@ impl Manager {
     /// not end.
     pub async fn follow_discovery(&self) {
         loop {
-            self.changed.notified().await;
+            // One that is there already came up during the pause.
+            if self.changed.notified().now_or_never().is_some() {
+                self.discovery.metrics.delayed(DiscoveryUser::Notify);
+            } else {
+                self.changed.notified().await;
+            }
             let mut tasks = self.tasks.lock().await;
             if !tasks.closed {
                 let config = tasks.config.clone();
@@ -230,12 +254,16 @@ impl Manager {
             alert_relabel_configs: config.alert_relabel_configs.clone(),
             ..Routing::default()
         };
-        for (set, plan) in config.alertmanagers.iter().zip(planned) {
+        let metrics = &self.discovery.metrics;
+        metrics.updated(DiscoveryUser::Notify);
+        for (at, (set, plan)) in config.alertmanagers.iter().zip(planned).enumerate() {
+            metrics.discovered(DiscoveryUser::Notify, &set_name(at), plan.found);
             let mut queues = Vec::with_capacity(plan.urls.len());
             for (text, url) in plan.urls {
                 let key = LoopKey {
                     url: text.clone(),
                     http: set.http.clone(),
+                    sigv4: set.sigv4.clone(),
                     timeout_ms: set.timeout_ms,
                 };
                 let running = match before.iter().position(|r| r.key == key) {
@@ -272,14 +300,19 @@ impl Manager {
         discovered: &[TargetGroup],
     ) -> Result<Plan, NotifierError> {
         let targets = set.targets(discovered)?;
-        let client = Client::new(&set.http, &self.options.user_agent).await?;
+        let (agent, clock) = (&self.options.user_agent, self.clock.clone());
+        let client = match &set.sigv4 {
+            Some(sigv4) => Client::signed(&set.http, sigv4, agent, clock).await?,
+            None => Client::new(&set.http, agent, clock).await?,
+        };
         let mut urls = Vec::with_capacity(targets.active.len());
         for text in targets.active {
             let url = Url::parse(&text)
                 .map_err(|e| NotifierError::Url { url: text.clone(), why: e.to_string() })?;
             urls.push((text, url));
         }
-        Ok(Plan { client, urls, dropped: targets.dropped })
+        let found = count_targets(&set.static_configs, discovered);
+        Ok(Plan { client, urls, dropped: targets.dropped, found })
     }
 
     fn start(&self, key: LoopKey, url: Url, client: Client) -> Running {
@@ -315,6 +348,13 @@ struct Plan {
     client: Client,
     urls: Vec<(String, Url)>,
     dropped: Vec<String>,
+    /// Targets before relabelling.
+    found: usize,
+}
+
+/// What metrics of discovery call a set, by its place.
+fn set_name(at: usize) -> String {
+    format!("config-{at}")
 }
 
 impl Routing {
@@ -366,6 +406,10 @@ impl Notifier for Manager {
         if !alerts.is_empty() {
             routing.sets.iter().for_each(|set| set.send(&alerts));
         }
+    }
+
+    fn has_receivers(&self) -> bool {
+        !self.routing.load().active.is_empty()
     }
 }
 

@@ -12,6 +12,8 @@ mod payload;
 mod receipt;
 mod send_loop;
 
+use std::sync::Arc;
+
 use crate::model::{Labels, TimestampMs};
 
 pub use config::{AlertingConfig, AlertmanagerConfig};
@@ -27,7 +29,7 @@ pub struct OutgoingAlert {
     pub starts_at_ms: TimestampMs,
     /// When it ended, or until when it is valid if no newer notification arrives.
     pub ends_at_ms: TimestampMs,
-    pub generator_url: String,
+    pub generator_url: Arc<str>,
     /// Tells who sent it that it arrived.
     pub receipt: Receipt,
 }
@@ -37,6 +39,12 @@ pub struct OutgoingAlert {
 pub trait Notifier: Send + Sync {
     /// Hands over alerts; external labels and relabelling are the notifier's business.
     fn send(&self, alerts: Vec<OutgoingAlert>);
+
+    /// Whether anybody is known that takes alerts. As long as nobody is, at a start above
+    /// all, what is due stays due instead of being sent to nobody.
+    fn has_receivers(&self) -> bool {
+        true
+    }
 }
 
 /// Read access for `/api/v1/alertmanagers`.

@@ -70,7 +70,7 @@ mod tests {
         };
         let bare = OutgoingAlert {
             annotations: Labels::empty(),
-            generator_url: String::new(),
+            generator_url: "".into(),
             ends_at_ms: i64::MAX,
             ..alert.clone()
         };

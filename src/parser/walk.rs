@@ -22,6 +22,27 @@ impl Expr {
         first.into_iter().chain(second).chain(rest)
     }
 
+    /// As `children`, to be changed.
+    pub fn children_mut(&mut self) -> Vec<&mut Expr> {
+        match &mut self.kind {
+            ExprKind::Number(_)
+            | ExprKind::String(_)
+            | ExprKind::VectorSelector(_)
+            | ExprKind::MatrixSelector(_) => Vec::new(),
+            ExprKind::Subquery(subquery) => vec![&mut subquery.expr],
+            ExprKind::Call(call) => call.args.iter_mut().collect(),
+            ExprKind::Aggregate(aggregate) => {
+                let Aggregate { param, expr, .. } = &mut **aggregate;
+                param.iter_mut().chain([expr]).collect()
+            }
+            ExprKind::Binary(binary) => {
+                let Binary { lhs, rhs, .. } = &mut **binary;
+                vec![lhs, rhs]
+            }
+            ExprKind::Unary { expr, .. } | ExprKind::Paren(expr) => vec![&mut **expr],
+        }
+    }
+
     /// Calls `visit` on this node and all below it, parents before children, in text order.
     pub fn walk<'a>(&'a self, visit: &mut impl FnMut(&'a Expr)) {
         let mut pending = vec![self];
@@ -47,24 +68,12 @@ impl Expr {
     /// Calls `change` on every selector, in text order. Spans stay those of the old text.
     pub fn change_selectors(&mut self, change: &mut impl FnMut(&mut VectorSelector)) {
         match &mut self.kind {
-            ExprKind::Number(_) | ExprKind::String(_) => {}
             ExprKind::VectorSelector(selector) => change(selector),
             ExprKind::MatrixSelector(matrix) => change(&mut matrix.selector),
-            ExprKind::Subquery(subquery) => subquery.expr.change_selectors(change),
-            ExprKind::Call(call) => {
-                call.args.iter_mut().for_each(|arg| arg.change_selectors(change));
-            }
-            ExprKind::Aggregate(aggregate) => {
-                if let Some(param) = &mut aggregate.param {
-                    param.change_selectors(change);
-                }
-                aggregate.expr.change_selectors(change);
-            }
-            ExprKind::Binary(binary) => {
-                binary.lhs.change_selectors(change);
-                binary.rhs.change_selectors(change);
-            }
-            ExprKind::Unary { expr, .. } | ExprKind::Paren(expr) => expr.change_selectors(change),
+            _ => {}
+        }
+        for child in self.children_mut() {
+            child.change_selectors(change);
         }
     }
 

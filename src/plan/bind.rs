@@ -106,6 +106,41 @@ pub(crate) struct BoundSubquery {
 }
 
 impl Binding {
+    /// By what times a binding to one step may be [moved](Self::move_by) so that it is the
+    /// one of another step: multiples of the result. `None` when it has to be made anew:
+    /// times are pinned, or lie where they wrap or change their sign.
+    pub(crate) fn period_ms(&self) -> Option<i64> {
+        let far = |ms: i64| ms.unsigned_abs() >= 1 << 50;
+        let selects = self.selects.iter().map(|s| (s.at_ms, [s.from_ms, s.to_ms, s.offset_ms]));
+        let grids = self.subqueries.iter().map(|s| (s.at_ms, [s.grid.start_ms, 0, s.offset_ms]));
+        if !self.grid.is_instant()
+            || far(self.grid.start_ms)
+            || selects.chain(grids).any(|(at, all)| at.is_some() || all.into_iter().any(far))
+        {
+            return None;
+        }
+        // Steps of subqueries are multiples of their step since the epoch.
+        self.subqueries.iter().try_fold(1, |period: i64, sub| {
+            let step = sub.grid.step_ms;
+            let period = (period / gcd(period, step)).checked_mul(step)?;
+            (period < 1 << 50 && sub.grid.start_ms > step).then_some(period)
+        })
+    }
+
+    /// Makes every time later by so much: a multiple of [`Self::period_ms`]. False when it
+    /// would lead to where that does not hold; the binding is of no use then.
+    pub(crate) fn move_by(&mut self, ms: i64) -> bool {
+        self.grid.start_ms += ms;
+        self.end_ms += ms;
+        for select in &mut self.selects {
+            select.from_ms += ms;
+            select.to_ms += ms;
+        }
+        self.subqueries.iter_mut().for_each(|sub| sub.grid.start_ms += ms);
+        self.scopes.iter_mut().for_each(|scope| scope.grid.start_ms += ms);
+        self.period_ms().is_some()
+    }
+
     /// The nodes a node reads, each with the grid it is evaluated on.
     pub(crate) fn inputs<'p>(&self, node: &'p Node, grid: StepGrid) -> Vec<(&'p Node, StepGrid)> {
         let inner = match node {
@@ -139,6 +174,10 @@ impl Plan {
         binder.node(&self.root, 0)?;
         Ok(binding)
     }
+}
+
+fn gcd(a: i64, b: i64) -> i64 {
+    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 struct Binder<'a> {

@@ -6,8 +6,12 @@
 //! query's text is no part of its class, so what points into the text must be put right by
 //! who reads another's result. Classes are found by comparing what nodes are in full,
 //! never by a hash alone.
+//!
+//! What is found names nodes by where they stand and times by numbers, so that it serves
+//! the same plans again at another time, once its times are [moved](Commons::move_by).
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
@@ -27,11 +31,14 @@ pub(crate) struct Member<'p> {
     pub requests: &'p [u32],
 }
 
+/// The way from the root of a plan to a node: which child, again and again.
+pub(crate) type Path = SmallVec<[u16; 8]>;
+
 /// Something more than one reader needs.
-#[derive(Debug)]
-pub(crate) struct Common<'p> {
+#[derive(Clone, Debug)]
+pub(crate) struct Common {
     /// One of the nodes of the class, and the member it belongs to.
-    pub node: &'p Node,
+    pub path: Path,
     pub member: usize,
     pub grid: StepGrid,
     /// How many times it is read, by members and by other common nodes.
@@ -40,14 +47,29 @@ pub(crate) struct Common<'p> {
     pub depth: u32,
 }
 
+/// Numbers by address of a node.
+pub(crate) type ByNode = HashMap<usize, u32, FxBuildHasher>;
+
 /// What the members have in common.
-#[derive(Debug, Default)]
-pub(crate) struct Commons<'p> {
-    pub all: Vec<Common<'p>>,
-    /// By address of a node, the number of what it has in common with others.
-    pub by_node: HashMap<usize, u32, FxBuildHasher>,
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Commons {
+    pub all: Vec<Common>,
+    /// The number of what a node has in common with others; holds while the plans live.
+    pub by_node: Arc<ByNode>,
     /// For each request, how many selectors that are not the same read it.
     pub selectors: Vec<u32>,
+}
+
+impl Commons {
+    /// Makes the times later by so much, as those of the bindings were made.
+    pub(crate) fn move_by(&mut self, ms: i64) {
+        self.all.iter_mut().for_each(|common| common.grid.start_ms += ms);
+    }
+}
+
+/// The node at the end of a path.
+pub(crate) fn node_at<'p>(root: &'p Node, path: &[u16]) -> &'p Node {
+    path.iter().fold(root, |node, child| node.children()[usize::from(*child)])
 }
 
 /// A node's place in memory: what tells the nodes of living plans apart.
@@ -56,11 +78,12 @@ pub(crate) fn address(node: &Node) -> usize {
 }
 
 /// Finds what is evaluated more than once, `requests` being the number of all requests.
-pub(crate) fn commons<'p>(members: &[Member<'p>], requests: usize) -> Commons<'p> {
+pub(crate) fn commons(members: &[Member<'_>], requests: usize) -> Commons {
     let mut search = Search { selectors: vec![0; requests], ..Search::default() };
     for (number, member) in members.iter().enumerate() {
-        let mut walk =
-            Walk { search: &mut search, member: *member, number, kinds: member.plan.kinds() };
+        let kinds = kinds(&member.plan.root);
+        let path = Path::new();
+        let mut walk = Walk { search: &mut search, member: *member, number, kinds: &kinds, path };
         let root = walk.node(&member.plan.root, member.binding.grid);
         search.classes[root as usize].readers += 1;
     }
@@ -68,16 +91,17 @@ pub(crate) fn commons<'p>(members: &[Member<'p>], requests: usize) -> Commons<'p
 }
 
 #[derive(Default)]
-struct Search<'p> {
+struct Search {
     numbers: HashMap<Box<[u8]>, u32, FxBuildHasher>,
-    classes: Vec<Class<'p>>,
+    classes: Vec<Class>,
     nodes: Vec<(usize, u32)>,
     selectors: Vec<u32>,
     key: Vec<u8>,
 }
 
-struct Class<'p> {
-    node: &'p Node,
+struct Class {
+    path: Path,
+    worth_it: bool,
     member: usize,
     grid: StepGrid,
     readers: u32,
@@ -86,11 +110,13 @@ struct Class<'p> {
 
 /// The walk through one member.
 struct Walk<'s, 'p> {
-    search: &'s mut Search<'p>,
+    search: &'s mut Search,
     member: Member<'p>,
     number: usize,
     /// Kinds of the nodes not yet visited.
-    kinds: &'p [Box<str>],
+    kinds: &'s [Box<str>],
+    /// To the node being visited.
+    path: Path,
 }
 
 impl<'p> Walk<'_, 'p> {
@@ -101,7 +127,13 @@ impl<'p> Walk<'_, 'p> {
         let inputs: SmallVec<[u32; 4]> = binding
             .inputs(node, grid)
             .into_iter()
-            .map(|(input, grid)| self.node(input, grid))
+            .enumerate()
+            .map(|(child, (input, grid))| {
+                self.path.push(child as u16);
+                let class = self.node(input, grid);
+                self.path.pop();
+                class
+            })
             .collect();
         let mut key = std::mem::take(&mut self.search.key);
         key.clear();
@@ -155,7 +187,9 @@ impl<'p> Walk<'_, 'p> {
         }
         let class = search.classes.len() as u32;
         search.numbers.insert(key.into(), class);
-        search.classes.push(Class { node, member: self.number, grid, readers: 0, inputs });
+        let (path, worth_it) = (self.path.clone(), is_worth_it(node));
+        let member = self.number;
+        search.classes.push(Class { path, worth_it, member, grid, readers: 0, inputs });
         class
     }
 }
@@ -180,28 +214,30 @@ fn scopes(binding: &Binding, mut scope: usize, number: &mut impl FnMut(i64)) {
     }
 }
 
-impl<'p> Search<'p> {
+impl Search {
     /// Inputs have lower numbers than what reads them, so one pass settles everything.
-    fn finish(self) -> Commons<'p> {
+    fn finish(self) -> Commons {
         let mut commons = Commons { selectors: self.selectors, ..Commons::default() };
+        let mut by_node = ByNode::default();
         let mut number_of: Vec<Option<u32>> = Vec::with_capacity(self.classes.len());
         // Of each class, how deep what is common reaches at it and below.
         let mut height: Vec<u32> = Vec::with_capacity(self.classes.len());
         for class in self.classes {
             let below = class.inputs.iter().map(|i| height[*i as usize]).max().unwrap_or(0);
-            let common = class.readers > 1 && is_worth_it(class.node);
+            let common = class.readers > 1 && class.worth_it;
             height.push(below + u32::from(common));
             number_of.push(common.then(|| {
-                let Class { node, member, grid, readers, .. } = class;
-                commons.all.push(Common { node, member, grid, readers, depth: below });
+                let Class { path, member, grid, readers, .. } = class;
+                commons.all.push(Common { path, member, grid, readers, depth: below });
                 commons.all.len() as u32 - 1
             }));
         }
         for (address, class) in self.nodes {
             if let Some(number) = number_of[class as usize] {
-                commons.by_node.insert(address, number);
+                by_node.insert(address, number);
             }
         }
+        commons.by_node = Arc::new(by_node);
         commons
     }
 }
@@ -221,7 +257,7 @@ fn is_worth_it(node: &Node) -> bool {
 /// What each node of a tree is, inputs first to last as [`Node::children`] gives them, a
 /// node before its inputs: everything that decides what it does to its inputs, but for
 /// times and requests, which only a binding knows, and positions in the text.
-pub(super) fn kinds(root: &Node) -> Vec<Box<str>> {
+fn kinds(root: &Node) -> Vec<Box<str>> {
     let mut out = vec![];
     collect_kinds(root, &mut out);
     out

@@ -18,8 +18,6 @@ mod tests;
 pub(crate) use bind::{BindOptions, Binding, BoundSelect};
 pub(crate) use node::Node;
 
-use std::sync::OnceLock;
-
 use crate::parser::Expr;
 
 /// What the language settings change about a plan.
@@ -35,8 +33,6 @@ pub(crate) struct Plan {
     pub(crate) root: Node,
     selects: usize,
     subqueries: usize,
-    /// See [`common`]; worked out when first asked for.
-    kinds: OnceLock<Vec<Box<str>>>,
 }
 
 impl Plan {
@@ -60,7 +56,7 @@ impl Plan {
     fn finish(mut root: Node) -> Self {
         passes::mark_stats(&mut root);
         let (selects, subqueries) = passes::number(&mut root);
-        Self { root, selects, subqueries, kinds: OnceLock::new() }
+        Self { root, selects, subqueries }
     }
 
     /// Number of subqueries: their steps are work that the query's grid does not show.
@@ -71,11 +67,6 @@ impl Plan {
     /// Whether the input of the result was there, given which selectors found samples.
     pub(crate) fn input_present(&self, found: &impl Fn(&node::Select) -> bool) -> bool {
         presence::present(&self.root, found)
-    }
-
-    /// What each node is, for comparing it with those of other plans.
-    fn kinds(&self) -> &[Box<str>] {
-        self.kinds.get_or_init(|| common::kinds(&self.root))
     }
 
     /// The plan as an indented tree, one node a line.

@@ -1,5 +1,6 @@
 //! The facade over parser, plan and exec: prepare once, run as instant, range or rule.
 
+mod bundle;
 mod metrics;
 mod run;
 mod together;
@@ -8,6 +9,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+pub use bundle::Bundle;
 pub use metrics::QueryMetrics;
 use thiserror::Error;
 use tokio::sync::Semaphore;
@@ -126,8 +128,9 @@ impl Engine {
     pub fn prepare_expr(
         self: &Arc<Self>,
         text: &str,
-        expr: Expr,
+        expr: impl Into<Arc<Expr>>,
     ) -> Result<PreparedQuery, QueryError> {
+        let expr = expr.into();
         let options = PlanOptions { delayed_name_removal: self.options.delayed_name_removal };
         let deep = expr.is_deep();
         let plan = parser::with_stack(deep, || Arc::new(Plan::new(&expr, options)))
@@ -140,6 +143,8 @@ impl Engine {
     /// queries, and each, annotations, statistics and errors included, is that of
     /// [`PreparedQuery::instant`]; only measured times are shares of the whole. They see
     /// what was stored when the evaluation began, so none may need what another makes.
+    ///
+    /// What is asked again and again is cheaper as a [`Bundle`].
     pub async fn together(
         self: &Arc<Self>,
         queries: &[&PreparedQuery],
@@ -149,7 +154,7 @@ impl Engine {
     ) -> Vec<Result<QueryResult, QueryError>> {
         let options = RunOptions { end_ms: None, ..options.clone() };
         let grid = StepGrid::instant(at_ms);
-        together::run(self, queries, source, grid, run::Shape::Instant, &options).await
+        together::run(self, queries, source, grid, run::Shape::Instant, &options, None).await
     }
 
     /// As `together`, over a grid: each result is that of [`PreparedQuery::range`].
@@ -160,7 +165,7 @@ impl Engine {
         grid: StepGrid,
         options: &RunOptions,
     ) -> Vec<Result<QueryResult, QueryError>> {
-        together::run(self, queries, source, grid, run::Shape::Range, options).await
+        together::run(self, queries, source, grid, run::Shape::Range, options, None).await
     }
 }
 
@@ -190,7 +195,7 @@ pub struct RunOptions {
 pub struct PreparedQuery {
     engine: Arc<Engine>,
     text: Box<str>,
-    expr: Expr,
+    expr: Arc<Expr>,
     plan: Arc<Plan>,
     /// The tree needs more stack than usual.
     deep: bool,

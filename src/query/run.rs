@@ -257,7 +257,9 @@ async fn fetch(
     source: &Arc<dyn Source>,
     binding: &Binding,
 ) -> Result<(Vec<Arc<Found>>, Vec<String>), QueryError> {
-    let sets = try_join_all(binding.requests.iter().map(|r| select(source, r))).await?;
+    let requests: Vec<SelectRequest> =
+        binding.requests.iter().cloned().map(select_request).collect();
+    let sets = try_join_all(requests.iter().map(|r| select(source, r))).await?;
     let mut warnings = vec![];
     let mut series = Vec::with_capacity(sets.len());
     for set in sets {
@@ -269,26 +271,30 @@ async fn fetch(
 
 pub(super) async fn select(
     source: &Arc<dyn Source>,
-    request: &Request,
+    request: &SelectRequest,
 ) -> Result<SeriesSet, StorageError> {
     // An empty interval needs nobody's help.
     if request.from_ms > request.to_ms {
         return Ok(SeriesSet::default());
     }
-    let request = SelectRequest {
-        matchers: request.matchers.clone(),
+    source.select(request).await
+}
+
+/// A need, as storage is told of it.
+pub(super) fn select_request(request: Request) -> SelectRequest {
+    SelectRequest {
+        matchers: request.matchers,
         from_ms: request.from_ms,
         to_ms: request.to_ms,
         hints: SelectHints {
             step_ms: request.step_ms,
             range_ms: request.range_ms,
             function: request.hints.function.to_owned(),
-            grouping: request.hints.grouping.clone(),
+            grouping: request.hints.grouping,
             by: request.hints.by,
             limit: 0,
         },
-    };
-    source.select(&request).await
+    }
 }
 
 pub(super) fn query_error(error: ExecError, options: &EngineOptions) -> QueryError {

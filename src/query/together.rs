@@ -2,22 +2,22 @@
 //! common is evaluated once, and every query ends as it would alone. One's failure is its
 //! own, and its limits count what it would hold alone.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
-use hashbrown::HashMap;
+use futures_util::FutureExt;
+use futures_util::future::{MaybeDone, join_all};
 use parking_lot::Mutex;
-use rustc_hash::FxBuildHasher;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::bundle::{Bound, Frame, Frames};
 use super::run::{self, EXECUTION, QUEUE, SMALL_WORK, Shape, Stopwatch};
 use super::{Engine, PreparedQuery, QueryError, QueryMetrics, QueryResult, QueryStats, RunOptions};
 use crate::exec::{self, ExecError, Found, Interrupt, Member, Together};
-use crate::model::{Matcher, StepGrid};
-use crate::plan::Binding;
-use crate::plan::bind::Request;
-use crate::plan::node::Hints;
+use crate::model::StepGrid;
+use crate::plan;
+use crate::plan::common::Commons;
 use crate::storage::Source;
 
 /// Parts of the time allowed after which it is looked at what runs longer than it may.
@@ -25,7 +25,8 @@ const LOOKS: u32 = 16;
 
 type Answer = Result<QueryResult, QueryError>;
 
-/// Evaluates all; the answers are in the order of the queries.
+/// Evaluates all; the answers are in the order of the queries. `frames` are those of this
+/// list of queries, when it is asked again and again.
 pub(super) async fn run(
     engine: &Arc<Engine>,
     queries: &[&PreparedQuery],
@@ -33,6 +34,7 @@ pub(super) async fn run(
     grid: StepGrid,
     shape: Shape,
     options: &RunOptions,
+    frames: Option<&Frames>,
 ) -> Vec<Answer> {
     // The threads that evaluate several queries have no stack for depth.
     let alone = |q: &&&PreparedQuery| q.deep || !Arc::ptr_eq(&q.engine, engine);
@@ -53,7 +55,7 @@ pub(super) async fn run(
     let _stop = StopOnDrop(watch.clone());
     let _running: Vec<_> =
         queries.iter().filter_map(|_| engine.metrics.get().map(QueryMetrics::begin)).collect();
-    let batch = Batch { engine, source, grid, shape, options, limit, watch };
+    let batch = Batch { engine, source, grid, shape, options, limit, watch, frames };
     tokio::select! {
         biased;
         answers = batch.run(queries) => answers,
@@ -121,14 +123,15 @@ struct Batch<'a> {
     options: &'a RunOptions,
     limit: Duration,
     watch: Arc<Watch>,
+    frames: Option<&'a Frames>,
 }
 
-/// A query on its way.
-struct Bound {
-    /// Its place among the answers.
-    place: usize,
-    binding: Arc<Binding>,
-    requests: Vec<u32>,
+/// The queries that have all they read.
+struct Ready {
+    bound: Vec<Bound>,
+    commons: Commons,
+    /// By request of the frame.
+    found: Vec<Arc<Found>>,
 }
 
 /// What one request found.
@@ -146,13 +149,20 @@ impl Batch<'_> {
         let permit = permit.expect("BUG: the engine never closes its semaphore");
         let queued = clock.seconds();
         let mut answers: Vec<Option<Answer>> = queries.iter().map(|_| None).collect();
-        let (mut bound, requests) = self.bind(queries, &mut answers);
-        let fetched = self.fetch(&requests, limit).await;
+        let mut frame = self.frame(queries);
+        for (place, error) in &frame.failed {
+            answers[*place] = Some(Err(error.clone()));
+        }
+        let fetched = self.fetch(&frame, limit).await;
+        let mut bound = frame.bound.clone();
         bound.retain(|b| {
             let failed = b.requests.iter().find_map(|r| fetched[*r as usize].as_ref().err());
-            answers[b.place] = failed.map(|e| Err(e.clone()));
+            if let Some(e) = failed {
+                answers[b.place] = Some(Err(e.clone()));
+            }
             failed.is_none()
         });
+        let whole = bound.len() == frame.bound.len();
         let share = 1.0 / queries.len() as f64;
         let times = Times { queued, prepared: (clock.seconds() - queued) * share };
         let warnings: Vec<Vec<String>> = bound.iter().map(|b| warnings_of(b, &fetched)).collect();
@@ -161,66 +171,67 @@ impl Batch<'_> {
             .map(|f| f.as_ref().map_or_else(|_| Found::new(vec![]), |(found, _)| found.clone()))
             .collect();
         let places: Vec<usize> = bound.iter().map(|b| b.place).collect();
-        let done = self.execute(queries, bound, &requests, found, limit, permit).await;
+        // Who is left out takes what only it had in common with another one along.
+        let commons = match whole {
+            true => frame.commons.clone(),
+            false => commons_of(queries, &bound, frame.requests.len()),
+        };
+        let ready = Ready { bound, commons, found };
+        let done = self.execute(queries, &frame, ready, limit, permit).await;
         for ((place, done), warnings) in places.into_iter().zip(done).zip(warnings) {
             answers[place] = Some(self.answer(done, times, &warnings));
+        }
+        if let Some(frames) = self.frames {
+            for (about, fetched) in frame.about.iter_mut().zip(&fetched) {
+                if let Ok((found, _)) = fetched {
+                    *about = found.about().clone();
+                }
+            }
+            frames.put(frame);
         }
         answers.into_iter().map(|a| a.expect("BUG: every query has its answer")).collect()
     }
 
-    /// Binds all, and numbers the distinct requests.
-    fn bind(
-        &self,
-        queries: &[&PreparedQuery],
-        answers: &mut [Option<Answer>],
-    ) -> (Vec<Bound>, Vec<Request>) {
-        let bind_options = run::bind_options(self.engine, self.grid, self.options);
-        let mut numbers: HashMap<(Vec<Matcher>, i64, i64), u32, FxBuildHasher> = HashMap::default();
-        let mut requests: Vec<Request> = vec![];
-        let mut all = Vec::with_capacity(queries.len());
-        for (place, query) in queries.iter().enumerate() {
-            let bind = || query.plan.bind(self.grid, bind_options).map_err(QueryError::Invalid);
-            let mut binding = match query.check(self.shape).and_then(|()| bind()) {
-                Ok(binding) => binding,
-                Err(e) => {
-                    answers[place] = Some(Err(e));
-                    continue;
-                }
-            };
-            let number = |request: Request| {
-                let key = (request.matchers.clone(), request.from_ms, request.to_ms);
-                *numbers
-                    .entry(key)
-                    .and_modify(|number| also_for(&mut requests[*number as usize], &request))
-                    .or_insert_with(|| {
-                        requests.push(request.clone());
-                        requests.len() as u32 - 1
-                    })
-            };
-            let own = std::mem::take(&mut binding.requests).into_iter().map(number).collect();
-            all.push(Bound { place, binding: Arc::new(binding), requests: own });
-        }
-        (all, requests)
+    /// All queries bound: as the last time, if that can be.
+    fn frame(&self, queries: &[&PreparedQuery]) -> Frame {
+        let options = run::bind_options(self.engine, self.grid, self.options);
+        let again = self.frames.and_then(|frames| frames.take(self.grid, options));
+        again.unwrap_or_else(|| Frame::new(queries, self.grid, options, self.shape))
     }
 
     /// Makes every request once. One that fails or takes too long fails alone.
-    async fn fetch(&self, requests: &[Request], limit: Duration) -> Vec<Fetched> {
-        let select = |request| async move {
-            match tokio::time::timeout(limit, run::select(self.source, request)).await {
-                Ok(Ok(set)) => Ok((Found::new(set.series), set.warnings)),
-                Ok(Err(e)) => Err(QueryError::Storage(e)),
-                Err(_) => Err(QueryError::Timeout(EXECUTION)),
+    async fn fetch(&self, frame: &Frame, limit: Duration) -> Vec<Fetched> {
+        let select = |(request, about)| async move {
+            match run::select(self.source, request).await {
+                Ok(set) => Ok((Found::again(set.series, about), set.warnings)),
+                Err(e) => Err(QueryError::Storage(e)),
             }
         };
-        join_all(requests.iter().map(select)).await
+        let mut selects: Vec<_> = frame
+            .requests
+            .iter()
+            .zip(&frame.about)
+            .map(|request| futures_util::future::maybe_done(Box::pin(select(request))))
+            .collect();
+        // What is at hand comes at once.
+        for select in &mut selects {
+            let _ = Pin::new(select).now_or_never();
+        }
+        let waiting = |s: &&mut MaybeDone<_>| matches!(s, MaybeDone::Future(_));
+        let rest = selects.iter_mut().filter(waiting);
+        let rest: Vec<_> = rest.collect();
+        if !rest.is_empty() {
+            let _ = tokio::time::timeout(limit, join_all(rest)).await;
+        }
+        let taken = selects.iter_mut().map(|select| Pin::new(select).take_output());
+        taken.map(|output| output.unwrap_or(Err(QueryError::Timeout(EXECUTION)))).collect()
     }
 
     async fn execute(
         &self,
         queries: &[&PreparedQuery],
-        bound: Vec<Bound>,
-        requests: &[Request],
-        found: Vec<Arc<Found>>,
+        frame: &Frame,
+        Ready { bound, commons, found }: Ready,
         limit: Duration,
         permit: OwnedSemaphorePermit,
     ) -> Vec<Ended> {
@@ -242,8 +253,11 @@ impl Batch<'_> {
         let small = all_work <= SMALL_WORK;
         let together = Together {
             members,
+            commons,
+            memo: self.frames.map(|_| frame.memo.clone()),
             found,
-            intervals: requests.iter().map(|r| (r.from_ms, r.to_ms)).collect(),
+            intervals: frame.requests.iter().map(|r| (r.from_ms, r.to_ms)).collect(),
+            around: frame.around.clone(),
             parallel: !small && self.engine.options.parallel,
             // As much again as one query may take.
             max_shared_bytes: self.engine.options.max_memory_bytes,
@@ -294,12 +308,17 @@ impl Batch<'_> {
     }
 }
 
-/// Two uses of the samples: a source must leave nothing out for the sake of either.
-fn also_for(request: &mut Request, other: &Request) {
-    if (request.range_ms, &request.hints) != (other.range_ms, &other.hints) {
-        request.range_ms = request.range_ms.max(other.range_ms);
-        request.hints = Hints::default();
-    }
+/// What these queries have in common.
+fn commons_of(queries: &[&PreparedQuery], bound: &[Bound], requests: usize) -> Commons {
+    let members: Vec<plan::common::Member<'_>> = bound
+        .iter()
+        .map(|b| plan::common::Member {
+            plan: &queries[b.place].plan,
+            binding: &b.binding,
+            requests: &b.requests,
+        })
+        .collect();
+    plan::common::commons(&members, requests)
 }
 
 /// What the source said of the requests of a query, in their order.

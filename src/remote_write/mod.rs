@@ -8,6 +8,7 @@
 
 pub mod metrics;
 pub mod proto;
+pub mod proto2;
 mod request;
 mod wire;
 
@@ -96,9 +97,9 @@ pub fn decode(body: &[u8], limits: WriteLimits) -> Result<Vec<u8>, WriteError> {
     snap::raw::Decoder::new().decompress_vec(body).map_err(snappy)
 }
 
-/// Compresses an encoded `WriteRequest` for sending.
-pub fn encode(request: &proto::WriteRequest) -> Result<Vec<u8>, WriteError> {
-    let bytes = prost::Message::encode_to_vec(request);
+/// Encodes and compresses a request of either version for sending.
+pub fn encode(request: &impl prost::Message) -> Result<Vec<u8>, WriteError> {
+    let bytes = request.encode_to_vec();
     snap::raw::Encoder::new()
         .compress_vec(&bytes)
         .map_err(|e| WriteError::Snappy(format!("cannot compress: {e}")))

@@ -41,12 +41,6 @@ pub struct AlertParams {
     /// Alerts beyond the limit are refused, instead of the step failing.
     pub truncate: bool,
     pub policy: Policy,
-    /// Alerts active since before this time do not end in this step, nor get on while they
-    /// have no sample: just after a restart its absence says nothing.
-    pub hold_before_ms: Option<TimestampMs>,
-    /// They end even so in a step that found data for the rule: its data comes in whether
-    /// or not this process runs.
-    pub gapless: bool,
 }
 
 /// One sample of the rule's result, its templates expanded.
@@ -69,16 +63,19 @@ pub enum Absence {
     Partial,
     /// The evaluation failed.
     Error,
+    /// What it looks at is not whole again after a restart: that says nothing.
+    Restart,
 }
 
 impl Absence {
-    /// `filter_false`, `no_data`, `partial` or `error`.
+    /// `filter_false`, `no_data`, `partial`, `error` or `restart`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::FilterFalse => "filter_false",
             Self::NoData => "no_data",
             Self::Partial => "partial",
             Self::Error => "error",
+            Self::Restart => "restart",
         }
     }
 }
@@ -112,6 +109,54 @@ pub struct Alert {
     /// Set while an active alert has no sample, and of a resolved one: what ended it.
     pub missing: Option<Missing>,
     pub(super) logged: Logged,
+    pub(super) series: AlertSeries,
+}
+
+/// The labels of the two series about an alert, as they were written last: the very sets
+/// that the store has, so that a million alerts hold them once.
+#[derive(Clone, Debug, Default)]
+pub(super) struct AlertSeries(Option<(AlertState, Labels, Labels)>);
+
+impl AlertSeries {
+    /// `ALERTS` and `ALERTS_FOR_STATE`. What `make_for_state` makes must depend on nothing
+    /// that changes while the alert lives; `make_alerts` makes the first from the second
+    /// and the state.
+    pub(super) fn get(
+        &mut self,
+        state: AlertState,
+        make_for_state: impl FnOnce() -> Labels,
+        make_alerts: impl FnOnce(&Labels) -> Labels,
+    ) -> [Labels; 2] {
+        let for_state = match self.0.take() {
+            Some((as_of, alerts, for_state)) if as_of == state => {
+                self.0 = Some((state, alerts.clone(), for_state.clone()));
+                return [alerts, for_state];
+            }
+            Some((_, _, for_state)) => for_state,
+            None => make_for_state(),
+        };
+        let alerts = make_alerts(&for_state);
+        self.0 = Some((state, alerts.clone(), for_state.clone()));
+        [alerts, for_state]
+    }
+}
+
+/// Alerts are equal whatever was written about them.
+impl PartialEq for AlertSeries {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+/// What an active alert takes in memory beside its texts: what is known of it, its places
+/// in tables, and its two series in the store with some samples and their index. Measured
+/// with the bench `alert_state` and rounded up.
+pub(super) const ALERT_BYTES: usize = 1_600;
+
+/// What an active alert of these texts takes in memory, its two series in the store
+/// included: they carry its labels once more each.
+fn bytes(labels: &Labels, annotations: &Labels) -> usize {
+    ALERT_BYTES + 3 * labels.encoded_size() + annotations.encoded_size()
 }
 
 /// What the state log holds of an alert; the log's business alone.
@@ -144,7 +189,13 @@ impl Alert {
             keep_firing_since_ms: None,
             missing: None,
             logged: Logged::default(),
+            series: AlertSeries::default(),
         }
+    }
+
+    /// About what it takes in memory while it is active.
+    pub(super) fn bytes(&self) -> usize {
+        bytes(&self.labels, &self.annotations)
     }
 
     /// Whether Alertmanagers should hear of this alert at `ts`: it was never sent, it ended
@@ -197,9 +248,21 @@ impl AlertStates {
         self.alerts.insert(alert.labels.clone(), alert);
     }
 
-    /// How many of these samples belong to no active alert.
-    pub fn count_new(&self, samples: &[AlertSample]) -> usize {
-        samples.iter().filter(|s| !self.is_active(&s.labels)).count()
+    /// How many of these samples belong to no active alert, and the most bytes an alert of
+    /// one of them takes.
+    pub(super) fn count_new(&self, samples: &[AlertSample]) -> (usize, usize) {
+        let new = samples.iter().filter(|s| !self.is_active(&s.labels));
+        new.fold((0, 0), |(count, most), sample| {
+            (count + 1, bytes(&sample.labels, &sample.annotations).max(most))
+        })
+    }
+
+    /// The same sample, its texts shared with the alert it belongs to where they are equal.
+    pub(super) fn shared(&self, sample: AlertSample) -> AlertSample {
+        let Some(alert) = self.alerts.get(&sample.labels) else { return sample };
+        let same = alert.annotations == sample.annotations;
+        let annotations = if same { alert.annotations.clone() } else { sample.annotations };
+        AlertSample { labels: alert.labels.clone(), annotations, value: sample.value }
     }
 
     /// The labels of the active alerts that have none of these samples.
@@ -294,8 +357,6 @@ pub struct Evidence<'a> {
     pub notices: Option<&'a Notices>,
     /// The notice that holds now, by its sample. One that holds no more ends.
     pub raised: Option<&'a AlertSample>,
-    /// What the rule looks at was there, for some of its alerts at least.
-    pub sighted: bool,
     /// Most active alerts the rule may have, notices aside. What is active stays even so.
     pub allowance: usize,
 }
@@ -303,13 +364,7 @@ pub struct Evidence<'a> {
 impl Default for Evidence<'_> {
     /// Nobody looked, and everything may come.
     fn default() -> Self {
-        Self {
-            absence: &|_| None,
-            notices: None,
-            raised: None,
-            sighted: false,
-            allowance: usize::MAX,
-        }
+        Self { absence: &|_| None, notices: None, raised: None, allowance: usize::MAX }
     }
 }
 
@@ -415,9 +470,7 @@ impl Run<'_> {
                     return true;
                 }
                 if !keep_firing(alert, params, *ts, &mut note) {
-                    let waits = waits(alert, params, evidence);
-                    staying += usize::from(waits);
-                    return waits || end(alert, *ts, &mut note);
+                    return end(alert, *ts, &mut note);
                 }
             }
             staying += 1;
@@ -514,6 +567,8 @@ fn hold(
         since_ms: before.map_or(ts, |m| m.since_ms),
         evaluations: match before {
             _ if looked_at => 0,
+            // Neither here nor there.
+            _ if reason == Some(Absence::Restart) => before.map_or(0, |m| m.evaluations),
             Some(before) => before.evaluations.saturating_add(1),
             None => 1,
         },
@@ -534,6 +589,7 @@ fn holds(policy: &Policy, missing: Missing) -> bool {
     let few = missing.evaluations < evals;
     match missing.reason {
         None | Some(Absence::FilterFalse) => false,
+        Some(Absence::Restart) => true,
         Some(Absence::NoData | Absence::Partial) => match policy.on_no_data {
             OnNoData::Resolve => few,
             // A number beyond the default bounds the keeping: a series may be gone for good.
@@ -544,13 +600,6 @@ fn holds(policy: &Policy, missing: Missing) -> bool {
             OnError::Keep | OnError::Fire => true,
         },
     }
-}
-
-/// Whether it is too early after a restart for an alert without a sample to end.
-fn waits(alert: &Alert, params: &AlertParams, evidence: &Evidence<'_>) -> bool {
-    alert.state != AlertState::Inactive
-        && !(params.gapless && evidence.sighted)
-        && params.hold_before_ms.is_some_and(|at| alert.active_at_ms < at)
 }
 
 /// Whether an alert without a sample goes on firing.

@@ -237,7 +237,6 @@ fn check_policy(params: AlertParams, script: &[(&str, &str)]) {
             absence: &of,
             notices: Some(&notices),
             raised: raised.as_ref(),
-            sighted: true,
             allowance: usize::MAX,
         };
         let out = step(states, &params, samples, evidence, tick as i64 * MINUTE);
@@ -409,18 +408,36 @@ fn a_notice_passes_through_for_and_ends_when_it_no_longer_holds() {
 }
 
 #[test]
-fn after_a_restart_absence_ends_what_the_rule_can_see() {
-    let hold = AlertParams { hold_before_ms: Some(10 * MINUTE), ..AlertParams::default() };
-    for (gapless, sighted, ended) in
-        [(false, false, false), (false, true, false), (true, false, false), (true, true, true)]
-    {
-        let params = AlertParams { gapless, ..hold };
-        let before =
-            step(AlertStates::default(), &params, vec![sample("a", 1.0)], Evidence::default(), 0);
-        let evidence = Evidence { sighted, ..Evidence::default() };
-        let out = step(before.states, &params, vec![], evidence, MINUTE);
-        assert_eq!(out.states.active().count() == 0, ended, "{gapless} {sighted}");
-    }
+fn an_absence_that_says_nothing_changes_nothing() {
+    let params = AlertParams {
+        for_ms: 2 * MINUTE,
+        keep_firing_for_ms: 2 * MINUTE,
+        policy: policy(OnNoData::Resolve, OnError::Resolve, 2).policy,
+        ..AlertParams::default()
+    };
+    let mut states = AlertStates::default();
+    let mut at = |minute: i64, sample: Option<AlertSample>, reason: Absence| {
+        let absence = |_: &Labels| Some(reason);
+        let evidence = Evidence { absence: &absence, ..Evidence::default() };
+        let samples = sample.into_iter().collect();
+        let out = step(std::mem::take(&mut states), &params, samples, evidence, minute * MINUTE);
+        states = out.states;
+        states.iter().next().map(|a| (a.state, a.active_at_ms, a.keep_firing_since_ms))
+    };
+    let a = || Some(sample("a", 1.0));
+    at(0, a(), Absence::Restart);
+    // Old enough to fire, but nothing says that it should.
+    assert_eq!(at(2, None, Absence::Restart), Some((AlertState::Pending, 0, None)));
+    assert_eq!(at(3, a(), Absence::Restart), Some((AlertState::Firing, 0, None)));
+    // It is not kept: it fires.
+    assert_eq!(at(9, None, Absence::Restart), Some((AlertState::Firing, 0, None)));
+    assert_eq!(at(10, None, Absence::NoData), Some((AlertState::Firing, 0, None)));
+    assert_eq!(at(11, None, Absence::Restart), Some((AlertState::Firing, 0, None)));
+    let kept = Some((AlertState::Firing, 0, Some(12 * MINUTE)));
+    assert_eq!(at(12, None, Absence::NoData), kept, "the second time without data");
+    assert_eq!(at(13, None, Absence::Restart), kept);
+    assert_eq!(at(20, None, Absence::Restart), kept);
+    assert_eq!(at(21, None, Absence::FilterFalse).unwrap().0, AlertState::Inactive);
 }
 
 #[test]

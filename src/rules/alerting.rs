@@ -1,5 +1,6 @@
 //! Alerting rules: a query's result to alerts, the series about them, and notifications.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -8,16 +9,17 @@ use parking_lot::Mutex;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::alert::{Absence, Alert, AlertParams, AlertSample, AlertStates, Evidence, Step, step};
-use super::budget::Share;
+use super::budget::{Load, Share};
 use super::config::{AlertSpec, RuleSpec};
 use super::error::RuleError;
 use super::expand::{Queries, Text};
-use super::group::{Context, External};
+use super::gap::{Hold, Waiting};
+use super::group::Context;
 use super::input::{Input, Known};
 use super::notice::Notices;
 use super::outcome::{Answer, Outcome};
 use super::policy::{GroupPolicy, OnError, OnLimit, OnNoData, Policy};
-use super::state::{Hold, RuleLog};
+use super::state::RuleLog;
 use super::template::TemplateData;
 use super::view::AlertState;
 use crate::model::value::VectorSample;
@@ -53,8 +55,10 @@ pub(super) struct Alerting {
     pub restored: AtomicBool,
     /// The rule's part of the state log, when there is one.
     pub log: OnceLock<Arc<RuleLog>>,
-    /// After a restart: when absence says nothing.
+    /// After a restart, until what the alerts look at is whole again.
     pub hold: Mutex<Option<Hold>>,
+    /// Its data comes in whether or not this process runs.
+    gapless: bool,
 }
 
 impl Alerting {
@@ -79,6 +83,7 @@ impl Alerting {
             restored: AtomicBool::new(restored),
             log: OnceLock::new(),
             hold: Mutex::default(),
+            gapless: false,
         }
     }
 
@@ -86,15 +91,15 @@ impl Alerting {
     pub(super) fn set_group(&mut self, limit: usize, policy: GroupPolicy) {
         self.params.limit = limit;
         self.params.truncate = policy.on_limit == OnLimit::Truncate;
-        self.params.gapless = policy.catch_up_ms > 0;
+        self.gapless = policy.catch_up_ms > 0;
     }
 
     /// Takes the alerts of the rule this one replaces.
     pub(super) fn copy_state(&self, from: &Alerting) {
         *self.states.lock() = std::mem::take(&mut *from.states.lock());
-        from.share.settle(0);
+        from.share.settle(Load::default());
         self.restored.store(from.restored.load(Ordering::Relaxed), Ordering::Relaxed);
-        *self.hold.lock() = *from.hold.lock();
+        *self.hold.lock() = from.hold.lock().take();
         if let Some(log) = from.log.get() {
             let _ = self.log.set(log.clone());
         }
@@ -105,12 +110,6 @@ impl Alerting {
         if let Some(log) = self.log.get() {
             log.forget();
         }
-    }
-
-    /// The rule's parameters at a tick.
-    fn params_at(&self, ts: TimestampMs) -> AlertParams {
-        let hold = self.hold.lock().filter(|hold| ts < hold.until_ms);
-        AlertParams { hold_before_ms: hold.map(|hold| hold.until_ms), ..self.params }
     }
 
     /// Moves the alerts on to tick `ts`, whose query ran at `at`, and gives the samples
@@ -125,16 +124,22 @@ impl Alerting {
         let external = cx.external.load_full();
         let mut queries = Queries::new(cx, ts);
         let mut samples = Vec::with_capacity(answer.samples.len());
+        let url: Arc<str> = external.url.as_str().into();
         for sample in answer.samples {
-            samples.push(self.expand(&external, &mut queries, sample, ts).await);
+            let sample = self.expand((&external.labels, &url), &mut queries, sample, ts).await;
+            // Of those that go on, nothing is to be held twice.
+            samples.push(self.states.lock().shared(sample));
         }
-        let absences = self.absences(rule, cx, &samples, answer.outcome, (ts, at)).await;
-        let absence = |labels: &Labels| absences.of(labels);
+        let waiting = self.waiting(cx, &samples, answer.outcome, (ts, at)).await;
+        let absences = self.absences(rule, cx, &samples, answer.outcome, at).await;
+        let absence = |labels: &Labels| match waiting.has(labels) {
+            true => Some(Absence::Restart),
+            false => absences.of(labels),
+        };
         let no_data =
             self.params.policy.on_no_data == OnNoData::Fire && answer.outcome == Outcome::NoData;
         let raised = no_data.then(|| self.notices.no_data());
-        let sighted = matches!(answer.outcome, Outcome::Matched | Outcome::FilterFalse);
-        let out = self.step(cx, samples, &absence, raised.as_ref(), sighted, ts);
+        let out = self.step(cx, samples, &absence, raised.as_ref(), ts);
         out.result?;
         if out.truncated.is_some() {
             cx.metrics.limited.inc();
@@ -157,7 +162,7 @@ impl Alerting {
             OnError::Fire => Some(self.notices.error(&error.to_string())),
         };
         let absence = |_: &Labels| Some(Absence::Error);
-        self.step(cx, Vec::new(), &absence, raised.as_ref(), false, ts);
+        self.step(cx, Vec::new(), &absence, raised.as_ref(), ts);
         Some(self.all_series(rule))
     }
 
@@ -168,32 +173,74 @@ impl Alerting {
         samples: Vec<AlertSample>,
         absence: &dyn Fn(&Labels) -> Option<Absence>,
         raised: Option<&AlertSample>,
-        sighted: bool,
         ts: TimestampMs,
     ) -> Step {
         let mut states = self.states.lock();
-        let active = self.count_active(&states);
-        let granted = self.share.take(&cx.budget, active, states.count_new(&samples));
-        let allowance = active.saturating_add(granted);
+        let active = self.load(&states);
+        let (new, each_bytes) = states.count_new(&samples);
+        let granted = self.share.take(&cx.budget, active, new, each_bytes);
+        let allowance = active.alerts.saturating_add(granted);
         let policy = &self.params.policy;
         let speaks = policy.on_no_data == OnNoData::Fire
             || policy.on_error == OnError::Fire
             || self.params.truncate
             || cx.budget.is_limited();
         let notices = speaks.then_some(&self.notices);
-        let evidence = Evidence { absence, notices, raised, sighted, allowance };
-        let mut out =
-            step(std::mem::take(&mut *states), &self.params_at(ts), samples, evidence, ts);
+        let evidence = Evidence { absence, notices, raised, allowance };
+        let mut out = step(std::mem::take(&mut *states), &self.params, samples, evidence, ts);
         *states = std::mem::take(&mut out.states);
-        self.share.settle(self.count_active(&states));
+        self.share.settle(self.load(&states));
         out
     }
 
     /// Pending and firing alerts, notices aside.
-    fn count_active(&self, states: &AlertStates) -> usize {
+    fn load(&self, states: &AlertStates) -> Load {
         let notices = self.notices.labels().filter_map(|labels| states.get(labels));
-        let notices = notices.filter(|a| a.state != AlertState::Inactive).count();
-        states.active().count() - notices
+        let notices = Load::of(notices.filter(|a| a.state != AlertState::Inactive));
+        Load::of(states.active()).minus(notices)
+    }
+
+    /// The active alerts whose lack of a sample says nothing, because what they look at is
+    /// not whole again after a restart.
+    async fn waiting(
+        &self,
+        cx: &Context,
+        samples: &[AlertSample],
+        outcome: Outcome,
+        (ts, at): (TimestampMs, TimestampMs),
+    ) -> Waiting {
+        let Some(hold) = self.hold.lock().clone() else { return Waiting::Over };
+        if hold.is_over(ts) {
+            *self.hold.lock() = None;
+            return Waiting::Over;
+        }
+        let sighted = matches!(outcome, Outcome::Matched | Outcome::FilterFalse);
+        let missing = self.missing(samples);
+        if missing.is_empty() || self.gapless && sighted {
+            return Waiting::Over;
+        }
+        if outcome == Outcome::NoData {
+            return Waiting::All;
+        }
+        match hold.waiting(&cx.source, at, &missing).await {
+            Ok(Waiting::Over) => {
+                *self.hold.lock() = None;
+                Waiting::Over
+            }
+            Ok(waiting) => waiting,
+            Err(error) => {
+                let rule = &self.spec.alert;
+                tracing::warn!(rule, %error, "whether the data of alerts is whole again after the restart cannot be told; they wait");
+                Waiting::All
+            }
+        }
+    }
+
+    /// The labels of the active alerts without a sample, notices aside.
+    fn missing(&self, samples: &[AlertSample]) -> Vec<Labels> {
+        let mut missing = self.states.lock().without_sample(samples);
+        missing.retain(|labels| !self.notices.labels().any(|notice| notice == labels));
+        missing
     }
 
     /// Why active alerts have no sample. Asks for the input of the condition only when the
@@ -204,24 +251,21 @@ impl Alerting {
         cx: &Context,
         samples: &[AlertSample],
         outcome: Outcome,
-        (ts, at): (TimestampMs, TimestampMs),
+        at: TimestampMs,
     ) -> Absences<'_> {
         match outcome {
             Outcome::Partial => return Absences::All(Some(Absence::Partial)),
             Outcome::NoData => return Absences::All(Some(Absence::NoData)),
             _ => {}
         }
-        let params = self.params_at(ts);
-        let policy = &params.policy;
+        let policy = &self.params.policy;
         let matters = policy.on_no_data != OnNoData::Resolve
             || policy.missing_evals_to_resolve > 1
             || cx.annotate_resolved;
         if !matters {
             return Absences::All(None);
         }
-        let mut missing = self.states.lock().without_sample(samples);
-        missing.retain(|labels| !self.notices.labels().any(|notice| notice == labels));
-        if missing.is_empty() {
+        if self.missing(samples).is_empty() {
             return Absences::All(None);
         }
         let (query, aside) = match self.input(rule, &cx.engine) {
@@ -265,44 +309,78 @@ impl Alerting {
         if !self.restored.load(Ordering::Relaxed) {
             return Vec::new();
         }
+        let base = rule.label_set();
+        let mut states = self.states.lock();
+        let mut series = Vec::with_capacity(2 * states.active().count());
+        for alert in states.iter_mut().filter(|a| a.state != AlertState::Inactive) {
+            series.extend(self.series(&base, alert));
+        }
+        series
+    }
+
+    /// The series that another process may have written last, when it was done with a tick:
+    /// those that have ended since have to be told so.
+    pub(super) fn series_since(
+        &self,
+        rule: &RuleSpec,
+        last_tick: Option<TimestampMs>,
+    ) -> Vec<Labels> {
+        if !self.restored.load(Ordering::Relaxed) {
+            return Vec::new();
+        }
+        let since = last_tick.unwrap_or(TimestampMs::MIN);
+        let base = rule.label_set();
         let states = self.states.lock();
-        let mut series = Vec::with_capacity(2 * states.iter().count());
-        for alert in states.active() {
-            series.extend(self.series(rule, alert));
+        let mut series = Vec::new();
+        for alert in states.iter() {
+            let is_new = |at: Option<TimestampMs>| at.is_some_and(|at| at > since);
+            let mut add = |state: AlertState| {
+                let mut before = Alert { state, ..alert.clone() };
+                series.extend(self.series(&base, &mut before).map(|(labels, _)| labels));
+            };
+            if alert.state != AlertState::Inactive {
+                add(alert.state);
+            }
+            if is_new(alert.resolved_at_ms) {
+                add(AlertState::Firing);
+            }
+            if is_new(alert.fired_at_ms) {
+                add(AlertState::Pending);
+            }
         }
         series
     }
 
     async fn expand(
         &self,
-        external: &External,
+        (external_labels, external_url): (&Labels, &Arc<str>),
         queries: &mut Queries<'_>,
         sample: VectorSample,
         ts: TimestampMs,
     ) -> AlertSample {
         let data = TemplateData::alert(
             sample.labels.clone(),
-            external.labels.clone(),
-            external.url.as_str(),
+            external_labels.clone(),
+            external_url.clone(),
             &sample.sample,
             ts,
         );
-        let mut labels = sample.labels.builder();
-        labels.del(METRIC_NAME);
+        // Of one name what comes later counts.
+        let mut labels: BTreeMap<&str, Cow<'_, str>> = BTreeMap::from([(METRIC_NAME, "".into())]);
         for (name, text) in &self.labels {
-            labels.set(name, &text.expand(&data, queries).await);
+            labels.insert(name, text.expand(&data, queries).await);
         }
-        labels.set(ALERT_NAME, &self.spec.alert);
+        labels.insert(ALERT_NAME, self.spec.alert.as_str().into());
         let mut annotations = Vec::with_capacity(self.annotations.len());
         for (name, text) in &self.annotations {
             annotations.push((name.as_str(), text.expand(&data, queries).await));
         }
         AlertSample {
-            labels: labels.build(),
+            labels: sample.labels.with(labels.iter().map(|(name, value)| (*name, &**value))),
             // Unlike a label, an annotation whose text comes out empty stays.
             annotations: {
                 annotations.sort_by_key(|(name, _)| *name);
-                Labels::from_sorted_pairs(annotations.iter().map(|(n, v)| (*n, v.as_str())))
+                Labels::from_sorted_pairs(annotations.iter().map(|(n, v)| (*n, &**v)))
             },
             // As in Prometheus, an alert on a histogram has the value 0.
             value: match sample.sample {
@@ -312,38 +390,48 @@ impl Alerting {
         }
     }
 
-    /// `ALERTS` and `ALERTS_FOR_STATE` of one active alert. The rule's labels as written
-    /// are their base: they show where a label's template expanded to nothing.
-    fn series(&self, rule: &RuleSpec, alert: &Alert) -> [(Labels, Sample); 2] {
-        let mut builder = rule.label_set().builder();
-        for (name, value) in alert.labels.iter() {
-            builder.set(name, value);
-        }
-        builder.set(METRIC_NAME, ALERTS_FOR_STATE);
-        builder.set(ALERT_NAME, &self.spec.alert);
-        let for_state = builder.build();
-        builder.set(METRIC_NAME, ALERTS);
-        builder.set(ALERT_STATE, alert.state.as_str());
-        let active_since = alert.active_at_ms.div_euclid(1000) as f64;
-        [(builder.build(), Sample::Float(1.0)), (for_state, Sample::Float(active_since))]
+    /// `ALERTS` and `ALERTS_FOR_STATE` of one alert that is in an active state. The rule's
+    /// labels as written are their base: they show where a label's template expanded to
+    /// nothing.
+    fn series(&self, base: &Labels, alert: &mut Alert) -> [(Labels, Sample); 2] {
+        let Alert { labels, state, series, active_at_ms, .. } = alert;
+        let for_state = || {
+            let only_base = base.iter().filter(|(name, _)| labels.get(name).is_none());
+            let mut changes: BTreeMap<&str, &str> = only_base.collect();
+            changes.insert(METRIC_NAME, ALERTS_FOR_STATE);
+            changes.insert(ALERT_NAME, &self.spec.alert);
+            labels.with(changes.into_iter())
+        };
+        let alerts = |for_state: &Labels| {
+            for_state.with([(METRIC_NAME, ALERTS), (ALERT_STATE, state.as_str())].into_iter())
+        };
+        let [alerts, for_state] = series.get(*state, for_state, alerts);
+        let active_since = active_at_ms.div_euclid(1000) as f64;
+        [(alerts, Sample::Float(1.0)), (for_state, Sample::Float(active_since))]
     }
 
     /// Writes what changed to the state log, and takes what is due at `ts` when the alerts
-    /// `moved` on. Comes before anything that others see: samples and notifications.
-    pub(super) fn commit(
+    /// `moved` on and somebody is there to take it. Comes before anything that others see:
+    /// samples and notifications.
+    pub(super) async fn commit(
         &self,
         cx: &Context,
         ts: TimestampMs,
         interval_ms: i64,
         moved: bool,
     ) -> Vec<Alert> {
-        let mut states = self.states.lock();
-        let due = match moved {
-            true => states.take_due(ts, cx.resend_delay_ms, interval_ms),
-            false => Vec::new(),
+        let (due, unsynced) = {
+            let mut states = self.states.lock();
+            let due = match moved && cx.notifier.has_receivers() {
+                true => states.take_due(ts, cx.resend_delay_ms, interval_ms),
+                false => Vec::new(),
+            };
+            let restored = self.restored.load(Ordering::Relaxed);
+            let unsynced = self.log.get().and_then(|log| log.record(&mut states, &due, restored));
+            (due, unsynced)
         };
-        if let Some(log) = self.log.get() {
-            log.record(&mut states, &due, self.restored.load(Ordering::Relaxed));
+        if let Some(unsynced) = unsynced {
+            unsynced.wait().await;
         }
         due
     }
@@ -353,20 +441,19 @@ impl Alerting {
         if due.is_empty() {
             return;
         }
-        let url = generator_url(&cx.external.load().url, &rule.expr.printed);
+        let url: Arc<str> = generator_url(&cx.external.load().url, &rule.expr.printed).into();
         let receipt = self.log.get().map(|log| log.receipt(ts)).unwrap_or_default();
         let why = cx.annotate_resolved;
         let alerts = due.into_iter().map(|alert| outgoing(alert, ts, &url, why, receipt.clone()));
         cx.notifier.send(alerts.collect());
     }
 
-    /// What is firing now, by labels.
-    pub(super) fn firing(&self) -> Vec<Alert> {
+    /// The alerts that are `wanted`, by labels.
+    pub(super) fn alerts_that(&self, wanted: impl Fn(&Alert) -> bool) -> Vec<Alert> {
         let states = self.states.lock();
-        let mut firing: Vec<Alert> =
-            states.iter().filter(|a| a.state == AlertState::Firing).cloned().collect();
-        firing.sort_by(|a, b| a.labels.cmp(&b.labels));
-        firing
+        let mut found: Vec<Alert> = states.iter().filter(|a| wanted(a)).cloned().collect();
+        found.sort_by(|a, b| a.labels.cmp(&b.labels));
+        found
     }
 }
 
@@ -393,7 +480,7 @@ const RESOLVED_REASON: &str = "watchfire_resolved_reason";
 fn outgoing(
     alert: Alert,
     ts: TimestampMs,
-    url: &str,
+    url: &Arc<str>,
     why: bool,
     receipt: Receipt,
 ) -> OutgoingAlert {
@@ -409,7 +496,7 @@ fn outgoing(
         annotations,
         starts_at_ms: alert.fired_at_ms.unwrap_or(alert.active_at_ms),
         ends_at_ms: alert.resolved_at_ms.or(alert.valid_until_ms).unwrap_or(ts),
-        generator_url: url.to_owned(),
+        generator_url: url.clone(),
         receipt,
     }
 }

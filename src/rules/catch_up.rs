@@ -7,6 +7,10 @@
 //! came and went meanwhile. Where no rule reads what it or a later one wrote the tick
 //! before, the group goes rule by rule and each query runs once over all ticks; the result
 //! is that of tick by tick.
+//!
+//! Groups that tick together make up for missed ticks in the order in which they evaluate
+//! any other: a group that waits for others goes tick by tick and rule by rule, and every
+//! group shows from the start which tick it is at, so that nobody takes it to be done.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
@@ -17,9 +21,10 @@ use super::config::{GroupSpec, RuleKind};
 use super::error::RuleError;
 use super::graph::{RuleGraph, Sees};
 use super::group::{Context, Group, Rule, is_source_failure, panic_text, samples_of_failure};
+use super::mates::Mates;
 use super::outcome::{Answer, Outcome};
 use super::policy::OnNoData;
-use super::recording::record;
+use super::recording::{Names, record};
 use super::write::{Written, write};
 use crate::functions::{Kernel, Operator};
 use crate::model::value::VectorSample;
@@ -46,6 +51,26 @@ pub(super) fn is_sequential(spec: &GroupSpec, graph: &RuleGraph) -> bool {
     asks || graph.edges.iter().any(|edge| edge.sees == Sees::PreviousTick)
 }
 
+/// The first tick that the group evaluates when `tick` is due: that, or one that is made up
+/// for before.
+pub(super) fn first_to_do(group: &Group, cx: &Context, tick: TimestampMs) -> TimestampMs {
+    tick - made_up(group, missed(group, cx, tick)) * group.interval_ms
+}
+
+/// How many ticks before `tick` were not done with.
+fn missed(group: &Group, cx: &Context, tick: TimestampMs) -> i64 {
+    if group.policy.catch_up_ms <= 0 {
+        return 0;
+    }
+    let last = group.watermark(cx).unwrap_or(tick);
+    tick.saturating_sub(last).saturating_sub(1).div_euclid(group.interval_ms).max(0)
+}
+
+/// How many of so many missed ticks are made up for: the latest ones.
+fn made_up(group: &Group, missed: i64) -> i64 {
+    missed.min(group.policy.catch_up_ms / group.interval_ms).min(TICKS_MAX)
+}
+
 /// Evaluates what the group missed before `tick`, as far as it is to be made up for.
 pub(super) async fn catch_up(
     group: &Group,
@@ -54,17 +79,12 @@ pub(super) async fn catch_up(
     stop: impl Fn() -> bool,
 ) {
     let interval_ms = group.interval_ms;
-    let allowed = group.policy.catch_up_ms / interval_ms;
-    if group.policy.catch_up_ms <= 0 {
-        return;
-    }
-    let Some(last) = group.watermark(cx) else { return };
-    let missed = tick.saturating_sub(last).saturating_sub(1).div_euclid(interval_ms);
+    let (Some(last), missed) = (group.watermark(cx), missed(group, cx, tick)) else { return };
     if missed <= 0 {
         return;
     }
     let restarted = !group.has_run();
-    let made_up = missed.min(allowed).min(TICKS_MAX);
+    let made_up = made_up(group, missed);
     let mut next = tick - made_up * interval_ms;
     if made_up < missed {
         skip(group, missed - made_up);
@@ -73,20 +93,24 @@ pub(super) async fn catch_up(
     if restarted {
         seed(group, cx, last).await;
     }
+    let mates = group.mates.load_full();
+    let mut mates = mates.wait_for_others().then_some(&*mates);
+    group.progress.at(next);
     let mut done = 0;
     while done < made_up && !stop() {
-        let len = match group.sequential {
+        let len = match group.sequential || mates.is_some() {
             true => 1,
             false => (made_up - done).min(TICKS_PER_QUERY),
         };
         let ticks = StepGrid { start_ms: next, step_ms: interval_ms, len: len as u32 };
-        if !evaluate(group, cx, ticks).await {
+        if !evaluate(group, cx, ticks, &mut mates, tick).await {
             // The source is down: another try when the next tick is due.
             break;
         }
         done += len;
         next += len * interval_ms;
         group.set_watermark(cx, ticks.end_ms());
+        group.progress.at(next);
         group.metrics.catch_up_evaluations.inc_by(len.unsigned_abs());
     }
     for alerting in group.rules.iter().filter_map(|rule| rule.alerting.as_ref()) {
@@ -127,8 +151,9 @@ async fn seed(group: &Group, cx: &Context, last: TimestampMs) {
                     continue;
                 };
                 let Ok(answer) = Answer::new(result) else { continue };
-                let made =
-                    record(answer.samples, rule.spec.name(), &rule.spec.labels, group.spec.limit);
+                let (spec, limit) = (&rule.spec, group.spec.limit);
+                let mut names = Names::default();
+                let made = record(answer.samples, spec.name(), &spec.labels, limit, &mut names);
                 made.unwrap_or_default().into_iter().map(|(labels, _)| labels).collect()
             }
         };
@@ -137,9 +162,23 @@ async fn seed(group: &Group, cx: &Context, last: TimestampMs) {
 }
 
 /// Evaluates all rules over `ticks`, rule by rule. False when nothing could be read.
-async fn evaluate(group: &Group, cx: &Context, ticks: StepGrid) -> bool {
+/// Rules that read from `mates` wait for them; once that took until long after `due`, no
+/// more.
+async fn evaluate(
+    group: &Group,
+    cx: &Context,
+    ticks: StepGrid,
+    mates: &mut Option<&Mates>,
+    due: TimestampMs,
+) -> bool {
     let (mut asked, mut down) = (false, true);
-    for rule in &group.rules {
+    for (index, rule) in group.rules.iter().enumerate() {
+        if let Some(waiting) = *mates {
+            group.progress.committed(ticks.start_ms, index);
+            if !waiting.wait(group, index, (ticks.start_ms, due), cx).await {
+                *mates = None;
+            }
+        }
         // Its alerts are not known yet: nothing there that could move on.
         if rule.alerting.as_ref().is_some_and(|a| !a.restored.load(Ordering::Relaxed)) {
             continue;
@@ -197,7 +236,7 @@ async fn evaluate_rule(
             }
         };
         if let Some(alerting) = &rule.alerting {
-            alerting.commit(cx, ts, group.interval_ms, false);
+            alerting.commit(cx, ts, group.interval_ms, false).await;
         }
         if let Some(samples) = samples {
             store(group, rule, cx, samples, at).await?;

@@ -5,6 +5,7 @@
 //! results are kept for the rest of the rule's evaluation, so that a query the templates
 //! of all alerts share runs once.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::group::Context;
@@ -28,18 +29,23 @@ impl Text {
 
     /// Expands. What goes wrong becomes the text: an alert without its annotation is still
     /// an alert.
-    pub(super) async fn expand(&self, data: &TemplateData, queries: &mut Queries<'_>) -> String {
+    pub(super) async fn expand(
+        &self,
+        data: &TemplateData,
+        queries: &mut Queries<'_>,
+    ) -> Cow<'_, str> {
         queries.cx.metrics.template_expansions.inc();
         let error = match &self.template {
+            Ok(Template { plain: Some(plain), .. }) => return plain.into(),
             Ok(template) => match expand(template, data, queries).await {
-                Ok(text) => return text,
+                Ok(text) => return text.into(),
                 Err(e) => e.to_string(),
             },
             Err(e) => e.to_string(),
         };
         queries.cx.metrics.template_failures.inc();
         tracing::warn!(error, "expanding the template of an alert failed");
-        format!("<error expanding template: {error}>")
+        format!("<error expanding template: {error}>").into()
     }
 }
 

@@ -25,13 +25,13 @@ use super::mates::{Mates, Progress};
 use super::metrics::{GroupMetrics, Metrics};
 use super::outcome::{Answer, Outcome};
 use super::policy::{GroupPolicy, Policy, RulePolicyDefaults};
-use super::recording::record;
+use super::recording::{Names, record};
 use super::state::StateLog;
 use super::view::{
     AlertState, AlertView, AlertingView, GroupCostView, GroupView, RuleCostView, RuleHealth,
     RuleView,
 };
-use super::waves::{Asked, EvaluationOptions, SERIES_OF_NEW_RULE, Waves};
+use super::waves::{Asked, Bundles, EvaluationOptions, SERIES_OF_NEW_RULE, Waves};
 use super::write::{Written, mark_stale, write};
 use crate::model::{Clock, Labels, Sample, TimestampMs};
 use crate::notifier::Notifier;
@@ -92,6 +92,8 @@ pub(super) struct Group {
     /// For groups that tick together with this one, and what it has to do with them.
     pub progress: Arc<Progress>,
     pub mates: ArcSwap<Mates>,
+    /// Queries of its rules that are asked together, by the rules' indexes.
+    pub bundles: Bundles<usize>,
     pub metrics: GroupMetrics,
     pace: Pace,
     status: Mutex<GroupStatus>,
@@ -125,6 +127,8 @@ pub(super) struct Rule {
     costs: Mutex<Costs>,
     /// What the last successful evaluation wrote.
     pub previous: Mutex<Written>,
+    /// Of a recording rule, the names of what it wrote.
+    names: Mutex<Names>,
     /// It wrote that with another expression, before a reload.
     pub inherited: AtomicBool,
     /// Series of the last successful evaluation; `usize::MAX` before the first.
@@ -166,6 +170,7 @@ impl Rule {
             }),
             costs: Mutex::default(),
             previous: Mutex::default(),
+            names: Mutex::default(),
             inherited: AtomicBool::new(false),
             last_series: AtomicUsize::new(usize::MAX),
         })
@@ -302,6 +307,7 @@ impl Group {
             ticks,
             progress: Arc::default(),
             mates: ArcSwap::default(),
+            bundles: Bundles::default(),
             interval_ms,
             query_offset_ms: spec.query_offset_ms.unwrap_or(defaults.query_offset_ms),
             pace: Pace::new(interval_ms, policy.budget),
@@ -375,7 +381,8 @@ impl Group {
             }
             self.set_watermark(cx, ts);
         }
-        self.progress.at(ts + self.interval_ms);
+        let next = ts + self.interval_ms;
+        self.progress.sleeps(next, catch_up::first_to_do(self, cx, next));
         let seconds = seconds_since(cx, started);
         cx.metrics.observe_group(seconds);
         self.note_pace(cx, seconds);
@@ -419,7 +426,7 @@ impl Group {
                 note_outcome(rule, cx, Outcome::Error);
                 match samples_of_failure(rule, cx, &e, ts) {
                     Some(samples) => {
-                        self.tell(rule, cx, ts);
+                        self.tell(rule, cx, ts).await;
                         (samples, Some(e))
                     }
                     None => {
@@ -476,8 +483,8 @@ impl Group {
         let samples = self.samples_of(rule, cx, answer, (ts, at)).await;
         if let Some(alerting) = &rule.alerting {
             match samples.is_ok() {
-                true => self.tell(rule, cx, ts),
-                false => _ = alerting.commit(cx, ts, self.interval_ms, false),
+                true => self.tell(rule, cx, ts).await,
+                false => _ = alerting.commit(cx, ts, self.interval_ms, false).await,
             }
         }
         if samples.is_ok() {
@@ -495,15 +502,18 @@ impl Group {
         times: (TimestampMs, TimestampMs),
     ) -> Result<Vec<(Labels, Sample)>, RuleError> {
         match &rule.alerting {
-            None => record(answer.samples, rule.spec.name(), &rule.spec.labels, self.spec.limit),
+            None => {
+                let (spec, names) = (&rule.spec, &mut *rule.names.lock());
+                record(answer.samples, spec.name(), &spec.labels, self.spec.limit, names)
+            }
             Some(alerting) => alerting.evaluate(&rule.spec, cx, answer, times).await,
         }
     }
 
     /// Writes what became of a rule's alerts to the state log, and sends what is due.
-    fn tell(&self, rule: &Rule, cx: &Context, ts: TimestampMs) {
+    async fn tell(&self, rule: &Rule, cx: &Context, ts: TimestampMs) {
         if let Some(alerting) = &rule.alerting {
-            let due = alerting.commit(cx, ts, self.interval_ms, true);
+            let due = alerting.commit(cx, ts, self.interval_ms, true).await;
             alerting.send(&rule.spec, cx, ts, due);
         }
     }

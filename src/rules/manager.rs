@@ -17,7 +17,7 @@ use thiserror::Error;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::budget::AlertBudget;
+use super::budget::{AlertBudget, Load};
 use super::config::{
     GroupSpec, LoadOptions, LoadedFile, Problem, ProblemKind, Rejected, Scope, Severity, load_file,
     load_source,
@@ -28,8 +28,9 @@ use super::mates;
 use super::metrics::Metrics;
 use super::policy::RulePolicyDefaults;
 use super::quarantine::{Quarantined, counts, mark, merge};
+use super::reach::Writers;
 use super::scheduler::{retire, supervise};
-use super::state::{GroupFate, StateLog};
+use super::state::{GroupFate, Restart, StateLog};
 use super::view::{GroupCostView, GroupView, QuarantinedView, RulesView};
 use super::waves::EvaluationOptions;
 use crate::model::Clock;
@@ -161,6 +162,8 @@ impl Manager {
     /// A manager without groups.
     pub fn new(options: ManagerOptions) -> Arc<Self> {
         let active = options.metrics.active_alerts.clone();
+        let RulePolicyDefaults { max_active_alerts, active_alerts_bytes, .. } = options.policy;
+        let most = Load { alerts: max_active_alerts, bytes: active_alerts_bytes };
         Arc::new(Self {
             context: Arc::new(Context {
                 engine: options.engine,
@@ -172,7 +175,7 @@ impl Manager {
                 resend_delay_ms: options.resend_delay_ms,
                 outage_tolerance_ms: options.outage_tolerance_ms,
                 grace_period_ms: options.grace_period_ms,
-                budget: AlertBudget::new(options.policy.max_active_alerts, active),
+                budget: AlertBudget::new(most, active),
                 annotate_resolved: options.policy.annotate_resolved,
                 state: OnceLock::new(),
                 external: ArcSwap::default(),
@@ -245,15 +248,20 @@ impl Manager {
             stopping.stop.cancel();
         }
         self.link(&order).await;
+        let writers = Writers::new(order.iter().map(|group| (&group.spec, group.interval_ms)));
         for (group, replaced) in start {
             if let Some(replaced) = replaced {
                 wait(replaced.task).await;
                 group.copy_state(&replaced.group);
             }
             if let Some(state) = self.context.state.get() {
-                let (tolerance, now) =
-                    (self.context.outage_tolerance_ms, self.context.clock.now_ms());
-                state.attach(&group, tolerance, now);
+                let restart = Restart {
+                    writers: &writers,
+                    outage_tolerance_ms: self.context.outage_tolerance_ms,
+                    lookback_ms: self.context.engine.options().lookback_ms,
+                    now_ms: self.context.clock.now_ms(),
+                };
+                state.attach(&group, restart);
             }
             running.insert(group.key(), self.start(group));
         }

@@ -22,7 +22,7 @@ use tokio::sync::{OnceCell, watch};
 use super::config::{GroupSpec, Problem};
 use super::graph::{RuleGraph, Ticks};
 use super::group::{Context, Group};
-use super::waves::{Asked, SERIES_EXPECTED_MAX, SLOW_RULE_SECONDS, ask};
+use super::waves::{Asked, Bundles, SERIES_EXPECTED_MAX, SLOW_RULE_SECONDS, ask};
 use crate::model::TimestampMs;
 
 /// Part of its interval after the tick for which a group waits for others.
@@ -37,12 +37,23 @@ pub(super) struct Progress(watch::Sender<At>);
 struct At {
     tick: TimestampMs,
     committed: usize,
+    /// The first tick it evaluates next: `tick`, or one before that is to be made up for.
+    next: TimestampMs,
+}
+
+impl At {
+    /// Whether a rule is done with a tick; with one that is made up for, for good.
+    fn has_passed(&self, tick: TimestampMs, rule: usize, made_up: bool) -> bool {
+        let here = self.tick == tick && self.committed > rule;
+        here || self.tick > tick && !(made_up && self.next <= tick)
+    }
 }
 
 impl Default for Progress {
     /// Of a group that does not run: nobody waits for it.
     fn default() -> Self {
-        Self(watch::Sender::new(At { tick: TimestampMs::MAX, committed: 0 }))
+        let (tick, next) = (TimestampMs::MAX, TimestampMs::MAX);
+        Self(watch::Sender::new(At { tick, committed: 0, next }))
     }
 }
 
@@ -54,7 +65,12 @@ impl Progress {
 
     /// So many rules are committed for a tick.
     pub(super) fn committed(&self, tick: TimestampMs, committed: usize) {
-        self.0.send_replace(At { tick, committed });
+        self.0.send_replace(At { tick, committed, next: tick });
+    }
+
+    /// The group sleeps towards a tick; `next` is the first it evaluates then.
+    pub(super) fn sleeps(&self, tick: TimestampMs, next: TimestampMs) {
+        self.0.send_replace(At { tick, committed: 0, next });
     }
 
     /// The group runs no more.
@@ -63,11 +79,7 @@ impl Progress {
     }
 
     fn is_ready_for(&self, tick: TimestampMs) -> bool {
-        *self.0.borrow() == At { tick, committed: 0 }
-    }
-
-    fn has_passed(at: &At, tick: TimestampMs, rule: usize) -> bool {
-        at.tick > tick || at.tick == tick && at.committed > rule
+        *self.0.borrow() == At { tick, committed: 0, next: tick }
     }
 }
 
@@ -92,25 +104,43 @@ pub(super) struct Mates {
 impl Mates {
     /// Whether a rule may be queried for a tick without waiting.
     pub(super) fn is_ready(&self, rule: usize, tick: TimestampMs) -> bool {
-        self.pending(rule, tick).next().is_none()
+        self.pending(rule, tick, false).next().is_none()
     }
 
-    fn pending(&self, rule: usize, tick: TimestampMs) -> impl Iterator<Item = &Wait> {
+    fn pending(
+        &self,
+        rule: usize,
+        tick: TimestampMs,
+        made_up: bool,
+    ) -> impl Iterator<Item = &Wait> {
         let waits = self.waits.get(rule).map_or(&[][..], Vec::as_slice);
         waits.iter().filter(move |wait| {
             let at = *wait.progress.0.borrow();
-            wait.ticks.include(tick) && !Progress::has_passed(&at, tick, wait.rule)
+            wait.ticks.include(tick) && !at.has_passed(tick, wait.rule, made_up)
         })
     }
 
-    /// Waits for what a rule of `group` reads of others in this tick.
-    pub(super) async fn wait(&self, group: &Group, rule: usize, tick: TimestampMs, cx: &Context) {
-        let patient_until = tick.saturating_add(group.interval_ms / PATIENCE);
-        for wait in self.pending(rule, tick) {
+    /// Whether some rule may have to wait for another group.
+    pub(super) fn wait_for_others(&self) -> bool {
+        self.waits.iter().any(|waits| !waits.is_empty())
+    }
+
+    /// Waits for what a rule of `group` reads of others in this tick; not long after `due`,
+    /// which is the tick, or a later one when it is made up for. False when it took too long.
+    pub(super) async fn wait(
+        &self,
+        group: &Group,
+        rule: usize,
+        (tick, due): (TimestampMs, TimestampMs),
+        cx: &Context,
+    ) -> bool {
+        let patient_until = due.saturating_add(group.interval_ms / PATIENCE);
+        let made_up = tick < due;
+        for wait in self.pending(rule, tick, made_up) {
             let mut progress = wait.progress.0.subscribe();
             tokio::select! {
                 biased;
-                _ = progress.wait_for(|at| Progress::has_passed(at, tick, wait.rule)) => {}
+                _ = progress.wait_for(|at| at.has_passed(tick, wait.rule, made_up)) => {}
                 () = cx.clock.sleep_until(patient_until) => {
                     cx.metrics.order_timeouts.inc();
                     tracing::warn!(
@@ -120,10 +150,11 @@ impl Mates {
                         late = wait.group,
                         "a group that this rule reads from is late; the rule reads what is there"
                     );
-                    return;
+                    return false;
                 }
             }
         }
+        true
     }
 
     /// The answers to first queries of a group for a tick, by rule, if they were asked
@@ -145,6 +176,7 @@ impl Mates {
 struct Cohort {
     members: Vec<Member>,
     current: Mutex<Arc<Joint>>,
+    bundles: Bundles<(usize, usize)>,
 }
 
 struct Member {
@@ -181,7 +213,7 @@ impl Cohort {
     }
 
     async fn ask(&self, tick: TimestampMs, cx: &Context) -> Answers {
-        let (mut places, mut queries) = (Vec::new(), Vec::new());
+        let (mut places, mut queries) = (Vec::new(), HashMap::new());
         let (mut at, mut series, mut interval_ms) = (tick, 0_usize, i64::MAX);
         for (number, member) in self.members.iter().enumerate() {
             let Some(group) = member.group.upgrade() else { continue };
@@ -199,14 +231,15 @@ impl Cohort {
                 {
                     series += expected;
                     places.push((number, rule));
-                    queries.push(of.query.clone());
+                    queries.insert((number, rule), of.query.clone());
                 }
             }
         }
         let mut answers: HashMap<usize, Vec<(usize, Asked)>> = HashMap::new();
+        let bundle = self.bundles.get(&cx.engine, &places, |place| queries[place].clone());
         let asked = tokio::select! {
             biased;
-            asked = ask(cx, queries, at) => asked,
+            asked = ask(cx, &bundle, at) => asked,
             () = cx.clock.sleep_until(tick.saturating_add(interval_ms / PATIENCE)) => {
                 tracing::warn!(tick, "evaluating the rules of several groups together takes long; each group evaluates its own");
                 Vec::new()
@@ -240,6 +273,7 @@ pub(super) fn link(groups: &[Arc<Group>], shared: bool) -> Vec<Problem> {
     if shared {
         for (offset, members) in cohorts(groups) {
             let cohort = Arc::new(Cohort {
+                bundles: Bundles::default(),
                 current: Mutex::new(Arc::new(Joint {
                     tick: TimestampMs::MIN,
                     answers: OnceCell::new(),

@@ -9,6 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 
+use super::budget::Load;
 use super::outcome::Outcome;
 use crate::telemetry::{Registry, Summary};
 
@@ -37,13 +38,17 @@ struct OutcomeLabel {
     outcome: &'static str,
 }
 
-/// Pending and firing alerts of all rules.
+/// Pending and firing alerts of all rules, and the memory they take.
 #[derive(Clone, Debug, Default)]
-pub(super) struct ActiveAlerts(Gauge);
+pub(super) struct ActiveAlerts {
+    count: Gauge,
+    bytes: Gauge,
+}
 
 impl ActiveAlerts {
-    pub(super) fn set(&self, count: usize) {
-        self.0.set(i64::try_from(count).unwrap_or(i64::MAX));
+    pub(super) fn set(&self, load: Load) {
+        self.count.set(i64::try_from(load.alerts).unwrap_or(i64::MAX));
+        self.bytes.set(i64::try_from(load.bytes).unwrap_or(i64::MAX));
     }
 }
 
@@ -235,7 +240,12 @@ impl Metrics {
         registry.register(
             "watchfire_rules_active_alerts",
             "Pending and firing alerts of all rules, at the last evaluation of each",
-            self.active_alerts.0.clone(),
+            self.active_alerts.count.clone(),
+        );
+        registry.register(
+            "watchfire_rules_active_alerts_bytes",
+            "About what pending and firing alerts take in memory, their series in the store included",
+            self.active_alerts.bytes.clone(),
         );
         registry.register(
             "watchfire_rules_limited_evaluations",

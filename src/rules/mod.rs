@@ -3,8 +3,9 @@
 //! `config` reads files; `manager` runs what they hold, a `group` at a time when the
 //! `scheduler` says so; `alert` is the state machine everything that evaluates shares;
 //! `input` and `outcome` tell missing data from a false condition, `catch_up` makes up for
-//! what was missed; `unit_test` runs the same groups over given series. Evaluation asks a `Source`, feeds a
-//! `Sink` and a `Notifier`, and takes the time from a `Clock`: it knows none of them by name.
+//! what was missed, `reach` and `gap` tell what a restart cost; `unit_test` runs the same
+//! groups over given series. Evaluation asks a `Source`, feeds a `Sink` and a `Notifier`, and
+//! takes the time from a `Clock`: it knows none of them by name.
 
 pub mod alert;
 mod alerting;
@@ -12,8 +13,10 @@ mod budget;
 mod catch_up;
 pub mod config;
 pub mod cost;
+pub mod diff;
 mod error;
 mod expand;
+mod gap;
 pub mod graph;
 mod group;
 mod input;
@@ -25,6 +28,7 @@ pub mod notice;
 pub mod outcome;
 pub mod policy;
 mod quarantine;
+mod reach;
 mod recording;
 mod restore;
 mod scheduler;

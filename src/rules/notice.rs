@@ -83,7 +83,7 @@ impl Notices {
             &self.limit,
             format!("{}: limited to {kept} of {found} alerts", self.name),
             format!(
-                "The rule matches more than its limit allows: {kept} alerts are kept, those that were active first, and {refused} are neither stored nor sent. Narrow the expression, or raise the group's limit or --rules.max-active-alerts. Expression: {expr}"
+                "The rule matches more than its limit allows: {kept} alerts are kept, those that were active first, and {refused} are neither stored nor sent. Narrow the expression, or raise the group's limit, --rules.max-active-alerts or --rules.active-alerts-memory, whichever it is. Expression: {expr}"
             ),
             refused as f64,
         )

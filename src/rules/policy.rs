@@ -129,6 +129,9 @@ pub struct RulePolicyDefaults {
     pub group_budget: f64,
     /// Most pending and firing alerts over all rules; 0 is no limit.
     pub max_active_alerts: usize,
+    /// Most bytes they may take, as `watchfire_rules_active_alerts_bytes` counts them; 0 is
+    /// no limit.
+    pub active_alerts_bytes: usize,
     /// Resolved notifications say why in an annotation.
     pub annotate_resolved: bool,
 }
@@ -143,6 +146,7 @@ impl Default for RulePolicyDefaults {
             catch_up_ms: 0,
             group_budget: 1.0,
             max_active_alerts: 0,
+            active_alerts_bytes: 0,
             annotate_resolved: false,
         }
     }

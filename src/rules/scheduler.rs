@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 
-use super::catch_up::catch_up;
+use super::catch_up::{catch_up, first_to_do};
 use super::group::{Context, Group, panic_text};
 use super::restore::restore;
 use crate::model::{Labels, TimestampMs};
@@ -70,7 +70,7 @@ async fn run(group: &Group, cx: &Context, stop: &CancellationToken) {
     let now = cx.clock.now_ms();
     let offset = group.ticks.offset_ms;
     let mut tick = tick_before(name, file, offset, group.interval_ms, now) + group.interval_ms;
-    group.progress.at(tick);
+    group.progress.sleeps(tick, first_to_do(group, cx, tick));
     if !sleep_until(cx, tick, stop).await {
         return;
     }

@@ -14,13 +14,14 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::RuleError;
 use super::group::{Context, Group, panic_text};
 use super::mates::Mates;
 use crate::model::{Clock, TimestampMs};
-use crate::query::{Engine, PreparedQuery, QueryError, QueryResult, RunOptions};
+use crate::query::{Bundle, Engine, PreparedQuery, QueryError, QueryResult, RunOptions};
 use crate::storage::Source;
 
 /// Most series the answers of one round may be expected to hold: they wait in memory for
@@ -95,10 +96,11 @@ impl<'a> Waves<'a> {
             }
         }
         if self.asked[index].is_none() {
-            self.mates.wait(self.group, index, self.tick, self.cx).await;
+            self.mates.wait(self.group, index, (self.tick, self.tick), self.cx).await;
             let wave = self.ready(index);
-            let queries = wave.iter().map(|i| self.group.rules[*i].query.clone()).collect();
-            let answers = ask(self.cx, queries, self.tick - self.group.query_offset_ms).await;
+            let query = |i: &usize| self.group.rules[*i].query.clone();
+            let bundle = self.group.bundles.get(&self.cx.engine, &wave, query);
+            let answers = ask(self.cx, &bundle, self.tick - self.group.query_offset_ms).await;
             for (i, answer) in wave.into_iter().zip(answers) {
                 self.asked[i] = Some(answer);
             }
@@ -130,6 +132,43 @@ impl<'a> Waves<'a> {
     }
 }
 
+/// Most rounds whose queries are kept ready: a group has few, but which rules are asked in
+/// one may change from tick to tick.
+const BUNDLES_MAX: usize = 16;
+
+/// The queries of rounds, as they were put together for earlier ticks; `K` names a rule.
+pub(super) struct Bundles<K>(Mutex<Vec<(Vec<K>, Arc<Bundle>)>>);
+
+impl<K> Default for Bundles<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Clone + PartialEq> Bundles<K> {
+    /// The queries of these rules.
+    pub(super) fn get(
+        &self,
+        engine: &Arc<Engine>,
+        rules: &[K],
+        query: impl Fn(&K) -> Arc<PreparedQuery>,
+    ) -> Arc<Bundle> {
+        let mut bundles = self.0.lock();
+        if let Some(found) = bundles.iter().position(|(known, _)| known == rules) {
+            // The one that was used longest ago comes first.
+            bundles[found..].rotate_left(1);
+        } else {
+            if bundles.len() == BUNDLES_MAX {
+                bundles.remove(0);
+            }
+            let queries = rules.iter().map(query).collect();
+            bundles.push((rules.to_vec(), Arc::new(Bundle::new(engine, queries))));
+        }
+        let (_, bundle) = bundles.last().expect("BUG: it was put there just now");
+        bundle.clone()
+    }
+}
+
 /// What it takes to ask, on any task.
 #[derive(Clone)]
 struct Asker {
@@ -145,11 +184,8 @@ struct Asker {
 /// Asks all queries; answers come in their order. With concurrent evaluation the queries
 /// are dealt out to as many tasks as there are permits to be had without waiting, and to
 /// this one.
-pub(super) async fn ask(
-    cx: &Context,
-    queries: Vec<Arc<PreparedQuery>>,
-    at: TimestampMs,
-) -> Vec<Asked> {
+pub(super) async fn ask(cx: &Context, bundle: &Bundle, at: TimestampMs) -> Vec<Asked> {
+    let queries = bundle.queries();
     let asker = Asker {
         engine: cx.engine.clone(),
         source: cx.source.clone(),
@@ -167,7 +203,7 @@ pub(super) async fn ask(
         }
     }
     if permits.is_empty() {
-        return asker.ask(queries).await;
+        return asker.ask(bundle).await;
     }
     let hands = permits.len() + 1;
     let mut dealt: Vec<Vec<Arc<PreparedQuery>>> = vec![Vec::new(); hands];
@@ -180,13 +216,14 @@ pub(super) async fn ask(
         .zip(permits)
         .map(|(hand, permit)| {
             let asker = asker.clone();
+            let hand = Bundle::new(&asker.engine, hand);
             tokio::spawn(async move {
                 let _permit = permit;
-                asker.ask(hand).await
+                asker.ask(&hand).await
             })
         })
         .collect();
-    let own = asker.ask(own).await;
+    let own = asker.ask(&Bundle::new(&asker.engine, own)).await;
     let mut hands = Vec::with_capacity(hands);
     for task in tasks {
         hands.push(task.await.unwrap_or_default().into_iter());
@@ -200,12 +237,12 @@ pub(super) async fn ask(
 impl Asker {
     /// Asks all at once, as one plan. Should that panic, as none of its parts may, each is
     /// asked for itself.
-    async fn ask(&self, queries: Vec<Arc<PreparedQuery>>) -> Vec<Asked> {
+    async fn ask(&self, bundle: &Bundle) -> Vec<Asked> {
+        let queries = bundle.queries();
         if self.shared && queries.len() > 1 {
-            let all: Vec<&PreparedQuery> = queries.iter().map(|q| &**q).collect();
             let started_ms = self.clock.now_ms();
             let started = self.clock.monotonic_ns();
-            let together = self.engine.together(&all, &self.source, self.at, &self.run);
+            let together = bundle.instant(&self.source, self.at, &self.run);
             match AssertUnwindSafe(together).catch_unwind().await {
                 Ok(answers) => {
                     let even = self.seconds_since(started) / answers.len() as f64;
@@ -222,7 +259,7 @@ impl Asker {
             }
         }
         let mut answers = Vec::with_capacity(queries.len());
-        for query in &queries {
+        for query in queries {
             answers.push(self.alone(query).await);
         }
         answers

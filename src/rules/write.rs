@@ -11,10 +11,10 @@ use crate::model::value::stale_nan;
 use crate::model::{Labels, Sample, TimestampMs};
 use crate::storage::{AppendError, Appender, SeriesRef, Sink, StorageError};
 
-/// The series a rule wrote last, with the storage's references to them.
+/// The series a rule wrote last, in that order, with the storage's references to them.
 #[derive(Debug, Default)]
 pub(super) struct Written {
-    series: FxHashMap<Labels, SeriesRef>,
+    series: Vec<(Labels, SeriesRef)>,
 }
 
 impl Written {
@@ -26,7 +26,7 @@ impl Written {
 
     /// The label sets.
     pub(super) fn into_labels(self) -> impl Iterator<Item = Labels> {
-        self.series.into_keys()
+        self.series.into_iter().map(|(labels, _)| labels)
     }
 }
 
@@ -89,17 +89,27 @@ fn append(
     at: TimestampMs,
 ) -> Result<(Written, Refused), StorageError> {
     let mut appender = sink.appender();
-    let mut series = FxHashMap::with_capacity_and_hasher(samples.len(), Default::default());
+    let mut series = Vec::with_capacity(samples.len());
+    let mut places = Places::new(&previous.series);
     let mut refused: Refused = None;
     for (labels, sample) in samples {
-        let hint = previous.series.get(labels).copied();
+        let place = places.find(labels);
+        let known = place.map(|place| &previous.series[place]);
+        let hint = known.map(|(_, reference)| *reference);
+        // The set of the last time is the one that the storage has.
+        let labels = known.map_or(labels, |(labels, _)| labels);
         let appended = match sample {
             Sample::Float(value) => appender.append(hint, labels, at, *value),
             Sample::Histogram(value) => appender.append_histogram(hint, labels, at, value),
         };
         match appended {
             Ok(reference) => {
-                series.insert(labels.clone(), reference);
+                let stored = match hint {
+                    Some(hint) if hint == reference => None,
+                    _ => appender.stored_labels(reference),
+                };
+                series.push((stored.unwrap_or_else(|| labels.clone()), reference));
+                places.seen(place);
             }
             Err(e) => {
                 let count = refused.map_or(0, |(_, n)| n) + 1;
@@ -107,12 +117,53 @@ fn append(
             }
         }
     }
-    let gone = previous.series.iter().filter(|(labels, _)| !series.contains_key(*labels));
-    for (labels, reference) in gone {
+    for (labels, reference) in places.left() {
         append_marker(&mut *appender, Some(*reference), labels, at);
     }
     appender.commit()?;
     Ok((Written { series }, refused))
+}
+
+/// Finds what is written among what was written the last time: mostly the same series in
+/// the same order, so the next one is looked at first.
+struct Places<'w> {
+    written: &'w [(Labels, SeriesRef)],
+    next: usize,
+    seen: Vec<bool>,
+    /// Made when the order is another one.
+    by_labels: Option<FxHashMap<&'w Labels, usize>>,
+}
+
+impl<'w> Places<'w> {
+    fn new(written: &'w [(Labels, SeriesRef)]) -> Self {
+        Self { written, next: 0, seen: vec![false; written.len()], by_labels: None }
+    }
+
+    fn find(&mut self, labels: &Labels) -> Option<usize> {
+        let is = |(known, _): &(Labels, SeriesRef)| known.is_same(labels) || known == labels;
+        if self.written.get(self.next).is_some_and(is) {
+            self.next += 1;
+            return Some(self.next - 1);
+        }
+        let written = self.written;
+        let by_labels = self.by_labels.get_or_insert_with(|| {
+            written.iter().enumerate().map(|(place, (labels, _))| (labels, place)).collect()
+        });
+        let found = by_labels.get(labels).copied();
+        self.next = found.map_or(self.next, |place| place + 1);
+        found
+    }
+
+    fn seen(&mut self, place: Option<usize>) {
+        if let Some(place) = place {
+            self.seen[place] = true;
+        }
+    }
+
+    /// What was written and is not any more.
+    fn left(&self) -> impl Iterator<Item = &'w (Labels, SeriesRef)> {
+        self.written.iter().zip(&self.seen).filter(|(_, seen)| !**seen).map(|(left, _)| left)
+    }
 }
 
 /// Ends series outside of a rule's evaluation; gives them back, for another try.
@@ -150,5 +201,46 @@ fn append_marker(
             | AppendError::OutOfBounds,
         ) => {}
         Err(error) => tracing::warn!(series = %labels, %error, "ending a series failed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What was written, what is, and what is left; `!` marks what is refused.
+    fn check(before: &str, now: &str, left: &str) {
+        let labels = |c: char| Labels::from_pairs([("i", c.to_string())]);
+        let series = before.chars().enumerate();
+        let written: Vec<_> = series.map(|(i, c)| (labels(c), SeriesRef(i as u64))).collect();
+        let mut places = Places::new(&written);
+        let mut now = now.chars().peekable();
+        while let Some(c) = now.next() {
+            let place = places.find(&labels(c));
+            assert_eq!(place, before.chars().position(|b| b == c), "{c} in {before}");
+            if now.next_if_eq(&'!').is_none() {
+                places.seen(place);
+            }
+        }
+        let found: String = places.left().map(|(l, _)| l.get_or_empty("i").to_owned()).collect();
+        assert_eq!(found, left, "{before} then {now:?}");
+    }
+
+    #[test]
+    fn what_is_no_longer_written_is_found_whatever_the_order() {
+        for (before, now, left) in [
+            ("", "", ""),
+            ("abc", "abc", ""),
+            ("abc", "", "abc"),
+            ("", "abc", ""),
+            ("abc", "ac", "b"),
+            ("abc", "xabcy", ""),
+            ("abc", "cba", ""),
+            ("abcd", "bxd", "ac"),
+            ("abc", "ab!c", "b"),
+            ("abc", "aab", "c"),
+        ] {
+            check(before, now, left);
+        }
     }
 }

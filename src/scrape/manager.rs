@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::sync::{Notify, watch};
@@ -18,7 +19,8 @@ use super::target::{Target, Targets};
 use super::view::{DroppedTargetView, ScrapeView, TargetMetadata, TargetView};
 use super::worker::{LoopSettings, Surroundings, TargetState, supervise};
 use crate::discovery::{
-    CHANGE_PAUSE_MS, Discovery, DiscoveryMetrics, Groups, Surroundings as Discovering,
+    CHANGE_PAUSE_MS, Discovery, DiscoveryMetrics, DiscoveryUser, Groups,
+    Surroundings as Discovering, count_targets,
 };
 use crate::http::{Client, HttpError};
 use crate::model::labels::quote;
@@ -124,12 +126,15 @@ impl ScrapeManager {
                 self.retire(loops);
             }
             let labels = Job { scrape_job: job };
+            self.options.discovery.forget(DiscoveryUser::Scrape, &labels.scrape_job);
             self.around.metrics.targets.remove(&labels);
             self.around.metrics.target_limit.remove(&labels);
             self.around.metrics.syncs.remove(&labels);
             self.around.metrics.sync_failed.remove(&labels);
             self.around.metrics.sync_length.remove(&labels);
         }
+        self.options.discovery.failed(DiscoveryUser::Scrape, errors.len());
+        self.options.discovery.updated(DiscoveryUser::Scrape);
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
@@ -140,13 +145,19 @@ impl ScrapeManager {
             let known = pools.get(&config.job_name);
             known.map(|pool| {
                 let found_alike = pool.config.discovery == config.discovery;
+                if pool.config.static_configs != config.static_configs {
+                    self.options.discovery.received(DiscoveryUser::Scrape);
+                }
                 (pool.config == *config, pool.client.clone(), found_alike)
             })
         };
         let client = match &known {
             Some((true, ..)) => return Ok(()),
             Some((false, client, _)) if *client.config() == config.http => Ok(client.clone()),
-            _ => Client::new(&config.http, &self.options.user_agent).await,
+            _ => {
+                let clock = self.options.clock.clone();
+                Client::new(&config.http, &self.options.user_agent, clock).await
+            }
         };
         let (tried, failed) = match &known {
             Some(_) => (&metrics.reloads, &metrics.reloads_failed),
@@ -191,10 +202,11 @@ impl ScrapeManager {
         let around = Discovering {
             clock: self.options.clock.clone(),
             metrics: self.options.discovery.clone(),
+            user: DiscoveryUser::Scrape,
             user_agent: self.options.user_agent.clone(),
             name_server: None,
         };
-        let mut discovery = Discovery::start(&config.discovery, &around).await?;
+        let mut discovery = Discovery::start(&config.discovery, &config.job_name, &around).await?;
         let changed = self.changed.clone();
         discovery.on_change(move || changed.notify_one());
         Ok(Some(discovery))
@@ -203,7 +215,13 @@ impl ScrapeManager {
     /// Follows discovery: loops come and go with the targets that are found. Does not end.
     pub async fn follow_discovery(&self) {
         loop {
-            self.changed.notified().await;
+            // One that is there already came up during the pause.
+            if self.changed.notified().now_or_never().is_some() {
+                self.options.discovery.delayed(DiscoveryUser::Scrape);
+            } else {
+                self.changed.notified().await;
+            }
+            self.options.discovery.updated(DiscoveryUser::Scrape);
             for pool in self.pools.lock().values_mut() {
                 let found = pool.discovery.as_ref().map(Discovery::groups).unwrap_or_default();
                 if found != pool.synced {
@@ -221,8 +239,10 @@ impl ScrapeManager {
         let metrics = &self.around.metrics;
         let job = Job { scrape_job: pool.config.job_name.clone() };
         pool.synced = pool.discovery.as_ref().map(Discovery::groups).unwrap_or_default();
+        let found = count_targets(&pool.config.static_configs, &pool.synced);
+        self.options.discovery.discovered(DiscoveryUser::Scrape, &job.scrape_job, found);
         let targets = Targets::of(&pool.config, &pool.synced);
-        for error in &targets.errors {
+        for (_, error) in &targets.errors {
             tracing::error!(scrape_pool = %job.scrape_job, %error, "Creating target failed");
             metrics.sync_failed.get_or_create(&job).inc();
         }

@@ -4,6 +4,7 @@ mod cache;
 pub mod config;
 mod fetch;
 mod ingest;
+pub mod lint;
 pub mod manager;
 mod metadata;
 pub mod metrics;

@@ -60,7 +60,8 @@ pub struct Targets {
     pub active: Vec<Target>,
     /// Discovered labels of what relabelling dropped.
     pub dropped: Vec<Labels>,
-    pub errors: Vec<TargetError>,
+    /// Discovered labels of what is no target, and why.
+    pub errors: Vec<(Labels, TargetError)>,
 }
 
 impl Targets {
@@ -78,7 +79,7 @@ impl Targets {
                     }
                 }
                 Ok(None) => targets.dropped.push(discovered),
-                Err(error) => targets.errors.push(error),
+                Err(error) => targets.errors.push((discovered, error)),
             }
         }
         targets
@@ -260,7 +261,7 @@ relabel_configs:
         );
         assert_eq!((target.interval_ms, target.timeout_ms), (15_000, 10_000));
         assert_eq!(targets.dropped[0].get(ADDRESS), Some("drop:1"));
-        assert_eq!(targets.errors[0].to_string(), "\"http://x\" is not a valid hostname");
+        assert_eq!(targets.errors[0].1.to_string(), "\"http://x\" is not a valid hostname");
         assert!((0..15_000).contains(&target.offset_ms(7)));
     }
 
@@ -285,7 +286,7 @@ relabel_configs:
                  [{{target_label: {label}, replacement: '{value}'}}]}}"
             ));
             let targets = Targets::of(&config, &[]);
-            assert_eq!(targets.errors[0].to_string(), expected);
+            assert_eq!(targets.errors[0].1.to_string(), expected);
         }
     }
 }

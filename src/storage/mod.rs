@@ -187,6 +187,12 @@ pub trait Appender: Send {
         value: &Arc<FloatHistogram>,
     ) -> Result<SeriesRef, AppendError>;
 
+    /// The storage's own copy of the labels of a series just appended to, for those who keep
+    /// labels and would rather not keep them twice. `None` when there is none to share.
+    fn stored_labels(&self, _: SeriesRef) -> Option<Labels> {
+        None
+    }
+
     /// Notes the metadata of a metric family.
     fn append_metadata(&mut self, family: &str, metadata: &Metadata);
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, Tag};
 
 use super::{Content, Document, Entry, Node, Position, Size, Style, SyntaxError};
+use crate::model::lines::Lines;
 
 /// Deepest nesting, aliases followed; walks over the tree and its `Drop` may recurse safely
 /// below it.
@@ -291,41 +292,31 @@ fn short_tag(tag: &Tag) -> Option<String> {
 
 /// Where lines start, and on which of them a tab may indent.
 struct Layout<'a> {
-    source: &'a str,
-    line_starts: Vec<usize>,
+    lines: Lines<'a>,
     /// By line index: continuation lines of scalars and lines inside flow collections.
     tabs_allowed: Vec<bool>,
 }
 
 impl<'a> Layout<'a> {
     fn new(source: &'a str) -> Self {
-        let bytes = source.as_bytes();
-        let mut line_starts = vec![0];
-        for (i, b) in bytes.iter().enumerate() {
-            if *b == b'\n' || (*b == b'\r' && bytes.get(i + 1) != Some(&b'\n')) {
-                line_starts.push(i + 1);
-            }
-        }
-        let tabs_allowed = vec![false; line_starts.len()];
-        Self { source, line_starts, tabs_allowed }
+        let lines = Lines::new(source);
+        let tabs_allowed = vec![false; lines.count()];
+        Self { lines, tabs_allowed }
     }
 
     fn byte(&self, offset: usize) -> Option<u8> {
-        self.source.as_bytes().get(offset).copied()
+        self.lines.text().as_bytes().get(offset).copied()
     }
 
     fn offset(&self, at: Position) -> usize {
-        let start = self.line_starts.get(at.line.saturating_sub(1)).copied();
-        let start = start.unwrap_or(self.source.len());
-        let rest = &self.source[start..];
-        rest.char_indices().nth(at.column - 1).map_or(self.source.len(), |(i, _)| start + i)
+        self.lines.offset(at)
     }
 
     /// Where the `|` or `>` of a block scalar stands: the parser reports where its content
     /// starts. What may come before it are indicators, an anchor, a tag and comments.
     fn block_header(&self, from: Position) -> Option<Position> {
         let mut at = from;
-        let mut rest = self.source[self.offset(from)..].chars();
+        let mut rest = self.lines.text()[self.offset(from)..].chars();
         let mut skip = None;
         loop {
             let c = rest.next()?;
@@ -365,11 +356,11 @@ impl<'a> Layout<'a> {
 
     /// YAML forbids tabs in indentation; the parser lets them pass.
     fn check_tabs(&self, source: &str) -> Result<(), SyntaxError> {
-        for (i, start) in self.line_starts.iter().enumerate() {
+        for (i, start) in self.lines.starts().iter().enumerate() {
             if self.tabs_allowed[i] {
                 continue;
             }
-            let end = self.line_starts.get(i + 1).copied().unwrap_or(source.len());
+            let end = self.lines.starts().get(i + 1).copied().unwrap_or(source.len());
             let line = source[*start..end].trim_end();
             let mut tab = None;
             for (column, b) in line.bytes().enumerate() {

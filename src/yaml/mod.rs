@@ -15,23 +15,11 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+pub use crate::model::lines::Position;
 pub(crate) use build::{parse, parse_first};
 pub(crate) use decode::{DecodeError, Decoder, Fields, MapEntry};
-pub(crate) use locate::locate;
+pub(crate) use locate::{locate, locate_span, node_span};
 pub(crate) use merge::{KeyProblem, NOT_MERGEABLE};
-
-/// Line and column, both from 1, the column in characters.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Position {
-    pub line: usize,
-    pub column: usize,
-}
-
-impl std::fmt::Display for Position {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{}", self.line, self.column)
-    }
-}
 
 /// The text is not YAML, or one of its limits is exceeded. `Display` is go-yaml's form.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

@@ -1,6 +1,7 @@
 //! Nodes and their places, and what Go would accept or refuse.
 
 use super::*;
+use crate::model::lines::Lines;
 
 fn root(source: &str) -> Arc<Node> {
     parse(source).unwrap().remove(0).root.unwrap()
@@ -189,9 +190,39 @@ fn places_inside_a_scalar_are_found_in_the_file() {
             .map(|(i, l)| (i + 1, l))
             .unwrap();
         let column = text.chars().position(|c| c == '^').unwrap() + 1;
-        assert_eq!(locate(source, &node, offset), Position { line, column }, "{source:?}");
+        assert_eq!(
+            locate(&Lines::new(source), &node, offset),
+            Position { line, column },
+            "{source:?}"
+        );
     }
     let source = "expr: |\n  rate(\n  x\n";
     let node = root(source).get("expr").unwrap().clone();
-    assert_eq!(locate(source, &node, 100), Position { line: 3, column: 4 });
+    assert_eq!(locate(&Lines::new(source), &node, 100), Position { line: 3, column: 4 });
+}
+
+#[test]
+fn spans_cover_what_was_written() {
+    let check = |source: &str, text_range: Option<std::ops::Range<usize>>, expected: &str| {
+        let node = root(source).get("a").unwrap().clone();
+        let lines = Lines::new(source);
+        let span = match text_range {
+            Some(range) => locate_span(&lines, &node, range),
+            None => node_span(&lines, &node),
+        };
+        assert_eq!(&source[span], expected, "{source:?}");
+    };
+    check("a: up > 1 # c\n", None, "up > 1");
+    check("a: 'it''s' # c\n", None, "'it''s'");
+    check("a: \"x \\\"y\\n\"\nb: 1\n", None, "\"x \\\"y\\n\"");
+    check("a: |\n  x\n   y\n\nb: 1\n", None, "|\n  x\n   y");
+    check("a:\nb: 1\n", None, "");
+    check("a: ''\nb: 1\n", None, "''");
+    check("a: [1, 2]\nb: 1\n", None, "[1, 2]");
+    check("a: |\n  sum(\n    xyz)\n", Some(7..10), "xyz");
+    check("a: >\n  sum\n  (xyz)\n", Some(5..8), "xyz");
+    check("a: 'x{a=''b''}'\n", Some(4..7), "''b''");
+    check("a: x + \n", Some(3..3), "");
+    check("a: &b sum(xyz)\n", Some(4..7), "xyz");
+    check("a: !!str &b 'x' # c\n", None, "!!str &b 'x'");
 }

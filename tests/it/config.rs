@@ -108,6 +108,8 @@ scrape_configs:
   kubernetes_sd_configs: [{role: pod, basic_auth: {password: hunter2}}]
   oauth2: {client_id: a, client_secret: hunter2, token_url: 'http://t/'}
   scrape_native_histograms: true
+alerting:
+  alertmanagers: [{sigv4: {region: r, access_key: a, secret_key: hunter2}}]
 ";
     let loaded = config::parse(yaml, Path::new("/etc/x")).unwrap();
     for word in [
@@ -115,7 +117,6 @@ scrape_configs:
         "otlp",
         "out_of_order_time_window",
         "scrape config \"k8s\": kubernetes_sd_configs",
-        "scrape config \"k8s\": oauth2",
         "scrape_native_histograms",
     ] {
         let found = loaded.warnings.iter().filter(|w| w.contains(word)).count();

@@ -13,7 +13,9 @@ use hickory_resolver::proto::op::{Message, ResponseCode};
 use hickory_resolver::proto::rr::rdata::{A, AAAA, MX, NS, SRV};
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use watchfire::config;
-use watchfire::discovery::{Discovery, DiscoveryConfig, DiscoveryMetrics, Surroundings};
+use watchfire::discovery::{
+    Discovery, DiscoveryConfig, DiscoveryMetrics, DiscoveryUser, Surroundings,
+};
 use watchfire::model::Labels;
 use watchfire::notifier::{Manager, NotifierOptions, NotifierView};
 use watchfire::telemetry::Registry;
@@ -33,6 +35,7 @@ impl Rig {
         let around = Surroundings {
             clock: Arc::new(SystemClock::default()),
             metrics: DiscoveryMetrics::new(&mut registry),
+            user: DiscoveryUser::Scrape,
             user_agent: "Watchfire/test".to_owned(),
             name_server,
         };
@@ -40,7 +43,12 @@ impl Rig {
     }
 
     async fn start(&self, config: &DiscoveryConfig) -> Discovery {
-        Discovery::start(config, &self.around).await.unwrap()
+        Discovery::start(config, "a", &self.around).await.unwrap()
+    }
+
+    /// Series of metrics that begin so: the rest of their name and labels, and the value.
+    fn lines(&self, start: &str) -> Vec<(String, f64)> {
+        lines(&self.registry, start)
     }
 
     /// Waits until a counter has at least that value.
@@ -53,6 +61,18 @@ impl Rig {
         };
         soon(line, look).await;
     }
+}
+
+fn lines(registry: &Registry, start: &str) -> Vec<(String, f64)> {
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
+    let mut lines: Vec<_> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix(start)?.rsplit_once(' '))
+        .map(|(labels, value)| (labels.to_owned(), value.parse().unwrap()))
+        .collect();
+    lines.sort_by(|a, b| a.0.cmp(&b.0));
+    lines
 }
 
 async fn soon(what: &str, mut look: impl FnMut() -> bool) {
@@ -137,6 +157,18 @@ async fn files_are_read_when_they_change() {
     finds(&found, &[c.clone(), d]).await;
     put("a.yml", "");
     finds(&found, &[c]).await;
+
+    // Times are shown of the files there are, as long as they are read.
+    let times = || {
+        let lines = rig.lines("prometheus_sd_file_mtime_seconds{");
+        lines.iter().map(|(labels, _)| labels.clone()).collect::<Vec<_>>()
+    };
+    let time = |name: &str| format!("filename=\"{}\"}}", path(name).display());
+    soon("times", || times() == [time("a.yml"), time("b.json")]).await;
+    let scans = rig.lines("prometheus_sd_file_scan_duration_seconds_count");
+    assert!(scans[0].1 >= 3.0, "{scans:?}");
+    drop(found);
+    soon("no times", || times().is_empty()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -197,6 +229,12 @@ async fn a_server_is_asked_again_and_again() {
     }
     *answer.lock().unwrap() = (StatusCode::OK, "application/json", r#"[{"targets": ["c:3"]}]"#);
     finds(&found, &[target("c:3", "")]).await;
+    let failed = rig.lines("prometheus_sd_refresh_failures_total{mechanism=\"http\"");
+    assert_eq!(failed[0].0, ",config=\"a\"}");
+    let counts =
+        ["prometheus_sd_http_failures_total", "prometheus_sd_refresh_duration_seconds_count"]
+            .map(|name| rig.lines(name)[0].1);
+    assert!(failed[0].1 >= 10.0 && counts[0] >= 10.0 && counts[1] >= 12.0, "{counts:?}");
 }
 
 /// A name server on loopback that knows a few names.
@@ -307,16 +345,32 @@ async fn alertmanagers_come_and_go_with_discovery() {
         soon(&format!("{ports:?}"), || manager.active_alertmanagers() == expected).await;
     };
     are(&[9, 1]).await;
+    // What is listed counts, too, and what relabelling would drop.
+    let found = |registry: &Registry| lines(registry, "prometheus_sd_discovered_targets{");
+    let config = |n: f64| vec![("name=\"notify\",config=\"config-0\"}".to_owned(), n)];
+    assert_eq!(found(&registry), config(2.0));
     std::fs::write(&file, "- targets: ['127.0.0.1:2', '127.0.0.1:3']\n").unwrap();
     are(&[9, 2, 3]).await;
+    assert_eq!(found(&registry), config(3.0));
     // An address that is none changes nothing.
     std::fs::write(&file, "- targets: ['http://127.0.0.1:2']\n").unwrap();
     std::fs::write(&file, "- targets: ['127.0.0.1:3']\n").unwrap();
     are(&[9, 3]).await;
     // A reload without discovery drops what it found.
     let plain = "alerting: {alertmanagers: [{static_configs: [{targets: ['127.0.0.1:9']}]}]}";
-    let config = config::parse(plain, Path::new("/")).unwrap().config;
-    manager.apply(&config.alerting, &Labels::empty()).await.unwrap();
+    let apply = async |yaml: &str| {
+        let loaded = config::parse(yaml, Path::new("/")).unwrap().config;
+        manager.apply(&loaded.alerting, &Labels::empty()).await.unwrap();
+    };
+    apply(plain).await;
     assert_eq!(manager.active_alertmanagers(), ["http://127.0.0.1:9/api/v2/alerts"]);
+    assert_eq!(found(&registry), config(1.0));
+    apply("{}").await;
+    assert_eq!(found(&registry), []);
+    let value =
+        |name: &str| lines(&registry, &format!("prometheus_sd_{name}{{name=\"notify\"}}"))[0].1;
+    // The list once; the file at least three times, each of which arrived.
+    assert!(value("received_updates_total") >= 4.0 && value("updates_total") >= 4.0);
+    assert_eq!(value("failed_configs"), 0.0);
     manager.shutdown().await;
 }

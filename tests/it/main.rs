@@ -7,6 +7,7 @@ mod differential;
 mod discovery;
 mod fuzz;
 mod hostile;
+mod http;
 mod notifier;
 mod parser;
 mod promql;

@@ -201,7 +201,9 @@ impl Alertmanager {
 
 #[tokio::test]
 async fn the_real_alertmanager_is_not_delayed_by_dead_and_hanging_ones() {
-    let client = Client::new(&ClientConfig::default(), "test").await.unwrap();
+    let client = Client::new(&ClientConfig::default(), "test", Arc::new(SystemClock::default()))
+        .await
+        .unwrap();
     let Some(real) = Alertmanager::start(&client).await else { return };
     // The kernel completes connections to this one; nobody ever answers.
     let hanging = TcpListener::bind("127.0.0.1:0").unwrap();

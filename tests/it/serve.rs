@@ -2,7 +2,8 @@
 //! and restarts, and everything that can be wrong at start.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -213,6 +214,8 @@ fn without_configuration_it_watches_itself() {
 
     assert_eq!(until(PATIENCE, || server.value("up{job=\"watchfire\"}")), Some(1.0));
     assert!(dir.path().join("watchfire-data/wal").is_dir(), "data lies under ./watchfire-data");
+    let found = "prometheus_sd_discovered_targets{name=\"scrape\",config=\"watchfire\"}";
+    assert_eq!(until(PATIENCE, || server.value(found)), Some(1.0));
     let groups = server.get("/api/v1/rules");
     let groups = groups["data"]["groups"].as_array().expect("groups").len();
     assert!(groups > 0, "the shipped rules are loaded");
@@ -365,7 +368,8 @@ fn reload_applies_a_good_configuration_and_keeps_the_old_one_when_it_is_bad() {
     fs::write(dir.path().join("rules.yml"), rules("first")).expect("rules");
     fs::write(&file, "rule_files: [rules.yml]\n").expect("a config");
     let flags = ["--config.file=prometheus.yml", "--web.enable-lifecycle"];
-    let server = Server::start(dir.path(), free_address(), &flags);
+    let mut server = Server::start(dir.path(), free_address(), &flags);
+    let listener = listen(server.address, "/api/v1/notifications/live");
     let group = || {
         let answer = server.get("/api/v1/rules");
         answer["data"]["groups"][0]["name"].as_str().map(str::to_owned)
@@ -380,10 +384,46 @@ fn reload_applies_a_good_configuration_and_keeps_the_old_one_when_it_is_bad() {
     assert_eq!(status, 500, "{body}");
     assert!(body.contains("rule_filess"), "{body}");
     assert_eq!(group().as_deref(), Some("second"), "the old rules go on");
+    let notifications = || server.get("/api/v1/notifications")["data"].clone();
+    assert_eq!(notifications()[0]["text"], "Configuration reload has failed.");
 
     fs::write(&file, "rule_files: []\n").expect("a config");
     let _ = Command::new("kill").args(["-HUP", &server.program.pid().to_string()]).status();
-    assert!(until(PATIENCE, || group().is_none().then_some(())).is_some(), "SIGHUP reloads too");
+    let clear = || notifications().as_array().is_some_and(Vec::is_empty);
+    assert!(until(PATIENCE, || clear().then_some(())).is_some(), "SIGHUP reloads too");
+    assert_eq!(group(), None);
+
+    // Who listens hears all of it, and does not hold up the end.
+    assert!(server.program.terminate(PATIENCE).is_some_and(|status| status.success()));
+    let heard = listener.join().expect("a stream");
+    let events: Vec<Json> = heard
+        .lines()
+        .filter_map(|line| line.strip_prefix("data: "))
+        .map(|event| serde_json::from_str(event).expect("JSON"))
+        .collect();
+    let events: Vec<(&str, bool)> = events
+        .iter()
+        .map(|e| (e["text"].as_str().unwrap_or_default(), e["active"] == true))
+        .collect();
+    let (failed, stopping) = (
+        "Configuration reload has failed.",
+        "Prometheus is shutting down and gracefully stopping all operations.",
+    );
+    assert_eq!(events, [(failed, true), (failed, false), (stopping, true)], "{heard}");
+}
+
+/// Reads an answer that goes on until the server ends it.
+fn listen(address: SocketAddr, path: &str) -> std::thread::JoinHandle<String> {
+    let mut stream = TcpStream::connect(address).expect("a connection");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .expect("a request");
+    let mut first = [0];
+    stream.read_exact(&mut first).expect("the answer begins");
+    std::thread::spawn(move || {
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("the stream ends");
+        text
+    })
 }
 
 #[test]

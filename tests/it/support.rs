@@ -29,12 +29,19 @@ pub fn free_address() -> SocketAddr {
     listener.local_addr().expect("a bound address")
 }
 
+/// The `watchfire` binary under test: WATCHFIRE_BINARY, else the one built with the tests.
+pub fn watchfire() -> PathBuf {
+    let own = || env!("CARGO_BIN_EXE_watchfire").into();
+    std::env::var_os("WATCHFIRE_BINARY").map_or_else(own, PathBuf::from)
+}
+
 /// A program that a test started; killed when dropped.
 pub struct Program {
     name: String,
     child: Child,
     /// The last lines it wrote to standard error.
     log: Arc<Mutex<Vec<String>>>,
+    reader: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Program {
@@ -48,11 +55,12 @@ impl Program {
 
     /// Starts the `watchfire` binary under test.
     pub fn watchfire(args: &[String], dir: &std::path::Path) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_watchfire"));
+        let mut command = Command::new(watchfire());
         Self::spawn("watchfire", command.args(args).current_dir(dir))
     }
 
-    fn spawn(name: &str, command: &mut Command) -> Self {
+    /// Starts whatever the command says.
+    pub fn spawn(name: &str, command: &mut Command) -> Self {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -62,12 +70,12 @@ impl Program {
         let log = Arc::new(Mutex::new(Vec::new()));
         let stderr = child.stderr.take().expect("a piped standard error");
         let sink = Arc::clone(&log);
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 sink.lock().expect("the log").push(line);
             }
         });
-        Self { name: name.to_owned(), child, log }
+        Self { name: name.to_owned(), child, log, reader: Some(reader) }
     }
 
     /// What it has logged so far.
@@ -97,6 +105,8 @@ impl Program {
         let end = Instant::now() + patience;
         loop {
             if let Ok(Some(status)) = self.child.try_wait() {
+                // What it said last may not have been read yet.
+                let _ = self.reader.take().map(std::thread::JoinHandle::join);
                 return Some(status);
             }
             if Instant::now() >= end {

@@ -3,6 +3,7 @@
 mod ast;
 mod labels;
 mod metadata;
+mod notifications;
 mod query;
 mod rule_costs;
 mod rules;
@@ -47,7 +48,11 @@ pub(super) fn routes() -> Router<Arc<ApiState>> {
         .route("/write", post(write::write))
 }
 
-/// The route that answers also while the server starts: how far it is.
+/// The routes that answer also while the server starts and stops: how far it is, and that
+/// it does.
 pub(super) fn early_routes() -> Router<Arc<ApiState>> {
-    Router::new().route("/status/walreplay", get(status::wal_replay))
+    Router::new()
+        .route("/status/walreplay", get(status::wal_replay))
+        .route("/notifications", get(notifications::list))
+        .route("/notifications/live", get(notifications::live))
 }

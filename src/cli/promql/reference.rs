@@ -34,33 +34,6 @@ pub(super) fn reference(format: Format) -> String {
     }
 }
 
-/// `round(instant vector, [scalar]) -> instant vector`.
-fn function_signature(spec: &FunctionSpec) -> String {
-    let required = match spec.arity {
-        Arity::Exact => spec.args.len(),
-        Arity::Optional(n) => spec.args.len().saturating_sub(n),
-        Arity::Variadic { min, .. } => min,
-    };
-    let mut args: Vec<String> = Vec::new();
-    for (i, arg) in spec.args.iter().enumerate() {
-        let name = arg.documented();
-        args.push(if i < required { name.to_owned() } else { format!("[{name}]") });
-    }
-    if let Arity::Variadic { max, .. } = spec.arity
-        && max.is_none_or(|max| max > spec.args.len())
-    {
-        args.push("...".to_owned());
-    }
-    format!("{}({}) -> {}", spec.name, args.join(", "), spec.returns.documented())
-}
-
-/// `topk [by|without (labels)] (scalar, instant vector) -> instant vector`.
-fn aggregator_signature(spec: &AggregatorSpec) -> String {
-    let param = spec.param.map(|kind| format!("{}, ", kind.documented())).unwrap_or_default();
-    let name = spec.name;
-    format!("{name} [by|without (labels)] ({param}instant vector) -> instant vector")
-}
-
 fn stability(stability: Stability) -> &'static str {
     match stability {
         Stability::Stable => "stable",
@@ -89,8 +62,8 @@ fn histograms(policy: HistogramPolicy) -> &'static str {
 fn text(functions: &[&FunctionSpec], aggregators: &[&AggregatorSpec]) -> String {
     let rows = functions
         .iter()
-        .map(|f| (function_signature(f), f.stability, f.doc))
-        .chain(aggregators.iter().map(|a| (aggregator_signature(a), a.stability, a.doc)));
+        .map(|f| (FunctionSpec::signature(f), f.stability, f.doc))
+        .chain(aggregators.iter().map(|a| (AggregatorSpec::signature(a), a.stability, a.doc)));
     let mut out = String::new();
     for (signature, stage, doc) in rows {
         let mark = if stage == Stability::Experimental { "  (experimental)" } else { "" };
@@ -107,7 +80,7 @@ fn function_json(spec: &FunctionSpec) -> Json {
     };
     json!({
         "name": spec.name,
-        "signature": function_signature(spec),
+        "signature": FunctionSpec::signature(spec),
         "args": spec.args.iter().map(|t| t.documented()).collect::<Vec<_>>(),
         "argsMin": min,
         "argsMax": max,
@@ -123,7 +96,7 @@ fn function_json(spec: &FunctionSpec) -> Json {
 fn aggregator_json(spec: &AggregatorSpec) -> Json {
     json!({
         "name": spec.name,
-        "signature": aggregator_signature(spec),
+        "signature": AggregatorSpec::signature(spec),
         "param": spec.param.map(|kind| kind.documented()),
         "stability": stability(spec.stability),
         "doc": spec.doc,
@@ -156,12 +129,26 @@ fn markdown(functions: &[&FunctionSpec], aggregators: &[&AggregatorSpec]) -> Str
             labels(spec.labels),
             histograms(spec.histograms)
         );
-        section(&mut out, spec.name, &function_signature(spec), &facts, spec.doc, spec.example);
+        section(
+            &mut out,
+            spec.name,
+            &FunctionSpec::signature(spec),
+            &facts,
+            spec.doc,
+            spec.example,
+        );
     }
     let _ = write!(out, "\n## Aggregators\n");
     for spec in aggregators {
         let facts = stability(spec.stability);
-        section(&mut out, spec.name, &aggregator_signature(spec), facts, spec.doc, spec.example);
+        section(
+            &mut out,
+            spec.name,
+            &AggregatorSpec::signature(spec),
+            facts,
+            spec.doc,
+            spec.example,
+        );
     }
     out
 }

@@ -1,21 +1,18 @@
 //! `watchfire rules graph`: which rule reads what which rule writes, for a person, for
 //! Graphviz or for a program.
 
-use std::collections::BTreeSet;
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
+use super::files;
 use crate::cli::{FeatureFlags, check, fail, say};
 use crate::model::duration::{format_duration, parse_duration};
 use crate::rules::config::{GroupSpec, LoadOptions, LoadedFile, Problem, load_file, load_source};
 use crate::rules::graph::{EdgeKind, RuleGraph, Sees, Ticks};
-
-/// What the files of rules in a folder end in.
-const EXTENSIONS: [&str; 3] = ["yml", "yaml", "rules"];
 
 #[derive(Debug, Args)]
 pub(crate) struct GraphArgs {
@@ -86,43 +83,13 @@ pub(crate) fn run(args: &GraphArgs, features: &FeatureFlags) -> ExitCode {
 
 /// All files, each once and sorted by name as the server has them.
 fn load(paths: &[PathBuf], options: &LoadOptions) -> Result<Vec<LoadedFile>, String> {
-    let mut named = BTreeSet::new();
-    let mut stdin = paths.is_empty();
-    for path in paths {
-        if path == Path::new("-") {
-            stdin = true;
-        } else if path.is_dir() {
-            let before = named.len();
-            gather(path, &mut named).map_err(|e| format!("{}: {e}", path.display()))?;
-            if named.len() == before {
-                return Err(format!(
-                    "{}: no file below it ends in .yml, .yaml or .rules",
-                    path.display()
-                ));
-            }
-        } else {
-            named.insert(path.clone());
-        }
+    let named = files::named(paths)?;
+    let mut loaded: Vec<LoadedFile> =
+        named.files.iter().map(|path| load_file(path, options)).collect();
+    if named.stdin {
+        loaded.push(load_source("", &check::stdin_text()?, options));
     }
-    let mut files: Vec<LoadedFile> = named.iter().map(|path| load_file(path, options)).collect();
-    if stdin {
-        files.push(load_source("", &check::stdin_text()?, options));
-    }
-    Ok(files)
-}
-
-/// Symbolic links to folders are not followed: they may lead in circles.
-fn gather(folder: &Path, found: &mut BTreeSet<PathBuf>) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        let path = entry.path();
-        if entry.file_type()?.is_dir() {
-            gather(&path, found)?;
-        } else if path.extension().is_some_and(|e| EXTENSIONS.iter().any(|x| e == *x)) {
-            found.insert(path);
-        }
-    }
-    Ok(())
+    Ok(loaded)
 }
 
 fn file_name(file: &str) -> &str {

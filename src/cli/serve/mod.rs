@@ -18,7 +18,7 @@ use url::Url;
 
 use super::features::FeatureFlags;
 use super::flags::ServeFlags;
-use crate::api::{self, Phase};
+use crate::api::{self, Notice, Phase};
 use crate::config::{self, Config, Loaded};
 use crate::rules::RuleSource;
 use crate::telemetry::{build, logging};
@@ -90,8 +90,11 @@ async fn serve(given: Given<'_>) -> Result<(), String> {
         ended = watch(web) => Err(ended),
     };
     state.readiness.set(Phase::Stopping);
+    state.notifications.raise(Notice::Stopping);
     tracing::info!("Stopping");
     service.stop().await;
+    // Streams of notifications end by themselves only now.
+    state.notifications.close();
     shutdown.cancel();
     service.close_storage().await;
     if result.is_ok() {
@@ -109,6 +112,7 @@ async fn run_service(
     service.open_storage().await?;
     service.start(config).await?;
     state.readiness.set(Phase::Ready);
+    state.notifications.clear(Notice::Starting);
     tracing::info!("Server is ready to receive web requests.");
     service.keep_house().await;
     Ok(())

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::late::LateStorage;
 use super::status::Status;
 use super::{ExternalUrl, Given, Origin};
-use crate::api::{ApiMetrics, ApiOptions, ApiState, Readiness};
+use crate::api::{ApiMetrics, ApiOptions, ApiState, Notice, Notifications, Readiness};
 use crate::cli::features::FeatureFlags;
 use crate::cli::flags::ServeFlags;
 use crate::config::Config;
@@ -49,12 +49,14 @@ pub(super) struct Service {
     /// `None` when alerts are not remembered.
     state_dir: Option<PathBuf>,
     state_sync: StateSync,
+    state_file_bytes_min: u64,
     state_metrics: StateMetrics,
     engine: Arc<Engine>,
     notifier: Arc<notifier::Manager>,
     rules: Arc<rules::Manager>,
     scrape: Arc<ScrapeManager>,
     reloads: ReloadMetrics,
+    notifications: Notifications,
     /// One reload at a time.
     reloading: tokio::sync::Mutex<()>,
 }
@@ -118,6 +120,9 @@ impl Service {
             external_host: hostname,
         }));
         let reloads = ReloadMetrics::new(&mut registry);
+        let notifications =
+            Notifications::new(flags.max_notifications_subscribers, clock.clone(), &mut registry);
+        notifications.raise(Notice::Starting);
         let config = Arc::new(ArcSwap::from_pointee(config.clone()));
         let status = Status {
             config: config.clone(),
@@ -138,12 +143,14 @@ impl Service {
                 "always" => StateSync::Always,
                 _ => StateSync::Never,
             },
+            state_file_bytes_min: flags.state_file_bytes_min,
             state_metrics: StateMetrics::new(&mut registry),
             engine: engine.clone(),
             notifier: notifier.clone(),
             rules: rules.clone(),
             scrape: scrape.clone(),
             reloads,
+            notifications: notifications.clone(),
             reloading: tokio::sync::Mutex::default(),
             url: url.clone(),
         });
@@ -158,6 +165,7 @@ impl Service {
             status: Arc::new(status),
             clock,
             metrics: ApiMetrics::new(&mut registry),
+            notifications,
             remote_write: RemoteWriteMetrics::new(&mut registry),
             registry: Arc::new(registry),
             readiness: Readiness::default(),
@@ -192,6 +200,7 @@ impl Service {
         let options = StateOptions {
             dir,
             sync: self.state_sync,
+            file_bytes_min: self.state_file_bytes_min,
             clock: Arc::clone(&self.clock),
             metrics: self.state_metrics.clone(),
         };
@@ -204,10 +213,12 @@ impl Service {
     /// Puts the first configuration to use. Rules that had to be set aside do not stop it.
     pub async fn start(&self, config: &Config) -> Result<(), String> {
         let _one = self.reloading.lock().await;
+        // Whom to tell is known before there is anything to tell. An error comes again below.
+        _ = self.notifier.apply(&config.alerting, &config.global.external_labels).await;
         match self.apply(config).await? {
-            None => self.reloads.succeeded(self.clock.now_ms()),
+            None => self.reload_succeeded(),
             Some(error) => {
-                self.reloads.failed();
+                self.reload_failed();
                 tracing::error!("Starting without what cannot be used: {error}");
             }
         }
@@ -225,16 +236,26 @@ impl Service {
         };
         match outcome {
             Ok(None) => {
-                self.reloads.succeeded(self.clock.now_ms());
+                self.reload_succeeded();
                 tracing::info!("Completed loading of configuration file");
                 Ok(())
             }
             Ok(Some(error)) | Err(error) => {
-                self.reloads.failed();
+                self.reload_failed();
                 tracing::error!("{error}");
                 Err(error)
             }
         }
+    }
+
+    fn reload_succeeded(&self) {
+        self.reloads.succeeded(self.clock.now_ms());
+        self.notifications.clear(Notice::ReloadFailed);
+    }
+
+    fn reload_failed(&self) {
+        self.reloads.failed();
+        self.notifications.raise(Notice::ReloadFailed);
     }
 
     /// Rules first: when they are to change all or nothing, a bad rule file stops the rest.
@@ -351,6 +372,7 @@ fn rule_policy(flags: &ServeFlags) -> RulePolicyDefaults {
         catch_up_ms: ms(flags.catch_up),
         group_budget: flags.group_budget,
         max_active_alerts: flags.max_active_alerts,
+        active_alerts_bytes: flags.active_alerts_memory,
         annotate_resolved: flags.annotate_resolved,
     }
 }

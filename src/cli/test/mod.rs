@@ -1,19 +1,30 @@
 //! `watchfire test`: rules against given series, PromQL against scripts, and templates
 //! against recorded expansions.
 
+mod coverage;
 mod files;
 mod promql;
 mod rules;
 mod templates;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 
-use super::FeatureFlags;
+use super::{FeatureFlags, fail};
+
+#[derive(Debug, Args)]
+pub(crate) struct TestArgs {
+    /// Write the outcome of rule tests to this file, as JUnit's XML.
+    #[arg(long, value_name = "FILE", global = true)]
+    junit: Option<PathBuf>,
+    #[command(subcommand)]
+    command: TestCommand,
+}
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum TestCommand {
+enum TestCommand {
     /// Run unit tests of rules, in promtool's format.
     Rules(rules::RulesArgs),
     /// Run `.test` scripts of PromQL, in the notation of Prometheus' promqltest.
@@ -33,9 +44,10 @@ pub(crate) enum TestCommand {
 }
 
 /// Runs `watchfire test ...`.
-pub(crate) fn run(command: &TestCommand, features: &FeatureFlags) -> ExitCode {
-    match command {
-        TestCommand::Rules(args) => rules::run(args, features),
+pub(crate) fn run(args: &TestArgs, features: &FeatureFlags) -> ExitCode {
+    match &args.command {
+        TestCommand::Rules(rules) => rules::run(rules, args.junit.as_deref(), features),
+        _ if args.junit.is_some() => fail(&"--junit is for `test rules`"),
         TestCommand::Promql(args) => promql::run(args, features),
         TestCommand::Templates(args) => templates::run(args),
     }

@@ -1,13 +1,17 @@
 //! `watchfire test rules`: promtool's flags, outcome lines and exit codes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use chrono::{SecondsFormat, Utc};
 use clap::Args;
 
-use crate::cli::{FeatureFlags, fail, say, small_runtime};
+use super::coverage::{self, CoverageFormat};
+use crate::cli::{FeatureFlags, fail, junit, say, small_runtime};
 use crate::model::regex::GoRegex;
-use crate::rules::unit_test::{FileReport, UnitTestOptions, run_unit_tests};
+use crate::rules::unit_test::{
+    FileReport, Mutation, RuleCoverage, Survivor, UnitTestOptions, merged, run_unit_tests, totals,
+};
 
 #[derive(Debug, Args)]
 pub(crate) struct RulesArgs {
@@ -18,7 +22,7 @@ pub(crate) struct RulesArgs {
     /// them must match.
     #[arg(long, value_name = "REGEX", value_parser = |text: &str| GoRegex::new(text))]
     run: Vec<GoRegex>,
-    /// Accepted as by promtool; expected and got are always shown whole, one below the other.
+    /// Show alerts that are not as expected as one tree, with what differs in colour.
     #[arg(long)]
     diff: bool,
     /// Say on standard error which tests ran, and show all series as they were at the end.
@@ -30,10 +34,32 @@ pub(crate) struct RulesArgs {
     /// Read the keys of vmalert, Thanos and Mimir in rule files as `watchfire serve` does.
     #[arg(long)]
     dialects: bool,
+    /// Show what the tests exercise and check of the rules: whether alerts fire and stay
+    /// silent, branches of expressions, labels and annotations.
+    #[arg(long, value_name = "FORMAT", num_args = 0..=1, default_missing_value = "text", require_equals = true)]
+    coverage: Option<CoverageFormat>,
+    /// Write the coverage to this file instead of standard output.
+    #[arg(long, value_name = "FILE", requires = "coverage")]
+    coverage_output: Option<PathBuf>,
+    /// Fail when less than this share is covered.
+    #[arg(long, value_name = "PERCENT", value_parser = share)]
+    min_coverage: Option<f64>,
+    /// Put mistakes into the rules, one at a time (thresholds, operators, windows, matchers,
+    /// labels, `for`), and name those that no test notices; they make it end with 3.
+    #[arg(long)]
+    mutate: bool,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.trim_end_matches('%').parse() {
+        Ok(share) if (0.0..=100.0).contains(&share) => Ok(share),
+        _ => Err("must be a number from 0 to 100".to_owned()),
+    }
 }
 
 /// Runs `watchfire test rules`: 1 when a test failed or could not run.
-pub(crate) fn run(args: &RulesArgs, features: &FeatureFlags) -> ExitCode {
+/// `junit` is where the outcome goes as XML.
+pub(crate) fn run(args: &RulesArgs, junit: Option<&Path>, features: &FeatureFlags) -> ExitCode {
     let runtime = match small_runtime() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error),
@@ -45,16 +71,82 @@ pub(crate) fn run(args: &RulesArgs, features: &FeatureFlags) -> ExitCode {
         parser: features.parser(),
         delayed_name_removal: features.delayed_name_removal(),
         dump_series: args.debug,
+        diff: args.diff,
+        coverage: args.coverage.is_some() || args.min_coverage.is_some(),
+        mutate: args.mutate,
     };
     let mut failed = false;
+    let mut suites = Vec::new();
+    let (mut covered, mut survivors) = (Vec::new(), 0);
     for file in &args.files {
+        let timestamp = Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true);
         // One file at a time, so that its outcome is seen before the next begins.
         for report in runtime.block_on(run_unit_tests(std::slice::from_ref(file), &options)) {
             show(&report, args.debug);
             failed |= !report.passed();
+            survivors += report.mutation.as_ref().map_or(0, show_mutation);
+            suites.push(suite(&report, timestamp.clone()));
+            covered.extend(report.coverage);
         }
     }
-    ExitCode::from(u8::from(failed))
+    if let Some(junit) = junit
+        && let Err(error) = std::fs::write(junit, junit::document(&suites))
+    {
+        return fail(&format!("{}: {error}", junit.display()));
+    }
+    if let Err(error) = show_coverage(args, &merged(covered)) {
+        return fail(&error);
+    }
+    match (failed, survivors) {
+        (true, _) => ExitCode::from(1),
+        (false, 0) => ExitCode::SUCCESS,
+        (false, _) => ExitCode::from(3),
+    }
+}
+
+/// Shows which mistakes were not noticed, and tells how many.
+fn show_mutation(mutation: &Mutation) -> usize {
+    let all = mutation.noticed + mutation.survivors.len();
+    say(&format_args!("mutations: {} of {all} noticed", mutation.noticed));
+    for survivor in &mutation.survivors {
+        let Survivor { file, line, rule, what } = survivor;
+        say(&format_args!("  {file}:{line}: {rule}: no test notices that {what}"));
+    }
+    mutation.survivors.len()
+}
+
+fn show_coverage(args: &RulesArgs, rules: &[RuleCoverage]) -> Result<(), String> {
+    if let Some(format) = args.coverage {
+        let text = coverage::render(rules, format);
+        match &args.coverage_output {
+            Some(file) => std::fs::write(file, text + "\n")
+                .map_err(|error| format!("{}: {error}", file.display()))?,
+            None => say(&text),
+        }
+    }
+    let (covered, all) = totals(rules);
+    let share = coverage::percent(covered, all);
+    match args.min_coverage {
+        Some(least) if share < least => {
+            Err(format!("the tests cover {share:.1} %, less than --min-coverage={least}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What is wrong with the file itself is an error of a case of its own.
+fn suite(report: &FileReport, timestamp: String) -> junit::Suite {
+    let of_file = report.errors.iter().map(|error| junit::Case {
+        name: "unknown".to_owned(),
+        error: Some(error.clone()),
+        ..junit::Case::default()
+    });
+    let of_test = report.tests.iter().enumerate().map(|(i, test)| junit::Case {
+        name: if test.name.is_empty() { format!("unnamed#{i}") } else { test.name.clone() },
+        failures: test.errors.iter().map(|error| error.trim().to_owned()).collect(),
+        error: None,
+    });
+    junit::Suite { name: report.file.clone(), timestamp, cases: of_file.chain(of_test).collect() }
 }
 
 fn show(report: &FileReport, debug: bool) {

@@ -94,17 +94,6 @@ pub(crate) fn join<'a>(cx: &'a Cx, node: &'a Join, grid: StepGrid) -> Result<Box
         true => KeyLabels::only(&matching.labels),
         false => KeyLabels::all_but(&matching.labels),
     };
-    let mut groups = Groups::new(key.clone());
-    let mut number = |table: &SeriesTable| -> Result<Vec<u32>> {
-        table.series.iter().map(|s| cx.check().map(|()| groups.number(&s.labels))).collect()
-    };
-    let (one_groups, many_groups) = (number(one.series())?, number(many.series())?);
-    let mut ones: Vec<Ones> = vec![Ones::new(); groups.len() as usize];
-    let mut pace = Pace::new(cx);
-    for (row, group) in one_groups.iter().enumerate() {
-        pace.work(1)?;
-        ones[*group as usize].push(row as u32);
-    }
     let matched = Match {
         elements: Elements { cx, op: node.op, return_bool: node.return_bool, span: &node.span },
         matching,
@@ -112,17 +101,48 @@ pub(crate) fn join<'a>(cx: &'a Cx, node: &'a Join, grid: StepGrid) -> Result<Box
         swapped,
         delayed_names: node.delayed_names,
     };
-    let streamed = streamed_table(&matched, many.series(), &many_groups, one.series(), &ones)?;
-    if let Some(table) = streamed {
-        let partner = many_groups.iter().map(|g| ones[*g as usize].first().copied()).collect();
+    let (many_series, one_series) = (many.series(), one.series());
+    let partners = cx.of_series(node, &[many_series, one_series], || {
+        partners(&matched, many_series, one_series)
+    })?;
+    if let Some(table) = &partners.streamed {
+        let first = |g: &u32| partners.ones[*g as usize].first().copied();
+        let partner = partners.many_groups.iter().map(first).collect();
         let one = Arc::new(collect(cx, one, grid.len)?);
         let elements = matched.elements;
-        return Ok(Box::new(Streaming::new(elements, swapped, many, one, partner, table)));
+        return Ok(Box::new(Streaming::new(elements, swapped, many, one, partner, table.clone())));
     }
     let steps = grid.len;
     let (many, one) = both(cx, || collect(cx, many, steps), || collect(cx, one, steps));
-    let general = General::new(matched, many?, one?, many_groups, ones);
+    let (groups, ones) = (partners.many_groups.clone(), partners.ones.clone());
+    let general = General::new(matched, many?, one?, groups, ones);
     Ok(Box::new(general.run()?))
+}
+
+/// Who belongs together.
+struct Partners {
+    /// Of each series of "many", its group.
+    many_groups: Vec<u32>,
+    /// Of each group, its series of "one".
+    ones: Vec<Ones>,
+    streamed: Option<Arc<SeriesTable>>,
+}
+
+fn partners(matched: &Match<'_, '_>, many: &SeriesTable, one: &SeriesTable) -> Result<Partners> {
+    let cx = matched.elements.cx;
+    let mut groups = Groups::new(matched.key.clone());
+    let mut number = |table: &SeriesTable| -> Result<Vec<u32>> {
+        table.series.iter().map(|s| cx.check().map(|()| groups.number(&s.labels))).collect()
+    };
+    let (one_groups, many_groups) = (number(one)?, number(many)?);
+    let mut ones: Vec<Ones> = vec![Ones::new(); groups.len() as usize];
+    let mut pace = Pace::new(cx);
+    for (row, group) in one_groups.iter().enumerate() {
+        pace.work(1)?;
+        ones[*group as usize].push(row as u32);
+    }
+    let streamed = streamed_table(matched, many, &many_groups, one, &ones)?;
+    Ok(Partners { many_groups, ones, streamed })
 }
 
 /// The output series when each series of "many" has its own and at most one partner, so

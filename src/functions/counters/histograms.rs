@@ -19,7 +19,10 @@ pub(super) fn growth<const COUNTER: bool>(
     flags: &mut Flags,
 ) -> Option<FloatHistogram> {
     let (first, last) = (points.first()?, points.last()?);
-    check_hints::<COUNTER>(points, flags);
+    let is_gauge = |p: &Point| p.1.counter_reset_hint == CounterResetHint::Gauge;
+    if COUNTER && (is_gauge(first) || is_gauge(last)) {
+        flags.raise(Flags::NOT_COUNTER);
+    }
     let is_reset = |i: usize| {
         let by_start = !starts.is_empty()
             && start_time_reset((starts[i - 1], points[i - 1].0), (starts[i], points[i].0));
@@ -30,11 +33,22 @@ pub(super) fn growth<const COUNTER: bool>(
     let relevant =
         if skip_first && points.len() > 1 && !from_birth { &points[1..] } else { points };
     let custom = last.1.uses_custom_buckets();
-    if relevant.iter().any(|p| p.1.uses_custom_buckets() != custom) && COUNTER
-        || relevant[0].1.uses_custom_buckets() != custom
-    {
+    if relevant[0].1.uses_custom_buckets() != custom {
         flags.raise(Flags::MIXED_SCHEMAS);
         return None;
+    }
+    // What lies behind a sample of another schema is not looked at, as in Prometheus.
+    for point in points[1..].iter().take_while(|_| COUNTER) {
+        if is_gauge(point) {
+            flags.raise(Flags::NOT_COUNTER);
+        }
+        if point.1.uses_custom_buckets() != custom {
+            flags.raise(Flags::MIXED_SCHEMAS);
+            return None;
+        }
+    }
+    if !(COUNTER || is_gauge(first) && is_gauge(last)) {
+        flags.raise(Flags::NOT_GAUGE);
     }
     let mut result = FloatHistogram::clone(&last.1);
     if COUNTER && let Some(schema) = relevant.iter().map(|p| p.1.schema).min() {
@@ -79,18 +93,5 @@ pub(super) fn combine(
             flags.raise(Flags::MIXED_SCHEMAS);
             None
         }
-    }
-}
-
-fn check_hints<const COUNTER: bool>(points: &[Point], flags: &mut Flags) {
-    let is_gauge = |p: &Point| p.1.counter_reset_hint == CounterResetHint::Gauge;
-    if COUNTER {
-        if points.iter().any(is_gauge) {
-            flags.raise(Flags::NOT_COUNTER);
-        }
-    } else if points.first().is_some_and(|p| !is_gauge(p))
-        || points.last().is_some_and(|p| !is_gauge(p))
-    {
-        flags.raise(Flags::NOT_GAUGE);
     }
 }

@@ -16,11 +16,13 @@ use thiserror::Error;
 
 mod class;
 mod expand;
+mod known;
 mod parse;
 mod shape;
 #[cfg(test)]
 mod tests;
 
+use known::Known;
 use shape::Shape;
 
 /// Largest compiled program, in bytes.
@@ -54,9 +56,8 @@ struct Anchored {
     engine: Option<meta::Regex>,
 }
 
-impl AnchoredRegex {
-    /// Compiles an expression.
-    pub fn new(source: &str) -> Result<Self, RegexError> {
+impl Anchored {
+    fn new(source: &str) -> Result<Self, RegexError> {
         let hir = parse::parse(source, true)?;
         let shape = shape::shape(&hir);
         let prefix = shape::prefix(&hir);
@@ -67,8 +68,18 @@ impl AnchoredRegex {
             }
             _ => None,
         };
-        let inner = Anchored { source: source.into(), shape, prefix, engine };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self { source: source.into(), shape, prefix, engine })
+    }
+}
+
+/// Thousands of rules use few different expressions, and an engine takes kilobytes.
+static ANCHORED: Known<Anchored> = Known::new();
+
+impl AnchoredRegex {
+    /// Compiles an expression, unless the same one is in use already.
+    pub fn new(source: &str) -> Result<Self, RegexError> {
+        let inner = ANCHORED.get_or_make(source, || Anchored::new(source))?;
+        Ok(Self { inner })
     }
 
     /// The expression as written.

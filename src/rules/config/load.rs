@@ -140,7 +140,7 @@ fn report(loaded: LoadedFile) -> CheckReport {
 /// Reads one file. A file that cannot be read is a problem like any other.
 pub fn load_file(path: &Path, options: &LoadOptions) -> LoadedFile {
     let file = path.display().to_string();
-    match read(path) {
+    match read_text(path) {
         Ok(source) => {
             let loaded = load_source(&file, &source, options);
             let text = loaded.is_valid().then(|| source.into_boxed_str());
@@ -159,7 +159,8 @@ pub fn load_file(path: &Path, options: &LoadOptions) -> LoadedFile {
     }
 }
 
-fn read(path: &Path) -> Result<String, String> {
+/// The text of a file; an error says why it cannot be had.
+pub(crate) fn read_text(path: &Path) -> Result<String, String> {
     let size = std::fs::metadata(path).map_err(|e| format!("cannot read the file: {e}"))?.len();
     if size > FILE_BYTES_MAX {
         return Err(format!("the file has {size} bytes; at most {FILE_BYTES_MAX} are read"));
@@ -179,9 +180,19 @@ fn read(path: &Path) -> Result<String, String> {
 /// with a note. Objects may share group names; from the second on such a group's `file` is
 /// `FILE#NAMESPACE/NAME`, so that every group has an identity of its own.
 pub fn load_source(file: &str, source: &str, options: &LoadOptions) -> LoadedFile {
+    load_documents(file, source, &yaml::parse(source), options)
+}
+
+/// Reads what `source` has been parsed to.
+pub(super) fn load_documents(
+    file: &str,
+    source: &str,
+    parsed: &Result<Vec<yaml::Document>, yaml::SyntaxError>,
+    options: &LoadOptions,
+) -> LoadedFile {
     let mut reader = Reader::new(file, source, *options);
-    match yaml::parse(source) {
-        Ok(documents) => read_documents(&mut reader, &documents),
+    match parsed {
+        Ok(documents) => read_documents(&mut reader, documents),
         Err(e) => {
             let mark = reader.mark();
             reader.problem(Severity::Error, ProblemKind::Syntax, Some(e.at), e.to_string());

@@ -8,17 +8,21 @@ mod extensions;
 mod kubernetes;
 mod lint;
 mod load;
+mod outline;
 mod problem;
 mod validate;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 pub use crate::yaml::Position;
 pub use lint::{DuplicateRule, duplicate_rules, duplicates_text};
+pub(crate) use load::read_text;
 pub use load::{
     CheckReport, LoadedFile, Rejected, RejectedRule, Scope, check_file, check_source, load_file,
     load_source,
 };
+pub(crate) use outline::{Written, WrittenGroup, WrittenRule, read_written};
 pub(super) use problem::render;
 pub use problem::{Problem, ProblemKind, Severity};
 
@@ -110,7 +114,8 @@ pub struct RuleExpr {
     /// The expression printed from its tree: what the API shows, links carry and equality
     /// is decided on.
     pub printed: String,
-    pub expr: Expr,
+    /// Shared with the prepared query: a tree takes kilobytes, and there may be thousands.
+    pub expr: Arc<Expr>,
 }
 
 impl RuleSpec {

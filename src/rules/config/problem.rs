@@ -34,6 +34,10 @@ pub enum ProblemKind {
     Field,
     /// The rules themselves.
     Rule,
+    /// An expression is no PromQL.
+    Expression,
+    /// A label or annotation is no template.
+    Template,
 }
 
 /// One problem. `Display` is Prometheus' text, `FILE: MESSAGE`, which for some problems

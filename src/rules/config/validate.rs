@@ -1,5 +1,6 @@
 //! One document's groups: taken from nodes and checked, in Prometheus' order and words.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use super::{AlertSpec, GroupSpec, LoadOptions, Position, RuleExpr, RuleKind, Rul
 use crate::model::METRIC_NAME;
 use crate::model::duration::parse_duration;
 use crate::model::labels::{is_legacy_label_name, is_legacy_metric_name, quote};
+use crate::model::lines::Lines;
 use crate::parser;
 use crate::rules::template::Template;
 use crate::yaml::{DecodeError, Decoder, MapEntry, Node, locate};
@@ -56,6 +58,8 @@ pub(super) struct Mark {
 pub(super) struct Reader<'a> {
     file: &'a str,
     source: &'a str,
+    /// Made when something is wrong in an expression.
+    lines: OnceCell<Lines<'a>>,
     options: LoadOptions,
     decoder: Decoder,
     groups: Vec<GroupSpec>,
@@ -89,7 +93,8 @@ impl<'a> Reader<'a> {
     pub(super) fn new(file: &'a str, source: &'a str, options: LoadOptions) -> Self {
         Self {
             file,
-            source,
+            source: source.strip_prefix('\u{feff}').unwrap_or(source),
+            lines: OnceCell::new(),
             options,
             decoder: Decoder::default(),
             groups: Vec::new(),
@@ -460,18 +465,18 @@ impl<'a> Reader<'a> {
             return None;
         }
         match parser::parse(text, &self.options.parser) {
-            Ok(expr) => Some(RuleExpr { printed: expr.to_string(), expr }),
+            Ok(expr) => Some(RuleExpr { printed: expr.to_string(), expr: Arc::new(expr) }),
             Err(errors) => {
                 for error in &errors.errors {
-                    let place = node
-                        .as_ref()
-                        .map_or(at, |n| locate(self.source, n, error.span.start as usize));
+                    let lines = self.lines.get_or_init(|| Lines::new(self.source));
+                    let place =
+                        node.as_ref().map_or(at, |n| locate(lines, n, error.span.start as usize));
                     let message = format!(
                         "{at}: {}could not parse expression: {}",
                         cx.prefix(),
                         errors.render(error)
                     );
-                    self.error(place, message);
+                    self.problem(Severity::Error, ProblemKind::Expression, Some(place), message);
                 }
                 None
             }
@@ -507,7 +512,8 @@ impl<'a> Reader<'a> {
                 if let Err(e) = Template::parse_alert(&raw.alert.0, &entry.value) {
                     let (prefix, name) = (cx.prefix(), quote(&entry.name));
                     let message = format!("{prefix}{what} {name}: {}", e.detail());
-                    self.error(entry.node.at, message);
+                    let at = Some(entry.node.at);
+                    self.problem(Severity::Error, ProblemKind::Template, at, message);
                 }
             }
         }

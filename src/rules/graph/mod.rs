@@ -8,12 +8,12 @@
 
 mod cycles;
 mod reads;
-mod shape;
+pub(crate) mod shape;
 
 use std::collections::HashMap;
 use std::ops::Range;
 
-use self::reads::{Read, reads};
+pub(crate) use self::reads::{Read, reads};
 use self::shape::Shape;
 use super::config::{GroupSpec, Problem, ProblemKind, RuleKind, RuleSpec, Severity};
 use crate::model::labels::quote;

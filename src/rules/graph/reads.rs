@@ -9,7 +9,7 @@ use crate::rules::template::Template;
 
 /// One selector of a rule.
 #[derive(Clone, Debug)]
-pub(super) struct Read {
+pub(crate) struct Read {
     pub matchers: Vec<Matcher>,
     /// It stands in a template, which is expanded when the rule's result is there.
     pub in_template: bool,
@@ -17,21 +17,21 @@ pub(super) struct Read {
 
 impl Read {
     /// The one name it can find, if it demands one.
-    pub(super) fn name(&self) -> Option<&str> {
+    pub(crate) fn name(&self) -> Option<&str> {
         let mut names = self.matchers.iter().filter(|m| &*m.name == METRIC_NAME);
         names.find(|m| m.op == MatchOp::Equal).map(|m| &*m.value)
     }
 
     /// Whether it says by name what it wants, be it by a pattern. Prometheus calls a
     /// selector that does not "indeterminate".
-    pub(super) fn is_named(&self) -> bool {
+    pub(crate) fn is_named(&self) -> bool {
         let mut names = self.matchers.iter().filter(|m| &*m.name == METRIC_NAME);
         names.any(|m| matches!(m.op, MatchOp::Equal | MatchOp::Regex) && !m.matches_empty())
     }
 }
 
 /// All selectors of a rule.
-pub(super) fn reads(rule: &RuleSpec) -> Vec<Read> {
+pub(crate) fn reads(rule: &RuleSpec) -> Vec<Read> {
     let mut found = Vec::new();
     collect(&rule.expr.expr, false, &mut found);
     if let RuleKind::Alerting(alert) = &rule.kind {

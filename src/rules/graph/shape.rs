@@ -81,7 +81,7 @@ impl Values {
 
 /// The labels of a set of series.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Shape {
+pub(crate) struct Shape {
     known: BTreeMap<String, Values>,
     /// Labels that are not in `known` may be there, with any value.
     open: bool,
@@ -107,6 +107,23 @@ impl Shape {
         Self { known, open: true }
     }
 
+    /// The series of this shape that satisfy all matchers.
+    fn narrowed(mut self, matchers: &[Matcher]) -> Self {
+        for matcher in matchers {
+            let left = match self.values(&matcher.name).into_owned() {
+                Values::OneOf(values) => {
+                    Values::OneOf(values.into_iter().filter(|v| matcher.matches(v)).collect())
+                }
+                Values::Accepted(mut own) => {
+                    own.push(matcher.clone());
+                    Values::of(own)
+                }
+            };
+            self.set(&matcher.name, left);
+        }
+        self
+    }
+
     fn values(&self, name: &str) -> Cow<'_, Values> {
         match self.known.get(name) {
             Some(values) => Cow::Borrowed(values),
@@ -115,8 +132,52 @@ impl Shape {
         }
     }
 
+    /// Whether the label may be there.
+    pub(crate) fn may_have(&self, name: &str) -> bool {
+        match &*self.values(name) {
+            Values::OneOf(values) => values.iter().any(|v| !v.is_empty()),
+            Values::Accepted(_) => true,
+        }
+    }
+
+    /// Whether there can be series of this shape at all: a label that must have two values
+    /// at once has none.
+    pub(crate) fn impossible_label(&self) -> Option<&str> {
+        let none = |values: &Values| matches!(values, Values::OneOf(v) if v.is_empty());
+        self.known.iter().find(|(_, values)| none(values)).map(|(name, _)| name.as_str())
+    }
+
+    /// Whether a label may have the same value in a series of either shape; that it is
+    /// absent counts as a value.
+    pub(crate) fn may_agree(&self, other: &Shape, name: &str) -> bool {
+        match (&*self.values(name), &*other.values(name)) {
+            (Values::OneOf(a), Values::OneOf(b)) => a.intersection(b).next().is_some(),
+            (Values::OneOf(values), Values::Accepted(matchers))
+            | (Values::Accepted(matchers), Values::OneOf(values)) => {
+                values.iter().any(|v| matchers.iter().all(|m| m.matches(v)))
+            }
+            (Values::Accepted(a), Values::Accepted(b)) => {
+                if begin_differently(a, b) {
+                    return false;
+                }
+                let both: Vec<&Matcher> = b.iter().collect();
+                Values::Accepted(a.clone()).meet(&both)
+            }
+        }
+    }
+
+    /// The labels something is known of.
+    pub(crate) fn known_labels(&self) -> impl Iterator<Item = &str> {
+        self.known.keys().map(String::as_str)
+    }
+
+    /// Whether there may be labels nothing is known of.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open
+    }
+
     /// Whether a series of this shape may satisfy all matchers.
-    pub(super) fn may_match(&self, matchers: &[Matcher]) -> bool {
+    pub(crate) fn may_match(&self, matchers: &[Matcher]) -> bool {
         matchers.iter().enumerate().all(|(i, matcher)| {
             if matchers[..i].iter().any(|earlier| earlier.name == matcher.name) {
                 return true;
@@ -160,7 +221,7 @@ impl Shape {
         self
     }
 
-    fn or(&self, other: &Shape) -> Self {
+    pub(crate) fn or(&self, other: &Shape) -> Self {
         let names: BTreeSet<&String> = self.known.keys().chain(other.known.keys()).collect();
         let values = |name: &str| self.values(name).into_owned().or(&other.values(name));
         let known = names.into_iter().map(|n| (n.clone(), values(n))).collect();
@@ -168,9 +229,31 @@ impl Shape {
     }
 }
 
+/// Whether patterns demand beginnings of which neither is one of the other.
+fn begin_differently(a: &[Matcher], b: &[Matcher]) -> bool {
+    let prefixes = |matchers: &[Matcher]| -> Vec<String> {
+        let demanded = matchers.iter().filter(|m| m.op == MatchOp::Regex);
+        demanded.filter_map(|m| m.regex()?.prefix().map(str::to_owned)).collect()
+    };
+    let others = prefixes(b);
+    prefixes(a)
+        .iter()
+        .any(|p| others.iter().any(|o| !p.starts_with(o.as_str()) && !o.starts_with(p.as_str())))
+}
+
 /// The series a recording rule writes: named and labelled by the rule.
-pub(super) fn recorded(expr: &Expr, record: &str, labels: &BTreeMap<String, String>) -> Shape {
-    let mut shape = of(expr);
+pub(crate) fn recorded(expr: &Expr, record: &str, labels: &BTreeMap<String, String>) -> Shape {
+    recorded_known(expr, record, labels, &|_| None)
+}
+
+/// As [`recorded`], where something is known of some metrics.
+pub(crate) fn recorded_known(
+    expr: &Expr,
+    record: &str,
+    labels: &BTreeMap<String, String>,
+    known: Known<'_>,
+) -> Shape {
+    let mut shape = of_known(expr, known);
     for (name, value) in labels {
         shape.set(name, Values::one(value));
     }
@@ -181,7 +264,7 @@ pub(super) fn recorded(expr: &Expr, record: &str, labels: &BTreeMap<String, Stri
 /// The series about a rule's alerts, one shape for each of the two metrics. Nothing is
 /// inferred from the expression: an alert keeps the labels it began with when a reload
 /// changes its rule's expression.
-pub(super) fn alerts(alert: &str, labels: &BTreeMap<String, String>) -> [Shape; 2] {
+pub(crate) fn alerts(alert: &str, labels: &BTreeMap<String, String>) -> [Shape; 2] {
     let mut shape = Shape::unknown();
     for (name, value) in labels {
         let fixed = !value.contains("{{");
@@ -196,18 +279,35 @@ pub(super) fn alerts(alert: &str, labels: &BTreeMap<String, String>) -> [Shape; 
     [shape, for_state]
 }
 
+/// What is known of a metric by its name, beyond what a selector says.
+pub(crate) type Known<'a> = &'a dyn Fn(&str) -> Option<Shape>;
+
 /// The series an expression gives.
-fn of(expr: &Expr) -> Shape {
+pub(crate) fn of(expr: &Expr) -> Shape {
+    of_known(expr, &|_| None)
+}
+
+/// The series an expression gives, where something is known of some metrics.
+pub(crate) fn of_known(expr: &Expr, known: Known<'_>) -> Shape {
     match &expr.kind {
         ExprKind::Number(_) | ExprKind::String(_) => Shape::empty(),
-        ExprKind::VectorSelector(selector) => Shape::selected(&selector.matchers),
-        ExprKind::MatrixSelector(matrix) => Shape::selected(&matrix.selector.matchers),
-        ExprKind::Subquery(subquery) => of(&subquery.expr),
-        ExprKind::Call(call) => of_call(call),
-        ExprKind::Aggregate(aggregate) => of_aggregate(aggregate),
-        ExprKind::Binary(binary) => of_binary(binary),
-        ExprKind::Unary { expr, .. } => of(expr).without_name(),
-        ExprKind::Paren(expr) => of(expr),
+        ExprKind::VectorSelector(selector) => selected(&selector.matchers, known),
+        ExprKind::MatrixSelector(matrix) => selected(&matrix.selector.matchers, known),
+        ExprKind::Subquery(subquery) => of_known(&subquery.expr, known),
+        ExprKind::Call(call) => of_call(call, known),
+        ExprKind::Aggregate(aggregate) => of_aggregate(aggregate, known),
+        ExprKind::Binary(binary) => of_binary(binary, known),
+        ExprKind::Unary { expr, .. } => of_known(expr, known).without_name(),
+        ExprKind::Paren(expr) => of_known(expr, known),
+    }
+}
+
+/// The series a selector finds.
+fn selected(matchers: &[Matcher], known: Known<'_>) -> Shape {
+    let name = matchers.iter().find(|m| &*m.name == METRIC_NAME && m.op == MatchOp::Equal);
+    match name.and_then(|m| known(&m.value)) {
+        Some(shape) => shape.narrowed(matchers),
+        None => Shape::selected(matchers),
     }
 }
 
@@ -215,7 +315,7 @@ fn is_vector(expr: &Expr) -> bool {
     matches!(expr.value_type(), ValueType::InstantVector | ValueType::RangeVector)
 }
 
-fn of_call(call: &Call) -> Shape {
+fn of_call(call: &Call, known: Known<'_>) -> Shape {
     if call.function.returns == ValueType::Scalar {
         return Shape::empty();
     }
@@ -231,7 +331,7 @@ fn of_call(call: &Call) -> Shape {
         // `vector(1)`, `time()`, `hour()`.
         (_, None) => Shape::empty(),
         (Kernel::Operator(Operator::LabelReplace), Some(input)) => {
-            let mut shape = of(input);
+            let mut shape = of_known(input, known);
             match (text(1), text(2)) {
                 (Some(label), Some(value)) if !value.contains('$') => {
                     let values = shape.values(label).into_owned().or(&Values::one(value));
@@ -244,7 +344,7 @@ fn of_call(call: &Call) -> Shape {
         }
         (Kernel::Operator(Operator::LabelJoin), Some(input)) => match text(1) {
             Some(label) => {
-                let mut shape = of(input);
+                let mut shape = of_known(input, known);
                 shape.set(label, Values::ANY);
                 shape
             }
@@ -254,13 +354,13 @@ fn of_call(call: &Call) -> Shape {
             Kernel::Operator(Operator::HistogramQuantile | Operator::HistogramFraction),
             Some(input),
         ) => {
-            let mut shape = of(input).without_name();
+            let mut shape = of_known(input, known).without_name();
             shape.blur("le");
             shape
         }
         (Kernel::Operator(Operator::HistogramQuantiles), Some(input)) => match text(1) {
             Some(label) => {
-                let mut shape = of(input).without_name();
+                let mut shape = of_known(input, known).without_name();
                 shape.blur("le");
                 shape.set(label, Values::ANY);
                 shape
@@ -268,8 +368,10 @@ fn of_call(call: &Call) -> Shape {
             None => Shape::unknown(),
         },
         (_, Some(input)) => match call.function.labels {
-            LabelEffect::Keep => of(input),
-            LabelEffect::DropMetadata | LabelEffect::DropName => of(input).without_name(),
+            LabelEffect::Keep => of_known(input, known),
+            LabelEffect::DropMetadata | LabelEffect::DropName => {
+                of_known(input, known).without_name()
+            }
             LabelEffect::Own => Shape::unknown(),
         },
     }
@@ -287,8 +389,8 @@ fn of_absent(input: &Expr) -> Shape {
     shape
 }
 
-fn of_aggregate(aggregate: &Aggregate) -> Shape {
-    let input = of(&aggregate.expr);
+fn of_aggregate(aggregate: &Aggregate, known: Known<'_>) -> Shape {
+    let input = of_known(&aggregate.expr, known);
     if matches!(aggregate.op.name, "topk" | "bottomk" | "limitk" | "limit_ratio") {
         return input;
     }
@@ -305,16 +407,16 @@ fn of_aggregate(aggregate: &Aggregate) -> Shape {
     shape
 }
 
-fn of_binary(binary: &Binary) -> Shape {
+fn of_binary(binary: &Binary, known: Known<'_>) -> Shape {
     let keeps_name = binary.op.is_comparison() && !binary.return_bool || binary.op.is_set();
     let named = |shape: Shape| if keeps_name { shape } else { shape.without_name() };
     let Some(matching) = &binary.matching else {
         return match [&binary.lhs, &binary.rhs].into_iter().find(|side| is_vector(side)) {
-            Some(side) => named(of(side)),
+            Some(side) => named(of_known(side, known)),
             None => Shape::empty(),
         };
     };
-    let (lhs, rhs) = (of(&binary.lhs), of(&binary.rhs));
+    let (lhs, rhs) = (of_known(&binary.lhs, known), of_known(&binary.rhs, known));
     match binary.op {
         BinaryOp::And | BinaryOp::Unless => lhs,
         BinaryOp::Or => lhs.or(&rhs),

@@ -6,13 +6,13 @@ use super::{GroupKey, RuleIdentity, StateLog};
 use crate::model::TimestampMs;
 use crate::rules::alert::AlertStates;
 use crate::rules::alerting::Alerting;
-use crate::rules::group::Group;
+use crate::rules::gap::{Gap, Hold};
+use crate::rules::group::{Group, Rule};
+use crate::rules::reach::Writers;
 use crate::rules::view::AlertState;
+use crate::rules::write::Written;
 
 use std::sync::atomic::Ordering;
-
-/// Longest time after a start for which the end of an alert is not believed.
-const HOLD_MS_MAX: i64 = 5 * 60_000;
 
 /// What has become of a group that the log knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,38 +23,25 @@ pub(in crate::rules) enum GroupFate {
     Gone,
 }
 
-/// When the absence of an alert's samples says nothing, because they could not be taken
-/// while the process was down: a window that reaches into the gap has fewer of them, and a
-/// rate over too few samples is no rate. The gap is behind after as long as it lasted; it
-/// is given twice that, for the first samples to come in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::rules) struct Hold {
-    /// Evaluations before this time, and alerts active since before it: those that began
-    /// after the start are about samples on both sides of the gap as well.
-    pub until_ms: TimestampMs,
-}
-
-impl Hold {
-    fn new(last_tick: Option<TimestampMs>, now_ms: TimestampMs) -> Self {
-        let down_ms = now_ms.saturating_sub(last_tick.unwrap_or(i64::MIN)).max(0);
-        let until_ms = now_ms + down_ms.saturating_mul(2).min(HOLD_MS_MAX);
-        Self { until_ms }
-    }
+/// What attaching a group needs to know.
+#[derive(Clone, Copy)]
+pub(in crate::rules) struct Restart<'a> {
+    /// Everything that runs.
+    pub writers: &'a Writers<'a>,
+    pub outage_tolerance_ms: i64,
+    /// How far back a query finds the newest sample.
+    pub lookback_ms: i64,
+    pub now_ms: TimestampMs,
 }
 
 impl StateLog {
     /// Gives every alerting rule of a group its part of the log and its alerts from before
     /// the start. Rules that have taken over from others are left alone. Called before the
     /// group is evaluated for the first time.
-    pub(in crate::rules) fn attach(
-        &self,
-        group: &Group,
-        outage_tolerance_ms: i64,
-        now_ms: TimestampMs,
-    ) {
+    pub(in crate::rules) fn attach(&self, group: &Group, restart: Restart<'_>) {
         let last_tick = self.watermark(&group.spec.file, &group.spec.name);
-        let hold = Hold::new(last_tick, now_ms);
-        let too_old = last_tick.is_some_and(|tick| now_ms - tick > outage_tolerance_ms);
+        // A group that was only loaded anew has missed nothing.
+        let restarted = !group.has_run();
         let mut equals: FxHashMap<_, u32> = FxHashMap::default();
         let mut all_restored = true;
         for rule in &group.rules {
@@ -65,7 +52,10 @@ impl StateLog {
             if alerting.log.get().is_none() {
                 let (file, group) = (group.spec.file.clone(), group.spec.name.clone());
                 let identity = RuleIdentity { file, group, name, labels, index };
-                self.attach_rule(alerting, identity, hold, too_old);
+                self.attach_rule(rule, alerting, identity, (last_tick, restarted), restart);
+            } else if let Some(hold) = alerting.hold.lock().as_mut() {
+                // It may look at something else now.
+                hold.needs = restart.writers.needs(&rule.spec).into();
             }
             all_restored &= alerting.restored.load(Ordering::Relaxed);
         }
@@ -74,14 +64,29 @@ impl StateLog {
         }
     }
 
-    fn attach_rule(&self, alerting: &Alerting, identity: RuleIdentity, hold: Hold, too_old: bool) {
+    fn attach_rule(
+        &self,
+        rule: &Rule,
+        alerting: &Alerting,
+        identity: RuleIdentity,
+        (last_tick, restarted): (Option<TimestampMs>, bool),
+        restart: Restart<'_>,
+    ) {
+        let Restart { writers, outage_tolerance_ms, lookback_ms, now_ms } = restart;
         let (log, image) = self.claim(identity);
         // An alert that is attached already has its log; there is no other caller.
         let _ = alerting.log.set(log);
+        if restarted && (last_tick.is_some() || image.is_some()) {
+            // Also for alerts that are yet to come: they may begin with samples from before.
+            let gap = Gap::new(last_tick, now_ms, lookback_ms);
+            let needs = writers.needs(&rule.spec).into();
+            *alerting.hold.lock() = Some(Hold { gap, needs });
+        }
         let Some(image) = image else { return };
         if image.restored {
             alerting.restored.store(true, Ordering::Relaxed);
         }
+        let too_old = last_tick.is_some_and(|tick| now_ms - tick > outage_tolerance_ms);
         let mut restored = AlertStates::default();
         for alert in image.into_states().into_iter() {
             // `for` does not count on through an outage that long; what fired goes on.
@@ -90,7 +95,7 @@ impl StateLog {
             }
         }
         *alerting.states.lock() = restored;
-        *alerting.hold.lock() = Some(hold);
+        *rule.previous.lock() = Written::of(alerting.series_since(&rule.spec, last_tick));
     }
 
     /// Drops the state of a group that was removed.
@@ -130,24 +135,5 @@ impl StateLog {
             writer.forget(&gone);
         }
         self.shared.publish(&writer);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn absence_is_not_believed_for_twice_the_gap_and_five_minutes_at_most() {
-        let check = |last_tick, expected: i64| {
-            let hold = Hold::new(last_tick, 1_000_000_000);
-            assert_eq!(hold.until_ms - 1_000_000_000, expected);
-        };
-        check(Some(999_999_000), 2_000);
-        check(Some(999_940_000), 120_000);
-        check(Some(0), 300_000);
-        check(None, 300_000);
-        // A clock that went back.
-        check(Some(1_000_000_500), 0);
     }
 }

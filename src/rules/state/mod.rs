@@ -31,12 +31,13 @@
 //! - **A failing disk never stops alerting.** What could not be written is written when it
 //!   can be again, as a whole; until then a metric and the log say so.
 //! - **Durability.** A change is one `write(2)`: once it returned, the change survives the
-//!   death of the process. With [`StateSync::Always`] it survives that of the machine, for
-//!   an `fdatasync` each. A file is on the disk before the one it replaces is deleted.
+//!   death of the process. With [`StateSync::Always`] it survives that of the machine: it
+//!   waits for an `fdatasync`, one for all that was written before it began. A file is on the disk before the one it replaces is deleted.
 //!
 //! Nothing here knows how alerts come about or who is told.
 
 mod attach;
+mod disk;
 mod frame;
 mod metrics;
 mod record;
@@ -58,7 +59,7 @@ use crate::model::{Clock, Labels, TimestampMs};
 use replay::{RuleImage, replay};
 use writer::Writer;
 
-pub(super) use attach::{GroupFate, Hold};
+pub(super) use attach::{GroupFate, Restart};
 pub use metrics::StateMetrics;
 pub(super) use rule::RuleLog;
 
@@ -72,11 +73,17 @@ pub enum StateSync {
     Always,
 }
 
+/// A file of the log this small is not worth replacing.
+pub const STATE_FILE_BYTES_MIN: u64 = 8 << 20;
+
 /// What a log needs.
 pub struct StateOptions {
     /// Made when it is not there.
     pub dir: PathBuf,
     pub sync: StateSync,
+    /// A file is succeeded by another when it has more bytes than this, and more than twice
+    /// what its alerts take.
+    pub file_bytes_min: u64,
     pub clock: Arc<dyn Clock>,
     pub metrics: StateMetrics,
 }
@@ -142,7 +149,7 @@ impl StateLog {
     /// Opens a directory and reads what is in it. What is wrong with its files is logged
     /// with its place and counted.
     pub fn open(options: StateOptions) -> Result<Self, StateError> {
-        let StateOptions { dir, sync, clock, metrics } = options;
+        let StateOptions { dir, sync, file_bytes_min, clock, metrics } = options;
         fs::create_dir_all(&dir).map_err(|e| StateError::io("create directory", &dir, e))?;
         let lock = lock(&dir)?;
         let found = replay(&dir)?;
@@ -157,7 +164,7 @@ impl StateLog {
         }
         let alerts: usize = found.rules.values().map(|rule| rule.alerts.len()).sum();
         metrics.restored_alerts.set(alerts as i64);
-        let writer = Writer::new(&dir, sync, clock, metrics, &found);
+        let writer = Writer::new(&dir, (sync, file_bytes_min), clock, metrics, &found);
         let next_rule = found.next_rule;
         let rules = found.rules.into_iter().map(|(n, rule)| (rule.identity.clone(), (n, rule)));
         let dormant = Dormant { rules: rules.collect(), next_rule };

@@ -11,7 +11,7 @@ use rustc_hash::FxHasher;
 
 use super::RuleIdentity;
 use crate::model::Labels;
-use crate::rules::alert::{Absence, Alert, Logged, Missing};
+use crate::rules::alert::{Absence, Alert, AlertSeries, Logged, Missing};
 use crate::rules::view::AlertState;
 
 /// One record; its parts take effect in the order of the fields.
@@ -90,7 +90,7 @@ pub(super) struct AlertRecord {
     #[prost(sint64, optional, tag = "11")]
     pub keep_firing_since_ms: Option<i64>,
     /// Since when it has no sample, in how many evaluations its data was missing, and why:
-    /// 1 the condition is false, 2 no data, 3 part of the sources, 4 an error.
+    /// 1 the condition is false, 2 no data, 3 part of the sources, 4 an error, 5 a restart.
     #[prost(sint64, optional, tag = "12")]
     pub missing_since_ms: Option<i64>,
     #[prost(uint32, tag = "13")]
@@ -169,6 +169,7 @@ impl AlertRecord {
                 Some(Absence::NoData) => 2,
                 Some(Absence::Partial) => 3,
                 Some(Absence::Error) => 4,
+                Some(Absence::Restart) => 5,
             },
         }
     }
@@ -204,10 +205,12 @@ impl AlertRecord {
                     2 => Some(Absence::NoData),
                     3 => Some(Absence::Partial),
                     4 => Some(Absence::Error),
+                    5 => Some(Absence::Restart),
                     _ => None,
                 },
             }),
             logged: Logged::default(),
+            series: AlertSeries::default(),
         })
     }
 }
@@ -226,6 +229,7 @@ pub(super) fn fingerprint(alert: &Alert) -> u64 {
         last_sent_at_ms: _,
         valid_until_ms: _,
         logged: _,
+        series: _,
         state,
         active_at_ms,
         fired_at_ms,

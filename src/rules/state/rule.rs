@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use prost::Message;
 use rustc_hash::FxHashSet;
 
+use super::disk::Unsynced;
 use super::record::{AlertRecord, Record, RuleRecord, SentRecord, distances, fingerprint};
 use super::replay::RuleImage;
 use super::writer::Batch;
@@ -66,19 +67,25 @@ impl RuleLog {
     /// to be sent. `restored` says that there is nothing more to take over from elsewhere.
     ///
     /// Does nothing when nothing changed. What cannot be written is written by a later call.
-    pub(in crate::rules) fn record(&self, states: &mut AlertStates, due: &[Alert], restored: bool) {
+    /// What is returned has to be waited for before the change is acted upon.
+    pub(in crate::rules) fn record(
+        &self,
+        states: &mut AlertStates,
+        due: &[Alert],
+        restored: bool,
+    ) -> Option<Unsynced> {
         let mut written = self.written.lock();
         let generation = self.shared.generation.load(Ordering::Acquire);
         let known = !written.whole
             && written.restored == restored
             && written.generation == Some(generation);
         if written.forgotten || known && due.is_empty() && !written.is_behind(states) {
-            return;
+            return None;
         }
         let mut writer = self.shared.writer.lock();
         let Ok(generation) = writer.ready() else {
             written.whole = true;
-            return;
+            return None;
         };
         self.shared.publish(&writer);
         let whole =
@@ -100,7 +107,14 @@ impl RuleLog {
             }
             written.restored = restored;
         }
+        let unsynced = outcome.ok().and_then(|()| writer.disk()).map(|(disk, len)| Unsynced {
+            shared: self.shared.clone(),
+            disk,
+            generation,
+            len,
+        });
         self.shared.publish(&writer);
+        unsynced
     }
 
     /// Makes the next [`RuleLog::record`] say everything.

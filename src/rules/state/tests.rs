@@ -43,6 +43,7 @@ impl Rig {
         let options = StateOptions {
             dir: dir.to_owned(),
             sync,
+            file_bytes_min: STATE_FILE_BYTES_MIN,
             clock: clock.clone(),
             metrics: metrics.clone(),
         };
@@ -68,7 +69,9 @@ impl Rig {
         let (log, states) = &mut self.rules[rule];
         *states = step(std::mem::take(states), params, samples, Evidence::default(), ts).states;
         let due = states.take_due(ts, MINUTE, MINUTE / 2);
-        log.record(states, &due, true);
+        if let Some(unsynced) = log.record(states, &due, true) {
+            unsynced.wait_here();
+        }
     }
 
     fn fire(&mut self, rule: usize, ts: i64, names: std::ops::Range<u8>) {
@@ -425,7 +428,7 @@ fn the_disk_is_asked_before_a_change_is_acted_upon_when_it_should_be() {
     let mut rig = Rig::open_with(dir.path(), 1, StateSync::Always);
     for minute in 0..4 {
         rig.fire(0, minute * 2 * MINUTE, 0..2);
-        // One per change, done when `record` returns.
+        // One per change.
         assert_eq!(rig.metrics.syncs.get(), minute as u64 + 1);
     }
     drop(rig);
@@ -435,6 +438,48 @@ fn the_disk_is_asked_before_a_change_is_acted_upon_when_it_should_be() {
     rig.log.close();
     // One before the old file is deleted, one to close.
     assert_eq!(rig.metrics.syncs.get(), 2);
+}
+
+#[test]
+fn one_wait_for_the_disk_serves_all_that_was_written_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open_with(dir.path(), 2, StateSync::Always);
+    let mut write = |rule: usize| {
+        let (log, states) = &mut rig.rules[rule];
+        let sample = AlertSample {
+            labels: Labels::from_pairs([("alertname", "A")]),
+            annotations: Labels::empty(),
+            value: 1.0,
+        };
+        states.insert(Alert::new(sample, 0));
+        log.record(states, &[], true).expect("the disk has to have it")
+    };
+    let (first, second) = (write(0), write(1));
+    first.wait_here();
+    second.wait_here();
+    assert_eq!(rig.metrics.syncs.get(), 1);
+}
+
+#[test]
+fn what_the_disk_did_not_take_goes_to_a_new_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open_with(dir.path(), 2, StateSync::Always);
+    rig.fire(0, 0, 0..2);
+    rig.fire(1, 0, 0..2);
+    let (disk, _) = rig.log.shared.writer.lock().disk().unwrap();
+    disk.fails.store(true, std::sync::atomic::Ordering::Relaxed);
+    rig.fire(0, 2 * MINUTE, 0..3);
+    assert_eq!(rig.metrics.failing.get(), 1);
+    // Nobody knows what of that file the disk has: it is read no more.
+    rig.pass_second();
+    rig.log.set_watermark("f.yml", "g", 3 * MINUTE);
+    rig.fire(0, 4 * MINUTE, 0..3);
+    rig.fire(1, 4 * MINUTE, 0..2);
+    assert_eq!(rig.metrics.failing.get(), 0);
+    rig.log.close();
+    assert!(!dir.path().join("00000001.state").exists());
+    let (now, _) = found(dir.path(), 2);
+    assert_same(&now, &rig.expected(&[]), "after the disk works again");
 }
 
 #[test]
@@ -482,7 +527,7 @@ fn removed_rules_stay_removed_and_slow_ones_keep_their_file() {
     // Rule 2 is not evaluated any more, rule 1 is removed, rule 0 fills files.
     rig.fire(0, MINUTE, 0..3);
     rig.rules[1].0.forget();
-    rig.rules[1].0.record(&mut AlertStates::default(), &[], true);
+    assert!(rig.rules[1].0.record(&mut AlertStates::default(), &[], true).is_none());
     for minute in 0..200 {
         rig.fire(0, minute * MINUTE, 0..3 + (minute % 2) as u8);
     }
@@ -523,6 +568,7 @@ fn one_process_at_a_time_uses_a_directory() {
         StateLog::open(StateOptions {
             dir: dir.path().to_owned(),
             sync: StateSync::Never,
+            file_bytes_min: STATE_FILE_BYTES_MIN,
             clock: rig.clock.clone(),
             metrics: StateMetrics::default(),
         })

@@ -14,6 +14,7 @@ use std::thread::JoinHandle;
 
 use rustc_hash::FxHashMap;
 
+use super::disk::Disk;
 use super::frame::{append, file_header};
 use super::metrics::StateMetrics;
 use super::record::{Record, WatermarkRecord};
@@ -23,8 +24,6 @@ use crate::model::{Clock, TimestampMs};
 
 /// Bytes gathered before they are written.
 const WRITE_BYTES: usize = 1 << 20;
-/// A file this small is not worth replacing.
-const FILE_BYTES_MIN: u64 = 8 << 20;
 /// How long to wait after a failure.
 const RETRY_AFTER_NS: u64 = 1_000_000_000;
 /// How many damaged files are kept for a look at them.
@@ -43,6 +42,8 @@ pub(super) struct Writer {
     metrics: StateMetrics,
     /// `None` when the next change begins a new file.
     file: Option<File>,
+    /// Of that file, when changes wait for the disk.
+    disk: Option<Arc<Disk>>,
     generation: u64,
     len: u64,
     /// Bytes of this file that rules' first changes take.
@@ -68,7 +69,7 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(
         dir: &Path,
-        sync: StateSync,
+        (sync, file_bytes_min): (StateSync, u64),
         clock: Arc<dyn Clock>,
         metrics: StateMetrics,
         found: &Replayed,
@@ -83,6 +84,7 @@ impl Writer {
             clock,
             metrics,
             file: None,
+            disk: None,
             generation: found.next_generation - 1,
             len: 0,
             base_bytes: 0,
@@ -95,7 +97,7 @@ impl Writer {
             forgotten: BTreeMap::new(),
             watermarks: found.watermarks.clone(),
             cleaner: None,
-            file_bytes_min: FILE_BYTES_MIN,
+            file_bytes_min,
             #[cfg(test)]
             fail_after_bytes: None,
             #[cfg(test)]
@@ -128,17 +130,19 @@ impl Writer {
         let mut batch = Batch { writer: self, error: None };
         change(&mut batch);
         let outcome = batch.finish();
-        if let Err(error) = outcome.and_then(|()| self.sync_change()) {
+        if let Err(error) = outcome {
             self.cut_back(before);
             return Err(self.fail("write", &error));
         }
-        if std::mem::take(&mut self.failing) {
-            self.metrics.failing.set(0);
-            tracing::info!(dir = %self.dir.display(), "the alert state log can be written again");
+        if self.sync == StateSync::Never {
+            self.recovered();
         }
         let bytes = self.len - before;
         self.metrics.changes.inc();
         self.metrics.written_bytes.inc_by(bytes);
+        if let Some(disk) = &self.disk {
+            disk.wrote(self.len);
+        }
         if is_base {
             self.base_bytes += bytes;
         }
@@ -148,6 +152,32 @@ impl Writer {
             self.file = None;
         }
         Ok(())
+    }
+
+    fn recovered(&mut self) {
+        if std::mem::take(&mut self.failing) {
+            self.metrics.failing.set(0);
+            tracing::info!(dir = %self.dir.display(), "the alert state log can be written again");
+        }
+    }
+
+    /// The disk has, or will never have, what was written to a file. What it did not take
+    /// may be gone from memory as well: everything goes to a new file.
+    pub(super) fn synced(&mut self, generation: u64, result: io::Result<()>) {
+        match result {
+            Ok(()) => self.recovered(),
+            Err(error) => {
+                if generation == self.generation {
+                    self.file = None;
+                }
+                self.fail("sync", &error);
+            }
+        }
+    }
+
+    /// The current file, for changes that wait for the disk, and its length.
+    pub(super) fn disk(&self) -> Option<(Arc<Disk>, u64)> {
+        self.disk.clone().map(|disk| (disk, self.len))
     }
 
     pub(super) fn generation(&self) -> u64 {
@@ -252,14 +282,16 @@ impl Writer {
             append(&mut head, &Record { forgotten: part.to_vec(), ..Record::default() });
         }
         let written = self.put(&mut file, &head).and_then(|()| match self.sync {
-            StateSync::Never => Ok(()),
-            // The name has to be on the disk as well.
-            StateSync::Always => File::open(&self.dir)?.sync_all(),
+            StateSync::Never => Ok(None),
+            StateSync::Always => Disk::new(&file, &self.dir, &self.metrics).map(Some),
         });
-        if let Err(error) = written {
-            // Nothing is in it: should it stay, it is deleted after the next start.
-            let _ = fs::remove_file(&path);
-            return Err(error);
+        match written {
+            Ok(disk) => self.disk = disk.map(Arc::new),
+            Err(error) => {
+                // Nothing is in it: should it stay, it is deleted after the next start.
+                let _ = fs::remove_file(&path);
+                return Err(error);
+            }
         }
         self.file = Some(file);
         self.len = head.len() as u64;
@@ -294,16 +326,6 @@ impl Writer {
         self.buffer.clear();
         self.buffer.shrink_to(WRITE_BYTES);
         result
-    }
-
-    fn sync_change(&mut self) -> io::Result<()> {
-        match (self.sync, &self.file) {
-            (StateSync::Always, Some(file)) => {
-                self.metrics.syncs.inc();
-                file.sync_data()
-            }
-            _ => Ok(()),
-        }
     }
 
     fn cut_back(&mut self, len: u64) {

@@ -15,7 +15,7 @@ use crate::model::value::VectorSample;
 /// Nodes, iterations and calls one expansion may take.
 const MAX_STEPS: u32 = 1_000_000;
 /// Bytes one expansion may produce, intermediate strings included.
-const MAX_BYTES: usize = 16 << 20;
+pub(super) const MAX_BYTES: usize = 16 << 20;
 /// Depth of templates within templates, blocks and parentheses together. Go stops at
 /// 100,000 templates; the stack of a worker thread bears less.
 const MAX_DEPTH: usize = 250;

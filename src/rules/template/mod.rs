@@ -20,8 +20,10 @@ mod number;
 mod parse;
 mod printf;
 mod prometheus;
+mod simple;
 mod value;
 
+pub(crate) use calls::Uses;
 pub(in crate::rules) use gotime::duration_text;
 
 use std::collections::HashMap;
@@ -30,6 +32,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use thiserror::Error;
 
+use self::simple::Simple;
 use self::value::{AlertData, Type, Value};
 use crate::model::regex::{GoRegex, RegexError};
 use crate::model::value::VectorSample;
@@ -169,8 +172,10 @@ pub struct Template {
     /// Values are escaped as `html/template` does.
     html: bool,
     patterns: Mutex<HashMap<String, GoRegex>>,
-    /// The output, where the text has no actions.
-    plain: Option<String>,
+    /// The output, where the text has no actions: such a text has no trees either.
+    pub(super) plain: Option<String>,
+    /// Of an alert, where the text only names labels.
+    simple: Option<Simple>,
 }
 
 impl Template {
@@ -190,27 +195,36 @@ impl Template {
             true => |name| functions::lookup(name, true).is_some(),
             false => |name| functions::lookup(name, false).is_some(),
         };
-        match parse::parse(name, text, known) {
-            Ok(trees) => Ok(Self {
-                name: name.to_owned(),
-                text: text.to_owned(),
-                trees,
-                missing_key: MissingKey::default(),
-                html,
-                patterns: Mutex::default(),
-                plain: (!html && !text.contains("{{")).then(|| text.to_owned()),
-            }),
-            Err(fault) => Err(TemplateError::Parse { name: name.to_owned(), detail: fault.0 }),
-        }
+        let plain = (!html && !text.contains("{{")).then(|| text.to_owned());
+        let trees = match &plain {
+            Some(_) => parse::Trees::new(),
+            None => parse::parse(name, text, known)
+                .map_err(|fault| TemplateError::Parse { name: name.to_owned(), detail: fault.0 })?,
+        };
+        Ok(Self {
+            name: name.to_owned(),
+            text: text.to_owned(),
+            trees,
+            missing_key: MissingKey::default(),
+            html,
+            patterns: Mutex::default(),
+            plain,
+            simple: None,
+        })
     }
 
     /// Parses a label or annotation of the alert `alert_name`, with `$labels`,
     /// `$externalLabels`, `$externalURL` and `$value` defined.
     pub fn parse_alert(alert_name: &str, text: &str) -> Result<Self, TemplateError> {
         let name = format!("__alert_{alert_name}");
-        let mut template = Self::parse(&name, &format!("{ALERT_DEFINITIONS}{text}"))?;
-        template.plain = (!text.contains("{{")).then(|| text.to_owned());
-        Ok(template)
+        match text.contains("{{") {
+            true => {
+                let template = Self::parse(&name, &format!("{ALERT_DEFINITIONS}{text}"))?;
+                Ok(Self { simple: Simple::new(text), ..template })
+            }
+            // Nothing to define anything for.
+            false => Self::parse(&name, text),
+        }
     }
 
     /// Sets what a missing key gives.
@@ -227,10 +241,25 @@ impl Template {
 
     /// The texts `query` is called with where they are written out: `query "up"`. Texts
     /// that are put together while expanding are not known before.
-    pub(in crate::rules) fn literal_queries(&self) -> Vec<&str> {
+    pub(crate) fn literal_queries(&self) -> Vec<&str> {
         let mut found = Vec::new();
         self.trees.values().for_each(|list| calls::literal_queries(list, &mut found));
         found
+    }
+
+    /// What it uses of its alert. For templates made by [`Template::parse_alert`].
+    pub(crate) fn uses(&self) -> Uses {
+        let from = ALERT_DEFINITIONS.len();
+        let mut walk = calls::UseWalk { from, found: Uses::default(), redefined: false };
+        if let Some(list) = self.trees.get(&self.name) {
+            walk.list(list, true);
+        }
+        if walk.redefined { Uses::default() } else { walk.found }
+    }
+
+    /// Names of all functions a template may call.
+    pub(crate) fn function_names() -> impl Iterator<Item = &'static str> {
+        functions::names()
     }
 
     /// Expands. `query` serves the `query` function.
@@ -241,6 +270,11 @@ impl Template {
     ) -> Result<String, TemplateError> {
         if let Some(plain) = &self.plain {
             return Ok(plain.clone());
+        }
+        if let (Some(simple), Value::Alert(alert)) = (&self.simple, &data.dot)
+            && let Some(text) = simple.expand(&alert.labels)
+        {
+            return Ok(text);
         }
         let env = exec::Env { external_url: &data.external_url, now_ms: data.now_ms, query };
         exec::execute(self, data.dot.clone(), env)

@@ -18,6 +18,49 @@ impl List {
             _ => false,
         })
     }
+
+    /// Gives back room that lists keep for growing: rules keep their trees for good.
+    pub(super) fn shrink(&mut self) {
+        self.nodes.shrink_to_fit();
+        for node in &mut self.nodes {
+            match node {
+                Node::Action { pipe, .. } | Node::Template { pipe: Some(pipe), .. } => {
+                    pipe.shrink();
+                }
+                Node::Branch { pipe, list, otherwise, .. } => {
+                    pipe.shrink();
+                    list.shrink();
+                    otherwise.iter_mut().for_each(List::shrink);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Pipe {
+    fn shrink(&mut self) {
+        self.decl.shrink_to_fit();
+        self.commands.shrink_to_fit();
+        for command in &mut self.commands {
+            command.args.shrink_to_fit();
+            command.args.iter_mut().for_each(Term::shrink);
+        }
+    }
+}
+
+impl Term {
+    fn shrink(&mut self) {
+        match &mut self.kind {
+            TermKind::Field(names) | TermKind::Variable(names) => names.shrink_to_fit(),
+            TermKind::Chain(term, names) => {
+                names.shrink_to_fit();
+                term.shrink();
+            }
+            TermKind::Pipe(pipe) => pipe.shrink(),
+            _ => {}
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

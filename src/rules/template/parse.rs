@@ -186,6 +186,8 @@ impl<'t> Parser<'t> {
                 self.fault(format!("template: multiple definition of template {name}"))
             }
             _ => {
+                let mut tree = tree;
+                tree.shrink();
                 self.trees.insert(name, tree);
                 Ok(())
             }

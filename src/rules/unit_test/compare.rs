@@ -1,8 +1,10 @@
 //! What was expected beside what came, in promtool's words.
 
-use super::schema::{AlertCase, ExpectedAlert};
+use super::assign::{paired, pairs_fit};
+use super::diff;
+use super::schema::{AlertCase, ExpectedAlert, ExpectedNotification, Match, NotificationCase};
 use crate::model::duration::format_duration;
-use crate::model::{Labels, Sample};
+use crate::model::{Labels, Sample, TimestampMs};
 use crate::rules::template::duration_text;
 
 /// A sample to compare.
@@ -12,25 +14,104 @@ pub(super) struct Shown {
     pub sample: Sample,
 }
 
-/// Compares the alerts firing under a name with those expected; order means nothing.
-pub(super) fn alerts(test: &str, case: &AlertCase, mut got: Vec<ExpectedAlert>) -> Option<String> {
+/// Compares the alerts of a state under a name with those expected; order means nothing.
+/// With `diff` only what differs is coloured, in one tree. `state` is empty for those that
+/// fire.
+pub(super) fn alerts(
+    test: &str,
+    case: &AlertCase,
+    (state, expected): (&str, &[ExpectedAlert]),
+    mut got: Vec<ExpectedAlert>,
+    diff: bool,
+) -> Option<String> {
     let order = |a: &ExpectedAlert, b: &ExpectedAlert| {
         a.labels.cmp(&b.labels).then_with(|| a.annotations.cmp(&b.annotations))
     };
-    let mut expected = case.expected.clone();
+    let mut expected = expected.to_vec();
     expected.sort_by(order);
     got.sort_by(order);
-    if expected == got {
+    let same = match case.matching {
+        Match::Exact => expected == got,
+        matching => paired(&expected, &got, |e, g| alert_fits(e, g, matching)),
+    };
+    if same {
         return None;
     }
     let name = if test.is_empty() { String::new() } else { format!("    name: {test},\n") };
+    let found = if diff {
+        format!("diff: {}", diff::alerts(&expected, &got, &" ".repeat(12)))
+    } else {
+        format!("exp:{}, \n        got:{}", alerts_text(&expected), alerts_text(&got))
+    };
+    let time = format_duration(case.eval_time_ms);
+    let state = if state.is_empty() { String::new() } else { format!("state: {state}, ") };
+    Some(format!("{name}    alertname: {}, time: {time}, {state}\n        {found}", case.alert))
+}
+
+fn alert_fits(expected: &ExpectedAlert, got: &ExpectedAlert, matching: Match) -> bool {
+    pairs_fit(&expected.labels, &got.labels, matching)
+        && pairs_fit(&expected.annotations, &got.annotations, matching)
+}
+
+/// Compares what Alertmanagers were sent at a time with what is expected; order means
+/// nothing. Times of `got` count from the epoch, as does `start_ms`.
+pub(super) fn notifications(
+    test: &str,
+    case: &NotificationCase,
+    got: &[Sent],
+    start_ms: TimestampMs,
+) -> Option<String> {
+    let fits = |e: &ExpectedNotification, g: &Sent| {
+        let time = |expected: Option<i64>, at: TimestampMs| {
+            expected.is_none_or(|expected| expected == at - start_ms)
+        };
+        alert_fits(&e.alert, &g.alert, case.matching)
+            && e.firing.is_none_or(|firing| firing == g.firing)
+            && time(e.starts_at_ms, g.starts_at_ms)
+            && time(e.ends_at_ms, g.ends_at_ms)
+    };
+    if paired(&case.expected, got, fits) {
+        return None;
+    }
+    let name = if test.is_empty() { String::new() } else { format!("    name: {test},\n") };
+    let line = |alert: &ExpectedAlert, firing: Option<bool>, times: [Option<i64>; 2]| {
+        let status = match firing {
+            Some(true) => "firing",
+            Some(false) => "resolved",
+            None => "any status",
+        };
+        let time = |at: Option<i64>| at.map_or("any time".to_owned(), format_duration);
+        let [from, to] = times.map(time);
+        let (labels, annotations) = (&alert.labels, &alert.annotations);
+        format!(
+            "\n            {status} from {from} to {to}: Labels:{labels} Annotations:{annotations}"
+        )
+    };
+    let expected: String = case
+        .expected
+        .iter()
+        .map(|e| line(&e.alert, e.firing, [e.starts_at_ms, e.ends_at_ms]))
+        .collect();
+    let sent: String = got
+        .iter()
+        .map(|g| {
+            let times = [g.starts_at_ms, g.ends_at_ms].map(|at| Some(at - start_ms));
+            line(&g.alert, Some(g.firing), times)
+        })
+        .collect();
+    let time = format_duration(case.eval_time_ms);
     Some(format!(
-        "{name}    alertname: {}, time: {}, \n        exp:{}, \n        got:{}",
-        case.alert,
-        format_duration(case.eval_time_ms),
-        alerts_text(&expected),
-        alerts_text(&got)
+        "{name}    notifications, time: {time},\n        exp:{expected}\n        got:{sent}"
     ))
+}
+
+/// A notification as an Alertmanager gets it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Sent {
+    pub alert: ExpectedAlert,
+    pub firing: bool,
+    pub starts_at_ms: TimestampMs,
+    pub ends_at_ms: TimestampMs,
 }
 
 fn alerts_text(alerts: &[ExpectedAlert]) -> String {
@@ -53,22 +134,30 @@ fn alerts_text(alerts: &[ExpectedAlert]) -> String {
 
 /// Compares samples; order means nothing. Floats are equal exactly, or with `fuzzy` when
 /// they are neighbours.
-pub(super) fn samples(expected: &mut [Shown], got: &mut [Shown], fuzzy: bool) -> bool {
+pub(super) fn samples(
+    expected: &mut [Shown],
+    got: &mut [Shown],
+    fuzzy: bool,
+    matching: Match,
+) -> bool {
     expected.sort_by(|a, b| a.labels.cmp(&b.labels));
     got.sort_by(|a, b| a.labels.cmp(&b.labels));
-    expected.len() == got.len()
-        && expected.iter().zip(got.iter()).all(|(e, g)| {
-            e.labels == g.labels
-                && match (&e.sample, &g.sample) {
-                    (Sample::Float(e), Sample::Float(g)) => {
-                        e == g || (fuzzy && (e.next_up() == *g || e.next_down() == *g))
-                    }
-                    (Sample::Histogram(e), Sample::Histogram(g)) => {
-                        e.test_expression() == g.test_expression()
-                    }
-                    _ => false,
-                }
-        })
+    let same = |e: &Shown, g: &Shown| match (&e.sample, &g.sample) {
+        (Sample::Float(e), Sample::Float(g)) => {
+            e == g || (fuzzy && (e.next_up() == *g || e.next_down() == *g))
+        }
+        (Sample::Histogram(e), Sample::Histogram(g)) => e.test_expression() == g.test_expression(),
+        _ => false,
+    };
+    match matching {
+        Match::Exact => {
+            let mut pairs = expected.iter().zip(got.iter());
+            expected.len() == got.len() && pairs.all(|(e, g)| e.labels == g.labels && same(e, g))
+        }
+        matching => {
+            paired(expected, got, |e, g| pairs_fit(&e.labels, &g.labels, matching) && same(e, g))
+        }
+    }
 }
 
 /// The samples as promtool lists them; `nil` for none.

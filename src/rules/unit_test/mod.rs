@@ -3,10 +3,13 @@
 //!
 //! Groups are the very ones the server runs; only storage, notifier and clock differ.
 
+mod assign;
 mod compare;
+mod coverage;
 mod data;
+mod diff;
+mod mutate;
 mod run;
-
 mod schema;
 
 use std::path::{Path, PathBuf};
@@ -14,6 +17,9 @@ use std::path::{Path, PathBuf};
 use super::config::{GroupSpec, LoadOptions, load_file};
 use crate::model::regex::GoRegex;
 use crate::parser::ParserOptions;
+use coverage::Observer;
+pub use coverage::{Facet, RuleCoverage, merged, totals};
+use schema::TestFile;
 
 /// How to run unit tests.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +36,12 @@ pub struct UnitTestOptions {
     pub delayed_name_removal: bool,
     /// `--debug`: report what is stored at the end of each test.
     pub dump_series: bool,
+    /// `--diff`: alerts that are not as expected are shown as one coloured tree.
+    pub diff: bool,
+    /// Find out what the tests exercise and check of the rules.
+    pub coverage: bool,
+    /// Find out which mistakes in the rules the tests would not notice.
+    pub mutate: bool,
 }
 
 /// The outcome of one test file.
@@ -42,6 +54,29 @@ pub struct FileReport {
     pub errors: Vec<String>,
     /// The tests that ran, in file order.
     pub tests: Vec<TestReport>,
+    /// When it was asked for.
+    pub coverage: Vec<RuleCoverage>,
+    /// When it was asked for and the tests passed.
+    pub mutation: Option<Mutation>,
+}
+
+/// What became of mistakes that were put into rules one at a time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mutation {
+    /// Those that made a test fail.
+    pub noticed: usize,
+    pub survivors: Vec<Survivor>,
+}
+
+/// A mistake that no test notices.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Survivor {
+    pub file: String,
+    /// Where the rule stands, from 1.
+    pub line: usize,
+    pub rule: String,
+    /// Such as "`>` became `>=`".
+    pub what: String,
 }
 
 /// The outcome of one test.
@@ -97,13 +132,62 @@ async fn run_file(path: &Path, options: &UnitTestOptions) -> FileReport {
     if !report.errors.is_empty() {
         return report;
     }
-    for test in &file.tests {
-        let selected = options.run.is_empty() || options.run.iter().any(|r| r.is_match(&test.name));
-        if selected {
-            report.tests.push(run::run_test(test, &file, groups.clone(), options).await);
+    let mut observer = options.coverage.then(|| Observer::new(&groups));
+    for test in selected(&file, options) {
+        if let Some(observer) = &mut observer {
+            observer.begin_test();
         }
+        let groups = groups.clone();
+        report.tests.push(run::run_test(test, &file, groups, options, observer.as_mut()).await);
+    }
+    report.coverage = observer.map(Observer::into_coverage).unwrap_or_default();
+    if options.mutate && report.passed() {
+        report.mutation = Some(mutate(&file, &groups, options).await);
     }
     report
+}
+
+fn selected<'a>(
+    file: &'a TestFile,
+    options: &'a UnitTestOptions,
+) -> impl Iterator<Item = &'a schema::Test> {
+    let wanted =
+        |name: &str| options.run.is_empty() || options.run.iter().any(|r| r.is_match(name));
+    file.tests.iter().filter(move |test| wanted(&test.name))
+}
+
+/// Runs the tests over every mistake, each until one fails.
+async fn mutate(file: &TestFile, groups: &[GroupSpec], options: &UnitTestOptions) -> Mutation {
+    let mut mutation = Mutation::default();
+    let places = groups
+        .iter()
+        .enumerate()
+        .flat_map(|(g, group)| group.rules.iter().enumerate().map(move |(r, rule)| (g, r, rule)));
+    for (g, r, rule) in places {
+        for mutant in mutate::mutants(rule, &options.parser) {
+            let mut changed = groups.to_vec();
+            changed[g].rules[r] = mutant.rule;
+            let mut noticed = false;
+            for test in selected(file, options) {
+                let report = run::run_test(test, file, changed.clone(), options, None).await;
+                noticed = !report.errors.is_empty();
+                if noticed {
+                    break;
+                }
+            }
+            if noticed {
+                mutation.noticed += 1;
+                continue;
+            }
+            mutation.survivors.push(Survivor {
+                file: groups[g].origin.clone(),
+                line: rule.at.line,
+                rule: rule.name().to_owned(),
+                what: mutant.what,
+            });
+        }
+    }
+    mutation
 }
 
 fn load_rules(

@@ -1,10 +1,13 @@
 //! One test: time goes on, groups are evaluated, and cases are looked at when they are due.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 
-use super::compare::{Shown, alerts, go_duration, samples, samples_text};
+use super::compare::{Sent, Shown, alerts, go_duration, notifications, samples, samples_text};
+use super::coverage::Observer;
 use super::data::Feed;
 use super::schema::{ExpectedAlert, ExpectedSample, ExprCase, Test, TestFile};
 use super::{TestReport, UnitTestOptions};
@@ -15,12 +18,15 @@ use crate::notifier::{Notifier, OutgoingAlert};
 use crate::parser::parse_metric;
 use crate::parser::series::{SeriesValue, parse_series_values};
 use crate::query::{Engine, EngineOptions, RunOptions};
-use crate::rules::budget::AlertBudget;
+use crate::rules::alert::Alert;
+use crate::rules::budget::{AlertBudget, Load};
 use crate::rules::config::GroupSpec;
-use crate::rules::group::{Context, Defaults, External, Group};
+use crate::rules::error::RuleError;
+use crate::rules::group::{Context, Defaults, External, Group, Rule};
 use crate::rules::metrics::Metrics;
 use crate::rules::policy::{OnError, RulePolicyDefaults};
 use crate::rules::recording::vector;
+use crate::rules::view::AlertState;
 use crate::rules::waves::EvaluationOptions;
 use crate::storage::memory::MemoryStorage;
 use crate::storage::{RawSeries, SelectHints, SelectRequest};
@@ -28,22 +34,46 @@ use crate::telemetry::Registry;
 use crate::telemetry::clock::ManualClock;
 use crate::vector::RawSamples;
 
-/// Tests look at what fires, not at what is sent.
-struct Nobody;
+/// Keeps what an Alertmanager would have been sent since it was last asked.
+#[derive(Default)]
+struct Recorder(Mutex<Vec<OutgoingAlert>>);
 
-impl Notifier for Nobody {
-    fn send(&self, _alerts: Vec<OutgoingAlert>) {}
+impl Notifier for Recorder {
+    fn send(&self, alerts: Vec<OutgoingAlert>) {
+        self.0.lock().extend(alerts);
+    }
 }
 
-/// Runs one test.
+impl Recorder {
+    /// With external labels, where an alert has none of its own; what ends by `now` is
+    /// resolved.
+    fn take(&self, external: &Labels, now: TimestampMs) -> Vec<Sent> {
+        let alerts = std::mem::take(&mut *self.0.lock());
+        let sent = |alert: OutgoingAlert| {
+            let labels = external.with(alert.labels.iter());
+            Sent {
+                firing: alert.ends_at_ms > now,
+                starts_at_ms: alert.starts_at_ms,
+                ends_at_ms: alert.ends_at_ms,
+                alert: ExpectedAlert { labels, annotations: alert.annotations },
+            }
+        };
+        alerts.into_iter().map(sent).collect()
+    }
+}
+
+/// Runs one test. What `observer` is to see is noted there.
 pub(super) async fn run_test(
     test: &Test,
     file: &TestFile,
     specs: Vec<GroupSpec>,
     options: &UnitTestOptions,
+    observer: Option<&mut Observer>,
 ) -> TestReport {
-    let cx = context(test, file, options);
-    let errors = evaluate(test, file, specs, &cx).await;
+    let recorder = Arc::new(Recorder::default());
+    let cx = context(test, file, options, recorder.clone());
+    let run = Run { test, file, cx: &cx, recorder: &recorder, diff: options.diff };
+    let errors = run.evaluate(specs, observer).await;
     let dump = if options.dump_series { dump(&cx).await } else { Vec::new() };
     TestReport { name: test.name.clone(), errors, dump }
 }
@@ -75,64 +105,136 @@ async fn dump(cx: &Context) -> Vec<String> {
     found.iter().map(line).collect()
 }
 
-/// Runs the rules over the input and gives what is not as expected.
-async fn evaluate(
-    test: &Test,
-    file: &TestFile,
-    specs: Vec<GroupSpec>,
-    cx: &Context,
-) -> Vec<String> {
-    let mut feed = match Feed::new(test) {
-        Ok(feed) => feed,
-        Err(errors) => return errors,
-    };
-    let groups = match plan(test, file, specs, cx) {
-        Ok(groups) => groups,
-        Err(e) => return vec![e],
-    };
-    let mut errors = Vec::new();
-    let end_ms = test.start_ms + test.last_eval_time_ms();
-    let mut ts = test.start_ms;
-    while ts <= end_ms {
-        if let Err(e) = feed.store_until(ts, &*cx.sink) {
-            errors.push(e);
-            return errors;
-        }
-        let told = errors.len();
-        for group in &groups {
-            group.evaluate(cx, ts, || false).await;
-            // Where a rule says what is to happen when it fails, that is looked at instead.
-            let kept = group.rules.iter().filter(|r| r.policy.on_error == OnError::Keep);
-            let failed = kept.filter_map(|r| Some((r, r.last_error()?)));
-            errors.extend(failed.map(|(rule, e)| {
-                let (name, time) = (rule.spec.name(), go_duration(ts));
-                format!("    rule: {name}, time: {time}, err: {e}")
-            }));
-        }
-        // Only a failed evaluation ends the test: what alerts are not as expected is told
-        // for every time.
-        if errors.len() > told {
-            return errors;
-        }
-        let from = ts - test.start_ms;
-        let until = from + file.evaluation_interval_ms;
-        for case in &test.alerts {
-            if (from..until).contains(&case.eval_time_ms) {
-                errors.extend(alerts(&test.name, case, firing(&groups, &case.alert)));
-            }
-        }
-        ts += file.evaluation_interval_ms;
-    }
-    for case in &test.expressions {
-        let at = test.start_ms + case.eval_time_ms;
-        let stored = feed.store_until(at, &*cx.sink);
-        errors.extend(stored.err());
-        errors.extend(check_expr(case, at, file.fuzzy_compare, cx).await.err());
-    }
-    errors
+/// One test under way.
+struct Run<'a> {
+    test: &'a Test,
+    file: &'a TestFile,
+    cx: &'a Context,
+    recorder: &'a Recorder,
+    diff: bool,
 }
 
-fn context(test: &Test, file: &TestFile, options: &UnitTestOptions) -> Context {
+impl Run<'_> {
+    /// Runs the rules over the input and gives what is not as expected.
+    async fn evaluate(
+        &self,
+        specs: Vec<GroupSpec>,
+        mut observer: Option<&mut Observer>,
+    ) -> Vec<String> {
+        let Self { test, file, cx, .. } = *self;
+        let mut feed = match Feed::new(test) {
+            Ok(feed) => feed,
+            Err(errors) => return errors,
+        };
+        let groups = match plan(test, file, specs, cx) {
+            Ok(groups) => groups,
+            Err(e) => return vec![e],
+        };
+        let pace_ms = pace_ms(file, &groups);
+        let mut errors = Vec::new();
+        let end_ms = test.start_ms + test.last_eval_time_ms();
+        let mut ts = test.start_ms;
+        while ts <= end_ms {
+            if let Err(e) = feed.store_until(ts, &*cx.sink) {
+                errors.push(e);
+                return errors;
+            }
+            let told = errors.len();
+            for group in groups.iter().filter(|group| self.is_due(group, ts)) {
+                group.evaluate(cx, ts, || false).await;
+                errors.extend(failures(group, ts));
+                if let Some(observer) = &mut observer {
+                    observer.look(group, cx, ts).await;
+                }
+            }
+            // Only a failed evaluation ends the test: what alerts are not as expected is
+            // told for every time.
+            if errors.len() > told {
+                return errors;
+            }
+            let from = ts - test.start_ms;
+            self.check_alerts(from..from + pace_ms, &groups, &mut errors);
+            ts += pace_ms;
+        }
+        for case in &test.expressions {
+            let at = test.start_ms + case.eval_time_ms;
+            let stored = feed.store_until(at, &*cx.sink);
+            errors.extend(stored.err());
+            errors.extend(check_expr(case, at, file.fuzzy_compare, cx).await.err());
+        }
+        if let Some(observer) = observer {
+            observer.note_cases(test, cx);
+        }
+        errors
+    }
+
+    /// With promtool every group runs each time.
+    fn is_due(&self, group: &Group, ts: TimestampMs) -> bool {
+        let offset = group.ticks.offset_ms.unwrap_or(0);
+        !self.file.use_group_intervals
+            || (ts - self.test.start_ms - offset).rem_euclid(group.interval_ms) == 0
+    }
+
+    /// Holds alerts and notifications against the cases that are looked at in this span.
+    fn check_alerts(&self, span: Range<i64>, groups: &[Group], errors: &mut Vec<String>) {
+        let test = self.test;
+        for case in test.alerts.iter().filter(|case| span.contains(&case.eval_time_ms)) {
+            type Wanted = fn(&Alert) -> bool;
+            let firing: Wanted = |a| a.state == AlertState::Firing;
+            let pending: Wanted = |a| a.state == AlertState::Pending;
+            let kept: Wanted =
+                |a| a.state == AlertState::Firing && a.keep_firing_since_ms.is_some();
+            let resolved: Wanted = |a| a.resolved_at_ms.is_some();
+            for (state, expected, wanted) in [
+                ("", Some(&case.expected), firing),
+                ("pending", case.pending.as_ref(), pending),
+                ("keep_firing", case.keep_firing.as_ref(), kept),
+                ("resolved", case.resolved.as_ref(), resolved),
+            ] {
+                let Some(expected) = expected else { continue };
+                let got = alerts_that(groups, &case.alert, wanted);
+                errors.extend(alerts(&test.name, case, (state, expected), got, self.diff));
+            }
+        }
+        let sent = self.recorder.take(&test.external_labels, test.start_ms + span.start);
+        for case in test.notifications.iter().filter(|case| span.contains(&case.eval_time_ms)) {
+            errors.extend(notifications(&test.name, case, &sent, test.start_ms));
+        }
+    }
+}
+
+/// Distance of two evaluations: so short that every group is evaluated when it is due.
+fn pace_ms(file: &TestFile, groups: &[Group]) -> i64 {
+    let gcd = |mut a: i64, mut b: i64| {
+        while b != 0 {
+            (a, b) = (b, a.rem_euclid(b));
+        }
+        a
+    };
+    let own = groups.iter().filter(|_| file.use_group_intervals);
+    own.flat_map(|group| [group.interval_ms, group.ticks.offset_ms.unwrap_or(0)])
+        .fold(file.evaluation_interval_ms, gcd)
+        .max(1)
+}
+
+/// The errors of the last evaluation. Where a rule says what is to happen when it fails,
+/// that is looked at instead.
+fn failures(group: &Group, ts: TimestampMs) -> Vec<String> {
+    let kept = group.rules.iter().filter(|r| r.policy.on_error == OnError::Keep);
+    let failed = kept.filter_map(|r| Some((r, r.last_error()?)));
+    let text = |(rule, e): (&Rule, RuleError)| {
+        let (name, time) = (rule.spec.name(), go_duration(ts));
+        format!("    rule: {name}, time: {time}, err: {e}")
+    };
+    failed.map(text).collect()
+}
+
+fn context(
+    test: &Test,
+    file: &TestFile,
+    options: &UnitTestOptions,
+    notifier: Arc<dyn Notifier>,
+) -> Context {
     let storage = Arc::new(MemoryStorage::default());
     let engine = Engine::new(EngineOptions {
         parser: options.parser,
@@ -145,9 +247,9 @@ fn context(test: &Test, file: &TestFile, options: &UnitTestOptions) -> Context {
         engine,
         source: storage.clone(),
         sink: storage,
-        notifier: Arc::new(Nobody),
+        notifier,
         clock: Arc::new(ManualClock::new(test.start_ms)),
-        budget: AlertBudget::new(0, metrics.active_alerts.clone()),
+        budget: AlertBudget::new(Load::default(), metrics.active_alerts.clone()),
         annotate_resolved: false,
         metrics,
         resend_delay_ms: 60_000,
@@ -187,13 +289,13 @@ fn plan(
     Ok(groups)
 }
 
-/// What fires under a name, in all groups.
-fn firing(groups: &[Group], alert: &str) -> Vec<ExpectedAlert> {
+/// The alerts of a name, in all groups, that are `wanted`.
+fn alerts_that(groups: &[Group], alert: &str, wanted: fn(&Alert) -> bool) -> Vec<ExpectedAlert> {
     let rules = groups.iter().flat_map(|g| &g.rules);
     rules
         .filter_map(|rule| rule.alerting.as_ref())
         .filter(|alerting| alerting.spec.alert == alert)
-        .flat_map(|alerting| alerting.firing())
+        .flat_map(|alerting| alerting.alerts_that(wanted))
         .map(|a| ExpectedAlert { labels: a.labels, annotations: a.annotations })
         .collect()
 }
@@ -216,7 +318,7 @@ async fn check_expr(
     for sample in &case.expected {
         expected.push(expect(sample).map_err(failed)?);
     }
-    if samples(&mut expected, &mut got, fuzzy) {
+    if samples(&mut expected, &mut got, fuzzy, case.matching) {
         return Ok(());
     }
     Err(format!(

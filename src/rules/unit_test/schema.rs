@@ -1,10 +1,13 @@
-//! The test file as written.
+//! The test file as written: promtool's keys, and ours beyond them, which promtool does not
+//! know: `use_group_intervals`, `match`, `exp_pending`, `exp_keep_firing`, `exp_resolved`
+//! and `notification_test`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::model::duration::parse_duration;
 use crate::model::labels::quote;
+use crate::model::regex::AnchoredRegex;
 use crate::model::{Labels, TimestampMs};
 use crate::yaml::{self, Decoder, Node, Position};
 
@@ -16,7 +19,22 @@ pub(super) struct TestFile {
     /// Position of a group in the order of evaluation; groups not named come first.
     pub group_order: HashMap<String, usize>,
     pub fuzzy_compare: bool,
+    /// Groups are evaluated in their own intervals instead of all at each
+    /// `evaluation_interval`.
+    pub use_group_intervals: bool,
     pub tests: Vec<Test>,
+}
+
+/// How what is expected is held against what came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Match {
+    /// All labels and annotations are equal.
+    #[default]
+    Exact,
+    /// Those that are expected are there; others may be.
+    Subset,
+    /// As `Subset`, and what is expected is a regular expression of the whole value.
+    Regex,
 }
 
 /// One item of `tests`.
@@ -26,6 +44,7 @@ pub(super) struct Test {
     pub interval_ms: i64,
     pub input_series: Vec<InputSeries>,
     pub alerts: Vec<AlertCase>,
+    pub notifications: Vec<NotificationCase>,
     pub expressions: Vec<ExprCase>,
     pub external_labels: Labels,
     pub external_url: String,
@@ -44,7 +63,35 @@ pub(super) struct InputSeries {
 pub(super) struct AlertCase {
     pub eval_time_ms: i64,
     pub alert: String,
+    pub matching: Match,
+    /// What fires, kept-firing alerts among it.
     pub expected: Vec<ExpectedAlert>,
+    /// `None`: nobody asked.
+    pub pending: Option<Vec<ExpectedAlert>>,
+    /// What fires only because of `keep_firing_for`.
+    pub keep_firing: Option<Vec<ExpectedAlert>>,
+    /// What fired and has ended.
+    pub resolved: Option<Vec<ExpectedAlert>>,
+}
+
+/// One item of `notification_test`: what Alertmanagers are sent in the evaluation at that
+/// time.
+#[derive(Debug)]
+pub(super) struct NotificationCase {
+    pub eval_time_ms: i64,
+    pub matching: Match,
+    pub expected: Vec<ExpectedNotification>,
+}
+
+/// One item of `exp_notifications`. Times count from the start of the test.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct ExpectedNotification {
+    /// With external labels, as an Alertmanager gets them.
+    pub alert: ExpectedAlert,
+    /// `None`: either.
+    pub firing: Option<bool>,
+    pub starts_at_ms: Option<i64>,
+    pub ends_at_ms: Option<i64>,
 }
 
 /// One item of `exp_alerts`, the alert's name among its labels.
@@ -59,6 +106,7 @@ pub(super) struct ExpectedAlert {
 pub(super) struct ExprCase {
     pub expr: String,
     pub eval_time_ms: i64,
+    pub matching: Match,
     pub expected: Vec<ExpectedSample>,
 }
 
@@ -73,7 +121,12 @@ impl Test {
     /// The latest time anything is looked at, from the start.
     pub(super) fn last_eval_time_ms(&self) -> i64 {
         let alerts = self.alerts.iter().map(|c| c.eval_time_ms);
-        alerts.chain(self.expressions.iter().map(|c| c.eval_time_ms)).max().unwrap_or(0)
+        let notifications = self.notifications.iter().map(|c| c.eval_time_ms);
+        alerts
+            .chain(notifications)
+            .chain(self.expressions.iter().map(|c| c.eval_time_ms))
+            .max()
+            .unwrap_or(0)
     }
 }
 
@@ -114,6 +167,8 @@ impl Reader {
         let interval = self.duration(fields.take("evaluation_interval")).filter(|ms| *ms > 0);
         let order = fields.take("group_eval_order").map(|n| self.strings(&n)).unwrap_or_default();
         let fuzzy_compare = fields.take("fuzzy_compare").is_some_and(|n| self.decoder.bool(&n));
+        let use_group_intervals =
+            fields.take("use_group_intervals").is_some_and(|n| self.decoder.bool(&n));
         let tests = fields.take("tests");
         self.decoder.finish(fields, "main.unitTestFile");
         let evaluation_interval_ms = interval.unwrap_or(60_000);
@@ -126,7 +181,14 @@ impl Reader {
         }
         let tests = tests.map(|n| self.decoder.items(&n, "[]main.testGroup")).unwrap_or_default();
         let tests = tests.iter().filter_map(|n| self.test(n, evaluation_interval_ms)).collect();
-        TestFile { rule_files, evaluation_interval_ms, group_order, fuzzy_compare, tests }
+        TestFile {
+            rule_files,
+            evaluation_interval_ms,
+            group_order,
+            fuzzy_compare,
+            use_group_intervals,
+            tests,
+        }
     }
 
     fn test(&mut self, node: &Node, evaluation_interval_ms: i64) -> Option<Test> {
@@ -135,6 +197,7 @@ impl Reader {
         let interval = self.duration(fields.take("interval")).filter(|ms| *ms > 0);
         let input = self.list(fields.take("input_series"), "[]main.series");
         let alerts = self.list(fields.take("alert_rule_test"), "[]main.alertTestCase");
+        let notifications = self.list(fields.take("notification_test"), "[]notificationTestCase");
         let expressions = self.list(fields.take("promql_expr_test"), "[]main.promqlTestCase");
         let external_labels = self.labels(fields.take("external_labels"));
         let external_url = self.string(fields.take("external_url"));
@@ -145,6 +208,7 @@ impl Reader {
             interval_ms: interval.unwrap_or(evaluation_interval_ms),
             input_series: input.iter().filter_map(|n| self.input_series(n)).collect(),
             alerts: alerts.iter().filter_map(|n| self.alert_case(n)).collect(),
+            notifications: notifications.iter().filter_map(|n| self.notification_case(n)).collect(),
             expressions: expressions.iter().filter_map(|n| self.expr_case(n)).collect(),
             external_labels,
             external_url,
@@ -164,7 +228,10 @@ impl Reader {
         let mut fields = self.decoder.fields(node, "main.alertTestCase")?;
         let eval_time_ms = self.duration(fields.take("eval_time")).unwrap_or(0);
         let alert = self.string(fields.take("alertname"));
+        let matching = self.matching(fields.take("match"));
         let expected = self.list(fields.take("exp_alerts"), "[]main.alert");
+        let beyond = ["exp_pending", "exp_keep_firing", "exp_resolved"];
+        let beyond = beyond.map(|key| fields.take(key));
         self.decoder.finish(fields, "main.alertTestCase");
         if alert.is_empty() {
             let time = crate::model::duration::format_duration(eval_time_ms);
@@ -173,22 +240,102 @@ impl Reader {
                  {time}"
             ));
         }
-        let mut alerts = Vec::with_capacity(expected.len());
-        for node in &expected {
+        let expected = self.expected_alerts(&expected, &alert, matching);
+        let [pending, keep_firing, resolved] = beyond.map(|node| {
+            let items = self.decoder.items(&*node?, "[]main.alert");
+            Some(self.expected_alerts(&items, &alert, matching))
+        });
+        Some(AlertCase { eval_time_ms, alert, matching, expected, pending, keep_firing, resolved })
+    }
+
+    fn expected_alerts(
+        &mut self,
+        nodes: &[Arc<Node>],
+        alert: &str,
+        matching: Match,
+    ) -> Vec<ExpectedAlert> {
+        let mut alerts = Vec::with_capacity(nodes.len());
+        for node in nodes {
             let Some(mut fields) = self.decoder.fields(node, "main.alert") else { continue };
             let labels = self.labels(fields.take("exp_labels"));
             let annotations = self.annotations(fields.take("exp_annotations"));
             self.decoder.finish(fields, "main.alert");
-            let labels = labels.builder().set("alertname", &alert).build();
-            alerts.push(ExpectedAlert { labels, annotations });
+            let expected = ExpectedAlert { labels, annotations };
+            self.check_patterns(&expected, matching, node);
+            // The alert's name is the case's and no pattern: only its own alerts are looked at.
+            let labels = match matching {
+                Match::Regex => expected.labels.builder().del("alertname").build(),
+                _ => expected.labels.builder().set("alertname", alert).build(),
+            };
+            alerts.push(ExpectedAlert { labels, ..expected });
         }
-        Some(AlertCase { eval_time_ms, alert, expected: alerts })
+        alerts
+    }
+
+    fn check_patterns(&mut self, expected: &ExpectedAlert, matching: Match, node: &Node) {
+        if matching != Match::Regex {
+            return;
+        }
+        for (name, pattern) in expected.labels.iter().chain(expected.annotations.iter()) {
+            if let Err(e) = AnchoredRegex::new(pattern) {
+                self.faults.push(format!("line {}: {}: {e}", node.at.line, quote(name)));
+            }
+        }
+    }
+
+    fn notification_case(&mut self, node: &Node) -> Option<NotificationCase> {
+        let mut fields = self.decoder.fields(node, "notificationTestCase")?;
+        let eval_time_ms = self.duration(fields.take("eval_time")).unwrap_or(0);
+        let matching = self.matching(fields.take("match"));
+        let items = self.list(fields.take("exp_notifications"), "[]notification");
+        self.decoder.finish(fields, "notificationTestCase");
+        let mut expected = Vec::with_capacity(items.len());
+        for node in &items {
+            let Some(mut fields) = self.decoder.fields(node, "notification") else { continue };
+            let labels = self.labels(fields.take("labels"));
+            let annotations = self.annotations(fields.take("annotations"));
+            let firing = fields.take("status").and_then(|status| self.firing(&status));
+            let starts_at_ms = self.duration(fields.take("starts_at"));
+            let ends_at_ms = self.duration(fields.take("ends_at"));
+            self.decoder.finish(fields, "notification");
+            let alert = ExpectedAlert { labels, annotations };
+            self.check_patterns(&alert, matching, node);
+            expected.push(ExpectedNotification { alert, firing, starts_at_ms, ends_at_ms });
+        }
+        Some(NotificationCase { eval_time_ms, matching, expected })
+    }
+
+    fn firing(&mut self, node: &Node) -> Option<bool> {
+        match node.scalar() {
+            Some("firing") => Some(true),
+            Some("resolved") => Some(false),
+            _ => {
+                let line = node.at.line;
+                self.faults.push(format!("line {line}: status must be firing or resolved"));
+                None
+            }
+        }
+    }
+
+    fn matching(&mut self, node: Option<Arc<Node>>) -> Match {
+        let Some(node) = node else { return Match::Exact };
+        match node.scalar() {
+            Some("exact") => Match::Exact,
+            Some("subset") => Match::Subset,
+            Some("regex") => Match::Regex,
+            _ => {
+                let line = node.at.line;
+                self.faults.push(format!("line {line}: match must be exact, subset or regex"));
+                Match::Exact
+            }
+        }
     }
 
     fn expr_case(&mut self, node: &Node) -> Option<ExprCase> {
         let mut fields = self.decoder.fields(node, "main.promqlTestCase")?;
         let expr = self.string(fields.take("expr"));
         let eval_time_ms = self.duration(fields.take("eval_time")).unwrap_or(0);
+        let matching = self.matching(fields.take("match"));
         let samples = self.list(fields.take("exp_samples"), "[]main.sample");
         self.decoder.finish(fields, "main.promqlTestCase");
         let mut expected = Vec::with_capacity(samples.len());
@@ -200,7 +347,7 @@ impl Reader {
             self.decoder.finish(fields, "main.sample");
             expected.push(ExpectedSample { labels, value, histogram });
         }
-        Some(ExprCase { expr, eval_time_ms, expected })
+        Some(ExprCase { expr, eval_time_ms, matching, expected })
     }
 
     fn list(&mut self, node: Option<Arc<Node>>, go_type: &str) -> Vec<Arc<Node>> {

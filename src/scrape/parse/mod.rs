@@ -74,6 +74,11 @@ pub struct Exemplar<'a> {
 }
 
 impl<'a> Series<'a> {
+    /// The line of the body it stands in, from 1.
+    pub fn line(&self) -> usize {
+        self.line
+    }
+
     /// Decodes the labels, the metric name among them, sorted by name. A name that
     /// stands twice is in there twice. `out` is cleared first.
     pub fn labels(&self, out: &mut LabelPairs<'a>) -> Result<(), ParseError> {

@@ -4,6 +4,7 @@ mod bad_input;
 mod endpoints;
 mod lifecycle;
 mod limits;
+mod notifications;
 mod programs;
 mod server;
 
@@ -11,7 +12,8 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 use watchfire::api::{
-    self, ApiMetrics, ApiOptions, ApiState, Phase, Readiness, RuntimeInfo, StatusView,
+    self, ApiMetrics, ApiOptions, ApiState, Notifications, Phase, Readiness, RuntimeInfo,
+    StatusView,
 };
 use watchfire::model::metadata::{Metadata, MetricType};
 use watchfire::model::{Clock, Labels, TimestampMs};
@@ -143,6 +145,7 @@ fn state(storage: &MemoryStorage, clock: Arc<dyn Clock>, registry: &mut Registry
         rules: Arc::new(Fixed),
         notifier: Arc::new(Fixed),
         status: Arc::new(Fixed),
+        notifications: Notifications::new(2, clock.clone(), registry),
         clock,
         metrics: ApiMetrics::new(registry),
         remote_write: RemoteWriteMetrics::new(registry),

@@ -20,7 +20,7 @@ use super::{NOW_MS, TestServer};
 /// Longest wait for what must happen at once; reaching it fails the test.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what} did not happen"))
 }
 

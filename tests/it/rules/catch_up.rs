@@ -1,15 +1,19 @@
 //! Missed evaluations, made up for: in the end everything is as if none had been missed.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use watchfire::rules::RulePolicyDefaults;
+use watchfire::rules::EvaluationOptions;
 use watchfire::rules::view::RulesView;
-use watchfire::storage::Source;
 use watchfire::storage::memory::MemoryStorage;
+use watchfire::storage::overlay::{Overlay, OverlayOptions};
+use watchfire::storage::{Sink, Source};
 
 use super::faults::{Fault, Faulty};
 use super::harness::{Harness, MINUTE, SECOND, Setup};
+use super::late::Late;
 
 /// A time far from zero, so that ranges never reach below it.
 const START: i64 = 1_700_000_000 * SECOND;
@@ -41,6 +45,29 @@ fn sequential() -> String {
     RULES.replace("  rules:\n", &format!("  rules:\n{own}"))
 }
 
+/// Groups that tick together and read from each other: each of `a` and `b` waits for a rule
+/// of the other, `c` for both.
+const TOGETHER: &str = "
+groups:
+- name: c
+  catch_up: 1h
+  rules:
+  - {record: r:end, expr: 'count by (i) ({__name__=~\"r:rate|r:chain\"}) + on () group_left () r:sum'}
+  - {alert: Kept, expr: 'r:chain > 1 and on () r:sum > 0', keep_firing_for: 2m}
+- name: a
+  catch_up: 1h
+  rules:
+  - {record: r:rate, expr: 'sum by (i) (rate(c[2m]))'}
+  - {record: r:gone, expr: 'g > 5'}
+  - {record: r:sum, expr: 'count(ALERTS{alertname=\"High\",alertstate=\"firing\"}) or vector(0)'}
+- name: b
+  catch_up: 1h
+  rules:
+  - {record: r:chain, expr: 'r:rate * 2 + r:rate offset 1m'}
+  - {alert: High, expr: 'g * 0 + on (i) r:chain > -1 and g > 3', for: 1m, annotations: {v: '{{ $value }}'}}
+  - {alert: Seen, expr: 'count by (alertname) (ALERTS) > 0', for: 1m}
+";
+
 /// All that the rules read, for the whole run.
 fn feed() -> Arc<MemoryStorage> {
     let storage = Arc::new(MemoryStorage::new());
@@ -64,19 +91,63 @@ fn feed() -> Arc<MemoryStorage> {
     storage
 }
 
-struct Run {
+/// What outlives a process.
+#[derive(Clone)]
+struct Outside {
     storage: Arc<MemoryStorage>,
+    /// Shows late what is written to it, so that rules read through an overlay.
+    late: Option<Arc<Late>>,
+}
+
+impl Outside {
+    fn new(storage: Arc<MemoryStorage>, is_late: bool) -> Self {
+        let late = is_late.then(|| Late::new(storage.clone()));
+        Self { storage, late }
+    }
+}
+
+struct Run {
+    outside: Outside,
     faults: Arc<Faulty>,
     h: Harness,
 }
 
 impl Run {
     async fn start(storage: Arc<MemoryStorage>, rules: &str, now_ms: i64, dir: &Path) -> Self {
-        let faults = Faulty::new(storage.clone());
-        let source: Option<Arc<dyn Source>> = Some(faults.clone());
-        let policy = RulePolicyDefaults::default();
-        let mut h =
-            Harness::with(storage.clone(), now_ms, Setup { source, policy, ..Setup::default() });
+        let evaluation = EvaluationOptions::default();
+        Self::with(Outside::new(storage, false), rules, evaluation, now_ms, dir).await
+    }
+
+    async fn with(
+        outside: Outside,
+        rules: &str,
+        evaluation: EvaluationOptions,
+        now_ms: i64,
+        dir: &Path,
+    ) -> Self {
+        let storage = outside.storage.clone();
+        let (faults, source, sink): (_, Arc<dyn Source>, Arc<dyn Sink>) = match &outside.late {
+            None => {
+                let faults = Faulty::new(storage.clone());
+                (faults.clone(), faults, storage.clone())
+            }
+            Some(late) => {
+                let faults = Faulty::new(late.clone());
+                let options = OverlayOptions::default();
+                let recent = Arc::new(Overlay::new(faults.clone(), late.clone(), options));
+                (faults, recent.clone(), recent)
+            }
+        };
+        let align = evaluation.align_groups;
+        let setup =
+            Setup { source: Some(source), sink: Some(sink), evaluation, ..Setup::default() };
+        let mut h = Harness::with(storage, now_ms, setup);
+        if let Some(late) = &outside.late {
+            late.set_clock(h.clock.clone());
+        }
+        if align {
+            h.clock.grid_ms.store(INTERVAL_MS, Ordering::Relaxed);
+        }
         h.remember(dir);
         h.settings.interval_ms = INTERVAL_MS;
         if now_ms == START {
@@ -84,12 +155,15 @@ impl Run {
             h.load("groups: []").await.unwrap();
         }
         h.load(rules).await.unwrap();
-        Self { storage, faults, h }
+        Self { outside, faults, h }
     }
 
     /// Everything that must be the same: what was recorded, and what the alerts are.
     async fn seen(&self) -> Vec<String> {
         let mut all = Vec::new();
+        if let Some(late) = &self.outside.late {
+            late.show_all();
+        }
         for name in ["r:rate", "r:gone", "r:chain", "r:end", "r:sum", "ALERTS", "ALERTS_FOR_STATE"]
         {
             let stored = self.h.stored(name).await;
@@ -125,8 +199,17 @@ enum Interruption {
 }
 
 async fn run(rules: &str, interruption: Interruption) -> Run {
+    run_with(rules, Outside::new(feed(), false), EvaluationOptions::default(), interruption).await
+}
+
+async fn run_with(
+    rules: &str,
+    outside: Outside,
+    evaluation: EvaluationOptions,
+    interruption: Interruption,
+) -> Run {
     let dir = tempfile::tempdir().unwrap();
-    let mut run = Run::start(feed(), rules, START, dir.path()).await;
+    let mut run = Run::with(outside.clone(), rules, evaluation.clone(), START, dir.path()).await;
     let mut last = 0;
     for _ in 0..10 {
         last = run.h.tick().await;
@@ -139,10 +222,9 @@ async fn run(rules: &str, interruption: Interruption) -> Run {
         Interruption::Restart(ticks) => {
             run.h.manager.shutdown().await;
             let now_ms = last + ticks * INTERVAL_MS + 5 * SECOND;
-            let storage = run.storage.clone();
             // One process at a time holds the state directory.
             drop(run);
-            run = Run::start(storage, rules, now_ms, dir.path()).await;
+            run = Run::with(outside, rules, evaluation, now_ms, dir.path()).await;
         }
         Interruption::Outage(ticks) => {
             run.faults.set(Fault::Down);
@@ -183,6 +265,48 @@ async fn what_was_missed_is_as_if_it_had_not_been() {
             let metric = interrupted.h.metric("watchfire_rules_catch_up_evaluations_total");
             assert_eq!(metric, evaluations);
             assert_eq!(interrupted.h.metric("watchfire_rules_catch_up_skipped_total"), "0");
+        }
+    }
+}
+
+/// Groups that tick together, on storage that shows at once what is written to it, and on
+/// one that does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_that_tick_together_make_up_for_what_was_missed_in_their_order() {
+    for shared in [true, false] {
+        for is_late in [false, true] {
+            let evaluation =
+                EvaluationOptions { align_groups: true, shared, ..EvaluationOptions::default() };
+            let run = async |interruption| {
+                let outside = Outside::new(feed(), is_late);
+                run_with(TOGETHER, outside, evaluation.clone(), interruption).await
+            };
+            let expected = run(Interruption::None).await.seen().await;
+            assert!(expected.len() > 400, "{}", expected.len());
+            for kind in ["ALERTS ", "r:gone ", "r:end ", "r:sum ", "r:chain "] {
+                assert!(expected.iter().any(|line| line.starts_with(kind)), "{kind}");
+            }
+            let sums = expected.iter().filter(|line| line.starts_with("r:sum "));
+            let sums: BTreeSet<_> = sums.filter_map(|line| line.rsplit('=').next()).collect();
+            assert!(sums.len() > 2, "{sums:?}");
+            for (what, interruption) in [
+                ("overrun", Interruption::Overrun(7)),
+                ("restart", Interruption::Restart(7)),
+                ("outage", Interruption::Outage(7)),
+            ] {
+                let interrupted = run(interruption).await;
+                let got = interrupted.seen().await;
+                let what = format!("{what}, shared: {shared}, late: {is_late}");
+                assert_eq!(differences(&expected, &got), "", "{what}");
+                let metric = |name: &str| interrupted.h.metric(name);
+                assert_eq!(metric("watchfire_rules_order_timeouts_total"), "0", "{what}");
+                for group in ["a", "b", "c"] {
+                    let labels = format!("{{rule_group=\"f.yml;{group}\"}}");
+                    let count = |name: &str| metric(&format!("{name}{labels}"));
+                    assert_eq!(count("watchfire_rules_catch_up_evaluations_total"), "7", "{what}");
+                    assert_eq!(count("watchfire_rules_catch_up_skipped_total"), "0", "{what}");
+                }
+            }
         }
     }
 }

@@ -1,11 +1,14 @@
-//! A source that fails, or says that it is incomplete, when told to.
+//! A source that fails, or says that it is incomplete, when told to; a sink that fails.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures_util::future::BoxFuture;
-use watchfire::storage::memory::MemoryStorage;
+use watchfire::model::metadata::Metadata;
+use watchfire::model::{FloatHistogram, Labels};
 use watchfire::storage::{
-    LabelAnswer, LabelRequest, SelectRequest, SeriesSet, Source, StorageError,
+    AppendError, Appender, LabelAnswer, LabelRequest, SelectRequest, SeriesRef, SeriesSet, Sink,
+    Source, StorageError,
 };
 
 /// What is wrong with the source.
@@ -19,12 +22,12 @@ pub enum Fault {
 }
 
 pub struct Faulty {
-    inner: Arc<MemoryStorage>,
+    inner: Arc<dyn Source>,
     fault: Mutex<Fault>,
 }
 
 impl Faulty {
-    pub fn new(inner: Arc<MemoryStorage>) -> Arc<Self> {
+    pub fn new(inner: Arc<dyn Source>) -> Arc<Self> {
         Arc::new(Self { inner, fault: Mutex::new(Fault::None) })
     }
 
@@ -48,7 +51,7 @@ impl Source for Faulty {
     ) -> BoxFuture<'a, Result<SeriesSet, StorageError>> {
         Box::pin(async move {
             let warnings = self.check()?;
-            let mut set = Source::select(&*self.inner, request).await?;
+            let mut set = self.inner.select(request).await?;
             set.warnings.extend(warnings);
             Ok(set)
         })
@@ -58,7 +61,7 @@ impl Source for Faulty {
         &'a self,
         request: &'a LabelRequest,
     ) -> BoxFuture<'a, Result<LabelAnswer, StorageError>> {
-        Source::label_names(&*self.inner, request)
+        self.inner.label_names(request)
     }
 
     fn label_values<'a>(
@@ -66,6 +69,74 @@ impl Source for Faulty {
         name: &'a str,
         request: &'a LabelRequest,
     ) -> BoxFuture<'a, Result<LabelAnswer, StorageError>> {
-        Source::label_values(&*self.inner, name, request)
+        self.inner.label_values(name, request)
+    }
+}
+
+/// Takes everything and, when told to, refuses to commit it.
+pub struct FaultySink {
+    inner: Arc<dyn Sink>,
+    down: Arc<AtomicBool>,
+}
+
+impl FaultySink {
+    pub fn new(inner: Arc<dyn Sink>) -> Arc<Self> {
+        Arc::new(Self { inner, down: Arc::default() })
+    }
+
+    pub fn fail(&self, down: bool) {
+        self.down.store(down, Ordering::Relaxed);
+    }
+}
+
+impl Sink for FaultySink {
+    fn appender(&self) -> Box<dyn Appender> {
+        Box::new(FaultyAppender { inner: self.inner.appender(), down: self.down.clone() })
+    }
+
+    fn commit_waits(&self) -> bool {
+        self.inner.commit_waits()
+    }
+
+    fn shows_at_once(&self) -> bool {
+        self.inner.shows_at_once()
+    }
+}
+
+struct FaultyAppender {
+    inner: Box<dyn Appender>,
+    down: Arc<AtomicBool>,
+}
+
+impl Appender for FaultyAppender {
+    fn append(
+        &mut self,
+        hint: Option<SeriesRef>,
+        labels: &Labels,
+        ts: i64,
+        value: f64,
+    ) -> Result<SeriesRef, AppendError> {
+        self.inner.append(hint, labels, ts, value)
+    }
+
+    fn append_histogram(
+        &mut self,
+        hint: Option<SeriesRef>,
+        labels: &Labels,
+        ts: i64,
+        value: &Arc<FloatHistogram>,
+    ) -> Result<SeriesRef, AppendError> {
+        self.inner.append_histogram(hint, labels, ts, value)
+    }
+
+    fn append_metadata(&mut self, family: &str, metadata: &Metadata) {
+        self.inner.append_metadata(family, metadata);
+    }
+
+    fn commit(self: Box<Self>) -> Result<(), StorageError> {
+        match self.down.load(Ordering::Relaxed) {
+            true => Err(StorageError::Remote("store is down".to_owned())),
+            false => self.inner.commit(),
+        }
     }
 }

@@ -12,7 +12,9 @@ use watchfire::model::{Clock, Labels, Matcher, TimestampMs};
 use watchfire::notifier::{Notifier, OutgoingAlert};
 use watchfire::query::{Engine, EngineOptions};
 use watchfire::rules::config::LoadOptions;
-use watchfire::rules::state::{StateLog, StateMetrics, StateOptions, StateSync};
+use watchfire::rules::state::{
+    STATE_FILE_BYTES_MIN, StateLog, StateMetrics, StateOptions, StateSync,
+};
 use watchfire::rules::view::{AlertingView, RuleView, RulesView};
 use watchfire::rules::{
     EvaluationOptions, External, Manager, ManagerOptions, Metrics, RulePolicyDefaults,
@@ -122,6 +124,8 @@ struct Inbox {
     panics: AtomicBool,
     /// Nothing arrives, as far as the sender knows.
     deaf: AtomicBool,
+    /// There is nobody to send to.
+    absent: AtomicBool,
 }
 
 impl Notifier for Inbox {
@@ -136,6 +140,10 @@ impl Notifier for Inbox {
             self.sent.lock().unwrap().push(alert);
         }
     }
+
+    fn has_receivers(&self) -> bool {
+        !self.absent.load(Ordering::Relaxed)
+    }
 }
 
 /// What a harness has that is not usual.
@@ -144,6 +152,8 @@ pub struct Setup {
     /// Where rules read from and write to, instead of the harness' memory.
     pub source: Option<Arc<dyn Source>>,
     pub sink: Option<Arc<dyn Sink>>,
+    /// Whom alerts go to, instead of the harness' inbox.
+    pub notifier: Option<Arc<dyn Notifier>>,
     pub evaluation: EvaluationOptions,
     /// Flags of `--rules.*`.
     pub policy: RulePolicyDefaults,
@@ -158,6 +168,8 @@ pub struct Harness {
     inbox: Arc<Inbox>,
     /// Groups that run, and removed ones that wait to end their series.
     pub sleepers: usize,
+    /// Groups removed by earlier loads that still wait to end their series.
+    pub retiring: usize,
     pub settings: RuleSettings,
     pub registry: Registry,
 }
@@ -215,7 +227,7 @@ impl Harness {
             engine: Engine::new(setup.engine),
             source,
             sink,
-            notifier: inbox.clone(),
+            notifier: setup.notifier.unwrap_or_else(|| inbox.clone()),
             clock: clock.clone(),
             metrics: Metrics::new(&mut registry),
             resend_delay_ms: MINUTE,
@@ -236,12 +248,17 @@ impl Harness {
                 url: "http://w:9090".to_owned(),
             },
         };
-        Self { clock, storage, manager, inbox, sleepers: 0, settings, registry }
+        Self { clock, storage, manager, inbox, sleepers: 0, retiring: 0, settings, registry }
     }
 
     /// Makes the notifier panic, or work again.
     pub fn break_notifier(&self, broken: bool) {
         self.inbox.panics.store(broken, Ordering::Relaxed);
+    }
+
+    /// Takes away whoever receives alerts, or brings them back.
+    pub fn receive(&self, present: bool) {
+        self.inbox.absent.store(!present, Ordering::Relaxed);
     }
 
     /// Makes whoever receives alerts say nothing, or confirm again.
@@ -253,7 +270,13 @@ impl Harness {
     pub fn remember(&mut self, dir: &std::path::Path) {
         let metrics = StateMetrics::new(&mut self.registry);
         let (dir, clock) = (dir.to_owned(), self.clock.clone());
-        let options = StateOptions { dir, sync: StateSync::Never, clock, metrics };
+        let options = StateOptions {
+            dir,
+            sync: StateSync::Never,
+            file_bytes_min: STATE_FILE_BYTES_MIN,
+            clock,
+            metrics,
+        };
         self.manager.use_state(StateLog::open(options).unwrap());
     }
 
@@ -270,14 +293,21 @@ impl Harness {
         let result = self.manager.update(self.settings.clone()).await;
         let left = self.groups();
         if !matches!(result, Err(UpdateError::Load(_) | UpdateError::ShutDown)) {
-            self.sleepers = left.len() + removed.iter().filter(|g| !left.contains(g)).count();
+            let removed = removed.iter().filter(|g| !left.contains(g)).count();
+            self.sleepers = left.len() + removed + self.retiring;
         }
         self.clock.settle(self.sleepers).await;
         result
     }
 
     fn groups(&self) -> Vec<String> {
-        self.manager.groups().into_iter().map(|g| g.name).collect()
+        let groups = self.manager.groups().into_iter();
+        groups.map(|g| format!("{};{}", g.file, g.name)).collect()
+    }
+
+    /// How many groups run.
+    pub fn group_count(&self) -> usize {
+        self.groups().len()
     }
 
     /// When the next group wakes.

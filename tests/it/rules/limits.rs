@@ -2,13 +2,19 @@
 //! knew before stays.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use watchfire::query::EngineOptions;
+use watchfire::rules::EvaluationOptions;
 use watchfire::rules::view::{AlertState, RuleHealth};
 use watchfire::storage::memory::MemoryStorage;
+use watchfire::storage::{
+    LabelAnswer, LabelRequest, SelectRequest, SeriesSet, Source, StorageError,
+};
 
-use super::harness::{Harness, MINUTE, SECOND};
+use super::harness::{Harness, MINUTE, SECOND, Setup};
 
 const RULES: &str = "
 groups:
@@ -60,6 +66,86 @@ async fn memory() {
 async fn time() {
     let limits = EngineOptions { timeout: Duration::ZERO, ..EngineOptions::default() };
     check(limits, "query timed out in query execution").await;
+}
+
+/// Storage that counts how many selects it is asked at once.
+#[derive(Default)]
+struct Crowded {
+    storage: MemoryStorage,
+    under_way: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl Source for Crowded {
+    fn select<'a>(
+        &'a self,
+        request: &'a SelectRequest,
+    ) -> BoxFuture<'a, Result<SeriesSet, StorageError>> {
+        Box::pin(async move {
+            let under_way = self.under_way.fetch_add(1, Ordering::Relaxed) + 1;
+            self.most.fetch_max(under_way, Ordering::Relaxed);
+            // On one thread: everybody who may ask as well does so meanwhile.
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            self.under_way.fetch_sub(1, Ordering::Relaxed);
+            Source::select(&self.storage, request).await
+        })
+    }
+
+    fn label_names<'a>(
+        &'a self,
+        request: &'a LabelRequest,
+    ) -> BoxFuture<'a, Result<LabelAnswer, StorageError>> {
+        Source::label_names(&self.storage, request)
+    }
+
+    fn label_values<'a>(
+        &'a self,
+        name: &'a str,
+        request: &'a LabelRequest,
+    ) -> BoxFuture<'a, Result<LabelAnswer, StorageError>> {
+        Source::label_values(&self.storage, name, request)
+    }
+}
+
+#[tokio::test]
+async fn evaluations_at_once() {
+    let mut rules = String::from("groups:\n");
+    for group in ["g", "h"] {
+        let record = |i: u32| format!("  - {{record: '{group}{i}', expr: m + {i}}}\n");
+        let records: String = (0..6).map(record).collect();
+        rules.push_str(&format!("- name: {group}\n  rules:\n{records}"));
+    }
+    // --rules.max-concurrent-evals, --query.max-concurrency, and what comes of it for two
+    // groups that tick at the same time.
+    for (evaluations, queries, most) in
+        [(None, 20, 2), (Some(1), 20, 3), (Some(4), 20, 6), (Some(4), 3, 3), (None, 1, 1)]
+    {
+        let one_by_one =
+            EvaluationOptions { shared: false, align_groups: true, ..Default::default() };
+        let evaluation = match evaluations {
+            Some(max) => one_by_one.with_concurrent_evals(max),
+            None => one_by_one,
+        };
+        let source = Arc::new(Crowded::default());
+        let storage = Arc::new(source.storage.clone());
+        let setup = Setup {
+            source: Some(source.clone()),
+            evaluation,
+            engine: EngineOptions { max_concurrency: queries, ..EngineOptions::default() },
+            ..Setup::default()
+        };
+        let mut harness = Harness::with(storage, 0, setup);
+        harness.clock.grid_ms.store(30 * SECOND, Ordering::Relaxed);
+        harness.load(&rules).await.unwrap();
+        harness.put("m", 1.0);
+        harness.tick().await;
+        let got = source.most.load(Ordering::Relaxed);
+        assert_eq!(got, most, "{evaluations:?} evaluations, {queries} queries");
+        let made = |name: &str| harness.rule(name).health;
+        assert!(["g0", "g5", "h0", "h5"].into_iter().all(|n| made(n) == RuleHealth::Ok));
+    }
 }
 
 #[tokio::test]

@@ -64,7 +64,7 @@ async fn an_alert_goes_pending_fires_and_resolves() {
             assert_eq!(alert.ends_at_ms, end);
             assert_eq!(alert.annotations.get("text"), Some("a in c1 has 16 of 8"));
             assert_eq!(
-                alert.generator_url,
+                &*alert.generator_url,
                 "http://w:9090/graph?g0.expr=x%3Adouble+%3E+10&g0.tab=1"
             );
         }

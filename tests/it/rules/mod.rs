@@ -1,5 +1,6 @@
 //! Integration tests: rules.
 
+mod behaviour;
 mod both_ways;
 mod catch_up;
 mod check;
@@ -8,6 +9,7 @@ mod crash;
 mod faults;
 mod graph;
 mod harness;
+mod late;
 mod limits;
 mod manager;
 mod order;

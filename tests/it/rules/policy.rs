@@ -298,7 +298,17 @@ groups:
 - name: g
   rules: [{alert: A, expr: x}, {alert: B, expr: x}, {record: r, expr: x}]
 ";
-    let flags = RulePolicyDefaults { max_active_alerts: 5, ..RulePolicyDefaults::default() };
+    let default = RulePolicyDefaults::default();
+    for flags in [
+        RulePolicyDefaults { max_active_alerts: 5, ..default },
+        // An alert of 16 bytes of labels counts for 1,648: there is room for five and a half.
+        RulePolicyDefaults { active_alerts_bytes: 5 * 1_648 + 800, ..default },
+    ] {
+        check_shared_budget(rules, flags).await;
+    }
+}
+
+async fn check_shared_budget(rules: &str, flags: RulePolicyDefaults) {
     let (mut h, _) = harness(rules, flags).await;
     let put = |h: &Harness, names: &[&str]| {
         for name in names {
@@ -315,6 +325,7 @@ groups:
         alerts.iter().map(|a| name(&a.labels)).collect::<Vec<_>>().join(" ")
     };
     assert_eq!((kept(&h, "A"), kept(&h, "B")), ("a b c".to_owned(), "a b limit".to_owned()));
+    assert_eq!(h.metric("watchfire_rules_active_alerts_bytes"), (5 * 1_648).to_string());
     // What ends makes room, after a reload too.
     h.load(&rules.replace("record: r", "record: s")).await.unwrap();
     put(&h, &["b", "c"]);

@@ -1,6 +1,7 @@
 //! What alerts remember over a restart. A crash is a copy of the state directory: what was
 //! on the disk at that moment is what the next process finds.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -170,6 +171,181 @@ async fn a_long_outage_ends_what_was_pending() {
         "--rules.alert.for-outage-tolerance"
     );
     assert_eq!(h.alerting("Fire").alerts[0].active_at_ms, first);
+}
+
+#[tokio::test]
+async fn what_is_due_waits_for_somebody_to_take_it() {
+    let storage = Arc::new(MemoryStorage::new());
+    let dir = tempfile::tempdir().unwrap();
+    let mut h = start(&storage, dir.path(), START);
+    h.load(RULES).await.unwrap();
+    h.receive(false);
+    put_all(&h, [("wait", -1.0), ("fire", 7.0), ("keep", -1.0), ("end", 1.0)]);
+    let first = h.tick().await;
+    put_all(&h, [("wait", -1.0), ("fire", 7.0), ("keep", -1.0), ("end", -1.0)]);
+    let second = h.tick().await;
+    assert!(h.sent().is_empty());
+    // Not after the resend delay, but as soon as there is somebody.
+    h.receive(true);
+    h.tick().await;
+    let sent = h.sent();
+    let mut sent: Vec<_> = sent
+        .iter()
+        .map(|a| (a.labels.get_or_empty("alertname"), a.starts_at_ms, a.ends_at_ms <= second))
+        .collect();
+    sent.sort_unstable();
+    assert_eq!(sent, [("End", first, true), ("Fire", first, false)]);
+}
+
+const READERS: &str = "
+groups:
+- name: g
+  interval: 10s
+  rules:
+  - {alert: Newest, expr: x == 1}
+  - {alert: Wait, expr: x == 1, for: 5m}
+  - {alert: Window, expr: 'x == 1 and count_over_time(x[1m]) >= 5'}
+  - {alert: Steps, expr: 'count_over_time((x == 1)[1m:10s]) >= 5'}
+  - {alert: Sum, expr: 'sum by (job) (x) >= 2'}
+  - {record: r, expr: 'count_over_time(x[1m])'}
+  - {alert: Recorded, expr: 'r >= 5'}
+";
+
+/// The active alerts, `NAME i` or `NAME`.
+fn names(h: &Harness) -> Vec<String> {
+    let rules = h.manager.groups().into_iter().flat_map(|g| g.rules);
+    let alerts = rules.filter_map(|r| r.alerting).flat_map(|a| a.alerts);
+    let name = |labels: &watchfire::model::Labels| {
+        let name = format!("{} {}", labels.get_or_empty("alertname"), labels.get_or_empty("i"));
+        name.trim_end().to_owned()
+    };
+    alerts.map(|a| name(&a.labels)).collect()
+}
+
+fn put_x(h: &Harness, values: &[(u8, f64)]) {
+    for (i, value) in values {
+        h.put(&format!("x/i={i},job=a"), *value);
+    }
+}
+
+/// A process that has evaluated [`READERS`] on `x` of 1 and 2, ten times, and died then.
+async fn before_the_gap(storage: &Arc<MemoryStorage>) -> (TempDir, i64) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut h = start(storage, dir.path(), START);
+    h.load("groups: []").await.unwrap();
+    h.load(READERS).await.unwrap();
+    let mut last = 0;
+    for _ in 0..10 {
+        put_x(&h, &[(1, 1.0), (2, 1.0)]);
+        last = h.tick().await;
+    }
+    assert_eq!(names(&h).len(), 11, "{:?}", names(&h));
+    (crash(&dir), last)
+}
+
+#[tokio::test]
+async fn after_a_gap_an_alert_ends_when_what_it_looks_at_is_whole() {
+    let storage = Arc::new(MemoryStorage::new());
+    let (dir, last) = before_the_gap(&storage).await;
+    let started = last + 61 * SECOND;
+    let mut h = start(&storage, dir.path(), started);
+    h.load(READERS).await.unwrap();
+    let all = names(&h);
+    assert_eq!(all.len(), 11);
+    // Nothing has come yet; then the first series is back, and goes on as it was.
+    h.tick().await;
+    assert_eq!(names(&h), all);
+    let first = h.clock.now();
+    while h.clock.now() < first + 100 * SECOND {
+        put_x(&h, &[(1, 1.0)]);
+        h.tick().await;
+        assert_eq!(names(&h), all, "{} s after the first sample", (h.clock.now() - first) / SECOND);
+    }
+    let ended = |before: &[String], after: &[String]| {
+        before.iter().filter(|name| !after.contains(name)).cloned().collect::<Vec<_>>()
+    };
+    // The second one is back with another value: who needs no more than that ends, and an
+    // alert of the first one is not concerned.
+    put_x(&h, &[(1, 1.0), (2, 0.0)]);
+    let second = h.clock.now();
+    h.tick().await;
+    let now = names(&h);
+    assert_eq!(ended(&all, &now), ["Newest 2", "Wait 2", "Sum"]);
+    let mut late = Vec::new();
+    while h.clock.now() < second + 120 * SECOND {
+        put_x(&h, &[(1, 1.0), (2, 0.0)]);
+        let before = names(&h);
+        h.tick().await;
+        let after = (h.clock.now() - second) / SECOND;
+        late.extend(ended(&before, &names(&h)).into_iter().map(|name| format!("{name} {after}")));
+    }
+    // A minute and the step of the evaluation later their windows are whole. What was
+    // recorded of the second one is above its limit again by then.
+    assert_eq!(late, ["Window 2 60", "Steps 2 60"]);
+    assert!(names(&h).contains(&"Recorded 2".to_owned()));
+    let resolved = h.sent().into_iter().filter(|a| a.ends_at_ms <= h.clock.now());
+    let resolved: BTreeSet<String> = resolved.map(|a| a.labels.to_string()).collect();
+    assert_eq!(resolved.len(), 4, "all but the one that was pending: {resolved:?}");
+}
+
+#[tokio::test]
+async fn a_reload_is_no_gap_and_looks_anew_at_one() {
+    let storage = Arc::new(MemoryStorage::new());
+    let dir = tempfile::tempdir().unwrap();
+    let rules = |window: &str| {
+        format!(
+            "groups: [{{name: g, interval: 10s, rules: [{{alert: Other, expr: y}}, \
+             {{alert: Window, expr: 'count_over_time(x[{window}]) >= 3'}}]}}]"
+        )
+    };
+    let mut h = start(&storage, dir.path(), START);
+    h.load("groups: [{name: g, interval: 10s, rules: [{alert: Other, expr: y}]}]").await.unwrap();
+    h.tick().await;
+    h.load(&rules("1m")).await.unwrap();
+    for _ in 0..5 {
+        put_x(&h, &[(1, 1.0)]);
+        h.tick().await;
+    }
+    assert_eq!(names(&h), ["Window 1"]);
+    // The samples stop: the process has missed none.
+    for _ in 0..4 {
+        h.tick().await;
+    }
+    assert!(names(&h).is_empty(), "{:?}", names(&h));
+    for _ in 0..5 {
+        put_x(&h, &[(1, 1.0)]);
+        h.tick().await;
+    }
+    let (dir, last) = (crash(&dir), h.clock.now());
+    let mut h = start(&storage, dir.path(), last + 60 * SECOND);
+    h.load(&rules("1m")).await.unwrap();
+    put_x(&h, &[(1, 1.0)]);
+    h.tick().await;
+    assert_eq!(names(&h), ["Window 1"]);
+    // With a shorter window, what was missed is behind sooner.
+    h.load(&rules("20s")).await.unwrap();
+    put_x(&h, &[(1, 1.0)]);
+    h.tick().await;
+    assert!(names(&h).is_empty(), "{:?}", names(&h));
+}
+
+#[tokio::test]
+async fn a_restart_that_missed_no_sample_delays_no_end() {
+    let storage = Arc::new(MemoryStorage::new());
+    let (dir, last) = before_the_gap(&storage).await;
+    let mut h = start(&storage, dir.path(), last + 3 * SECOND);
+    h.load(READERS).await.unwrap();
+    let all = names(&h).len();
+    h.advance_to(last + 9 * SECOND).await;
+    h.put_at("x/i=1,job=a", last + SECOND, 0.0);
+    h.put_at("x/i=2,job=a", last + SECOND, 1.0);
+    h.tick().await;
+    assert_eq!(names(&h).len(), all - 4, "{:?}", names(&h));
+    assert!(!names(&h).iter().any(|name| name.starts_with("Window 1")));
+    // The series about them have ended as well.
+    let alerts = h.stored("ALERTS").await;
+    let stale = alerts.iter().filter(|sample| sample.ends_with("=stale"));
+    assert_eq!(stale.count(), 4, "{alerts:?}");
 }
 
 #[tokio::test]

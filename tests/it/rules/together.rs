@@ -15,7 +15,9 @@ use rand::{Rng, SeedableRng};
 use watchfire::model::{FloatHistogram, Labels, MatchOp, Matcher, Sample, StepGrid, Value};
 use watchfire::parser::ast::{Expr, ExprKind, Grouping};
 use watchfire::parser::{ParserOptions, parse};
-use watchfire::query::{Engine, EngineOptions, PreparedQuery, QueryError, QueryResult, RunOptions};
+use watchfire::query::{
+    Bundle, Engine, EngineOptions, PreparedQuery, QueryError, QueryResult, RunOptions,
+};
 use watchfire::rules::config::{LoadOptions, load_file};
 use watchfire::storage::memory::MemoryStorage;
 use watchfire::storage::{
@@ -178,7 +180,7 @@ impl Source for Moody {
 }
 
 /// Every valid expression of the corpus, in file order, each once; then `MORE`.
-fn expressions() -> Vec<(String, Expr)> {
+fn expressions() -> Vec<(String, Arc<Expr>)> {
     let mut found = Vec::new();
     let mut files = Vec::new();
     let mut folders: Vec<_> = shared("corpus/rules").into_iter().collect();
@@ -200,7 +202,7 @@ fn expressions() -> Vec<(String, Expr)> {
         }
     }
     for text in MORE {
-        found.push(((*text).to_owned(), parse(text, &ParserOptions::all()).unwrap()));
+        found.push(((*text).to_owned(), parse(text, &ParserOptions::all()).unwrap().into()));
     }
     let mut seen = BTreeSet::new();
     found.retain(|(text, _)| seen.insert(text.clone()));
@@ -260,7 +262,7 @@ fn shapes(expr: &Expr, sets: &mut BTreeMap<String, BTreeSet<Vec<(String, String)
     });
 }
 
-fn store(expressions: &[(String, Expr)]) -> Moody {
+fn store(expressions: &[(String, Arc<Expr>)]) -> Moody {
     let mut sets = BTreeMap::new();
     expressions.iter().for_each(|(_, expr)| shapes(expr, &mut sets));
     let mut storage = Moody::default();
@@ -360,7 +362,7 @@ fn show(text: &str, answer: &Result<QueryResult, QueryError>) -> String {
 async fn compare(
     options: EngineOptions,
     source: &Arc<dyn Source>,
-    expressions: &[(String, Expr)],
+    expressions: &[(String, Arc<Expr>)],
     grid: Option<StepGrid>,
     seed: u64,
 ) -> (usize, usize) {
@@ -374,8 +376,10 @@ async fn compare(
     };
     let engine = Engine::new(options.clone());
     let run = RunOptions { per_step_stats: true, ..RunOptions::default() };
-    let prepare = |(text, expr): &(String, Expr)| engine.prepare_expr(text, expr.clone()).unwrap();
-    let queries: Vec<PreparedQuery> = expressions.iter().map(prepare).collect();
+    let prepare = |(text, expr): &(String, Arc<Expr>)| {
+        Arc::new(engine.prepare_expr(text, expr.clone()).unwrap())
+    };
+    let queries: Vec<Arc<PreparedQuery>> = expressions.iter().map(prepare).collect();
     let mut rng = StdRng::seed_from_u64(seed);
     let mut order: Vec<usize> = (0..queries.len()).collect();
     order.shuffle(&mut rng);
@@ -388,8 +392,17 @@ async fn compare(
         let mut batch: Vec<usize> =
             batch.iter().flat_map(|i| [*i, (i + 1) % queries.len()]).collect();
         batch.truncate(60);
-        let members: Vec<&PreparedQuery> = batch.iter().map(|i| &queries[*i]).collect();
+        let members: Vec<&PreparedQuery> = batch.iter().map(|i| &*queries[*i]).collect();
         let together = match grid {
+            // What is asked at tick after tick leaves something behind for the next one.
+            None if seed % 2 == 0 => {
+                let members = batch.iter().map(|i| queries[*i].clone()).collect();
+                let bundle = Bundle::new(&engine, members);
+                for ticks in [2, 1] {
+                    bundle.instant(source, AT_MS - ticks * 30_000, &run).await;
+                }
+                bundle.instant(source, AT_MS, &run).await
+            }
             None => engine.together(&members, source, AT_MS, &run).await,
             Some(grid) => engine.together_range(&members, source, grid, &run).await,
         };
@@ -428,11 +441,13 @@ async fn rules_of_the_corpus_end_the_same_alone_and_together() {
     for (options, grid, seed) in [
         (options(), None, 1),
         (options(), None, 2),
-        (delayed, None, 3),
+        (delayed.clone(), None, 3),
+        (delayed, None, 10),
         (options(), Some(grid), 4),
         (EngineOptions { parallel: true, ..options() }, Some(grid), 8),
         // Too little for many: each must hit its limit exactly where it would alone.
         (EngineOptions { max_samples: 20, ..options() }, None, 5),
+        (EngineOptions { max_samples: 20, ..options() }, None, 12),
         (EngineOptions { max_samples: 100, ..options() }, Some(grid), 6),
         (EngineOptions { max_memory_bytes: 4_000, ..options() }, None, 7),
     ] {
@@ -483,6 +498,9 @@ async fn what_is_common_is_fetched_decoded_and_evaluated_once() {
     check(&["rate(x_total[5m])", "changes(x_total[5m])", "x_total"], (1, 3)).await;
     check(&["rate(x_total[5m] offset 5m)", "rate(x_total[5m] offset 300s) > 0"], (1, 3)).await;
     check(&["delta(x_total[2m] @ 1699999000)", "rate(x_total[2m] @ 1699999000)"], (1, 3)).await;
+    // Of several lengths of window the longest; all else is read from it.
+    check(&["rate(x_total[5m])", "rate(x_total[1h])", "x_total"], (2, 3)).await;
+    check(&["rate(x_total[5m])", "rate(x_total[1h] offset 1m)"], (2, 6)).await;
     // Nothing in common.
     check(&["rate(x_total[5m])", "rate(odd_gauge[5m])"], (2, 6)).await;
     check(&["rate(x_total[5m])", "rate(x_total{job=\"j\"}[5m])"], (2, 6)).await;

@@ -1,13 +1,8 @@
-//! Unit tests of rules: those of the rules that ship, and promtool's `test rules` cases.
+//! Unit tests of rules: those of the rules that ship, and what tests can say beyond promtool.
 
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-use watchfire::model::regex::GoRegex;
-use watchfire::parser::ParserOptions;
-use watchfire::rules::unit_test::{FileReport, UnitTestOptions, run_unit_tests};
-
-use crate::support::shared;
+use watchfire::rules::unit_test::{FileReport, UnitTestOptions, merged, run_unit_tests, totals};
 
 fn run(files: &[PathBuf], options: &UnitTestOptions) -> Vec<FileReport> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
@@ -37,69 +32,6 @@ fn the_rules_that_ship_pass_their_tests() {
         assert!(report.passed(), "{}:\n{}", report.file, errors.join("\n"));
         assert!(report.warnings.is_empty() && !report.tests.is_empty(), "{report:?}");
     }
-}
-
-/// Lines of a case that are recorded differently on purpose.
-fn is_left_out(args: &[&str], line: &str) -> bool {
-    // The coloured JSON of --diff; and 3.14 lists the two series in the order of labels.
-    (args.contains(&"--diff") && line.starts_with("\"Labels\""))
-        || line.contains("err: found duplicate series for the match group")
-}
-
-#[test]
-fn promtool_test_rules_cases_agree() {
-    let Some(dir) = shared("conformance/promtool") else { return };
-    let text = std::fs::read_to_string(dir.join("cases.json")).unwrap();
-    let cases: Value = serde_json::from_str(&text).unwrap();
-    let mut wrong = Vec::new();
-    let mut count = 0;
-    for case in cases["cases"].as_array().unwrap() {
-        if case["command"] != "test rules" {
-            continue;
-        }
-        count += 1;
-        let id = case["id"].as_str().unwrap();
-        let args: Vec<&str> =
-            case["args"].as_array().unwrap().iter().map(|a| a.as_str().unwrap()).collect();
-        let files: Vec<PathBuf> = args
-            .iter()
-            .filter(|a| a.ends_with(".yml") || a.ends_with(".yaml"))
-            .map(|f| dir.join("files").join(f))
-            .collect();
-        let run_patterns = args.iter().filter_map(|a| a.strip_prefix("--run="));
-        let options = UnitTestOptions {
-            run: run_patterns.map(|p| GoRegex::new(p).unwrap()).collect(),
-            parser: ParserOptions::default(),
-            ..Default::default()
-        };
-        let reports = run(&files, &options);
-        let mut out = String::new();
-        for report in &reports {
-            if report.passed() {
-                out.push_str("  SUCCESS\n");
-            } else {
-                out.push_str("  FAILED:\n");
-                report.all_errors().for_each(|e| out.push_str(&format!("{e}\n")));
-            }
-        }
-        let code = i64::from(!reports.iter().all(FileReport::passed));
-        if Some(code) != case["expect"]["exit_code"].as_i64() {
-            wrong.push(format!("{id} {args:?}: exit code {code}\n{out}"));
-            continue;
-        }
-        // The files were run by absolute path.
-        let folder = format!("{}/", dir.join("files").display());
-        let out = out.replace(&folder, "");
-        let lines: Vec<&str> = out.lines().map(str::trim).collect();
-        for line in case["expect"]["key_lines"].as_array().unwrap() {
-            let line = line.as_str().unwrap();
-            if !lines.contains(&line) && !is_left_out(&args, line) {
-                wrong.push(format!("{id} {args:?}: misses {line:?}\n{out}"));
-            }
-        }
-    }
-    assert!(wrong.is_empty(), "{} in {count} cases:\n{}", wrong.len(), wrong.join("\n"));
-    assert_eq!(count, 32);
 }
 
 #[test]
@@ -150,4 +82,259 @@ tests:
         assert!(report.passed(), "{}", errors.join("\n"));
         assert_eq!(report.tests.len(), 1);
     }
+}
+
+const RULES: &str = r#"
+groups:
+- name: fast
+  interval: 30s
+  rules:
+  - {record: "job:x:sum", expr: sum by (job) (x)}
+- name: slow
+  interval: 2m
+  labels: {team: infra}
+  rules:
+  - alert: High
+    expr: job:x:sum > 5 unless on (job) maintenance == 1
+    for: 2m
+    keep_firing_for: 2m
+    labels: {severity: page}
+    annotations: {summary: '{{ $labels.job }} is at {{ $value }}'}
+"#;
+
+/// Runs one test over `RULES`; its lines are indented as items of `tests`.
+fn run_test(head: &str, test: &str, options: &UnitTestOptions) -> FileReport {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("rules.yml"), RULES).unwrap();
+    let text = format!(
+        "rule_files: [rules.yml]\n{head}\ntests:\n- name: t\n  interval: 1m\n  input_series: [{{series: 'x{{job=\"a\",i=\"1\"}}', values: '9x5 0x10'}}]\n  external_labels: {{region: eu, severity: none}}\n{test}\n"
+    );
+    std::fs::write(dir.path().join("tests.yml"), text).unwrap();
+    run(&[dir.path().join("tests.yml")], options).remove(0)
+}
+
+fn check_test(head: &str, test: &str, expected: &[&str]) {
+    let report = run_test(head, test, &UnitTestOptions::default());
+    let errors: Vec<String> = report.all_errors().map(|e| e.trim().to_owned()).collect();
+    assert_eq!(errors.len(), expected.len(), "{test}: {errors:#?}");
+    for (error, expected) in errors.iter().zip(expected) {
+        assert!(error.contains(expected), "{test}: {expected:?} is not in {error}");
+    }
+}
+
+const OWN: &str = "use_group_intervals: true";
+
+#[test]
+fn tests_may_follow_the_groups_own_intervals() {
+    let at = |time: &str, fires: bool| {
+        let alerts = if fires {
+            "[{exp_labels: {job: a, team: infra, severity: page}, exp_annotations: {summary: a is at 9}}]"
+        } else {
+            "[]"
+        };
+        format!("  alert_rule_test: [{{eval_time: {time}, alertname: High, exp_alerts: {alerts}}}]")
+    };
+    // Every minute the alert is seen to be pending at 0 and old enough at 2m; with intervals
+    // of its own, too, but it goes only every other minute.
+    for (head, time, fires) in [
+        ("", "2m", true),
+        ("", "1m", false),
+        (OWN, "2m", true),
+        (OWN, "3m", true),
+        // Its condition is gone at 6m; it is kept from there, and looked at again at 8m.
+        ("", "7m", true),
+        ("", "8m", false),
+        (OWN, "7m", true),
+        (OWN, "8m", false),
+    ] {
+        check_test(head, &at(time, fires), &[]);
+    }
+    // The recording of 30 s ago is there only when its group runs that often.
+    let recorded = |time: &str, value: u8| {
+        format!(
+            "  promql_expr_test: [{{expr: 'count_over_time(job:x:sum[59s])', eval_time: {time}, exp_samples: [{{labels: '{{job=\"a\"}}', value: {value}}}]}}]"
+        )
+    };
+    check_test("", &recorded("4m", 1), &[]);
+    check_test(OWN, &recorded("4m", 2), &[]);
+}
+
+#[test]
+fn every_state_of_an_alert_can_be_expected() {
+    let case = |time: &str, rest: &str| {
+        format!(
+            "  alert_rule_test: [{{eval_time: {time}, alertname: High, match: subset, {rest}}}]"
+        )
+    };
+    for (time, rest, expected) in [
+        ("1m", "exp_alerts: [], exp_pending: [{exp_labels: {job: a}}]", vec![]),
+        ("2m", "exp_alerts: [{}], exp_pending: [], exp_keep_firing: []", vec![]),
+        ("7m", "exp_alerts: [{}], exp_keep_firing: [{}], exp_resolved: []", vec![]),
+        (
+            "9m",
+            "exp_alerts: [], exp_keep_firing: [], exp_resolved: [{exp_labels: {job: a}}]",
+            vec![],
+        ),
+        ("1m", "exp_alerts: []", vec![]),
+        (
+            "1m",
+            "exp_pending: []",
+            vec!["time: 1m, state: pending, \n        exp:[], \n        got:["],
+        ),
+        ("7m", "exp_alerts: [{}], exp_resolved: [{}]", vec!["state: resolved, "]),
+        ("7m", "exp_alerts: [{}], exp_keep_firing: []", vec!["state: keep_firing, "]),
+    ] {
+        check_test("", &case(time, rest), &expected);
+    }
+}
+
+#[test]
+fn what_is_expected_may_be_a_part_or_a_pattern() {
+    let case = |matching: &str, alert: &str| {
+        format!(
+            "  alert_rule_test: [{{eval_time: 2m, alertname: High, match: {matching}, exp_alerts: [{alert}]}}]"
+        )
+    };
+    for (matching, alert, expected) in [
+        ("exact", "{exp_labels: {job: a}}", vec!["exp:["]),
+        ("subset", "{exp_labels: {job: a}}", vec![]),
+        ("subset", "{exp_labels: {job: b}}", vec!["exp:["]),
+        ("subset", "{exp_labels: {job: a}}, {exp_labels: {job: a}}", vec!["exp:["]),
+        (
+            "regex",
+            "{exp_labels: {job: '[a-c]'}, exp_annotations: {summary: 'a is at \\d+'}}",
+            vec![],
+        ),
+        ("regex", "{exp_annotations: {summary: 'a is'}}", vec!["exp:["]),
+        ("regex", "{exp_labels: {job: '('}}", vec!["line 8: \"job\": error parsing regexp"]),
+        ("some", "{}", vec!["line 8: match must be exact, subset or regex"]),
+    ] {
+        check_test("", &case(matching, alert), &expected);
+    }
+    let sample = |matching: &str, labels: &str| {
+        format!(
+            "  promql_expr_test: [{{expr: 'x', eval_time: 1m, match: {matching}, exp_samples: [{{labels: '{labels}', value: 9}}]}}]"
+        )
+    };
+    check_test("", &sample("subset", "x{job=\"a\"}"), &[]);
+    check_test("", &sample("exact", "x{job=\"a\"}"), &["exp: {__name__=\"x\", job=\"a\"} 9E+00"]);
+    check_test("", &sample("regex", "x{i=\"[0-9]\"}"), &[]);
+}
+
+#[test]
+fn notifications_can_be_expected_as_an_alertmanager_gets_them() {
+    let case = |time: &str, expected: &str| {
+        format!("  notification_test: [{{eval_time: {time}, exp_notifications: [{expected}]}}]")
+    };
+    let alert = "labels: {alertname: High, job: a, team: infra, severity: page, region: eu}";
+    for (time, expected, errors) in [
+        // Pending alerts are not sent.
+        ("1m", String::new(), vec![]),
+        (
+            "2m",
+            format!(
+                "{{{alert}, annotations: {{summary: a is at 9}}, status: firing, starts_at: 2m, ends_at: 10m}}"
+            ),
+            vec![],
+        ),
+        // It was sent a minute ago, which is not more than a minute.
+        ("3m", String::new(), vec![]),
+        (
+            "4m",
+            format!(
+                "{{{alert}, annotations: {{summary: a is at 9}}, starts_at: 2m, ends_at: 12m}}"
+            ),
+            vec![],
+        ),
+        (
+            "8m",
+            format!(
+                "{{{alert}, annotations: {{summary: a is at 9}}, status: resolved, starts_at: 2m, ends_at: 8m}}"
+            ),
+            vec![],
+        ),
+        (
+            "2m",
+            "{}".to_owned(),
+            vec![
+                "notifications, time: 2m,\n        exp:\n            any status from any time to any time: Labels:{} Annotations:{}\n        got:\n            firing from 2m to 10m: Labels:{alertname=\"High\", ",
+            ],
+        ),
+        ("2m", "{status: gone}".to_owned(), vec!["line 8: status must be firing or resolved"]),
+    ] {
+        check_test("", &case(time, &expected), &errors);
+    }
+}
+
+#[test]
+fn coverage_names_what_no_test_looks_at() {
+    let options = UnitTestOptions { coverage: true, ..UnitTestOptions::default() };
+    let left_out = |test: &str| -> Vec<String> {
+        let report = run_test("", test, &options);
+        assert!(report.passed(), "{report:?}");
+        let both = merged(report.coverage.iter().cloned().chain(report.coverage.clone()));
+        assert_eq!(both, report.coverage, "the same twice is the same");
+        let facets = report.coverage.iter().flat_map(|rule| {
+            let open = rule.facets.iter().filter(|facet| !facet.covered);
+            open.map(move |facet| format!("{}: {}", rule.rule, facet.what))
+        });
+        let left: Vec<String> = facets.collect();
+        let (covered, all) = totals(&report.coverage);
+        assert_eq!(all - covered, left.len());
+        left
+    };
+    let holds = "`unless` holds something back in `job:x:sum > 5 unless on (job) maintenance == 1`";
+    let short = "  alert_rule_test: [{eval_time: 1m, alertname: High, exp_alerts: []}]";
+    assert_eq!(
+        left_out(short),
+        [
+            "job:x:sum: a promql_expr_test reads it".to_owned(),
+            "High: it fires".to_owned(),
+            "High: a test expects it to fire".to_owned(),
+            "High: label severity is checked".to_owned(),
+            "High: label team is checked".to_owned(),
+            "High: annotation summary is checked".to_owned(),
+            format!("High: {holds}"),
+            "High: `>` does not hold in `job:x:sum > 5`".to_owned(),
+            "High: `==` holds in `maintenance == 1`".to_owned(),
+            "High: `==` does not hold in `maintenance == 1`".to_owned(),
+        ]
+    );
+    let long = "  alert_rule_test:
+  - {eval_time: 2m, alertname: High, exp_alerts: [{exp_labels: {job: a, team: infra, severity: page}, exp_annotations: {summary: a is at 9}}]}
+  - {eval_time: 9m, alertname: High}
+  promql_expr_test: [{expr: 'job:x:sum', eval_time: 1m, exp_samples: [{labels: 'job:x:sum{job=\"a\"}', value: 9}]}]";
+    assert_eq!(
+        left_out(long),
+        [
+            format!("High: {holds}"),
+            "High: `==` holds in `maintenance == 1`".to_owned(),
+            "High: `==` does not hold in `maintenance == 1`".to_owned(),
+        ]
+    );
+}
+
+#[test]
+fn mistakes_that_no_test_notices_are_named() {
+    let options = UnitTestOptions { mutate: true, ..UnitTestOptions::default() };
+    let test = "  alert_rule_test: [{eval_time: 2m, alertname: High, match: subset, exp_alerts: [{exp_labels: {job: a}}]}]";
+    let mutation = run_test("", test, &options).mutation.unwrap();
+    let survivors: Vec<&str> = mutation.survivors.iter().map(|s| s.what.as_str()).collect();
+    assert_eq!(
+        survivors,
+        [
+            "`>` became `>=`",
+            "the threshold 5 became 5.5",
+            "the threshold 5 became 4.5",
+            "`==` became `!=`",
+            "the threshold 1 became 1.1",
+            "the threshold 1 became 0.9",
+            "`for: 2m` became `for: 0s`",
+            "label severity became \"mutant\"",
+            "label team became \"mutant\"",
+        ]
+    );
+    // `sum` without its label, `<`, `and`, `for: 4m`.
+    assert_eq!(mutation.noticed, 4);
+    assert_eq!((mutation.survivors[0].line, mutation.survivors[0].rule.as_str()), (11, "High"));
 }

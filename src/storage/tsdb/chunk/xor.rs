@@ -26,6 +26,8 @@ const NO_WINDOW: u8 = 0xff;
 const MARK_EVERY: u16 = 16;
 /// Marks kept: together they reach back over the usual window of a rule, 20 samples.
 const MARKS: usize = 3;
+/// Room a chunk begins with.
+const FIRST_BYTES: usize = 32;
 
 /// A chunk being written.
 #[derive(Clone, Debug)]
@@ -37,8 +39,9 @@ pub(crate) struct XorAppender {
     delta: u64,
     leading: u8,
     trailing: u8,
-    /// The newest marks, in a ring.
-    marks: [Mark; MARKS],
+    /// The newest marks, in a ring. Made only once somebody reads: they take more memory than
+    /// the samples of a value that never changes, as that of `ALERTS` a million times over.
+    marks: Option<Box<[Mark; MARKS]>>,
 }
 
 /// A place in a chunk that is being written where reading may begin, behind some samples.
@@ -60,7 +63,7 @@ pub(crate) struct Mark {
 
 impl Default for XorAppender {
     fn default() -> Self {
-        let mut bytes = Vec::with_capacity(128);
+        let mut bytes = Vec::with_capacity(FIRST_BYTES);
         bytes.extend_from_slice(&[0, 0]);
         Self {
             bits: BitWriter::after(bytes),
@@ -70,7 +73,7 @@ impl Default for XorAppender {
             delta: 0,
             leading: NO_WINDOW,
             trailing: 0,
-            marks: [Mark::default(); MARKS],
+            marks: None,
         }
     }
 }
@@ -82,21 +85,24 @@ impl XorAppender {
     }
 
     /// The bytes to read from and where in them, so that no sample at or after `from_ms` is
-    /// missed; the mark is `None` for the whole chunk.
-    pub(crate) fn bytes_from(&self, from_ms: TimestampMs) -> (&[u8], Option<Mark>) {
-        let usable = self.marks.iter().filter(|m| m.count > 0 && m.ts < from_ms);
-        match usable.max_by_key(|m| m.count) {
+    /// missed; the mark is `None` for the whole chunk. From the first reading on there are
+    /// marks to come.
+    pub(crate) fn bytes_from(&mut self, from_ms: TimestampMs) -> (&[u8], Option<Mark>) {
+        let marks = self.marks.get_or_insert_default();
+        let usable = marks.iter().filter(|m| m.count > 0 && m.ts < from_ms);
+        match usable.max_by_key(|m| m.count).copied() {
             None => (self.bytes(), None),
             Some(mark) => {
                 let first = mark.position as usize / 8;
-                let inside = Mark { position: mark.position % 8, ..*mark };
+                let inside = Mark { position: mark.position % 8, ..mark };
                 (&self.bytes()[first..], Some(inside))
             }
         }
     }
 
     fn mark(&mut self) {
-        self.marks[usize::from(self.count / MARK_EVERY) % MARKS] = Mark {
+        let Some(marks) = &mut self.marks else { return };
+        marks[usize::from(self.count / MARK_EVERY) % MARKS] = Mark {
             ts: self.ts,
             value: self.value,
             delta: self.delta,
@@ -109,7 +115,7 @@ impl XorAppender {
 
     /// Bytes allocated.
     pub(crate) fn capacity(&self) -> usize {
-        self.bits.capacity()
+        self.bits.capacity() + self.marks.as_ref().map_or(0, |marks| size_of_val(&**marks))
     }
 
     /// Ends the chunk.
@@ -361,15 +367,25 @@ mod tests {
     use proptest::prelude::*;
 
     fn check(samples: &[(i64, f64)]) {
+        check_read_after(samples, 0);
+        check_read_after(samples, samples.len() / 3);
+    }
+
+    /// With a first reader after so many samples: from then on places are marked.
+    fn check_read_after(samples: &[(i64, f64)], first_read: usize) {
         let mut appender = XorAppender::default();
-        for (ts, v) in samples {
+        for (i, (ts, v)) in samples.iter().enumerate() {
+            if i == first_read {
+                appender.bytes_from(i64::MIN);
+            }
             appender.push(*ts, *v);
         }
         assert_eq!(usize::from(appender.count()), samples.len());
         for (skipped, (from_ms, _)) in samples.iter().enumerate() {
+            let count = appender.count();
             let (bytes, mark) = appender.bytes_from(*from_ms);
             let iter = match mark {
-                Some(mark) => XorIter::resume(bytes, mark, appender.count()),
+                Some(mark) => XorIter::resume(bytes, mark, count),
                 None => XorIter::new(bytes),
             };
             let read = iter.map(|(t, v)| (t, v.to_bits())).filter(|(t, _)| t >= from_ms);

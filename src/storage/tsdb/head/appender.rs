@@ -110,8 +110,7 @@ impl HeadAppender {
 
 /// Equality, for which the same allocation is enough.
 fn same_labels(a: &Labels, b: &Labels) -> bool {
-    let (a, b) = (a.as_bytes(), b.as_bytes());
-    a.as_ptr() == b.as_ptr() && a.len() == b.len() || a == b
+    a.is_same(b) || a == b
 }
 
 impl Appender for HeadAppender {
@@ -134,6 +133,11 @@ impl Appender for HeadAppender {
     ) -> Result<SeriesRef, AppendError> {
         check_histogram(value).map_err(|e| AppendError::Invalid(e.to_string()))?;
         self.add(hint, labels, ts, SampleValue::Histogram(Arc::clone(value)))
+    }
+
+    fn stored_labels(&self, reference: SeriesRef) -> Option<Labels> {
+        let last = self.pending.last().filter(|p| p.series.id == reference.0);
+        last.map(|p| p.series.labels.clone())
     }
 
     fn append_metadata(&mut self, family: &str, metadata: &Metadata) {

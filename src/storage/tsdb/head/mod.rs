@@ -1,7 +1,7 @@
 //! The head: the newest samples, in memory, behind the write-ahead log.
 //!
 //! Order of locks: maintenance, commit, a stripe of the label table, postings, stripes of
-//! the reference table; a series' own lock is innermost. Creating a series takes reference
+//! the reference table, the selections; a series' own lock is innermost. Creating a series takes reference
 //! stripe and postings one after the other, never together, and readers never take a label
 //! stripe, so no two can wait for each other.
 
@@ -11,6 +11,7 @@ mod map;
 mod ranking;
 mod read;
 mod replay;
+mod selections;
 mod series;
 mod stats;
 mod truncate;
@@ -34,6 +35,7 @@ pub(crate) use appender::HeadAppender;
 use isolation::Isolation;
 use map::SeriesMap;
 use ranking::Ranking;
+use selections::Selections;
 pub use stats::TsdbStats;
 
 /// How a head works.
@@ -54,6 +56,7 @@ pub(crate) struct Head {
     metrics: TsdbMetrics,
     series: SeriesMap,
     ranking: Ranking,
+    selections: Selections,
     isolation: Arc<Isolation>,
     /// Time of the oldest sample, `i64::MAX` while there is none.
     min_ms: AtomicI64,
@@ -98,6 +101,7 @@ impl Head {
             metrics,
             series: SeriesMap::default(),
             ranking: Ranking::default(),
+            selections: Selections::default(),
             isolation: Arc::default(),
             min_ms: AtomicI64::new(TimestampMs::MAX),
             max_ms: AtomicI64::new(TimestampMs::MIN),

@@ -12,6 +12,7 @@ use crate::vector::RawSamples;
 
 use super::Head;
 use super::isolation::View;
+use super::selections::{Found, Version};
 use super::series::MemSeries;
 
 /// Series or values looked up before waiting writers get a turn, and whoever waits may leave.
@@ -56,17 +57,20 @@ impl Head {
     pub(crate) async fn select(&self, request: &SelectRequest) -> Vec<Arc<dyn RawSeries>> {
         // The view comes first: what it shows is in the index already.
         let view = Arc::new(self.isolation.view());
-        let found = self.matching(&view, &request.matchers, request.from_ms, request.to_ms).await;
-        let mut found = self.ranking.sort(found);
-        if request.hints.limit > 0 {
-            found.truncate(request.hints.limit);
-        }
-        let mut out: Vec<Arc<dyn RawSeries>> = Vec::with_capacity(found.len());
-        for (i, series) in found.into_iter().enumerate() {
+        let found = self.satisfying(&request.matchers).await;
+        let limit = if request.hints.limit == 0 { usize::MAX } else { request.hints.limit };
+        let mut out: Vec<Arc<dyn RawSeries>> = Vec::with_capacity(found.len().min(limit));
+        for (i, series) in found.iter().enumerate() {
             if i % IDS_PER_LOCK == IDS_PER_LOCK - 1 {
                 breathe().await;
             }
-            out.push(Arc::new(HeadSeries { view: Arc::clone(&view), series }));
+            if out.len() == limit {
+                break;
+            }
+            if series.overlaps(view.visible(), request.from_ms, request.to_ms) {
+                let (view, series) = (Arc::clone(&view), Arc::clone(series));
+                out.push(Arc::new(HeadSeries { view, series }));
+            }
         }
         out
     }
@@ -157,41 +161,43 @@ impl Head {
         let mut seen: HashSet<u64, FxBuildHasher> = HashSet::default();
         let mut all = Vec::new();
         for matchers in &request.matcher_sets {
-            let found = self.matching(view, matchers, request.from_ms, request.to_ms).await;
-            all.extend(found.into_iter().filter(|s| seen.insert(s.id)));
+            let found = self.satisfying(matchers).await;
+            let counts = |s: &&Arc<MemSeries>| {
+                s.overlaps(view.visible(), request.from_ms, request.to_ms) && seen.insert(s.id)
+            };
+            all.extend(found.iter().filter(counts).cloned());
         }
         all
     }
 
-    /// Series that satisfy the matchers and hold samples of the interval. The locks are not
-    /// held while others have their turn; the index itself is asked at one go.
-    async fn matching(
-        &self,
-        view: &View,
-        matchers: &[Matcher],
-        from_ms: TimestampMs,
-        to_ms: TimestampMs,
-    ) -> Vec<Arc<MemSeries>> {
+    /// All series that satisfy the matchers, sorted by labels, whatever samples they hold:
+    /// as found before, when nothing came or went since. The locks are not held while others
+    /// have their turn; the index itself is asked at one go.
+    async fn satisfying(&self, matchers: &[Matcher]) -> Found {
         let satisfies = |id: u64, matcher: &Matcher| {
             self.series.by_id(id).is_some_and(|s| matcher.matches_labels(&s.labels))
         };
-        let ids = self.series.postings().select(matchers, &satisfies);
+        let (version, ids) = {
+            let index = self.series.postings();
+            if let Some(found) = self.selections.get(matchers, &index) {
+                return found;
+            }
+            (Version::new(matchers, &index), index.select(matchers, &satisfies))
+        };
         let mut found = Vec::with_capacity(ids.len());
         if ids.len() <= FEW_IDS {
-            let series = ids.into_iter().filter_map(|id| self.series.by_id(id));
-            found.extend(series.filter(|s| s.overlaps(view.visible(), from_ms, to_ms)));
-            return found;
-        }
-        for (i, part) in ids.chunks(IDS_PER_LOCK).enumerate() {
-            if i > 0 {
-                breathe().await;
+            found.extend(ids.into_iter().filter_map(|id| self.series.by_id(id)));
+        } else {
+            for (i, part) in ids.chunks(IDS_PER_LOCK).enumerate() {
+                if i > 0 {
+                    breathe().await;
+                }
+                let by_id = self.series.all_by_id();
+                found.extend(part.iter().filter_map(|id| by_id.get(*id)).map(Arc::clone));
             }
-            let by_id = self.series.all_by_id();
-            let series = part.iter().filter_map(|id| by_id.get(*id));
-            found.extend(
-                series.filter(|s| s.overlaps(view.visible(), from_ms, to_ms)).map(Arc::clone),
-            );
         }
+        let found: Found = self.ranking.sort(found).into();
+        self.selections.put(matchers, version, &found);
         found
     }
 }

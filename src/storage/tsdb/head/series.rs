@@ -290,7 +290,7 @@ impl MemSeries {
         to_ms: TimestampMs,
         out: &mut RawSamples,
     ) -> Result<(), StorageError> {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
         let hidden_from = state.hidden_from(visible);
         let to_ms =
             if hidden_from == TimestampMs::MAX { to_ms } else { to_ms.min(hidden_from - 1) };
@@ -300,11 +300,11 @@ impl MemSeries {
         let chunks: SmallVec<[Arc<Chunk>; 8]> =
             state.chunks.get(start..end).unwrap_or_default().iter().cloned().collect();
         // The open chunk is small: copying it lets the decoding happen outside the lock.
-        let open = state.open.as_ref().filter(|o| o.min_ms <= to_ms && o.max_ms >= from_ms);
+        let open = state.open.as_mut().filter(|o| o.min_ms <= to_ms && o.max_ms >= from_ms);
         let mut floats: SmallVec<[u8; 512]> = SmallVec::new();
         let (mut mark, mut count) = (None, 0);
         let mut histograms = Vec::new();
-        match open.map(|o| &o.data) {
+        match open.map(|o| &mut o.data) {
             Some(OpenData::Xor(x)) => {
                 let (bytes, place) = x.bytes_from(from_ms);
                 floats.extend_from_slice(bytes);

@@ -57,6 +57,7 @@ impl Head {
             }
         });
         self.series.remove(&gone);
+        self.selections.clear();
         let segment = committer.wal.as_ref().map_or(0, |w| w.segment());
         committer.expiring.extend(gone.iter().map(|s| (s.id, segment)));
         self.min_ms.store(oldest, Ordering::Release);

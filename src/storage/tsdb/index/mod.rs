@@ -7,3 +7,5 @@ mod postings;
 
 pub(crate) use postings::MemPostings;
 pub use postings::PostingsStats;
+#[cfg(test)]
+pub(crate) use postings::RefSet;

@@ -20,6 +20,9 @@ pub(crate) struct MemPostings {
     /// All series.
     pub(super) all: Vec<u64>,
     pub(super) by_name: HashMap<Box<str>, Values>,
+    /// Series added since the beginning, and times that some were removed.
+    added: u64,
+    removed: u64,
 }
 
 /// What an operator asks about the index: see `status/tsdb`.
@@ -40,6 +43,7 @@ pub struct PostingsStats {
 impl MemPostings {
     /// Adds a new series. References come nearly in order; parallel creation may swap a few.
     pub(crate) fn add(&mut self, series: u64, labels: &Labels) {
+        self.added += 1;
         insert_sorted(&mut self.all, series);
         for (name, value) in labels.iter() {
             let values = match self.by_name.get_mut(name) {
@@ -60,6 +64,7 @@ impl MemPostings {
         if gone.is_empty() {
             return;
         }
+        self.removed += 1;
         self.all.retain(|r| !gone.contains(r));
         let pairs: HashSet<(&str, &str)> = labels.iter().flat_map(Labels::iter).collect();
         for (name, value) in pairs {
@@ -76,6 +81,16 @@ impl MemPostings {
             }
         }
         self.all.shrink_to_fit();
+    }
+
+    /// How many series were ever added.
+    pub(crate) fn added(&self) -> u64 {
+        self.added
+    }
+
+    /// How often series were removed. While it stays the same, lists only grow.
+    pub(crate) fn removed(&self) -> u64 {
+        self.removed
     }
 
     /// Every series.

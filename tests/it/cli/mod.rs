@@ -1,5 +1,8 @@
 //! The command line as a script sees it: what it prints and how it exits.
 
+mod lint;
+mod promtool;
+
 use std::fs;
 use std::io::Write;
 use std::path::Path;
@@ -26,74 +29,6 @@ fn watchfire(args: &[&str], dir: &Path, stdin: Option<&[u8]>) -> Output {
 fn said(output: &Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     text(&output.stdout) + &text(&output.stderr)
-}
-
-/// Cases whose texts were recorded from 3.5.3, when duration expressions were still
-/// experimental and `anchored` and `fill` were unknown words; only their exit code counts.
-const OLDER_TEXTS: &[&str] = &["promql-experimental-functions"];
-
-/// Commands of promtool that this program has under the same words.
-const COMMANDS: &[&str] =
-    &["check rules", "check config", "test rules", "promql format", "promql label-matchers"];
-
-/// Cases that are answered differently on purpose.
-fn is_left_out(args: &[&str]) -> bool {
-    // Nothing here asks for --experimental first.
-    args == ["promql", "format", "up"]
-}
-
-/// Lines that were recorded differently.
-fn is_other_text(args: &[&str], line: &str) -> bool {
-    // The coloured JSON of --diff; and 3.14 lists the two series in the order of labels.
-    (args.contains(&"--diff") && line.starts_with("\"Labels\""))
-        || line.contains("err: found duplicate series for the match group")
-}
-
-/// Lines that come from a YAML reader, whose words are its own.
-fn is_reader_text(line: &str) -> bool {
-    line.contains("yaml:") || line.starts_with("line ") || line.starts_with("promtool: error")
-}
-
-#[test]
-fn commands_agree_with_promtool() {
-    let Some(dir) = shared("conformance/promtool") else { return };
-    let text = fs::read_to_string(dir.join("cases.json")).expect("the cases");
-    let cases: Json = serde_json::from_str(&text).expect("JSON");
-    let files = dir.join("files");
-    let mut ran = 0;
-    let mut wrong = Vec::new();
-    for case in cases["cases"].as_array().expect("a list") {
-        let command = case["command"].as_str().unwrap_or("");
-        let args: Vec<&str> =
-            case["args"].as_array().expect("args").iter().filter_map(Json::as_str).collect();
-        if !COMMANDS.contains(&command) || is_left_out(&args) {
-            continue;
-        }
-        let stdin = case["stdin_file"].as_str();
-        let stdin = stdin.map(|file| fs::read(files.join(file)).expect("the input"));
-        let output = watchfire(&args, &files, stdin.as_deref());
-        let said = said(&output);
-        ran += 1;
-        let want = case["expect"]["exit_code"].as_i64();
-        let got = output.status.code().map(i64::from);
-        if want != got {
-            wrong.push(format!("{args:?}: exit {got:?}, want {want:?}:\n{said}"));
-            continue;
-        }
-        if args.iter().any(|a| OLDER_TEXTS.contains(&a.trim_start_matches("--enable-feature="))) {
-            continue;
-        }
-        let lines: Vec<&str> = said.lines().map(str::trim).collect();
-        for line in case["expect"]["key_lines"].as_array().into_iter().flatten() {
-            let line = line.as_str().unwrap_or("");
-            let other = is_reader_text(line) || is_other_text(&args, line);
-            if !other && !lines.contains(&line) {
-                wrong.push(format!("{args:?}: {line:?} is missing in:\n{said}"));
-            }
-        }
-    }
-    assert!(ran > 110, "only {ran} cases were found");
-    assert!(wrong.is_empty(), "{} of {ran} cases:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 #[test]

@@ -1,0 +1,62 @@
+//! What has been made of a text and is still in use, so that it need not be made again.
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Weak};
+
+use parking_lot::Mutex;
+
+/// Entries up to which nobody looks for those that are out of use.
+const SWEEP_MIN: usize = 64;
+
+/// By text. Holds nothing alive; what is out of use leaves when the entries have doubled.
+pub(super) struct Known<T>(LazyLock<Mutex<Entries<T>>>);
+
+struct Entries<T> {
+    by_text: HashMap<Box<str>, Weak<T>>,
+    sweep_at: usize,
+}
+
+impl<T> Known<T> {
+    pub(super) const fn new() -> Self {
+        let none = || Mutex::new(Entries { by_text: HashMap::new(), sweep_at: SWEEP_MIN });
+        Self(LazyLock::new(none))
+    }
+
+    /// What is in use for the text, or what `make` makes; two at once may both make it.
+    pub(super) fn get_or_make<E>(
+        &self,
+        text: &str,
+        make: impl FnOnce() -> Result<T, E>,
+    ) -> Result<Arc<T>, E> {
+        if let Some(known) = self.0.lock().by_text.get(text).and_then(Weak::upgrade) {
+            return Ok(known);
+        }
+        let made = Arc::new(make()?);
+        let mut entries = self.0.lock();
+        if entries.by_text.len() >= entries.sweep_at {
+            entries.by_text.retain(|_, made| made.strong_count() > 0);
+            entries.sweep_at = SWEEP_MIN.max(2 * entries.by_text.len());
+        }
+        entries.by_text.insert(text.into(), Arc::downgrade(&made));
+        Ok(made)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_in_use_is_shared_and_the_rest_forgotten() {
+        let known: Known<String> = Known::new();
+        let make = |text: &str| known.get_or_make(text, || Ok::<_, ()>(text.to_owned())).unwrap();
+        let kept = make("kept");
+        for i in 0..10 * SWEEP_MIN {
+            make(&i.to_string());
+        }
+        assert!(Arc::ptr_eq(&kept, &make("kept")));
+        assert!(known.0.lock().by_text.len() <= SWEEP_MIN + 1);
+        assert_eq!(known.get_or_make("bad", || Err(7)).unwrap_err(), 7);
+        assert!(known.get_or_make("kept", || Err(7)).is_ok(), "nothing is made twice");
+    }
+}
