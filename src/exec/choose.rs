@@ -2,9 +2,10 @@
 //! step by step; the samples pass unchanged.
 
 use std::cmp::Ordering;
+use std::ops::Range;
 use std::sync::Arc;
 
-use super::aggregate::group;
+use super::aggregate::{Grouped, group};
 use super::annotate::histogram_ignored;
 use super::cx::{Cx, ExecError, Pace, Result};
 use super::exchange::collect;
@@ -17,9 +18,6 @@ use crate::aggregations::Selection;
 use crate::model::StepGrid;
 use crate::plan::node::Choose;
 use crate::vector::{Bitmap, SeriesBlock, SeriesId};
-
-/// Steps looked at together: their floats lie in one cache line of a row.
-const STEPS_AT_ONCE: u32 = 8;
 
 /// Opens a choosing aggregation.
 pub(crate) fn open_choose<'a>(cx: &'a Cx, node: &'a Choose, grid: StepGrid) -> Result<BoxOp<'a>> {
@@ -104,48 +102,30 @@ fn choose(cx: &Cx, node: &Choose, input: &Collected<'_>, limits: &Limits) -> Res
     let (rows, steps) = (input.table.len(), input.steps);
     let by_value = matches!(node.selection, Selection::TopK | Selection::BottomK);
     let mut choice = Choice { kept: Bitmap::zeros(rows, steps), order: vec![], ordered: by_value };
-    let groups = grouped.groups.len() as usize;
     let mut ignored = false;
+    let mut stretch = Stretch::new(node.selection, limits, &grouped, steps);
     let mut first = 0;
-    // Per step of a stretch and group.
-    let mut candidates: Vec<Candidates> = vec![];
-    candidates.resize_with(STEPS_AT_ONCE.min(steps) as usize * groups, Candidates::default);
     while first < steps {
         cx.check()?;
-        let width = STEPS_AT_ONCE.min(steps - first) as usize;
-        for (i, slot) in candidates.iter_mut().take(width * groups).enumerate() {
-            slot.begin(node.selection, limits, first as usize + i / groups);
-        }
+        stretch.begin(first, steps);
         for row in 0..rows {
             cx.check()?;
             let (block, block_row) = input.row(row);
-            let group = grouped.group_of[row as usize] as usize;
-            // A stretch lies within one word.
-            let bits = block.present.row(block_row)[first as usize / 64] >> (first % 64);
-            let floats = &block.row(block_row)[first as usize..first as usize + width];
-            for (i, v) in floats.iter().enumerate() {
-                let slot = &mut candidates[i * groups + group];
-                if bits >> i & 1 == 1 {
-                    slot.add(*v, row);
-                } else if block.histogram(block_row, first + i as u32).is_some() {
-                    if by_value {
-                        ignored = true;
-                    } else {
-                        slot.add(0.0, row);
-                    }
+            let group = grouped.group_of[row as usize];
+            ignored |= stretch.add_row(group, row, block, block_row) && by_value;
+        }
+        for step in stretch.steps.clone() {
+            for group in 0..grouped.groups.len() {
+                cx.check()?;
+                let found = stretch.found(group, step);
+                let chosen = pick(cx, node.selection, found, limits, step, &input.table)?;
+                for (_, row) in chosen {
+                    choice.kept.set(*row, step);
+                    choice.order.push(*row);
                 }
             }
         }
-        for (i, slot) in candidates.iter_mut().take(width * groups).enumerate() {
-            let step = first + (i / groups) as u32;
-            cx.check()?;
-            let chosen = pick(cx, node.selection, &mut slot.found, limits, step, &input.table)?;
-            for (_, row) in chosen {
-                choice.kept.set(*row, step);
-                choice.order.push(*row);
-            }
-        }
-        first += width as u32;
+        first = stretch.steps.end;
     }
     if ignored {
         histogram_ignored(cx, &node.span, node.op.name);
@@ -153,69 +133,118 @@ fn choose(cx: &Cx, node: &Choose, input: &Collected<'_>, limits: &Limits) -> Res
     Ok(choice)
 }
 
-/// The series of a group at a step that may be chosen. Of a choice by value no more are kept
-/// than may still be chosen and a few; otherwise all are, in series order.
-#[derive(Default)]
-struct Candidates {
-    found: Vec<(f64, u32)>,
-    /// The order of a choice by value.
-    by_value: Option<ByValue>,
-    descending: bool,
-    /// How many are wanted, by value.
-    wanted: usize,
-    /// As many as are wanted are at least this good, and came earlier.
-    bar: Option<f64>,
+/// The series of each group that may be chosen at some consecutive steps. Of a choice by
+/// value no more are kept than may still be chosen and a few; otherwise all are, in series
+/// order.
+struct Stretch<'l> {
+    selection: Selection,
+    limits: &'l Limits,
+    steps: Range<u32>,
+    /// Most steps of a stretch: it starts at a multiple of this.
+    width: usize,
+    /// Per group and step.
+    found: Vec<Vec<(f64, u32)>>,
+    /// Per group and step: of a choice by value, a value that as many series have at least as
+    /// are wanted; NaN while there is none.
+    bars: Vec<f64>,
+}
+
+/// Candidates beyond twice the wanted ones that may be kept.
+const SPARE: usize = 32;
+
+/// Candidates of a stretch.
+const CANDIDATES_MAX: usize = 1 << 19;
+
+impl<'l> Stretch<'l> {
+    fn new(selection: Selection, limits: &'l Limits, grouped: &Grouped, steps: u32) -> Self {
+        let (rows, groups) = (grouped.group_of.len(), grouped.groups.len() as usize);
+        let most_wanted = match limits {
+            Limits::Count(counts) => counts.iter().copied().max().unwrap_or(0),
+            Limits::Ratio(_) => usize::MAX,
+        };
+        let by_value = matches!(selection, Selection::TopK | Selection::BottomK);
+        let of_group = if by_value { kept_max(most_wanted) } else { usize::MAX };
+        let of_step = rows.min(groups.saturating_mul(of_group)).max(groups).max(1);
+        // A power of two from 8 on, so that a stretch begins with a cache line of a row.
+        let width = 1 << (CANDIDATES_MAX / of_step).clamp(8, 4096).ilog2();
+        let width = width.min((steps as usize).next_power_of_two());
+        let found = vec![vec![]; groups * width];
+        Self { selection, limits, steps: 0..0, width, found, bars: vec![f64::NAN; groups * width] }
+    }
+
+    /// Forgets what was found, for the steps from `first` on.
+    fn begin(&mut self, first: u32, steps: u32) {
+        self.steps = first..steps.min(first + self.width as u32);
+        self.found.iter_mut().for_each(Vec::clear);
+        self.bars.fill(f64::NAN);
+    }
+
+    fn found(&mut self, group: u32, step: u32) -> &mut Vec<(f64, u32)> {
+        &mut self.found[group as usize * self.width + (step - self.steps.start) as usize]
+    }
+
+    /// Takes a series that comes after those before; true when it holds histograms.
+    fn add_row(&mut self, group: u32, row: u32, block: &SeriesBlock, block_row: u32) -> bool {
+        let (descending, order): (_, ByValue) = match self.selection {
+            Selection::TopK => (true, by_value::<true>),
+            Selection::BottomK => (false, by_value::<false>),
+            Selection::LimitK | Selection::LimitRatio => {
+                return self.add_any(group, row, block, block_row);
+            }
+        };
+        let slots = group as usize * self.width;
+        let words = block.present.row(block_row);
+        let floats = block.row(block_row);
+        for step in self.steps.clone() {
+            let value = floats[step as usize];
+            let slot = slots + (step - self.steps.start) as usize;
+            let bar = self.bars[slot];
+            // A later series with the value of the bar comes behind all that made it.
+            let behind = if descending { value <= bar } else { value >= bar };
+            if behind || words[step as usize / 64] >> (step % 64) & 1 == 0 {
+                continue;
+            }
+            let found = &mut self.found[slot];
+            found.push((value, row));
+            let Limits::Count(wanted) = self.limits else { continue };
+            let wanted = wanted[step as usize];
+            if found.len() > kept_max(wanted) {
+                self.bars[slot] = weed_out(found, wanted, order);
+            }
+        }
+        let mut steps = self.steps.clone();
+        block.histograms.is_some() && steps.any(|step| block.histogram(block_row, step).is_some())
+    }
+
+    /// As `add_row`, whatever the series holds.
+    fn add_any(&mut self, group: u32, row: u32, block: &SeriesBlock, block_row: u32) -> bool {
+        for step in self.steps.clone() {
+            let there = block.present.get(block_row, step);
+            if there || block.histogram(block_row, step).is_some() {
+                self.found(group, step).push((0.0, row));
+            }
+        }
+        false
+    }
 }
 
 /// Which of two candidates by value comes first.
 type ByValue = fn(&(f64, u32), &(f64, u32)) -> Ordering;
 
-/// Candidates beyond twice the wanted ones that may be kept.
-const SPARE: usize = 32;
+/// Candidates by value that are kept before they are weeded out.
+fn kept_max(wanted: usize) -> usize {
+    wanted.saturating_mul(2).saturating_add(SPARE)
+}
 
-impl Candidates {
-    /// Forgets what was found, for another step.
-    fn begin(&mut self, selection: Selection, limits: &Limits, step: usize) {
-        self.found.clear();
-        self.bar = None;
-        self.descending = selection == Selection::TopK;
-        self.by_value = match selection {
-            Selection::TopK => Some(by_value::<true>),
-            Selection::BottomK => Some(by_value::<false>),
-            Selection::LimitK | Selection::LimitRatio => None,
-        };
-        if let Limits::Count(counts) = limits {
-            self.wanted = counts[step];
-        }
-    }
-
-    /// Takes a series that comes after those before.
-    #[inline]
-    fn add(&mut self, value: f64, row: u32) {
-        if let Some(bar) = self.bar {
-            let better = if self.descending { value > bar } else { value < bar };
-            if !better {
-                return;
-            }
-        }
-        self.found.push((value, row));
-        if self.found.len() > self.wanted.saturating_mul(2).saturating_add(SPARE) {
-            self.weed_out();
-        }
-    }
-
-    /// Keeps those that may still be chosen.
-    #[cold]
-    fn weed_out(&mut self) {
-        let Some(order) = self.by_value else { return };
-        if self.wanted == 0 {
-            self.found.clear();
-            return;
-        }
-        let (_, last, _) = self.found.select_nth_unstable_by(self.wanted - 1, order);
-        self.bar = Some(last.0).filter(|bar| !bar.is_nan());
-        self.found.truncate(self.wanted);
-    }
+/// Keeps the wanted ones; the value of the last of them.
+#[cold]
+fn weed_out(found: &mut Vec<(f64, u32)>, wanted: usize, order: ByValue) -> f64 {
+    let bar = match wanted {
+        0 => f64::NAN,
+        _ => found.select_nth_unstable_by(wanted - 1, order).1.0,
+    };
+    found.truncate(wanted);
+    bar
 }
 
 /// The chosen ones of a group at a step, best first.

@@ -102,7 +102,13 @@ impl<const COUNTER: bool, const RATE: bool> ColumnKernel for Extrapolation<COUNT
             };
             if near_zero {
                 for (out, step) in out.iter_mut().zip(steps) {
-                    if w.to[step] - w.from[step] >= 2 {
+                    let samples = w.from[step] as usize..w.to[step] as usize;
+                    if samples.len() < 2 {
+                        continue;
+                    }
+                    let (first, growth) =
+                        (vs[samples.start], vs[samples.end - 1] - vs[samples.start]);
+                    if is_near_zero(first, growth, self.reach[step]) {
                         *out = self.exact(w, vs, step, &[]);
                     }
                 }
@@ -112,6 +118,14 @@ impl<const COUNTER: bool, const RATE: bool> ColumnKernel for Extrapolation<COUNT
             self.count_resets(w, vs, out);
         }
     }
+}
+
+/// True when a counter may have been zero within the gap before its window's first sample.
+/// Without branches, so that it can be asked of many at once.
+#[inline]
+fn is_near_zero(first: f64, growth: f64, reach: f64) -> bool {
+    let beyond = (first > growth * reach) & (first > FIRST_MIN);
+    (growth > 0.0) & (first >= 0.0) & !beyond
 }
 
 /// Writes `growth * factor`; true when some counter may have been zero within the gap
@@ -128,8 +142,7 @@ fn grow<const COUNTER: bool>(
         let growth = last - first;
         *out = growth * factor;
         if COUNTER {
-            let beyond = (first > growth * reach) & (first > FIRST_MIN);
-            near_zero |= (growth > 0.0) & (first >= 0.0) & !beyond;
+            near_zero |= is_near_zero(first, growth, *reach);
         }
     }
     near_zero
@@ -163,8 +176,7 @@ impl<const COUNTER: bool, const RATE: bool> Extrapolation<COUNTER, RATE> {
         for reset in resets.iter().take_while(|reset| **reset < w.to[step]) {
             growth += vs[*reset as usize - 1];
         }
-        let beyond = first > growth * self.reach[step] && first > FIRST_MIN;
-        if !COUNTER || beyond || !(growth > 0.0 && first >= 0.0) {
+        if !COUNTER || !is_near_zero(first, growth, self.reach[step]) {
             return growth * self.factor[step];
         }
         let from_zero = from_zero::<COUNTER>(first, growth);
