@@ -11,7 +11,7 @@ use reqwest::{Method, Url};
 use serde_json::Value as Json;
 
 use crate::config::read_http_client;
-use crate::http::{Client, ClientConfig};
+use crate::http::{Client, ClientConfig, HttpError};
 use crate::telemetry::clock::SystemClock;
 
 /// Largest answer read into memory.
@@ -134,11 +134,11 @@ impl ApiClient {
         request.headers_mut().extend(headers);
         *request.body_mut() = Some(body.into());
         *request.timeout_mut() = Some(self.timeout);
-        let mut response =
-            self.client.execute(request).await.map_err(|error| with_cause(&error))?;
+        let mut response = self.client.execute(request).await.map_err(|e| e.to_string())?;
         let status = response.status().as_u16();
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| with_cause(&error))? {
+        let cut_off = |error| HttpError::Request(error).to_string();
+        while let Some(chunk) = response.chunk().await.map_err(cut_off)? {
             if body.len() + chunk.len() > ANSWER_BYTES_MAX {
                 return Err(format!("answer is larger than {ANSWER_BYTES_MAX} bytes"));
             }
@@ -175,18 +175,4 @@ fn headers(given: &[String]) -> Result<HeaderMap, String> {
         headers.append(name, value);
     }
     Ok(headers)
-}
-
-/// An error with what caused it: reqwest's own text stops at "error sending request".
-fn with_cause(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let inner_text = inner.to_string();
-        if !text.contains(&inner_text) {
-            text = format!("{text}: {inner_text}");
-        }
-        cause = inner.source();
-    }
-    text
 }

@@ -38,26 +38,12 @@ impl de::Error for YamlError {
 
 /// What to say about a key nothing knows.
 pub(crate) fn unknown_field(field: &str, known: &[&str]) -> String {
-    let close = known.iter().filter(|k| distance(field, k) <= 2).min_by_key(|k| distance(field, k));
+    let distance = |known: &&&str| strsim::levenshtein(field, known);
+    let close = known.iter().filter(|k| distance(k) <= 2).min_by_key(distance);
     match close {
         Some(close) => format!("unknown field {field:?}: did you mean {close:?}?"),
         None => format!("unknown field {field:?}: known here are {}", known.join(", ")),
     }
-}
-
-/// Edits between two short texts, for suggestions.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 fn as_bool(text: &str) -> Option<bool> {

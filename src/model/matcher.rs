@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use super::METRIC_NAME;
 use super::labels::{Labels, quote, quote_label_name};
 use super::regex::{AnchoredRegex, RegexError};
 
@@ -70,6 +71,11 @@ impl Matcher {
     /// True when the set satisfies the matcher.
     pub fn matches_labels(&self, labels: &Labels) -> bool {
         self.matches(labels.get_or_empty(&self.name))
+    }
+
+    /// The metric this matcher asks for, if it asks for one by name.
+    pub fn metric_name(&self) -> Option<&str> {
+        (&*self.name == METRIC_NAME && self.op == MatchOp::Equal).then_some(&*self.value)
     }
 
     /// The compiled expression of a regex matcher.

@@ -60,9 +60,28 @@ impl StepGrid {
     }
 }
 
+/// The largest number that divides both; signs do not matter, and 0 is divided by all.
+pub fn gcd(a: i64, b: i64) -> i64 {
+    if b == 0 { a.saturating_abs() } else { gcd(b, a.checked_rem(b).unwrap_or(0)) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn common_divisors_have_no_sign() {
+        for (a, b, expected) in [
+            (12, 18, 6),
+            (-12, 18, 6),
+            (60_000, -30_000, 30_000),
+            (0, 5, 5),
+            (0, 0, 0),
+            (i64::MIN, -1, 1),
+        ] {
+            assert_eq!((gcd(a, b), gcd(b, a)), (expected, expected), "{a} {b}");
+        }
+    }
 
     #[test]
     fn a_range_ends_at_or_before_its_end() {

@@ -3,6 +3,7 @@
 
 use super::Plan;
 use super::node::{Hints, Node, RangeSource, Select, Subquery};
+use crate::model::time::gcd;
 use crate::model::{Matcher, StepGrid, TimestampMs};
 use crate::parser::ast::{
     AtModifier, DurationExpr, DurationKind, DurationOp, RangeExtension, UnaryOp,
@@ -174,10 +175,6 @@ impl Plan {
         binder.node(&self.root, 0)?;
         Ok(binding)
     }
-}
-
-fn gcd(a: i64, b: i64) -> i64 {
-    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 struct Binder<'a> {

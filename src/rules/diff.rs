@@ -4,9 +4,10 @@
 //! Rules are paired as a reload pairs them: groups by name, in them rules by name and
 //! labels, in order.
 
-use crate::model::METRIC_NAME;
+use std::collections::BTreeSet;
+
 use crate::model::duration::format_duration;
-use crate::model::{MatchOp, labels::quote};
+use crate::model::{Matcher, labels::quote};
 use crate::parser::Expr;
 use crate::parser::ast::ExprKind;
 use crate::rules::config::{GroupSpec, RuleKind, RuleSpec};
@@ -181,7 +182,7 @@ fn compare_rules(old: &RuleSpec, new: &RuleSpec, group: &GroupSpec, found: &mut 
             }
         }
         let names = before.annotations.keys().chain(after.annotations.keys());
-        let names: std::collections::BTreeSet<&String> = names.collect();
+        let names: BTreeSet<&String> = names.collect();
         for name in names {
             let (before, after) = (before.annotations.get(name), after.annotations.get(name));
             let text = match (before, after) {
@@ -239,7 +240,7 @@ fn mask(expr: &mut Expr) {
 
 /// Rules that read what nothing records any more.
 fn orphans(old: &[GroupSpec], new: &[GroupSpec], found: &mut Vec<Difference>) {
-    let recorded = |groups: &[GroupSpec]| -> std::collections::BTreeSet<String> {
+    let recorded = |groups: &[GroupSpec]| -> BTreeSet<String> {
         let rules = groups.iter().flat_map(|group| &group.rules);
         rules.filter(|rule| !is_alert(rule)).map(|rule| rule.name().to_owned()).collect()
     };
@@ -247,13 +248,9 @@ fn orphans(old: &[GroupSpec], new: &[GroupSpec], found: &mut Vec<Difference>) {
     for group in new {
         for rule in &group.rules {
             let selectors = rule.expr.expr.selectors();
-            let names = selectors
-                .iter()
-                .flat_map(|matchers| matchers.iter())
-                .filter(|m| &*m.name == METRIC_NAME && m.op == MatchOp::Equal);
+            let names = selectors.iter().flat_map(|m| m.iter()).filter_map(Matcher::metric_name);
             let gone = |name: &&str| before.contains(*name) && !after.contains(*name);
-            let gone: std::collections::BTreeSet<&str> =
-                names.map(|m| &*m.value).filter(gone).collect();
+            let gone: BTreeSet<&str> = names.filter(gone).collect();
             for name in gone {
                 let text = format!("reads {name}, which nothing records any more");
                 say(found, group, rule.name(), Weight::Loss, text);

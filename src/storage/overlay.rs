@@ -24,7 +24,7 @@ use super::{
     SeriesSet, Sink, Source, StorageError,
 };
 use crate::model::metadata::Metadata;
-use crate::model::{FloatHistogram, Labels, METRIC_NAME, MatchOp, Matcher, Sample, TimestampMs};
+use crate::model::{FloatHistogram, Labels, Matcher, Sample, TimestampMs};
 use crate::telemetry::Registry;
 use crate::vector::RawSamples;
 
@@ -220,9 +220,8 @@ impl Recent {
 
 impl State {
     fn each(&self, matchers: &[Matcher], mut visit: impl FnMut(&Arc<RecentSeries>)) {
-        let name = matchers.iter().find(|m| &*m.name == METRIC_NAME && m.op == MatchOp::Equal);
-        let of_names: Vec<_> = match name {
-            Some(name) => self.names.get(&*name.value).into_iter().collect(),
+        let of_names: Vec<_> = match matchers.iter().find_map(Matcher::metric_name) {
+            Some(name) => self.names.get(name).into_iter().collect(),
             None => self.names.values().collect(),
         };
         for series in of_names.into_iter().flat_map(BTreeMap::values) {

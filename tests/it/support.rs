@@ -3,7 +3,7 @@
 
 #![allow(dead_code, reason = "each test module uses its own part")]
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -132,6 +132,21 @@ impl Drop for Program {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Runs the program to its end, with this on standard input.
+pub fn run_watchfire(args: &[&str], dir: &std::path::Path, stdin: &[u8]) -> std::process::Output {
+    let mut child = Command::new(watchfire())
+        .args(args)
+        .current_dir(dir)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("watchfire starts");
+    // Dropping the pipe ends the input; a program that does not read it may end first.
+    let _ = child.stdin.take().map(|mut pipe| pipe.write_all(stdin));
+    child.wait_with_output().expect("watchfire ends")
 }
 
 /// True when `PATH` has the program. When it has not, says so loudly; with

@@ -17,6 +17,7 @@ pub(crate) use self::reads::{Read, reads};
 use self::shape::Shape;
 use super::config::{GroupSpec, Problem, ProblemKind, RuleKind, RuleSpec, Severity};
 use crate::model::labels::quote;
+use crate::model::time::gcd;
 
 /// When a group is evaluated, as far as it matters to other groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +32,7 @@ impl Ticks {
     /// Whether two groups are evaluated for the same millisecond again and again.
     pub fn meet(self, other: Ticks) -> bool {
         match (self.offset_ms, other.offset_ms) {
-            (Some(a), Some(b)) => (a - b) % gcd(self.interval_ms, other.interval_ms) == 0,
+            (Some(a), Some(b)) => (a - b) % gcd(self.interval_ms, other.interval_ms).max(1) == 0,
             _ => false,
         }
     }
@@ -40,10 +41,6 @@ impl Ticks {
     pub fn include(self, ts: i64) -> bool {
         self.offset_ms.is_some_and(|offset| (ts - offset).rem_euclid(self.interval_ms.max(1)) == 0)
     }
-}
-
-fn gcd(a: i64, b: i64) -> i64 {
-    if b == 0 { a.max(1) } else { gcd(b, a % b) }
 }
 
 /// A group of the graph.

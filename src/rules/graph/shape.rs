@@ -304,8 +304,7 @@ pub(crate) fn of_known(expr: &Expr, known: Known<'_>) -> Shape {
 
 /// The series a selector finds.
 fn selected(matchers: &[Matcher], known: Known<'_>) -> Shape {
-    let name = matchers.iter().find(|m| &*m.name == METRIC_NAME && m.op == MatchOp::Equal);
-    match name.and_then(|m| known(&m.value)) {
+    match matchers.iter().find_map(Matcher::metric_name).and_then(known) {
         Some(shape) => shape.narrowed(matchers),
         None => Shape::selected(matchers),
     }

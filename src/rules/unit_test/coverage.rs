@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::schema::Test;
 use crate::model::value::ValueType;
-use crate::model::{METRIC_NAME, MatchOp, TimestampMs};
+use crate::model::{Matcher, TimestampMs};
 use crate::parser::ast::{BinaryOp, ExprKind};
 use crate::parser::{self, Expr};
 use crate::query::{Engine, PreparedQuery};
@@ -164,9 +164,7 @@ fn annotation_facet(name: &str) -> String {
 }
 
 fn reads(expr: &Expr, metric: &str) -> bool {
-    let is_name = |m: &crate::model::Matcher| {
-        &*m.name == METRIC_NAME && m.op == MatchOp::Equal && &*m.value == metric
-    };
+    let is_name = |m: &Matcher| m.metric_name() == Some(metric);
     expr.selectors().iter().any(|matchers| matchers.iter().any(is_name))
 }
 

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use crate::model::duration::format_duration;
-use crate::model::{METRIC_NAME, MatchOp};
 use crate::parser::ast::{BinaryOp, DurationKind, ExprKind, Grouping, NumberLiteral};
 use crate::parser::{self, Expr, ParserOptions};
 use crate::rules::config::{RuleExpr, RuleKind, RuleSpec};
@@ -107,9 +106,8 @@ fn change(node: &mut Expr, parent: Option<BinaryOp>, choice: usize) -> Option<St
             Some(format!("the window [{before}] became [{}]", seconds(range.value)))
         }
         ExprKind::VectorSelector(selector) => {
-            let is_other =
-                |m: &crate::model::Matcher| &*m.name != METRIC_NAME || m.op != MatchOp::Equal;
-            let others = selector.matchers.iter().enumerate().filter(|(_, m)| is_other(m));
+            let matchers = selector.matchers.iter().enumerate();
+            let others = matchers.filter(|(_, m)| m.metric_name().is_none());
             let at = others.map(|(i, _)| i).nth(choice)?;
             Some(format!("{} was left out", selector.matchers.remove(at)))
         }

@@ -13,6 +13,7 @@ use super::schema::{ExpectedAlert, ExpectedSample, ExprCase, Test, TestFile};
 use super::{TestReport, UnitTestOptions};
 use crate::model::duration::format_duration;
 use crate::model::labels::quote;
+use crate::model::time::gcd;
 use crate::model::{Labels, Sample, TimestampMs};
 use crate::notifier::{Notifier, OutgoingAlert};
 use crate::parser::parse_metric;
@@ -205,12 +206,6 @@ impl Run<'_> {
 
 /// Distance of two evaluations: so short that every group is evaluated when it is due.
 fn pace_ms(file: &TestFile, groups: &[Group]) -> i64 {
-    let gcd = |mut a: i64, mut b: i64| {
-        while b != 0 {
-            (a, b) = (b, a.rem_euclid(b));
-        }
-        a
-    };
     let own = groups.iter().filter(|_| file.use_group_intervals);
     own.flat_map(|group| [group.interval_ms, group.ticks.offset_ms.unwrap_or(0)])
         .fold(file.evaluation_interval_ms, gcd)

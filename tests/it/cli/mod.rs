@@ -4,26 +4,15 @@ mod lint;
 mod promtool;
 
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value as Json;
 
-use crate::support::shared;
+use crate::support::{run_watchfire, shared};
 
 fn watchfire(args: &[&str], dir: &Path, stdin: Option<&[u8]>) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_watchfire"))
-        .args(args)
-        .current_dir(dir)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("watchfire starts");
-    // Dropping the pipe ends the input; a program that does not read it may end first.
-    let _ = child.stdin.take().map(|mut pipe| pipe.write_all(stdin.unwrap_or_default()));
-    child.wait_with_output().expect("watchfire ends")
+    run_watchfire(args, dir, stdin.unwrap_or_default())
 }
 
 fn said(output: &Output) -> String {

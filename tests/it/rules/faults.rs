@@ -91,7 +91,11 @@ impl FaultySink {
 
 impl Sink for FaultySink {
     fn appender(&self) -> Box<dyn Appender> {
-        Box::new(FaultyAppender { inner: self.inner.appender(), down: self.down.clone() })
+        let down = self.down.clone();
+        BeforeCommit::appender(self.inner.appender(), move || match down.load(Ordering::Relaxed) {
+            true => Err(StorageError::Remote("store is down".to_owned())),
+            false => Ok(()),
+        })
     }
 
     fn commit_waits(&self) -> bool {
@@ -103,12 +107,19 @@ impl Sink for FaultySink {
     }
 }
 
-struct FaultyAppender {
+/// Hands everything on, and asks somebody before it commits.
+pub struct BeforeCommit<F> {
     inner: Box<dyn Appender>,
-    down: Arc<AtomicBool>,
+    ask: F,
 }
 
-impl Appender for FaultyAppender {
+impl<F: Fn() -> Result<(), StorageError> + Send + 'static> BeforeCommit<F> {
+    pub fn appender(inner: Box<dyn Appender>, ask: F) -> Box<dyn Appender> {
+        Box::new(Self { inner, ask })
+    }
+}
+
+impl<F: Fn() -> Result<(), StorageError> + Send> Appender for BeforeCommit<F> {
     fn append(
         &mut self,
         hint: Option<SeriesRef>,
@@ -134,9 +145,7 @@ impl Appender for FaultyAppender {
     }
 
     fn commit(self: Box<Self>) -> Result<(), StorageError> {
-        match self.down.load(Ordering::Relaxed) {
-            true => Err(StorageError::Remote("store is down".to_owned())),
-            false => self.inner.commit(),
-        }
+        (self.ask)()?;
+        self.inner.commit()
     }
 }

@@ -1,26 +1,16 @@
 //! `watchfire rules graph`, and the graph of many real files.
 
-use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
 use watchfire::rules::config::{LoadOptions, load_file};
 use watchfire::rules::graph::{EdgeKind, RuleGraph, Sees, Ticks};
 
-use crate::support::shared;
+use crate::support::{run_watchfire, shared};
 
 fn graph(args: &[&str], dir: &Path, stdin: &str) -> (i32, String, String) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_watchfire"))
-        .args(["rules", "graph"])
-        .args(args)
-        .current_dir(dir)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("watchfire starts");
-    let _ = child.stdin.take().map(|mut pipe| pipe.write_all(stdin.as_bytes()));
-    let Output { status, stdout, stderr } = child.wait_with_output().expect("watchfire ends");
+    let args = [&["rules", "graph"], args].concat();
+    let Output { status, stdout, stderr } = run_watchfire(&args, dir, stdin.as_bytes());
     let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
     (status.code().expect("an exit code"), text(stdout), text(stderr))
 }

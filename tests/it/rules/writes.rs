@@ -4,13 +4,12 @@ use std::sync::Arc;
 use std::thread::ThreadId;
 
 use parking_lot::Mutex;
-use watchfire::model::metadata::Metadata;
-use watchfire::model::{FloatHistogram, Labels};
 use watchfire::rules::EvaluationOptions;
 use watchfire::storage::memory::MemoryStorage;
 use watchfire::storage::overlay::{Overlay, OverlayOptions};
-use watchfire::storage::{AppendError, Appender, SeriesRef, Sink, StorageError};
+use watchfire::storage::{Appender, Sink};
 
+use super::faults::BeforeCommit;
 use super::harness::{Harness, MINUTE, SECOND};
 
 const START: i64 = 1_700_000_000 * SECOND;
@@ -32,7 +31,11 @@ impl Witness {
 impl Sink for Witness {
     fn appender(&self) -> Box<dyn Appender> {
         let to = if self.keeps { MemoryStorage::new() } else { self.storage.clone() };
-        Box::new(WitnessAppender { inner: to.appender(), threads: self.threads.clone() })
+        let threads = self.threads.clone();
+        BeforeCommit::appender(to.appender(), move || {
+            threads.lock().push(std::thread::current().id());
+            Ok(())
+        })
     }
 
     fn commit_waits(&self) -> bool {
@@ -41,42 +44,6 @@ impl Sink for Witness {
 
     fn shows_at_once(&self) -> bool {
         !self.keeps
-    }
-}
-
-struct WitnessAppender {
-    inner: Box<dyn Appender>,
-    threads: Arc<Mutex<Vec<ThreadId>>>,
-}
-
-impl Appender for WitnessAppender {
-    fn append(
-        &mut self,
-        hint: Option<SeriesRef>,
-        labels: &Labels,
-        ts: i64,
-        value: f64,
-    ) -> Result<SeriesRef, AppendError> {
-        self.inner.append(hint, labels, ts, value)
-    }
-
-    fn append_histogram(
-        &mut self,
-        hint: Option<SeriesRef>,
-        labels: &Labels,
-        ts: i64,
-        value: &Arc<FloatHistogram>,
-    ) -> Result<SeriesRef, AppendError> {
-        self.inner.append_histogram(hint, labels, ts, value)
-    }
-
-    fn append_metadata(&mut self, family: &str, metadata: &Metadata) {
-        self.inner.append_metadata(family, metadata);
-    }
-
-    fn commit(self: Box<Self>) -> Result<(), StorageError> {
-        self.threads.lock().push(std::thread::current().id());
-        self.inner.commit()
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use super::{PATIENCE, RULES, World, metric, now_ms, push, receive};
+use super::{PATIENCE, World, metric, now_ms, push, receive, write_files};
 use crate::support::{Program, free_address, http_get, until, watchfire};
 
 /// `watchfire serve` with the state log on a disk of 64 KiB of its own, which nobody else
@@ -53,13 +53,7 @@ fn active(address: std::net::SocketAddr, name: &str) -> Vec<(usize, i64)> {
 fn a_full_disk_stops_no_alert_and_costs_no_state() {
     let dir = tempfile::tempdir().expect("a folder");
     let world = Arc::new(World::default());
-    let receiver = receive(&world);
-    let config = format!(
-        "rule_files: [rules.yml]\n\
-         alerting: {{alertmanagers: [{{static_configs: [{{targets: ['{receiver}']}}]}}]}}\n"
-    );
-    std::fs::write(dir.path().join("prometheus.yml"), config).expect("a config");
-    std::fs::write(dir.path().join("rules.yml"), RULES).expect("rules");
+    write_files(dir.path(), receive(&world));
     std::fs::create_dir(dir.path().join("disk")).expect("a folder");
     let address = free_address();
     let Some(mut program) = serve_on_small_disk(dir.path(), &args(address, "disk/state")) else {

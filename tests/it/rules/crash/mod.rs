@@ -192,16 +192,20 @@ struct Run {
     outages: usize,
 }
 
+/// What a process starts from: the rules, and where to tell of alerts.
+fn write_files(dir: &Path, receiver: SocketAddr) {
+    let config = format!(
+        "rule_files: [rules.yml]\n\
+         alerting: {{alertmanagers: [{{static_configs: [{{targets: ['{receiver}']}}]}}]}}\n"
+    );
+    std::fs::write(dir.join("prometheus.yml"), config).expect("a config");
+    std::fs::write(dir.join("rules.yml"), RULES).expect("rules");
+}
+
 impl Run {
     fn start(seed: u64, fate: Fate) -> Self {
         let (dir, world) = (tempfile::tempdir().expect("a folder"), Arc::new(World::default()));
-        let receiver = receive(&world);
-        let config = format!(
-            "rule_files: [rules.yml]\n\
-             alerting: {{alertmanagers: [{{static_configs: [{{targets: ['{receiver}']}}]}}]}}\n"
-        );
-        std::fs::write(dir.path().join("prometheus.yml"), config).expect("a config");
-        std::fs::write(dir.path().join("rules.yml"), RULES).expect("rules");
+        write_files(dir.path(), receive(&world));
         let pushed = world.clone();
         std::thread::spawn(move || push(&pushed));
         let rng = StdRng::seed_from_u64(seed);
