@@ -1,6 +1,10 @@
 //! The command line as a script sees it: what it prints and how it exits.
 
+mod analyze;
+mod help;
 mod lint;
+mod lint_online;
+mod progress;
 mod promtool;
 
 use std::fs;
