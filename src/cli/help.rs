@@ -67,6 +67,13 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     ("test promql", &[("All scripts of a folder", "test promql promql-testdata")]),
+    (
+        "test record",
+        &[(
+            "Of last night",
+            "test record --server http://127.0.0.1:9090 --alert DiskFull --rules rules/disk.yml --from 2026-01-01T00:00:00Z --to 2026-01-01T06:00:00Z --out tests/disk-full.yml",
+        )],
+    ),
     ("test templates", &[("Recorded expansions", "test templates cases.json")]),
     ("rules diff", &[("Refuse a change that ends alerts", "rules diff --fail-on=loss old/ new/")]),
     ("rules graph", &[("As a picture", "rules graph --format=dot rules/ | dot -Tsvg > rules.svg")]),

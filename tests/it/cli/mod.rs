@@ -6,6 +6,7 @@ mod lint;
 mod lint_online;
 mod progress;
 mod promtool;
+mod record;
 
 use std::fs;
 use std::path::Path;
