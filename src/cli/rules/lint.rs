@@ -31,13 +31,13 @@ pub(crate) struct LintArgs {
     #[arg(long = "lint.config", value_name = "FILE")]
     lint_config: Option<PathBuf>,
     /// End with 3 when something is at least as grave.
-    #[arg(long, value_enum, default_value = "bug")]
+    #[arg(long, value_enum, value_name = "GRADE", default_value = "bug")]
     fail_on: Grade,
     /// Show what is at least as grave.
-    #[arg(long, value_enum, default_value = "warning")]
+    #[arg(long, value_enum, value_name = "GRADE", default_value = "warning")]
     min_severity: Grade,
     /// How to show it.
-    #[arg(long, value_enum, default_value = "text")]
+    #[arg(long, value_enum, value_name = "FORM", default_value = "text")]
     output: Output,
     /// Interval of groups that name none: global.evaluation_interval.
     #[arg(long, value_name = "DURATION", value_parser = duration)]

@@ -214,7 +214,7 @@ docs/diagnostics.md has more mistakes in expressions, docs/lint.md all that the 
 
 fn run_theirs(args: &[&str], dir: &Path) -> String {
     let output = Command::new("promtool").args(args).current_dir(dir).output().expect("it runs");
-    format!("{}\n(exit code {})", said(&output).trim_end(), output.status.code().unwrap_or(-1))
+    format!("{}\n(exit code {})", said(&output).trim(), output.status.code().unwrap_or(-1))
 }
 
 fn run_ours(args: &[&str], dir: &Path) -> String {

@@ -8,6 +8,7 @@ mod mistakes;
 mod progress;
 mod promtool;
 mod record;
+mod record_made;
 mod snapshots;
 
 use std::fs;

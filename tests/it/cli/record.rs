@@ -180,7 +180,7 @@ fn an_alert_becomes_a_small_test_that_passes_everywhere() {
         "no rule is an alert called \"Error\"; did you mean \"Errors\"?",
     );
     refused(&["--alert=Errors", "--from", &to, "--to", &from], "--from is not before --to");
-    refused(&["--alert=Errors", "--from=0", "--to", &to], "at most 10000 are recorded");
+    refused(&["--alert=Errors", "--from=0", "--to", &to], "at most 50000 are recorded");
     refused(&[&["--alert=Errors", "--max-series=2"], &time[..]].concat(), "raise --max-series");
 }
 

@@ -13,7 +13,7 @@ use crate::rules::reach::{ENDLESS_MS, Need, Writers};
 use crate::rules::template::Template;
 
 /// Most evaluations of one recording, those before it included.
-const TICKS_MAX: i64 = 10_000;
+const TICKS_MAX: i64 = 50_000;
 
 /// How far back an instant selector looks.
 pub(super) const LOOKBACK_MS: i64 = 300_000;
@@ -39,6 +39,9 @@ pub struct Plan {
     /// The first evaluation, and the distance of two.
     pub start_ms: TimestampMs,
     pub interval_ms: i64,
+    /// From when on evaluations may matter to those that count: `for` has to pass, and what
+    /// is recorded has to be there. Before it there are only samples.
+    pub(super) active_ms: TimestampMs,
     /// The first evaluation that counts, and the last.
     pub from_ms: TimestampMs,
     pub end_ms: TimestampMs,
@@ -69,6 +72,7 @@ impl Plan {
             selectors: Vec::new(),
             start_ms,
             interval_ms,
+            active_ms: start_ms,
             from_ms: start_ms,
             end_ms: start_ms + (ticks - 1) * interval_ms,
             groups: Vec::new(),
@@ -156,6 +160,11 @@ pub fn plan(groups: &[GroupSpec], wanted: &Wanted) -> Result<Plan, RecordError> 
         selectors: selectors.into_iter().collect(),
         start_ms,
         interval_ms,
+        active_ms: if recorded.is_empty() {
+            from_ms.saturating_sub((ticks(hold_ms) + 1).saturating_mul(interval_ms)).max(start_ms)
+        } else {
+            start_ms
+        },
         from_ms,
         end_ms: from_ms + (wanted.to_ms - from_ms).max(0) / interval_ms * interval_ms,
         absolute,

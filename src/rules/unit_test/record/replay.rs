@@ -65,6 +65,9 @@ impl<'a> Rig<'a> {
         let mut moments = Vec::new();
         for tick in 0..plan.ticks() {
             let at_ms = plan.start_ms + tick as i64 * plan.interval_ms;
+            if at_ms < plan.active_ms {
+                continue;
+            }
             let ts = at_ms + shift;
             feed.store_until(ts, &*cx.sink)?;
             for group in &groups {
