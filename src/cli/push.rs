@@ -221,6 +221,7 @@ fn message_v2(parsed: Parsed) -> proto2::Request {
         timeseries.push(proto2::TimeSeries {
             labels_refs: refs,
             samples: vec![proto2::Sample { value, timestamp, start_timestamp: 0 }],
+            histograms: Vec::new(),
             metadata,
         });
     }

@@ -20,6 +20,10 @@ pub struct TimeSeries {
     pub labels_refs: Vec<u32>,
     #[prost(message, repeated, tag = "2")]
     pub samples: Vec<Sample>,
+    /// Written as in 1.0; those that know when they began say so in a field of their own,
+    /// which is not among ours.
+    #[prost(message, repeated, tag = "3")]
+    pub histograms: Vec<super::proto::Histogram>,
     #[prost(message, optional, tag = "5")]
     pub metadata: Option<Metadata>,
 }

@@ -21,7 +21,7 @@ use crate::model::regex::AnchoredRegex;
 use crate::model::{Clock, Labels};
 use crate::notifier::{self, NotifierOptions};
 use crate::query::{Engine, EngineOptions, QueryMetrics};
-use crate::remote_write::RemoteWriteMetrics;
+use crate::remote_write::{RemoteWriteMetrics, Version};
 use crate::rules::config::{LoadOptions, LoadedFile};
 use crate::rules::state::{StateLog, StateMetrics, StateOptions, StateSync};
 use crate::rules::{
@@ -449,6 +449,10 @@ fn api_options(
         route_prefix: url.route_prefix,
         enable_lifecycle: flags.enable_lifecycle,
         enable_remote_write_receiver: flags.enable_remote_write_receiver,
+        remote_write_messages: [Version::V1, Version::V2]
+            .into_iter()
+            .filter(|version| flags.remote_write_messages.iter().any(|m| m == version.message()))
+            .collect(),
         cors_origin: Some(cors_origin),
         page_title: flags.page_title.clone(),
         read_timeout: flags.read_timeout,
