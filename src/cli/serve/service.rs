@@ -45,6 +45,7 @@ pub(super) struct Service {
     config: Arc<ArcSwap<Config>>,
     storage: Arc<LateStorage>,
     tsdb_options: TsdbOptions,
+    keeps_exemplars: bool,
     tsdb_dir: PathBuf,
     /// `None` when alerts are not remembered.
     state_dir: Option<PathBuf>,
@@ -137,6 +138,7 @@ impl Service {
             config,
             storage,
             tsdb_options: tsdb_options(flags, TsdbMetrics::new(&mut registry)),
+            keeps_exemplars: features.exemplar_storage(),
             tsdb_dir: flags.storage_path.clone(),
             state_dir: state_dir(flags),
             state_sync: match flags.state_sync.as_str() {
@@ -181,7 +183,8 @@ impl Service {
 
     /// Opens the store and replays its log; may take long.
     pub async fn open_storage(&self) -> Result<(), String> {
-        let (dir, options) = (self.tsdb_dir.clone(), self.tsdb_options.clone());
+        let (dir, mut options) = (self.tsdb_dir.clone(), self.tsdb_options.clone());
+        options.max_exemplars = self.max_exemplars(&self.config.load());
         let clock = Arc::clone(&self.clock);
         let began_ns = self.clock.monotonic_ns();
         let opened = tokio::task::spawn_blocking(move || Tsdb::open(dir, options, clock)).await;
@@ -258,6 +261,11 @@ impl Service {
         self.notifications.raise(Notice::ReloadFailed);
     }
 
+    /// How many exemplars are kept with a configuration.
+    fn max_exemplars(&self, config: &Config) -> usize {
+        if self.keeps_exemplars { config.storage.max_exemplars() } else { 0 }
+    }
+
     /// Rules first: when they are to change all or nothing, a bad rule file stops the rest.
     /// Gives what was set aside.
     async fn apply(&self, config: &Config) -> Result<Option<String>, String> {
@@ -276,6 +284,9 @@ impl Service {
             Err(error @ UpdateError::Quarantined(_)) => Some(error.to_string()),
             Err(error) => return Err(error.to_string()),
         };
+        if let Some(store) = self.storage.get() {
+            store.set_max_exemplars(self.max_exemplars(config));
+        }
         let labels = &config.global.external_labels;
         let mut problems = Vec::new();
         if let Err(error) = self.notifier.apply(&config.alerting, labels).await {

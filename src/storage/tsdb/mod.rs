@@ -15,6 +15,7 @@
 
 mod chunk;
 mod encoding;
+mod exemplars;
 mod head;
 mod index;
 mod lock;
@@ -33,7 +34,8 @@ use crate::model::metadata::Metadata;
 use crate::model::{Clock, TimestampMs};
 
 use super::{
-    Appender, LabelAnswer, LabelRequest, SelectRequest, SeriesSet, Sink, Source, StorageError,
+    Appender, ExemplarSeries, LabelAnswer, LabelRequest, SelectRequest, SeriesSet, Sink, Source,
+    StorageError,
 };
 
 pub use head::TsdbStats;
@@ -53,6 +55,8 @@ pub struct TsdbOptions {
     /// Chunks do not cross multiples of this; samples more than half of it behind the
     /// newest are out of bounds.
     pub chunk_range_ms: i64,
+    /// `storage.exemplars.max_exemplars`: the newest of all series are kept, 0 for none.
+    pub max_exemplars: usize,
     /// `--storage.tsdb.wal-segment-size`, in bytes.
     pub wal_segment_bytes: u64,
     /// `--storage.tsdb.wal-compression-type`.
@@ -68,6 +72,7 @@ impl Default for TsdbOptions {
         Self {
             retention_ms: 15 * 24 * 3600 * 1000,
             chunk_range_ms: 2 * 3600 * 1000,
+            max_exemplars: 0,
             wal_segment_bytes: 128 << 20,
             wal_compression: WalCompression::default(),
             wal_sync: WalSync::default(),
@@ -110,6 +115,7 @@ impl Tsdb {
         let head_options = HeadOptions {
             chunk_range_ms: options.chunk_range_ms,
             retention_ms: options.retention_ms,
+            max_exemplars: options.max_exemplars,
             wal: WalOptions {
                 segment_bytes: options.wal_segment_bytes.max(1),
                 compression: options.wal_compression,
@@ -149,6 +155,11 @@ impl Tsdb {
     pub fn stats(&self, limit: usize) -> TsdbStats {
         let wal_bytes = wal::segment::size_bytes(&self.dir.join("wal")).unwrap_or(0);
         TsdbStats { wal_bytes, ..self.head.stats(limit) }
+    }
+
+    /// Changes how many exemplars are kept.
+    pub fn set_max_exemplars(&self, max: usize) {
+        self.head.exemplars().resize(max);
     }
 
     /// Metadata of a metric family.
@@ -213,6 +224,13 @@ impl Source for Tsdb {
                 warnings: Vec::new(),
             })
         })
+    }
+
+    fn select_exemplars<'a>(
+        &'a self,
+        request: &'a LabelRequest,
+    ) -> BoxFuture<'a, Result<Vec<ExemplarSeries>, StorageError>> {
+        Box::pin(async move { Ok(self.head.exemplars().select(request)) })
     }
 }
 

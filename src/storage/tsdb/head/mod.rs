@@ -28,6 +28,7 @@ use crate::model::metadata::Metadata;
 use crate::model::{Clock, TimestampMs};
 use crate::storage::StorageError;
 
+use super::exemplars::ExemplarStore;
 use super::metrics::TsdbMetrics;
 use super::wal::{Wal, WalOptions, segment};
 
@@ -45,6 +46,8 @@ pub(crate) struct HeadOptions {
     pub(crate) chunk_range_ms: i64,
     /// Samples older than the newest by more than this are dropped.
     pub(crate) retention_ms: i64,
+    /// Exemplars to keep; 0 keeps none.
+    pub(crate) max_exemplars: usize,
     pub(crate) wal: WalOptions,
 }
 
@@ -66,6 +69,7 @@ pub(crate) struct Head {
     min_valid_ms: AtomicI64,
     /// By metric family.
     metadata: RwLock<BTreeMap<Box<str>, Metadata>>,
+    exemplars: ExemplarStore,
     commit: Mutex<Committer>,
     closed: AtomicBool,
     /// One maintenance at a time.
@@ -94,6 +98,7 @@ impl Head {
         metrics: TsdbMetrics,
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, StorageError> {
+        let exemplars = ExemplarStore::new(options.max_exemplars, metrics.exemplars.clone());
         let mut head = Self {
             options,
             wal_dir,
@@ -107,6 +112,7 @@ impl Head {
             max_ms: AtomicI64::new(TimestampMs::MIN),
             min_valid_ms: AtomicI64::new(TimestampMs::MIN),
             metadata: RwLock::default(),
+            exemplars,
             commit: Mutex::new(Committer {
                 wal: None,
                 segment_started: (0, 0),
@@ -174,6 +180,11 @@ impl Head {
         let max = self.max_ms.fetch_max(max_ms, Ordering::AcqRel).max(max_ms);
         self.metrics.head_min_time.set(min);
         self.metrics.head_max_time.set(max);
+    }
+
+    /// The newest exemplars.
+    pub(crate) fn exemplars(&self) -> &ExemplarStore {
+        &self.exemplars
     }
 
     /// Metadata of a metric family.
