@@ -357,7 +357,8 @@ pub static CHECKS: &[Check] = &[
               `ignoring` names, are equal. Reported where aggregations and matchers leave sides \
               that cannot be equal; for metrics that no rule records, it is taken that scraped \
               series have `instance` and `job`. With `--server` also where its series do not \
-              match though both sides have some, or match too many.",
+              match though both sides have some (a warning when only values differ, which may \
+              change; nothing then for `unless`), or match too many.",
         bad: "- alert: Errors\n  expr: sum by (job) (errors) / sum by (team) (requests) > 0.1\n  for: 5m\n",
         good: "- alert: Errors\n  expr: sum by (job) (errors) / sum by (job) (requests) > 0.1\n  for: 5m\n",
         run: Run::Rule(impossible::matching),

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use crate::diagnostics::Severity;
 use crate::lint::context::{Findings, RuleCx, finding};
 use crate::model::METRIC_NAME;
 use crate::model::value::ValueType;
@@ -39,6 +40,7 @@ pub(in crate::lint) struct Probe {
     pub key: String,
     pub sides: Sides,
     pub at: Range<usize>,
+    op: BinaryOp,
     matching: VectorMatching,
 }
 
@@ -84,6 +86,7 @@ pub(in crate::lint) fn probes(expr: &Expr) -> Vec<Probe> {
                 exact: (!binary.op.is_set()).then(|| expr.to_string()),
             },
             at: binary.op_span.start as usize..binary.op_span.end as usize,
+            op: binary.op,
             matching: matching.clone(),
         });
     });
@@ -127,30 +130,39 @@ pub(in crate::lint) fn matching(cx: &RuleCx<'_>, told: bool, out: &mut Findings<
         return;
     }
     for probe in probes(cx.expr()) {
-        let problem = match observed.matchings.get(&probe.key) {
-            None | Some(Matched::Fine) => continue,
+        let at = cx.in_expr(probe.at);
+        match observed.matchings.get(&probe.key) {
+            None | Some(Matched::Fine) => {}
             Some(Matched::Refused(error)) => {
-                finding(format!("the server cannot match the two sides: {error}"))
+                let message = format!("the server cannot match the two sides: {error}");
+                out.rule(cx, finding(message).at(at));
             }
             Some(Matched::Never { left, right }) => {
+                let (reasons, by_names) = reasons(&probe.matching, left, right);
+                // What nothing matches today may match tomorrow; for `unless` that is as it
+                // should be. Labels that one side does not have stay away.
+                if !by_names && probe.op == BinaryOp::Unless {
+                    continue;
+                }
+                let severity = if by_names { Severity::Bug } else { Severity::Warning };
                 let message = "on the server no series of the left side matches one of the right";
-                let mut problem = finding(message);
-                problem.notes = reasons(&probe.matching, left, right);
-                problem
+                let mut problem = finding(message).at(at);
+                problem.notes = reasons;
+                out.rule_as(cx, Some(severity), None, problem);
             }
-        };
-        out.rule(cx, problem.at(cx.in_expr(probe.at)));
+        }
     }
 }
 
-/// Why two series do not match, by their labels.
+/// Why two series do not match, by their labels, and whether the names of the labels alone
+/// say so.
 fn reasons(
     matching: &VectorMatching,
     left: &BTreeMap<String, String>,
     right: &BTreeMap<String, String>,
-) -> Vec<String> {
+) -> (Vec<String>, bool) {
     if left.is_empty() && right.is_empty() {
-        return Vec::new();
+        return (Vec::new(), false);
     }
     let names: Vec<&String> = if matching.on {
         matching.labels.iter().collect()
@@ -162,8 +174,9 @@ fn reasons(
         names.dedup();
         names
     };
-    let mut reasons = Vec::new();
+    let (mut reasons, mut by_names) = (Vec::new(), false);
     for name in names {
+        by_names |= left.contains_key(name) != right.contains_key(name);
         reasons.push(match (left.get(name), right.get(name)) {
             (Some(l), Some(r)) if l == r => continue,
             (Some(l), Some(r)) => {
@@ -171,10 +184,11 @@ fn reasons(
             }
             (Some(_), None) => format!("only the left side has `{name}`"),
             (None, Some(_)) => format!("only the right side has `{name}`"),
-            (None, None) => format!("neither side has `{name}`"),
+            // Then it is as good as equal.
+            (None, None) => continue,
         });
     }
-    reasons
+    (reasons, by_names)
 }
 
 #[cfg(test)]
@@ -221,9 +235,13 @@ mod tests {
         };
         let left = labels(&[("__name__", "a"), ("job", "x"), ("i", "1")]);
         let right = labels(&[("__name__", "b"), ("job", "y"), ("k", "1")]);
-        let check = |expr: &str, expected: &[&str]| {
+        let check = |expr: &str, expected: &[&str], by_names: bool| {
             let expr = parse(expr, &ParserOptions::all()).unwrap();
-            assert_eq!(reasons(&probes(&expr)[0].matching, &left, &right), expected);
+            let (found, names) = reasons(&probes(&expr)[0].matching, &left, &right);
+            assert_eq!(
+                (found.iter().map(String::as_str).collect::<Vec<_>>(), names),
+                (expected.to_vec(), by_names)
+            );
         };
         check(
             "a + b",
@@ -232,8 +250,11 @@ mod tests {
                 "`job` is e.g. \"x\" on the left, \"y\" on the right",
                 "only the right side has `k`",
             ],
+            true,
         );
-        check("a + on (z, k) b", &["neither side has `z`", "only the right side has `k`"]);
-        check("a + ignoring (i, k, job) b", &[]);
+        check("a + on (z, k) b", &["only the right side has `k`"], true);
+        let values = "`job` is e.g. \"x\" on the left, \"y\" on the right";
+        check("a + on (job) b", &[values], false);
+        check("a + ignoring (i, k, job) b", &[], false);
     }
 }

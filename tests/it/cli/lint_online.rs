@@ -253,6 +253,10 @@ groups:
     expr: sum by (job) (rate(prometheus_http_requests_total[5m]))
   - alert: Requests # watchfire: disable promql/features
     expr: sum by (job) (rate(prometheus_http_requests_total[5m])) > 1e9
+  - record: values
+    expr: label_replace(up, \"job\", \"x\", \"\", \"\") and on (job) go_info
+  - record: today
+    expr: label_replace(up, \"job\", \"x\", \"\", \"\") unless on (job) go_info
 ";
 
 #[test]
@@ -291,10 +295,12 @@ fn a_real_server_is_asked_about_everything() {
     }
     let many = &others[expected.len()];
     assert!(
-        others.len() == expected.len() + 1
+        others.len() == expected.len() + 2
             && many.starts_with("26 bug promql/vector_matching the server cannot match the two sides: found duplicate series for the match group"),
         "{others:#?}"
     );
+    let values = "34 warning promql/vector_matching on the server no series of the left side matches one of the right | `job` is e.g. \"x\" on the left, \"self\" on the right";
+    assert_eq!(others[expected.len() + 1], values);
     let has = |part: &str| assert!(costs.iter().any(|c| c.contains(part)), "{part}: {costs:#?}");
     has("5 info query/cost an evaluation gives 1 series, reads 1 samples (");
     has("5 info query/cost an evaluation gives 1 series");
