@@ -13,10 +13,14 @@
 //! Someone must call [`Tsdb::maintain`] about once a minute on a thread that may block:
 //! it is what keeps memory and disk bounded.
 
+#[allow(dead_code, unused_imports, reason = "nothing cuts blocks yet")]
+mod block;
 mod chunk;
 mod encoding;
 mod head;
 mod index;
+#[allow(dead_code, reason = "nothing cuts blocks yet")]
+mod intervals;
 mod lock;
 mod metrics;
 mod validate;
