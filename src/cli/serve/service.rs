@@ -130,6 +130,7 @@ impl Service {
             reloads: reloads.clone(),
             started_ms: clock.now_ms(),
             retention_ms: ms(flags.retention_time),
+            retention_bytes: flags.retention_size,
         };
         let service = Arc::new(Self {
             origin,
@@ -431,6 +432,10 @@ fn tsdb_options(flags: &ServeFlags, metrics: TsdbMetrics) -> TsdbOptions {
     };
     TsdbOptions {
         retention_ms: ms(flags.retention_time),
+        retention_bytes: flags.retention_size,
+        chunk_range_ms: ms(flags.min_block_duration),
+        block_range_max_ms: flags.max_block_duration.map_or(0, ms),
+        wal_segment_bytes: flags.wal_segment_size,
         wal_compression,
         metrics,
         ..TsdbOptions::default()
@@ -448,6 +453,7 @@ fn api_options(
         external_url: Some(url.url),
         route_prefix: url.route_prefix,
         enable_lifecycle: flags.enable_lifecycle,
+        enable_admin_api: flags.enable_admin_api,
         enable_remote_write_receiver: flags.enable_remote_write_receiver,
         cors_origin: Some(cors_origin),
         page_title: flags.page_title.clone(),

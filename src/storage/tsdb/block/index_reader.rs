@@ -138,17 +138,12 @@ impl IndexReader {
         self.symbols.iter(&self.file)
     }
 
-    /// How many texts.
-    pub(super) fn symbol_count(&self) -> usize {
-        self.symbols.len()
-    }
-
     pub(super) fn size_bytes(&self) -> u64 {
         self.file.len() as u64
     }
 
     /// Bytes of the label index and the symbols that an index of values takes in memory.
-    pub(super) fn symbol_table_bytes(&self) -> u64 {
+    pub(crate) fn symbol_table_bytes(&self) -> u64 {
         8 * (self.symbols.len().div_ceil(EVERY)
             + self.names.values().map(|v| v.marks.len()).sum::<usize>()) as u64
     }

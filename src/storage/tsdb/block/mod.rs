@@ -53,9 +53,6 @@ pub(crate) const CREATION_SUFFIX: &str = ".tmp-for-creation";
 /// Suffix of a block that is being removed.
 pub(crate) const DELETION_SUFFIX: &str = ".tmp-for-deletion";
 
-/// Encoding of a chunk of floats.
-pub(crate) const ENC_XOR: u8 = 1;
-
 /// An open block.
 #[derive(Debug)]
 pub(crate) struct Block {
@@ -78,10 +75,6 @@ impl Block {
         let len = |name: &str| fs::metadata(dir.join(name)).map_or(0, |m| m.len());
         let bytes = chunks.size_bytes() + index.size_bytes() + len(META_FILE) + len("tombstones");
         Ok(Self { dir: dir.to_owned(), meta, index, chunks, tombstones, bytes })
-    }
-
-    pub(crate) fn dir(&self) -> &Path {
-        &self.dir
     }
 
     pub(crate) fn meta(&self) -> &BlockMeta {
@@ -137,6 +130,11 @@ impl Block {
     /// What is deleted of a series.
     pub(crate) fn deleted(&self, series: u64) -> Option<&Intervals> {
         self.tombstones.get(series)
+    }
+
+    /// An error about the block as a whole.
+    pub(crate) fn wrong(&self, why: String) -> StorageError {
+        StorageError::Corrupt { what: format!("block {}", self.dir.display()), offset: 0, why }
     }
 
     /// Notes that samples of a closed interval are deleted; it must be opened again to see

@@ -49,13 +49,6 @@ impl Output {
         if rest == 0 { Ok(()) } else { self.write(&[0; 16][..(size - rest) as usize]) }
     }
 
-    /// Writes a section whose content is at hand: length, content, checksum.
-    pub(super) fn section(&mut self, content: &[u8]) -> Result<(), StorageError> {
-        let mut section = self.begin_section()?;
-        section.write(self, content)?;
-        section.end(self)
-    }
-
     /// Begins a section whose length is known only at its end.
     pub(super) fn begin_section(&mut self) -> Result<Section, StorageError> {
         let start = self.at;

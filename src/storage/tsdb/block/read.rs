@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::model::{Labels, Matcher, TimestampMs};
-use crate::storage::tsdb::chunk::read_xor;
+use crate::storage::tsdb::chunk::{Encoding, read_chunk};
 use crate::storage::tsdb::index::intersects;
 use crate::storage::{LabelRequest, RawSeries, SelectRequest, StorageError, breathe};
 use crate::vector::RawSamples;
 
-use super::{Block, ChunkMeta, ENC_XOR, RawChunk};
+use super::{Block, ChunkMeta, RawChunk};
 
 /// Series or lists read before others have a turn.
 const PER_TURN: usize = 1024;
@@ -21,12 +21,13 @@ pub(crate) fn decode(
     to_ms: TimestampMs,
     out: &mut RawSamples,
 ) -> Result<(), StorageError> {
-    match chunk.encoding {
-        ENC_XOR => read_xor(chunk.bytes, from_ms, to_ms, out),
-        encoding => Err(StorageError::Unsupported(format!(
-            "chunks of encoding {encoding} cannot be read; blocks may hold floats (1)"
-        ))),
-    }
+    let encoding = Encoding::of(chunk.encoding).ok_or_else(|| {
+        StorageError::Unsupported(format!(
+            "chunks of encoding {} are not known; a newer version may read them",
+            chunk.encoding
+        ))
+    })?;
+    read_chunk(encoding, chunk.bytes, from_ms, to_ms, out)
 }
 
 /// A series of a block: its samples stay where they are until they are read.

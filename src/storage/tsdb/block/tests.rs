@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::MatchOp;
+use crate::storage::tsdb::chunk::Encoding;
 use crate::storage::tsdb::chunk::xor::XorAppender;
 use crate::storage::{LabelRequest, SelectHints, SelectRequest};
 use crate::vector::RawSamples;
@@ -33,7 +34,7 @@ fn write(parent: &Path, samples: &Samples) -> PathBuf {
         let chunks = chunks.iter().map(|(min_ms, max_ms, bytes)| NewChunk {
             min_ms: *min_ms,
             max_ms: *max_ms,
-            chunk: RawChunk { encoding: ENC_XOR, bytes },
+            chunk: RawChunk { encoding: Encoding::Xor as u8, bytes },
         });
         writer.add(labels, chunks).unwrap();
     }

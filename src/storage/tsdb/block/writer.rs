@@ -8,11 +8,12 @@ use crate::model::{Labels, TimestampMs};
 use crate::storage::StorageError;
 use crate::storage::tsdb::wal::segment::sync_dir;
 
+use super::CREATION_SUFFIX;
 use super::chunks::{ChunkWriter, RawChunk, SEGMENT_BYTES};
 use super::index_writer::{ChunkMeta, IndexWriter};
 use super::meta::BlockMeta;
 use super::tombstones::Tombstones;
-use super::{CREATION_SUFFIX, ENC_XOR};
+use crate::storage::tsdb::chunk::Encoding;
 
 /// A chunk on its way into a block.
 #[derive(Clone, Copy, Debug)]
@@ -80,8 +81,8 @@ impl BlockWriter {
         for NewChunk { min_ms, max_ms, chunk } in chunks {
             let stats = &mut self.meta.stats;
             stats.num_samples += chunk.samples();
-            match chunk.encoding {
-                ENC_XOR => stats.num_float_samples += chunk.samples(),
+            match Encoding::of(chunk.encoding) {
+                Some(Encoding::Xor) => stats.num_float_samples += chunk.samples(),
                 _ => stats.num_histogram_samples += chunk.samples(),
             }
             stats.num_chunks += 1;

@@ -35,6 +35,8 @@ pub(crate) struct HeadAppender {
     head: Arc<Head>,
     /// Fixed at the first sample, so that a batch does not outrun itself.
     appendable_from_ms: Option<TimestampMs>,
+    /// Time of the oldest sample; the head knows it, and cuts nothing newer meanwhile.
+    oldest_ms: Option<TimestampMs>,
     pending: Vec<Pending>,
     metadata: Vec<(Box<str>, Metadata)>,
 }
@@ -42,7 +44,13 @@ pub(crate) struct HeadAppender {
 impl HeadAppender {
     pub(crate) fn new(head: Arc<Head>) -> Self {
         head.metrics.active_appenders.inc();
-        Self { head, appendable_from_ms: None, pending: Vec::new(), metadata: Vec::new() }
+        Self {
+            head,
+            appendable_from_ms: None,
+            oldest_ms: None,
+            pending: Vec::new(),
+            metadata: Vec::new(),
+        }
     }
 
     /// Finds the series: by the hint when it fits, else by its labels.
@@ -102,6 +110,13 @@ impl HeadAppender {
             }
             return Err(e);
         }
+        if self.oldest_ms.is_none_or(|oldest| ts < oldest) {
+            if !self.head.under_way.replace(self.oldest_ms, ts) {
+                self.head.metrics.count_out_of_bound(value.kind());
+                return Err(AppendError::OutOfBounds);
+            }
+            self.oldest_ms = Some(ts);
+        }
         let id = SeriesRef(series.id);
         self.pending.push(Pending { series, ts, value });
         Ok(id)
@@ -156,6 +171,7 @@ impl Appender for HeadAppender {
 
 impl Drop for HeadAppender {
     fn drop(&mut self) {
+        self.head.under_way.remove(self.oldest_ms);
         self.head.metrics.active_appenders.dec();
     }
 }
