@@ -16,6 +16,7 @@ mod query;
 mod rules;
 mod serve;
 mod test;
+mod tsdb;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -69,6 +70,9 @@ enum Command {
     /// Parse, format or rewrite an expression; list functions.
     #[command(subcommand)]
     Promql(promql::PromqlCommand),
+    /// Look into data directories and make blocks.
+    #[command(subcommand)]
+    Tsdb(tsdb::TsdbCommand),
 }
 
 /// Runs the command line given to the process. Exit codes: 0 fine, 1 failure, 2 a command
@@ -113,6 +117,7 @@ pub fn run() -> ExitCode {
         Command::Rules(command) => rules::run(&command, &cli.features),
         Command::Lint(args) => rules::lint(&args, &cli.features),
         Command::Promql(command) => promql::run(&command, &cli.features),
+        Command::Tsdb(command) => tsdb::run(&command),
     }
 }
 
