@@ -117,7 +117,7 @@ pub fn run() -> ExitCode {
         Command::Rules(command) => rules::run(&command, &cli.features),
         Command::Lint(args) => rules::lint(&args, &cli.features),
         Command::Promql(command) => promql::run(&command, &cli.features),
-        Command::Tsdb(command) => tsdb::run(&command),
+        Command::Tsdb(command) => tsdb::run(&command, &cli.features),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod lint;
 mod promtool;
+mod tsdb;
 
 use std::fs;
 use std::path::Path;
