@@ -132,7 +132,7 @@ pub fn run() -> ExitCode {
         Command::Rules(command) => rules::run(&command, &cli.features),
         Command::Lint(args) => rules::lint(&args, &cli.features),
         Command::Promql(command) => promql::run(&command, &cli.features),
-        Command::Tsdb(command) => tsdb::run(&command),
+        Command::Tsdb(command) => tsdb::run(&command, &cli.features),
         Command::Completion(args) => complete::completion(&args, self::command()),
         Command::Man(args) => complete::man(&args, self::command()),
     }

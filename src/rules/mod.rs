@@ -45,4 +45,5 @@ pub use group::External;
 pub use manager::{Manager, ManagerOptions, RuleSettings, RuleSource, UpdateError, load_all};
 pub use metrics::Metrics;
 pub use policy::RulePolicyDefaults;
+pub(crate) use scheduler::tick_before;
 pub use waves::EvaluationOptions;

@@ -1,10 +1,12 @@
-//! `watchfire tsdb create-blocks-from openmetrics`: blocks of two hours from a file of
+//! `watchfire tsdb create-blocks-from`: for `rules` see `backfill`; for `openmetrics`, blocks of two hours from a file of
 //! samples. The file is read once per block, so that memory holds one block at a time.
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::super::features::FeatureFlags;
+use super::backfill::{self, RulesArgs};
 use super::list::Table;
 use crate::model::Clock;
 use crate::scrape::parse::{Entry, LabelPairs, openmetrics};
@@ -12,12 +14,14 @@ use crate::storage::tsdb::BlockBuilder;
 use crate::telemetry::clock::SystemClock;
 
 /// What a block covers: 2 h.
-const BLOCK_MS: i64 = 2 * 3600 * 1000;
+pub(super) const BLOCK_MS: i64 = 2 * 3600 * 1000;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum CreateCommand {
     /// Import samples from OpenMetrics text; every sample needs a time.
     Openmetrics(OpenmetricsArgs),
+    /// Let a server evaluate recording rules over the past.
+    Rules(Box<RulesArgs>),
 }
 
 #[derive(Debug, Args)]
@@ -39,8 +43,21 @@ pub(crate) struct OpenmetricsArgs {
     output: PathBuf,
 }
 
-pub(super) fn run(command: &CreateCommand) -> Result<(), String> {
-    let CreateCommand::Openmetrics(args) = command;
+pub(super) fn run(command: &CreateCommand, features: &FeatureFlags) -> Result<(), String> {
+    match command {
+        CreateCommand::Openmetrics(args) => import(args),
+        CreateCommand::Rules(args) => backfill::run(args, features),
+    }
+}
+
+/// Prints what was made, unless nothing was or nobody wants to know.
+pub(super) fn print_table(table: &Table, quiet: bool) {
+    if !quiet && !table.is_empty() {
+        table.print();
+    }
+}
+
+fn import(args: &OpenmetricsArgs) -> Result<(), String> {
     let input =
         std::fs::read(&args.input).map_err(|e| format!("open {}: {e}", args.input.display()))?;
     let mut extra = Vec::new();
@@ -84,9 +101,7 @@ pub(super) fn run(command: &CreateCommand) -> Result<(), String> {
         // Years without a sample take no turn each.
         start = next.div_euclid(BLOCK_MS).saturating_mul(BLOCK_MS);
     }
-    if !args.quiet {
-        table.print();
-    }
+    print_table(&table, args.quiet);
     Ok(())
 }
 

@@ -68,6 +68,11 @@ impl Table {
         ]);
     }
 
+    /// True without a block.
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.len() == 1
+    }
+
     /// Prints the rows, columns padded with two blanks to at least 13 characters.
     pub(super) fn print(&self) {
         let width = |i: usize| self.rows.iter().map(|row| row[i].len() + 2).max().unwrap_or(0);

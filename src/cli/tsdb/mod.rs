@@ -3,6 +3,7 @@
 //! command locks: a server may be using the directory.
 
 mod analyze;
+mod backfill;
 mod create;
 mod dump;
 mod list;
@@ -14,6 +15,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use super::fail;
+use super::features::FeatureFlags;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TsdbCommand {
@@ -54,14 +56,14 @@ impl DirArg {
 }
 
 /// Runs `watchfire tsdb ...`.
-pub(crate) fn run(command: &TsdbCommand) -> ExitCode {
+pub(crate) fn run(command: &TsdbCommand, features: &FeatureFlags) -> ExitCode {
     let done = match command {
         TsdbCommand::List(args) => list::run(args),
         TsdbCommand::Analyze(args) => analyze::run(args),
         TsdbCommand::Dump(args) => dump::run(args),
         TsdbCommand::DumpOpenmetrics(args) => dump::run_openmetrics(args),
         TsdbCommand::Verify(args) => verify::run(args),
-        TsdbCommand::CreateBlocksFrom(command) => create::run(command),
+        TsdbCommand::CreateBlocksFrom(command) => create::run(command, features),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

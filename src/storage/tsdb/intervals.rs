@@ -18,10 +18,11 @@ impl Intervals {
         let start = self.0.partition_point(|(_, max)| max.saturating_add(1) < min_ms);
         let end = self.0.partition_point(|(min, _)| *min <= max_ms.saturating_add(1));
         let mut whole = (min_ms, max_ms);
-        if let [first, ..] = &self.0[start..end.max(start)] {
+        let end = end.max(start);
+        if let [first, ..] = self.0[start..end] {
             whole = (min_ms.min(first.0), max_ms.max(self.0[end - 1].1));
         }
-        self.0.drain(start..end.max(start));
+        self.0.drain(start..end);
         self.0.insert(start, whole);
     }
 

@@ -10,7 +10,6 @@ use crate::storage::StorageError;
 use super::Tsdb;
 use super::block::{BlockMeta, Ulid};
 use super::compact::compact;
-use super::wal::observe_since;
 
 /// What is known from one round to the next.
 #[derive(Debug, Default)]
@@ -48,9 +47,8 @@ impl Tsdb {
             self.metrics.compactions_triggered.inc();
             let start_ns = self.clock.monotonic_ns();
             let written = self.head.write_block(&self.dir, (from_ms, to_ms), &self.stop);
-            self.count_compaction(&written);
+            self.count_compaction(&written, start_ns);
             let block = written?;
-            observe_since(&self.metrics.cut_seconds, self.clock.as_ref(), start_ns);
             if let Some(meta) = &block {
                 tell_written("block cut from the head", meta);
             }
@@ -68,12 +66,19 @@ impl Tsdb {
         }
     }
 
-    fn count_compaction(&self, written: &Result<Option<BlockMeta>, StorageError>) {
+    fn count_compaction(&self, written: &Result<Option<BlockMeta>, StorageError>, start_ns: u64) {
         match written {
             Err(StorageError::Closed) => {}
             Err(_) => drop(self.metrics.compactions_failed.inc()),
-            Ok(_) => drop(self.metrics.compactions.inc()),
+            Ok(_) => {
+                self.metrics.compactions.inc();
+                self.metrics.compaction_seconds.observe(self.seconds_since(start_ns));
+            }
         }
+    }
+
+    fn seconds_since(&self, start_ns: u64) -> f64 {
+        self.clock.monotonic_ns().saturating_sub(start_ns) as f64 / 1e9
     }
 
     /// Compacts until there is nothing to compact, or a range of the head is due.
@@ -92,8 +97,9 @@ impl Tsdb {
             let overlapping =
                 chosen.windows(2).any(|w| w[1].meta().min_time < w[0].meta().max_time);
             self.metrics.vertical_compactions.inc_by(u64::from(overlapping));
+            let start_ns = self.clock.monotonic_ns();
             let written = compact(&chosen, &self.dir, self.clock.now_ms(), &self.stop);
-            self.count_compaction(&written);
+            self.count_compaction(&written, start_ns);
             let ids: Vec<Ulid> = chosen.iter().map(|b| b.meta().ulid).collect();
             let changed: &[Ulid] = match &written {
                 Ok(Some(meta)) => {
@@ -162,7 +168,7 @@ impl Tsdb {
             }
             self.blocks.reload(None, &[id], self.head.wal_bytes())?;
         }
-        observe_since(&self.metrics.tombstone_cleanup_seconds, self.clock.as_ref(), start_ns);
+        self.metrics.tombstone_cleanup_seconds.observe(self.seconds_since(start_ns));
         Ok(())
     }
 

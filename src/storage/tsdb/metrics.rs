@@ -6,6 +6,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
 use super::exemplars::ExemplarMetrics;
 use crate::telemetry::{Registry, Summary};
@@ -49,8 +50,8 @@ pub struct TsdbMetrics {
     pub(crate) vertical_compactions: Counter,
     pub(crate) time_retentions: Counter,
     pub(crate) size_retentions: Counter,
-    pub(crate) cut_seconds: Summary,
-    pub(crate) tombstone_cleanup_seconds: Summary,
+    pub(crate) compaction_seconds: Histogram,
+    pub(crate) tombstone_cleanup_seconds: Histogram,
     pub(crate) wal_fsync_seconds: Summary,
     pub(crate) wal_truncate_seconds: Summary,
     pub(crate) head_gc_seconds: Summary,
@@ -128,8 +129,8 @@ impl TsdbMetrics {
             vertical_compactions: r.counter("prometheus_tsdb_vertical_compactions", "Total number of compactions done on overlapping blocks."),
             time_retentions: r.counter("prometheus_tsdb_time_retentions", "The number of times that blocks were deleted because the maximum time limit was exceeded."),
             size_retentions: r.counter("prometheus_tsdb_size_retentions", "The number of times that blocks were deleted because the maximum number of bytes was exceeded."),
-            cut_seconds: r.summary("watchfire_tsdb_head_cut_duration_seconds", "Time taken to write a range of the head as a block."),
-            tombstone_cleanup_seconds: r.summary("watchfire_tsdb_tombstone_cleanup_duration_seconds", "The time taken to recompact blocks to remove tombstones."),
+            compaction_seconds: r.histogram("prometheus_tsdb_compaction_duration_seconds", "Duration of compaction runs", exponential_buckets(1.0, 2.0, 14)),
+            tombstone_cleanup_seconds: r.histogram("prometheus_tsdb_tombstone_cleanup_seconds", "The time taken to recompact blocks to remove tombstones.", exponential_buckets(1.0, 2.0, 14)),
             wal_fsync_seconds: r.summary("prometheus_tsdb_wal_fsync_duration_seconds", "Duration of write log fsync."),
             wal_truncate_seconds: r.summary("prometheus_tsdb_wal_truncate_duration_seconds", "Duration of WAL truncation."),
             head_gc_seconds: r.summary("prometheus_tsdb_head_gc_duration_seconds", "Runtime of garbage collection in the head block."),
@@ -176,6 +177,17 @@ impl Adder<'_> {
 
     fn summary(&mut self, name: &str, help: &str) -> Summary {
         let metric = Summary::default();
+        self.registry.register(name, help, metric.clone());
+        metric
+    }
+
+    fn histogram(
+        &mut self,
+        name: &str,
+        help: &str,
+        buckets: impl Iterator<Item = f64>,
+    ) -> Histogram {
+        let metric = Histogram::new(buckets);
         self.registry.register(name, help, metric.clone());
         metric
     }

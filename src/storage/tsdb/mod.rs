@@ -5,6 +5,7 @@
 //!   lock      held while a process has the directory open
 //!   wal/      write-ahead log in Prometheus' format, see `wal`
 //!   <ULID>/   blocks: the samples of two hours or more, see `block`
+//!   chunks_head/, snapshots/, and what else Prometheus has
 //! ```
 //! The newest samples live in memory, compressed, and the log brings them back after a
 //! restart. Every two hours the oldest two hours are cut off as a block (`head::cut`), and
@@ -56,7 +57,7 @@ use compact::{Plan, Stop, ranges_of};
 use head::{Head, HeadAppender, HeadOptions};
 use lock::DirLock;
 use maintain::Maintenance;
-use wal::WalOptions;
+use wal::{WalOptions, segment};
 
 /// What a compacted block covers at most: 31 days.
 const BLOCK_RANGE_MAX_MS: i64 = 31 * 24 * 3600 * 1000;
@@ -140,7 +141,9 @@ impl Tsdb {
         fs::create_dir_all(&wal_dir)
             .map_err(|e| StorageError::io(format!("create directory {}", wal_dir.display()), &e))?;
         block::remove_unfinished(dir)?;
-        Self::open_as(dir, options, clock, Some(lock))
+        let store = Self::open_as(dir, options, clock, Some(lock))?;
+        forget_mapped_chunks(dir)?;
+        Ok(store)
     }
 
     /// Opens what a data directory holds at this moment for reading. Nothing is written and
@@ -254,6 +257,28 @@ impl Tsdb {
         }
         (min <= max).then_some((min, max))
     }
+}
+
+/// Removes what Prometheus keeps of its head beside the log, all of which is in the log: it
+/// names series by numbers, and from now on those are given out here. The directory itself
+/// stays, for there is none to Prometheus' tools without it.
+fn forget_mapped_chunks(dir: &Path) -> Result<(), StorageError> {
+    let failed = |what: &Path, e: &std::io::Error| {
+        StorageError::io(format!("remove outdated {}", what.display()), e)
+    };
+    let mapped = dir.join("chunks_head");
+    fs::create_dir_all(&mapped).map_err(|e| failed(&mapped, &e))?;
+    for entry in fs::read_dir(&mapped).map_err(|e| failed(&mapped, &e))? {
+        let path = entry.map_err(|e| failed(&mapped, &e))?.path();
+        fs::remove_file(&path).map_err(|e| failed(&path, &e))?;
+    }
+    for entry in fs::read_dir(dir).map_err(|e| failed(dir, &e))? {
+        let entry = entry.map_err(|e| failed(dir, &e))?;
+        if entry.file_name().to_string_lossy().starts_with("chunk_snapshot.") {
+            segment::remove_dir(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 impl Sink for Tsdb {

@@ -207,7 +207,7 @@ fn what_cannot_be_carried_over_is_said() {
     let note = |rules: &str, change: &dyn Fn(&mut Fetched), expected: &str| {
         let text = format!("groups: [{{name: g, rules: [{rules}]}}]");
         let plan = plan(&groups(&text), &wanted("A")).expect(rules);
-        let mut fetched = series(&plan, "x", 60, |m| Some(m));
+        let mut fetched = series(&plan, "x", 60, Some);
         change(&mut fetched);
         let made = record(&plan, &[fetched]).expect("a recording");
         assert!(made.notes.iter().any(|n| n.contains(expected)), "{rules}: {:?}", made.notes);

@@ -50,7 +50,7 @@ impl Symbols {
         if n >= self.count {
             return Err(file.corrupt(0, format!("there is no symbol {number}")));
         }
-        let mut texts = self.after_mark(file, n / EVERY)?;
+        let mut texts = self.texts_from(file, n / EVERY)?;
         let text = texts.nth(n % EVERY);
         text.unwrap_or_else(|| Err(file.corrupt(0, format!("there is no symbol {number}"))))
     }
@@ -61,13 +61,13 @@ impl Symbols {
         let (mut low, mut high) = (0, self.marks.len());
         while low < high {
             let middle = low + (high - low) / 2;
-            match self.after_mark(file, middle)?.next().transpose()? {
+            match self.texts_from(file, middle)?.next().transpose()? {
                 Some(found) if found <= text => low = middle + 1,
                 _ => high = middle,
             }
         }
         let Some(mark) = low.checked_sub(1) else { return Ok(None) };
-        for (i, found) in self.after_mark(file, mark)?.take(EVERY).enumerate() {
+        for (i, found) in self.texts_from(file, mark)?.take(EVERY).enumerate() {
             match found?.cmp(text) {
                 std::cmp::Ordering::Less => {}
                 std::cmp::Ordering::Equal => return Ok(u32::try_from(mark * EVERY + i).ok()),
@@ -82,10 +82,10 @@ impl Symbols {
         &self,
         file: &'f MappedFile,
     ) -> Result<impl Iterator<Item = Result<&'f str, StorageError>> + use<'f>, StorageError> {
-        self.after_mark(file, 0)
+        self.texts_from(file, 0)
     }
 
-    fn after_mark<'f>(
+    fn texts_from<'f>(
         &self,
         file: &'f MappedFile,
         mark: usize,
