@@ -29,6 +29,13 @@ pub(crate) enum Encoding {
     FloatHistogram = 3,
 }
 
+impl Encoding {
+    /// The encoding of a number, when it is known.
+    pub(crate) fn of(number: u8) -> Option<Self> {
+        [Self::Xor, Self::Histogram, Self::FloatHistogram].into_iter().find(|e| *e as u8 == number)
+    }
+}
+
 /// A finished chunk.
 #[derive(Clone, Debug)]
 pub(crate) struct Chunk {
