@@ -19,6 +19,7 @@ mod query;
 mod rules;
 mod serve;
 mod test;
+mod tsdb;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -71,6 +72,9 @@ enum Command {
     /// Parse, format or rewrite an expression; list functions.
     #[command(subcommand)]
     Promql(promql::PromqlCommand),
+    /// Look into data directories and make blocks.
+    #[command(subcommand)]
+    Tsdb(tsdb::TsdbCommand),
     /// Print a script with which a shell completes the commands and flags.
     Completion(complete::CompletionArgs),
     /// Print the manual, in the form `man` reads.
@@ -128,6 +132,7 @@ pub fn run() -> ExitCode {
         Command::Rules(command) => rules::run(&command, &cli.features),
         Command::Lint(args) => rules::lint(&args, &cli.features),
         Command::Promql(command) => promql::run(&command, &cli.features),
+        Command::Tsdb(command) => tsdb::run(&command, &cli.features),
         Command::Completion(args) => complete::completion(&args, self::command()),
         Command::Man(args) => complete::man(&args, self::command()),
     }

@@ -185,7 +185,7 @@ impl RawSeries for Merged {
 }
 
 /// Both in time order, each time once: a time at which `a` holds anything is `a`'s.
-fn merge(a: &RawSamples, b: &RawSamples) -> RawSamples {
+pub(super) fn merge(a: &RawSamples, b: &RawSamples) -> RawSamples {
     let taken: BTreeSet<TimestampMs> =
         a.ts.iter().copied().chain(a.hist.iter().map(|(ts, _)| *ts)).collect();
     let mut out = RawSamples::default();

@@ -187,7 +187,7 @@ pub trait Sink: Send + Sync {
 pub trait Appender: Send {
     /// Adds a sample. `hint` is what an earlier append of the same label set returned,
     /// from any appender of this sink; a wrong or outdated hint costs a look-up, never
-    /// correctness. On an error the sample is left out and the batch stays usable.
+    /// correctness. Within a batch, equal label sets give equal references. On an error the sample is left out and the batch stays usable.
     fn append(
         &mut self,
         hint: Option<SeriesRef>,

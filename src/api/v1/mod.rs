@@ -1,5 +1,6 @@
 //! `/api/v1`: one file per endpoint family.
 
+mod admin;
 mod ast;
 mod exemplars;
 mod labels;
@@ -47,6 +48,13 @@ pub(super) fn routes() -> Router<Arc<ApiState>> {
         .route("/status/buildinfo", get(status::build_info))
         .route("/status/runtimeinfo", get(status::runtime_info))
         .route("/status/tsdb", get(status::tsdb))
+        .route("/status/tsdb/blocks", get(status::tsdb_blocks))
+        .route("/admin/tsdb/delete_series", post(admin::delete_series).put(admin::delete_series))
+        .route(
+            "/admin/tsdb/clean_tombstones",
+            post(admin::clean_tombstones).put(admin::clean_tombstones),
+        )
+        .route("/admin/tsdb/snapshot", post(admin::snapshot).put(admin::snapshot))
         .route("/write", post(write::write))
 }
 

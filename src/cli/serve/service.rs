@@ -131,6 +131,7 @@ impl Service {
             reloads: reloads.clone(),
             started_ms: clock.now_ms(),
             retention_ms: ms(flags.retention_time),
+            retention_bytes: flags.retention_size,
         };
         let service = Arc::new(Self {
             origin,
@@ -442,6 +443,10 @@ fn tsdb_options(flags: &ServeFlags, metrics: TsdbMetrics) -> TsdbOptions {
     };
     TsdbOptions {
         retention_ms: ms(flags.retention_time),
+        retention_bytes: flags.retention_size,
+        chunk_range_ms: ms(flags.min_block_duration),
+        block_range_max_ms: flags.max_block_duration.map_or(0, ms),
+        wal_segment_bytes: flags.wal_segment_size,
         wal_compression,
         metrics,
         ..TsdbOptions::default()
@@ -459,6 +464,7 @@ fn api_options(
         external_url: Some(url.url),
         route_prefix: url.route_prefix,
         enable_lifecycle: flags.enable_lifecycle,
+        enable_admin_api: flags.enable_admin_api,
         enable_remote_write_receiver: flags.enable_remote_write_receiver,
         remote_write_messages: [Version::V1, Version::V2]
             .into_iter()

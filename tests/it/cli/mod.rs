@@ -10,6 +10,7 @@ mod promtool;
 mod record;
 mod record_made;
 mod snapshots;
+mod tsdb;
 
 use std::fs;
 use std::path::Path;

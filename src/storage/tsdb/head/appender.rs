@@ -37,6 +37,8 @@ pub(crate) struct HeadAppender {
     head: Arc<Head>,
     /// Fixed at the first sample, so that a batch does not outrun itself.
     appendable_from_ms: Option<TimestampMs>,
+    /// Time of the oldest sample; the head knows it, and cuts nothing newer meanwhile.
+    oldest_ms: Option<TimestampMs>,
     pending: Vec<Pending>,
     exemplars: Vec<(Arc<MemSeries>, Exemplar)>,
     metadata: Vec<(Box<str>, Metadata)>,
@@ -48,6 +50,7 @@ impl HeadAppender {
         Self {
             head,
             appendable_from_ms: None,
+            oldest_ms: None,
             pending: Vec::new(),
             exemplars: Vec::new(),
             metadata: Vec::new(),
@@ -110,6 +113,13 @@ impl HeadAppender {
                 self.head.metrics.count_out_of_order(value.kind());
             }
             return Err(e);
+        }
+        if self.oldest_ms.is_none_or(|oldest| ts < oldest) {
+            if !self.head.under_way.replace(self.oldest_ms, ts) {
+                self.head.metrics.count_out_of_bound(value.kind());
+                return Err(AppendError::OutOfBounds);
+            }
+            self.oldest_ms = Some(ts);
         }
         let id = SeriesRef(series.id);
         self.pending.push(Pending { series, ts, value });
@@ -182,6 +192,7 @@ impl Appender for HeadAppender {
 
 impl Drop for HeadAppender {
     fn drop(&mut self) {
+        self.head.under_way.remove(self.oldest_ms);
         self.head.metrics.active_appenders.dec();
     }
 }
