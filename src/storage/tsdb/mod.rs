@@ -31,7 +31,6 @@ mod lock;
 mod maintain;
 mod metrics;
 mod read;
-mod validate;
 mod wal;
 
 use std::fs;
