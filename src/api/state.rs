@@ -14,7 +14,7 @@ use crate::model::regex::AnchoredRegex;
 use crate::model::{Clock, Labels, Matcher, TimestampMs};
 use crate::notifier::NotifierView;
 use crate::query::Engine;
-use crate::remote_write::RemoteWriteMetrics;
+use crate::remote_write::{self, RemoteWriteMetrics};
 use crate::rules::view::RulesView;
 use crate::scrape::view::ScrapeView;
 use crate::storage::{Sink, Source, StorageError};
@@ -58,6 +58,8 @@ pub struct ApiOptions {
     pub enable_admin_api: bool,
     /// `--web.enable-remote-write-receiver`
     pub enable_remote_write_receiver: bool,
+    /// `--web.remote-write-receiver.accepted-protobuf-messages`
+    pub remote_write_messages: Vec<remote_write::Version>,
     /// `--web.cors.origin`
     pub cors_origin: Option<AnchoredRegex>,
     /// `--web.page-title`
@@ -78,6 +80,7 @@ impl Default for ApiOptions {
             enable_lifecycle: false,
             enable_admin_api: false,
             enable_remote_write_receiver: false,
+            remote_write_messages: vec![remote_write::Version::V1, remote_write::Version::V2],
             cors_origin: AnchoredRegex::new(".*").ok(),
             page_title: "Watchfire".to_owned(),
             read_timeout: Duration::from_secs(300),

@@ -47,6 +47,14 @@ pub(crate) struct ServeFlags {
     /// Accept remote write requests on /api/v1/write.
     #[arg(long = "web.enable-remote-write-receiver")]
     pub enable_remote_write_receiver: bool,
+    /// Protobuf messages of remote write to accept; may be given several times.
+    #[arg(
+        long = "web.remote-write-receiver.accepted-protobuf-messages",
+        value_name = "MESSAGE",
+        value_parser = ["prometheus.WriteRequest", "io.prometheus.write.v2.Request"],
+        default_values = ["prometheus.WriteRequest", "io.prometheus.write.v2.Request"]
+    )]
+    pub remote_write_messages: Vec<String>,
     /// Title of the web page.
     #[arg(
         long = "web.page-title",
@@ -219,7 +227,6 @@ const UNSERVED: &[(&str, bool)] = &[
     ("web.console.libraries", true),
     ("web.user-assets", true),
     ("web.enable-otlp-receiver", false),
-    ("web.remote-write-receiver.accepted-protobuf-messages", true),
     ("web.search.max-limit", true),
     ("storage.tsdb.retention", true),
     ("storage.tsdb.retention.percentage", true),

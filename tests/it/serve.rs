@@ -602,3 +602,24 @@ fn blocks_are_served_deleted_from_and_copied_by_administrators() {
         assert!(metrics.lines().any(|l| l == line), "{line}");
     }
 }
+
+#[test]
+fn metrics_are_pushed_in_either_version() {
+    let dir = tempfile::tempdir().expect("a folder");
+    fs::write(dir.path().join("prometheus.yml"), "global: {}\n").expect("a config");
+    let text = "# TYPE x_total counter\n# HELP x_total So many.\nx_total{a=\"b\"} 3\n";
+    fs::write(dir.path().join("m.prom"), text).expect("a file");
+    let address = free_address();
+    let server = Server::start(dir.path(), address, &["--web.enable-remote-write-receiver"]);
+    let url = format!("http://{address}");
+    for (job, message) in
+        [("one", "prometheus.WriteRequest"), ("two", "io.prometheus.write.v2.Request")]
+    {
+        let label = format!("--label=job={job}");
+        let message = format!("--protobuf_message={message}");
+        let args = ["push", "metrics", &url, "m.prom", &label, &message];
+        let output = run_watchfire(&args, dir.path(), &[]);
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(server.value(&format!("x_total{{job='{job}'}}")), Some(3.0));
+    }
+}

@@ -2,6 +2,7 @@
 
 mod admin;
 mod ast;
+mod exemplars;
 mod labels;
 mod metadata;
 mod notifications;
@@ -30,6 +31,7 @@ pub(super) fn routes() -> Router<Arc<ApiState>> {
         .route("/query_range", get(query::range).post(query::range))
         .route("/format_query", get(syntax::format_query).post(syntax::format_query))
         .route("/parse_query", get(syntax::parse_query).post(syntax::parse_query))
+        .route("/query_exemplars", get(exemplars::exemplars).post(exemplars::exemplars))
         .route("/series", get(labels::series).post(labels::series))
         .route("/labels", get(labels::names).post(labels::names))
         .route("/label/{name}/values", get(labels::values))

@@ -8,6 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
+use super::exemplars::ExemplarMetrics;
 use crate::telemetry::{Registry, Summary};
 
 /// Label `type` of sample counters: `float` or `histogram`.
@@ -67,6 +68,7 @@ pub struct TsdbMetrics {
     pub(crate) replay_seconds: Gauge<f64, AtomicU64>,
     pub(crate) isolation_high: Gauge,
     pub(crate) isolation_low: Gauge,
+    pub(crate) exemplars: ExemplarMetrics,
 }
 
 impl Default for TsdbMetrics {
@@ -80,6 +82,7 @@ impl TsdbMetrics {
     /// Registers the metrics.
     #[rustfmt::skip]
     pub fn new(registry: &mut Registry) -> Self {
+        let exemplars = ExemplarMetrics::new(registry);
         let mut r = Adder { registry };
         let appended: Family<SampleType, Counter> = Family::default();
         r.registry.register("prometheus_tsdb_head_samples_appended", "Total number of appended samples.", appended.clone());
@@ -144,6 +147,7 @@ impl TsdbMetrics {
             replay_seconds,
             isolation_high: r.gauge("prometheus_tsdb_isolation_high_watermark", "The highest TSDB append ID that has been given out."),
             isolation_low: r.gauge("prometheus_tsdb_isolation_low_watermark", "The lowest TSDB append ID that is still referenced."),
+            exemplars,
         }
     }
 

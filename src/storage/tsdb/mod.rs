@@ -21,6 +21,7 @@ mod blocks;
 mod chunk;
 mod compact;
 mod encoding;
+mod exemplars;
 mod head;
 mod import;
 mod index;
@@ -75,6 +76,8 @@ pub struct TsdbOptions {
     /// `--storage.tsdb.max-block-duration`: what a compacted block covers at most; 0 for a
     /// tenth of the retention, or 31 days if that is less.
     pub block_range_max_ms: i64,
+    /// `storage.exemplars.max_exemplars`: the newest of all series are kept, 0 for none.
+    pub max_exemplars: usize,
     /// `--storage.tsdb.wal-segment-size`, in bytes.
     pub wal_segment_bytes: u64,
     /// `--storage.tsdb.wal-compression-type`.
@@ -92,6 +95,7 @@ impl Default for TsdbOptions {
             retention_bytes: 0,
             chunk_range_ms: 2 * 3600 * 1000,
             block_range_max_ms: 0,
+            max_exemplars: 0,
             wal_segment_bytes: 128 << 20,
             wal_compression: WalCompression::default(),
             wal_sync: WalSync::default(),
@@ -171,6 +175,7 @@ impl Tsdb {
             chunk_range_ms: options.chunk_range_ms,
             min_valid_ms: blocks.shown().head_from_ms,
             read_only: lock.is_none(),
+            max_exemplars: options.max_exemplars,
             wal: WalOptions {
                 segment_bytes: options.wal_segment_bytes.max(1),
                 compression: options.wal_compression,
@@ -226,6 +231,11 @@ impl Tsdb {
     pub fn stats(&self, limit: usize) -> TsdbStats {
         let wal_bytes = wal::segment::size_bytes(&self.dir.join("wal")).unwrap_or(0);
         TsdbStats { wal_bytes, ..self.head.stats(limit) }
+    }
+
+    /// Changes how many exemplars are kept.
+    pub fn set_max_exemplars(&self, max: usize) {
+        self.head.exemplars().resize(max);
     }
 
     /// Metadata of a metric family.

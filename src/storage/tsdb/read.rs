@@ -11,7 +11,8 @@ use futures_util::future::BoxFuture;
 use crate::model::{Labels, TimestampMs};
 use crate::storage::fanout::merge;
 use crate::storage::{
-    LabelAnswer, LabelRequest, RawSeries, SelectRequest, SeriesSet, Source, StorageError, breathe,
+    ExemplarSeries, LabelAnswer, LabelRequest, RawSeries, SelectRequest, SeriesSet, Source,
+    StorageError, breathe,
 };
 use crate::vector::RawSamples;
 
@@ -93,6 +94,13 @@ impl Source for Tsdb {
             values.sort_unstable();
             Ok(LabelAnswer { values, warnings: Vec::new() })
         })
+    }
+
+    fn select_exemplars<'a>(
+        &'a self,
+        request: &'a LabelRequest,
+    ) -> BoxFuture<'a, Result<Vec<ExemplarSeries>, StorageError>> {
+        Box::pin(async move { Ok(self.head.exemplars().select(request)) })
     }
 }
 

@@ -121,7 +121,7 @@ groups:
         String::from_utf8(dumped.stdout).expect("text")
     };
     let ours = dump("ours");
-    assert!(ours.lines().count() > 2_000 && ours.contains("{__name__="all", by="rule""));
+    assert!(ours.lines().count() > 2_000 && ours.contains(r#"{__name__="all", by="rule""#));
     if available("promtool") {
         let args = backfill("theirs");
         let args: Vec<&str> = args.iter().map(String::as_str).collect();

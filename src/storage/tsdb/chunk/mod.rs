@@ -2,7 +2,6 @@
 
 pub(crate) mod bits;
 pub(crate) mod histogram;
-mod layout;
 pub(crate) mod xor;
 
 use crate::model::TimestampMs;

@@ -30,6 +30,7 @@ use crate::model::metadata::Metadata;
 use crate::model::{Clock, TimestampMs};
 use crate::storage::StorageError;
 
+use super::exemplars::ExemplarStore;
 use super::metrics::TsdbMetrics;
 use super::wal::{Wal, WalOptions, segment};
 
@@ -51,6 +52,8 @@ pub(crate) struct HeadOptions {
     pub(crate) min_valid_ms: TimestampMs,
     /// The log is read as it is, and not written.
     pub(crate) read_only: bool,
+    /// Exemplars to keep; 0 keeps none.
+    pub(crate) max_exemplars: usize,
     pub(crate) wal: WalOptions,
 }
 
@@ -74,6 +77,7 @@ pub(crate) struct Head {
     truncated_ms: AtomicI64,
     /// By metric family.
     metadata: RwLock<BTreeMap<Box<str>, Metadata>>,
+    exemplars: ExemplarStore,
     commit: Mutex<Committer>,
     closed: AtomicBool,
     /// One maintenance at a time.
@@ -102,6 +106,7 @@ impl Head {
         metrics: TsdbMetrics,
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, StorageError> {
+        let exemplars = ExemplarStore::new(options.max_exemplars, metrics.exemplars.clone());
         let mut head = Self {
             options,
             wal_dir,
@@ -116,6 +121,7 @@ impl Head {
             under_way: UnderWay::new(options.min_valid_ms),
             truncated_ms: AtomicI64::new(options.min_valid_ms),
             metadata: RwLock::default(),
+            exemplars,
             commit: Mutex::new(Committer {
                 wal: None,
                 segment_started: (0, 0),
@@ -186,6 +192,11 @@ impl Head {
         let max = self.max_ms.fetch_max(max_ms, Ordering::AcqRel).max(max_ms);
         self.metrics.head_min_time.set(min);
         self.metrics.head_max_time.set(max);
+    }
+
+    /// The newest exemplars.
+    pub(crate) fn exemplars(&self) -> &ExemplarStore {
+        &self.exemplars
     }
 
     /// Metadata of a metric family.

@@ -11,12 +11,13 @@ use std::sync::Arc;
 
 use rustc_hash::FxBuildHasher;
 
+use crate::model::exemplar::Exemplar;
 use crate::model::{METRIC_NAME, TimestampMs};
 use crate::storage::StorageError;
 use crate::storage::tsdb::encoding::DecodeError;
 use crate::storage::tsdb::wal::checkpoint::remove_obsolete;
 use crate::storage::tsdb::wal::reader::{Damage, ReadError, SegmentReader};
-use crate::storage::tsdb::wal::record::{Record, RefHistogram, RefSample};
+use crate::storage::tsdb::wal::record::{Record, RefExemplar, RefHistogram, RefSample};
 use crate::storage::tsdb::wal::segment::{self, Segment};
 
 use super::Head;
@@ -192,12 +193,20 @@ impl Replayer<'_> {
                 for (id, metadata) in all {
                     let Some(series) = self.series.get(&id) else { continue };
                     if let Some(name) = series.labels.get(METRIC_NAME) {
-                        let family = family_of(name, metadata.kind);
+                        let family = metadata.kind.family(name);
                         self.head.metadata.write().insert(family.into(), metadata);
                     }
                 }
             }
-            Record::Exemplars(_) | Record::Other => {}
+            Record::Exemplars(all) => {
+                for RefExemplar { series, ts, value, labels } in all {
+                    let Some(series) = self.series.get(&series) else { continue };
+                    // The log does not say whether the time is its own.
+                    let exemplar = Exemplar { labels, value, ts, has_ts: true };
+                    self.head.exemplars().add(&series.labels, exemplar);
+                }
+            }
+            Record::Other => {}
         }
     }
 
@@ -232,17 +241,6 @@ impl Replayer<'_> {
         self.newest_ms = self.newest_ms.max(ts);
         self.head.widen(ts);
     }
-}
-
-/// The family of a series: its name without the suffix its type adds.
-fn family_of(name: &str, kind: crate::model::metadata::MetricType) -> &str {
-    use crate::model::metadata::MetricType as T;
-    let suffixes: &[&str] = match kind {
-        T::Histogram | T::GaugeHistogram => &["_bucket", "_count", "_sum"],
-        T::Summary => &["_count", "_sum"],
-        _ => &[],
-    };
-    suffixes.iter().find_map(|s| name.strip_suffix(s)).unwrap_or(name)
 }
 
 fn repair(

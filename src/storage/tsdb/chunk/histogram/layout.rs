@@ -10,7 +10,7 @@
 //! ```
 //! Integers without a size are the packed ones of `bits.rs`.
 
-use super::bits::{BitReader, BitWriter};
+use super::super::bits::{BitReader, BitWriter};
 use crate::model::histogram::{CUSTOM_BUCKETS_SCHEMA, FloatHistogram, Span};
 
 /// Byte that says "the zero threshold follows".
