@@ -269,8 +269,11 @@ fn forget_mapped_chunks(dir: &Path) -> Result<(), StorageError> {
     let mapped = dir.join("chunks_head");
     fs::create_dir_all(&mapped).map_err(|e| failed(&mapped, &e))?;
     for entry in fs::read_dir(&mapped).map_err(|e| failed(&mapped, &e))? {
-        let path = entry.map_err(|e| failed(&mapped, &e))?.path();
-        fs::remove_file(&path).map_err(|e| failed(&path, &e))?;
+        let entry = entry.map_err(|e| failed(&mapped, &e))?;
+        let numbered = entry.file_name().to_str().is_some_and(|name| name.parse::<u32>().is_ok());
+        if numbered {
+            fs::remove_file(entry.path()).map_err(|e| failed(&entry.path(), &e))?;
+        }
     }
     for entry in fs::read_dir(dir).map_err(|e| failed(dir, &e))? {
         let entry = entry.map_err(|e| failed(dir, &e))?;
