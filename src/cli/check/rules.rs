@@ -13,8 +13,14 @@ use crate::lint::{Settings, registry};
 use crate::rules::config::{CheckReport, LoadOptions, check_file, check_source, duplicates_text};
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  watchfire check rules rules/*.yml                 as promtool prints it
+  watchfire check rules --output text rules.yml     with excerpts and advice
+  watchfire check rules --output github rules.yml   annotations of a pull request
+  helm template chart | watchfire check rules       manifests from standard input")]
 pub(crate) struct RulesArgs {
-    /// The files.
+    /// The files; without one, standard input is read.
+    #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
     #[command(flatten)]
     lint: LintFlags,

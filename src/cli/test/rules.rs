@@ -14,6 +14,11 @@ use crate::rules::unit_test::{
 };
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  watchfire test rules tests/*.yml
+  watchfire test rules --run 'down' --diff tests.yml   some tests, differences as a tree
+  watchfire test rules --coverage --min-coverage 80 tests.yml
+  watchfire test --junit out.xml rules tests.yml       for CI")]
 pub(crate) struct RulesArgs {
     /// The test files.
     #[arg(required = true, value_name = "FILE")]

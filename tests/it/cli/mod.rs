@@ -1,5 +1,7 @@
 //! The command line as a script sees it: what it prints and how it exits.
 
+mod convert;
+mod fmt;
 mod lint;
 mod promtool;
 
