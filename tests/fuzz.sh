@@ -39,7 +39,7 @@ for target in "${targets[@]}"; do
       more+=("$scripts") options+=(-dict=fuzz/promql.dict)
       [ ${#conformance[@]} = 0 ] || more+=(../shared/conformance/promql)
       ;;
-    rules) more+=(rules) && [ ! -e ../shared/corpus/rules ] || more+=(../shared/corpus/rules) ;;
+    rules | lint) more+=(rules) && [ ! -e ../shared/corpus/rules ] || more+=(../shared/corpus/rules) ;;
     unit_tests) more+=(rules/tests) ;;
   esac
   [ "$target" != promql ] || options+=(-max_len=100000)

@@ -4,17 +4,18 @@
 //! `fuzz_targets/` hands these to libFuzzer, `tests/it/fuzz.rs` runs the kept inputs of
 //! `seeds/` through them. They use the product's public surface alone.
 
-use std::io::Write as _;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
+use watchfire::diagnostics::{self, Diagnostic, Look, Report};
+use watchfire::lint::{self, Settings, registry};
 use watchfire::model::{Labels, Sample, StepGrid};
 use watchfire::parser::{self, ParserOptions, SeriesValue};
 use watchfire::promqltest::{self, ScriptOptions};
 use watchfire::query::{Engine, EngineOptions, QueryError, QueryResult, RunOptions};
-use watchfire::remote_write::{self, RemoteWriteMetrics, WriteLimits};
+use watchfire::remote_write::{self, RemoteWriteMetrics, Version, WriteError, WriteLimits};
 use watchfire::rules::config::{LoadOptions, check_source};
 use watchfire::rules::template::{Template, TemplateData};
 use watchfire::rules::unit_test::{UnitTestOptions, run_unit_tests};
@@ -34,6 +35,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("selectors", selectors),
     ("script", script),
     ("rules", rules),
+    ("lint", lint),
     ("unit_tests", unit_tests),
     ("config", config),
     ("exposition", exposition),
@@ -120,22 +122,99 @@ pub fn rules(data: &[u8]) {
     }
 }
 
-/// A file of rule unit tests is read and run.
+/// Every check that needs no server and every kind of policy.
+const LINT_SETTINGS: &str = r#"
+evaluation_interval: 1m
+scrape_interval: 30s
+lookback_delta: 5m
+owners: {required: true, allowed: "team-.+"}
+regexp: {smelly: true}
+dependency: {ignore: ["up|a.*"]}
+rules:
+- match: {kind: alerting, file: ".*", group: ".*", name: ".*", labels: {severity: "critical|page"}}
+  ignore: {name: Watchdog}
+  labels: {severity: {required: true, values: [critical, warning]}}
+  annotations: {"runbook_.*": {required: true, value: "https://.+", severity: bug, comment: a}}
+  for: {min: 1m, max: 1h}
+  keep_firing_for: {min: 1m}
+- aggregate: [{name: ".*:.*", keep: [job], strip: [instance]}]
+  name: {pattern: "[a-z:_]+"}
+  selector: [{metric: "a.*", required_labels: [job]}, {call: "rate|sum", required_labels: [env]}]
+  reject: [{pattern: ".* .*", label_keys: true, label_values: true, annotation_keys: true, annotation_values: true}]
+  report: {comment: b, severity: info}
+"#;
+
+/// Stands between a rule file and what belongs to it: settings of the linter, unit tests.
+const FILE_FOLLOWS: &str = "\n%%\n";
+
+/// Rules are linted with every check there is, by settings of ours or those that follow
+/// them; what is said is about bytes that are there, and can be shown in every form.
+pub fn lint(data: &[u8]) {
+    let text = text(data, 64 << 10);
+    let (text, settings) = match text.split_once(FILE_FOLLOWS) {
+        Some((text, settings)) => (text, Settings::from_yaml(settings)),
+        None => (&*text, Settings::from_yaml(LINT_SETTINGS)),
+    };
+    let mut settings = match settings {
+        Ok(settings) => settings,
+        Err(error) => {
+            assert!(!error.to_string().is_empty());
+            return;
+        }
+    };
+    settings.choose(["all"]).expect("a word of its own");
+    let load = LoadOptions {
+        parser: ParserOptions::all(),
+        ignore_unknown_fields: false,
+        legacy_names: false,
+        dialects: true,
+    };
+    let options = lint::Options { load, settings, now_ms: 1_353_755_652_000 };
+    // The same rules twice: some checks compare files.
+    let input = |name: &str| lint::Input { name: name.to_owned(), text: Ok(text.to_owned()) };
+    let report = lint::lint(vec![input("a.yml"), input("b.yml")], &options);
+    for diagnostic in &report.diagnostics {
+        check_places(&report, diagnostic);
+    }
+    assert_eq!(
+        diagnostics::text(&report, Look::default()).is_empty(),
+        report.diagnostics.is_empty()
+    );
+    assert!(!diagnostics::json(&report).is_empty());
+    assert!(!diagnostics::sarif(&report, &registry::infos(), "0").is_empty());
+    assert!(!diagnostics::junit(&report, diagnostics::Severity::Warning).is_empty());
+    assert_eq!(diagnostics::github(&report).is_empty(), report.diagnostics.is_empty());
+}
+
+/// Whatever a diagnostic points at is a piece of its source.
+fn check_places(report: &Report, diagnostic: &Diagnostic) {
+    let source = &report.sources[diagnostic.source].text;
+    let related = diagnostic.related.iter().map(|r| &r.span);
+    let edits = diagnostic.helps.iter().filter_map(|h| h.edit.as_ref()).map(|e| &e.span);
+    for span in diagnostic.span.iter().chain(related).chain(edits) {
+        assert!(source.get(span.clone()).is_some(), "{span:?} of {diagnostic:?}");
+    }
+}
+
+/// A file of rule unit tests is read and run; rules may stand before it.
 pub fn unit_tests(data: &[u8]) {
     let text = text(data, 8 << 10);
-    // What lies elsewhere on this machine is not to be read.
-    if text.contains("rule_files") && text.contains(['/', '*', '?', '\\', '.']) {
+    let (rules, tests) = text.split_once(FILE_FOLLOWS).unwrap_or(("", &*text));
+    // What lies elsewhere on this machine is not to be read: without a slash, however it is
+    // written, no path leads out of the directory.
+    if tests.contains("rule_files") && tests.contains(['/', '\\']) {
         return;
     }
-    let mut file = tempfile::NamedTempFile::new().expect("a file");
-    file.write_all(text.as_bytes()).expect("a written file");
-    let files = [file.path().to_owned()];
+    let dir = tempfile::tempdir_in(fast_dir()).expect("a directory");
+    let file = dir.path().join("tests.yml");
+    std::fs::write(&file, tests).expect("a written file");
+    std::fs::write(dir.path().join("rules.yml"), rules).expect("a written file");
     let options = UnitTestOptions {
         parser: ParserOptions::all(),
         dump_series: true,
         ..UnitTestOptions::default()
     };
-    let reports = RUNTIME.block_on(run_unit_tests(&files, &options));
+    let reports = RUNTIME.block_on(run_unit_tests(&[file], &options));
     assert_eq!(reports.len(), 1);
 }
 
@@ -175,18 +254,21 @@ pub fn exposition(data: &[u8]) {
 static REMOTE_WRITE: LazyLock<RemoteWriteMetrics> =
     LazyLock::new(|| RemoteWriteMetrics::new(&mut watchfire::telemetry::Registry::default()));
 
-/// A body of remote write, as sent and with the compression taken away: it is stored whole
-/// or not at all.
+/// A body of remote write of either version, as sent and with the compression taken away: it
+/// is stored whole or not at all, but that one of 2.0 may be stored in part.
 pub fn remote_write(data: &[u8]) {
     let limits = WriteLimits { decoded_bytes_max: 1 << 20 };
     let packed = snap::raw::Encoder::new().compress_vec(data).expect("a block");
-    for body in [data, &packed] {
+    for (body, version) in
+        [data, &packed].into_iter().flat_map(|body| [(body, Version::V1), (body, Version::V2)])
+    {
         let storage = MemoryStorage::new();
-        let received = remote_write::receive(body, limits, &storage, 1_000_000, &REMOTE_WRITE);
-        match received {
-            Ok(written) => assert!(written.samples <= limits.decoded_bytes_max),
-            Err(error) => {
-                assert!((400..600).contains(&error.status()) && !error.to_string().is_empty());
+        let (written, result) =
+            remote_write::receive(body, version, limits, &storage, 1_000_000, &REMOTE_WRITE);
+        assert!(written.samples <= limits.decoded_bytes_max);
+        if let Err(error) = result {
+            assert!((400..600).contains(&error.status()) && !error.to_string().is_empty());
+            if !matches!(error, WriteError::Partial(_)) {
                 assert_eq!(storage.len(), 0, "a refused request left something");
             }
         }

@@ -14,6 +14,17 @@ pub(super) fn full_word(steps: usize) -> u64 {
     u64::MAX >> (64 - steps.clamp(1, 64))
 }
 
+/// True when every one of so many steps is present.
+#[inline]
+pub(super) fn all_present(words: &[u64], steps: usize) -> bool {
+    match words.split_last() {
+        Some((last, words)) => {
+            *last == full_word(steps - words.len() * 64) && words.iter().all(|w| *w == u64::MAX)
+        }
+        None => true,
+    }
+}
+
 /// Visits the present floats of a row of so many steps: `dense` gets the steps of words in
 /// which all are present, `sparse` every other present step.
 #[inline]

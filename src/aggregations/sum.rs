@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use rustc_hash::FxBuildHasher;
 
 use super::Accumulator;
-use super::fold::{Grid, for_present, full_word, histogram_steps, same_kind};
+use super::fold::{Grid, all_present, for_present, full_word, histogram_steps, same_kind};
 use crate::functions::Flags;
 use crate::model::histogram::HistogramFold;
 use crate::model::sums::{kahan_inc, kahan_inc_columns};
@@ -45,6 +45,12 @@ impl<const AVG: bool> Sum<AVG> {
 
     /// The first float of a slot starts its sum: adding it to 0 would lose -0.
     fn add_floats(&mut self, group: u32, values: &[f64], words: &[u64]) {
+        let full = |words: &[u64]| all_present(words, self.sums.steps);
+        if !AVG && full(words) && full(self.present.row(group)) {
+            let cs = self.compensations.row_mut(group);
+            kahan_inc_columns(values, self.sums.row_mut(group), cs);
+            return;
+        }
         for (i, word) in words.iter().copied().enumerate() {
             if word == 0 {
                 continue;

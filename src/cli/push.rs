@@ -222,6 +222,7 @@ fn message_v2(parsed: Parsed) -> proto2::Request {
             labels_refs: refs,
             samples: vec![proto2::Sample { value, timestamp, start_timestamp: 0 }],
             metadata,
+            ..proto2::TimeSeries::default()
         });
     }
     proto2::Request { symbols: symbols.into_symbols(), timeseries }

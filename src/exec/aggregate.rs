@@ -99,14 +99,14 @@ pub(crate) fn open_aggregate<'a>(
     };
     // Ranks need every value: the rows stay until the end.
     let keeps_rows = node.op.name == "quantile";
-    let add = |acc: &mut (Pieces, Hold<'_>), block: SeriesBlock| {
+    let add = |acc: &mut (Pieces, Hold<'_>), block: &mut SeriesBlock| {
         if keeps_rows {
-            acc.1.grow_by(weight(&block))?;
+            acc.1.grow_by(weight(block))?;
         }
         for row in 0..block.rows {
             cx.check()?;
             let group = grouped.group_of[(block.first.0 + row) as usize];
-            folding.add(&mut acc.0, group, &block, row);
+            folding.add(&mut acc.0, group, block, row);
         }
         Ok(())
     };

@@ -31,20 +31,21 @@ fn partition(rows: u32, steps: u32, part_work: u64, parts_max: u64) -> Vec<Range
 }
 
 /// Folds the blocks of an operator, one accumulator per part; the accumulators come back
-/// in series order.
+/// in series order. `add` may take a block; what it leaves goes back to the operator.
 pub(crate) fn fold<'a, T: Send>(
     cx: &'a Cx,
     input: BoxOp<'a>,
     steps: u32,
     parts_max: u64,
     make: impl Fn() -> Result<T> + Sync,
-    add: impl Fn(&mut T, SeriesBlock) -> Result<()> + Sync,
+    add: impl Fn(&mut T, &mut SeriesBlock) -> Result<()> + Sync,
 ) -> Result<Vec<T>> {
     let drain = |mut part: BoxOp<'a>| -> Result<T> {
         let mut acc = make()?;
-        while let Some(block) = part.next()? {
+        while let Some(mut block) = part.next()? {
             cx.check()?;
-            add(&mut acc, block)?;
+            add(&mut acc, &mut block)?;
+            part.give_back(block);
         }
         Ok(acc)
     };
@@ -63,9 +64,9 @@ pub(crate) fn fold<'a, T: Send>(
 pub(crate) fn collect<'a>(cx: &'a Cx, input: BoxOp<'a>, steps: u32) -> Result<Collected<'a>> {
     let table = input.series().clone();
     let make = || Ok((Vec::new(), cx.budget.hold(0)?));
-    let add = |acc: &mut (Vec<SeriesBlock>, Hold<'a>), block: SeriesBlock| {
-        acc.1.grow_by(weight(&block))?;
-        acc.0.push(block);
+    let add = |acc: &mut (Vec<SeriesBlock>, Hold<'a>), block: &mut SeriesBlock| {
+        acc.1.grow_by(weight(block))?;
+        acc.0.push(std::mem::take(block));
         Ok(())
     };
     let parts = fold(cx, input, steps, PARTS_MAX, make, add)?;

@@ -87,6 +87,10 @@ impl<'a> Histograms<'a> {
                 None => this.bad_bound(le, &series.labels),
             }
         }
+        // Sorted once, they need not be at every step.
+        for member in &mut this.members {
+            member.buckets.sort_by(|a, b| a.1.total_cmp(&b.1));
+        }
         Ok(this)
     }
 
@@ -195,9 +199,11 @@ pub(crate) fn quantiles<'a>(
     let mut rows: HashMap<(usize, u64), u32, FxBuildHasher> = HashMap::default();
     let mut series: Vec<SeriesMeta> = vec![];
     let mut out = Rows::new(grid.len);
+    // Per quantile, the key of the last result and its row: mostly those of the next.
+    let mut last: Vec<Option<((usize, u64), u32)>> = vec![None; all.len()];
     histograms.each(|i, step, mut observed| {
         let meta = &histograms.members[i].meta;
-        for quantiles in &all {
+        for (quantiles, last) in all.iter().zip(&mut last) {
             let q = quantiles[step as usize];
             let value = match &mut observed {
                 Observed::Classic(buckets) => {
@@ -222,15 +228,20 @@ pub(crate) fn quantiles<'a>(
             };
             // Without a label for it, the quantile does not tell series apart.
             let key = node.label.as_ref().map_or(0, |_| q.to_bits());
-            let row = *rows.entry((i, key)).or_insert_with(|| {
-                let mut meta = meta.clone();
-                if let Some(label) = &node.label {
-                    let mut builder = meta.labels.builder();
-                    meta.labels = builder.set(label, &format_openmetrics(q)).build();
-                }
-                series.push(meta);
-                series.len() as u32 - 1
-            });
+            let key = (i, key);
+            let row = match *last {
+                Some((before, row)) if before == key => row,
+                _ => *rows.entry(key).or_insert_with(|| {
+                    let mut meta = meta.clone();
+                    if let Some(label) = &node.label {
+                        let mut builder = meta.labels.builder();
+                        meta.labels = builder.set(label, &format_openmetrics(q)).build();
+                    }
+                    series.push(meta);
+                    series.len() as u32 - 1
+                }),
+            };
+            *last = Some((key, row));
             out.set_float(row, step, value);
         }
     })?;

@@ -55,6 +55,11 @@ pub(crate) trait Operator<'a>: Send {
 
     fn next(&mut self) -> Result<Option<SeriesBlock>>;
 
+    /// Takes a block of its own back that is no longer needed, or what is left of it, to make
+    /// the next one in its memory, which is in the caches. Whoever keeps blocks, or does not
+    /// care, need not call it.
+    fn give_back(&mut self, _block: SeriesBlock) {}
+
     /// Splits into operators that yield the given ranges of series, with the same ids.
     /// Gives itself back when it cannot.
     fn split(
@@ -214,6 +219,10 @@ impl<'a> Operator<'a> for Relabelled<'a> {
         self.input.next()
     }
 
+    fn give_back(&mut self, block: SeriesBlock) {
+        self.input.give_back(block);
+    }
+
     fn split(
         self: Box<Self>,
         ranges: &[Range<u32>],
@@ -256,6 +265,10 @@ where
         let Some(mut block) = self.input.next()? else { return Ok(None) };
         (self.apply)(&mut block, self.input.series())?;
         Ok(Some(block))
+    }
+
+    fn give_back(&mut self, block: SeriesBlock) {
+        self.input.give_back(block);
     }
 
     fn split(

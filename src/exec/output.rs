@@ -36,7 +36,7 @@ pub(crate) fn instant(cx: &Cx, root: &Node) -> Result<Value> {
                 u64::MAX,
                 || Part::new(cx),
                 |acc, block| {
-                    acc.hold.grow_by(weight(&block))?;
+                    acc.hold.grow_by(weight(block))?;
                     for row in 0..block.rows {
                         cx.check()?;
                         if let Some(sample) = block.sample(row, 0) {
@@ -98,7 +98,7 @@ fn drain<'a>(cx: &'a Cx, input: BoxOp<'a>) -> Result<Vec<Series>> {
         acc.hold.grow_by(block.sample_count())?;
         for row in 0..block.rows {
             cx.check()?;
-            let points = points(&block, row, |step| grid.at(step));
+            let points = points(block, row, |step| grid.at(step));
             if !points.is_empty() {
                 let labels = table.labels(block.first.0 + row).clone();
                 acc.items.push(Series { labels, points });

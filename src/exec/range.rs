@@ -116,6 +116,9 @@ impl<'a> Samples<'a> {
             Self::Steps { input, grid, block } => {
                 raw.clear();
                 while block.as_ref().is_none_or(|b| b.1 == b.0.rows) {
+                    if let Some(read) = block.take() {
+                        input.give_back(read.0);
+                    }
                     match input.next()? {
                         Some(next) => *block = Some(Box::new((next, 0))),
                         None => return Ok(()),
@@ -160,9 +163,17 @@ fn steps_to_samples(
 ) -> Result<()> {
     let mut pace = Pace::new(cx);
     let values = block.row(row);
-    for step in block.present.ones(row) {
-        pace.work(1)?;
-        raw.push(grid.at(step), values[step as usize]);
+    for (first, word) in (0..).step_by(64).zip(block.present.row(row)) {
+        let steps = first..grid.len.min(first + 64);
+        pace.work(steps.len())?;
+        if word.count_ones() as usize == steps.len() {
+            raw.vs.extend_from_slice(&values[steps.start as usize..steps.end as usize]);
+            raw.ts.extend(steps.map(|step| grid.at(step)));
+            continue;
+        }
+        for step in steps.filter(|step| word >> (step % 64) & 1 == 1) {
+            raw.push(grid.at(step), values[step as usize]);
+        }
     }
     if block.histograms.is_none() {
         return Ok(());
@@ -208,6 +219,8 @@ struct RangeOp<'a> {
     column: Option<Column>,
     rows: Range<u32>,
     raw: RawSamples,
+    /// A block that was given back.
+    used: SeriesBlock,
     notes: RangeNotes<'a>,
 }
 
@@ -244,6 +257,7 @@ pub(crate) fn open_range<'a>(cx: &'a Cx, call: &'a RangeCall, grid: StepGrid) ->
         samples: source.samples,
         scope: source.scope,
         raw: RawSamples::default(),
+        used: SeriesBlock::default(),
         notes: RangeNotes { cx, call },
     }))
 }
@@ -330,7 +344,8 @@ impl<'a> Operator<'a> for RangeOp<'a> {
         }
         let first = self.rows.start;
         let rows = rows_per_block(self.grid.len).min(self.rows.end - first);
-        let mut block = SeriesBlock::absent(SeriesId(first), rows, self.grid.len);
+        let used = std::mem::take(&mut self.used);
+        let mut block = SeriesBlock::absent_in(used, SeriesId(first), rows, self.grid.len);
         let mut counts = self.cx.counts(self.grid);
         for row in 0..rows {
             self.cx.check()?;
@@ -343,6 +358,10 @@ impl<'a> Operator<'a> for RangeOp<'a> {
         self.cx.count_samples(self.scope, &counts);
         self.rows.start += rows;
         Ok(Some(block))
+    }
+
+    fn give_back(&mut self, block: SeriesBlock) {
+        self.used = block;
     }
 
     fn split(
@@ -362,6 +381,7 @@ impl<'a> Operator<'a> for RangeOp<'a> {
                         scalars: this.scalars.clone(),
                         column: this.column.as_ref().map(|c| c.again(this.shape.table(this.grid))),
                         raw: RawSamples::default(),
+                        used: SeriesBlock::default(),
                         notes: this.notes,
                         ..this
                     }) as BoxOp<'a>

@@ -53,6 +53,8 @@ pub(crate) struct InstantSelect<'a> {
     present: Vec<u64>,
     rows: Range<u32>,
     raw: RawSamples,
+    /// A block that was given back.
+    used: SeriesBlock,
     hold: Hold<'a>,
 }
 
@@ -75,6 +77,7 @@ impl<'a> InstantSelect<'a> {
             windows: lookback_windows(cx, bound, grid),
             present: vec![],
             raw: RawSamples::default(),
+            used: SeriesBlock::default(),
             hold: cx.budget.hold(0)?,
         }))
     }
@@ -210,7 +213,8 @@ impl<'a> Operator<'a> for InstantSelect<'a> {
         }
         let first = self.rows.start;
         let rows = rows_per_block(self.grid.len).min(self.rows.end - first);
-        let mut block = SeriesBlock::absent(SeriesId(first), rows, self.grid.len);
+        let used = std::mem::take(&mut self.used);
+        let mut block = SeriesBlock::absent_in(used, SeriesId(first), rows, self.grid.len);
         let mut counts = self.cx.counts(self.grid);
         for row in 0..rows {
             self.cx.check()?;
@@ -232,6 +236,10 @@ impl<'a> Operator<'a> for InstantSelect<'a> {
         Ok(Some(block))
     }
 
+    fn give_back(&mut self, block: SeriesBlock) {
+        self.used = block;
+    }
+
     fn split(
         self: Box<Self>,
         ranges: &[Range<u32>],
@@ -246,6 +254,7 @@ impl<'a> Operator<'a> for InstantSelect<'a> {
                 present: vec![],
                 rows: rows.clone(),
                 raw: RawSamples::default(),
+                used: SeriesBlock::default(),
                 hold,
                 ..*self
             }));

@@ -125,8 +125,8 @@ impl Recorded {
         let (blocks, held) = match op.split(std::slice::from_ref(&all)) {
             Ok(mut parts) => {
                 let op = parts.pop().expect("BUG: a part for every range");
-                let add = |blocks: &mut Vec<SeriesBlock>, block| {
-                    blocks.push(block);
+                let add = |blocks: &mut Vec<SeriesBlock>, block: &mut SeriesBlock| {
+                    blocks.push(std::mem::take(block));
                     Ok(())
                 };
                 let parts = fold(cx, op, grid.len, u64::MAX, || Ok(vec![]), add)?;

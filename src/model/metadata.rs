@@ -58,6 +58,19 @@ impl MetricType {
     }
 }
 
+impl MetricType {
+    /// The family that a series of this name belongs to: histograms and summaries have
+    /// several series each.
+    pub fn family(self, name: &str) -> &str {
+        let endings: &[&str] = match self {
+            Self::Histogram | Self::GaugeHistogram => &["_bucket", "_count", "_sum"],
+            Self::Summary => &["_count", "_sum"],
+            _ => &[],
+        };
+        endings.iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(name)
+    }
+}
+
 /// Metadata of one metric family.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Metadata {

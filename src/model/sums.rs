@@ -1,5 +1,7 @@
 //! Compensated summation as Prometheus does it (Neumaier's variant of Kahan's).
 
+use multiversion::multiversion;
+
 /// Adds `inc` to the running `(sum, compensation)`. An infinite sum forgets its compensation.
 #[inline]
 pub fn kahan_inc(inc: f64, sum: f64, c: f64) -> (f64, f64) {
@@ -14,8 +16,8 @@ pub fn kahan_inc(inc: f64, sum: f64, c: f64) -> (f64, f64) {
     (t, c)
 }
 
-/// Values worked on side by side in registers.
-const LANES: usize = 8;
+/// Values worked on side by side in registers: two of the widest there are.
+const LANES: usize = 16;
 
 /// `kahan_inc` of each value with the sum and the compensation at its place, to the bit; all
 /// three are of one length.
@@ -24,7 +26,10 @@ const LANES: usize = 8;
 /// the larger of the two numbers, as Neumaier does, or without asking which one that is
 /// (Knuth's two-sum), which takes half the instructions when done for many at once. Both are
 /// exact unless something overflows, and then the second gives no finite number.
-#[inline]
+///
+/// Compiled for wider registers too, which are chosen where a machine has them; operations
+/// are never fused, so every machine gives the same bits.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 pub fn kahan_inc_columns(values: &[f64], sums: &mut [f64], cs: &mut [f64]) {
     let len = values.len().min(sums.len()).min(cs.len());
     let (values, values_rest) = values[..len].as_chunks::<LANES>();

@@ -62,6 +62,15 @@ impl Appender for FakeAppender {
         Ok(SeriesRef(1))
     }
 
+    fn append_exemplar(
+        &mut self,
+        _: SeriesRef,
+        e: crate::model::exemplar::Exemplar,
+    ) -> Result<(), ExemplarError> {
+        self.log.push(format!("exemplar {} {}@{}", e.labels, e.value, e.ts));
+        Ok(())
+    }
+
     fn append_metadata(&mut self, family: &str, metadata: &Metadata) {
         self.log.push(format!("{family} is a {}", metadata.kind.as_str()));
         assert_ne!(metadata.kind, MetricType::Unknown);
@@ -91,7 +100,7 @@ fn check(
     let metadata =
         vec![MetricMetadata { r#type: 1, metric_family_name: "m".into(), ..Default::default() }];
     let body = encode(&proto::WriteRequest { timeseries, metadata }).expect("an encoded request");
-    let result = receive(&body, WriteLimits::default(), sink, NOW, &RemoteWriteMetrics::default());
+    let (written, result) = take(&body, Version::V1, WriteLimits::default(), sink);
     let log = sink.committed.lock().expect("no panic under the lock");
     match (&result, expected) {
         (Ok(_), Ok(lines)) => assert_eq!(*log, [lines, &["m is a counter"]].concat()),
@@ -101,7 +110,16 @@ fn check(
         }
         (got, expected) => panic!("got {got:?}, expected {expected:?}"),
     }
-    result.unwrap_or_default()
+    written
+}
+
+fn take(
+    body: &[u8],
+    version: Version,
+    limits: WriteLimits,
+    sink: &dyn Sink,
+) -> (Written, Result<(), WriteError>) {
+    receive(body, version, limits, sink, NOW, &RemoteWriteMetrics::default())
 }
 
 #[test]
@@ -159,9 +177,10 @@ fn integer_and_float_histograms_become_absolute_counts() {
     let lines = [
         r#"{__name__="h"} s-2 c6 ([1.0, 2.0, 3.0], [])@5"#,
         r#"{__name__="h"} s-53 c2.5 ([], [2.5])@6"#,
+        "exemplar {} 0@0",
     ];
     let written = check(&FakeSink::default(), vec![one], Ok(&lines));
-    assert_eq!((written.histograms, written.exemplars_dropped), (2, 1));
+    assert_eq!((written.histograms, written.exemplars), (2, 1));
 }
 
 #[test]
@@ -183,13 +202,124 @@ fn refusals_answer_as_prometheus_does() {
     check(&FakeSink::default(), ahead, Err((400, "out of bounds")));
 }
 
+/// Texts of labels, name and value by turns, and samples.
+type Sent<'a> = (&'a [&'a str], &'a [(i64, f64)]);
+
+fn request2(series: &[Sent<'_>]) -> proto2::Request {
+    let mut symbols = proto2::Symbols::default();
+    let timeseries = series
+        .iter()
+        .map(|(texts, samples)| proto2::TimeSeries {
+            labels_refs: texts.iter().map(|text| symbols.place(text)).collect(),
+            samples: samples
+                .iter()
+                .map(|(timestamp, value)| proto2::Sample {
+                    value: *value,
+                    timestamp: *timestamp,
+                    start_timestamp: 0,
+                })
+                .collect(),
+            ..Default::default()
+        })
+        .collect();
+    proto2::Request { symbols: symbols.into_symbols(), timeseries }
+}
+
+#[track_caller]
+fn check2(sink: &FakeSink, request: &proto2::Request, lines: &[&str], refused: &str) -> Written {
+    let body = encode(request).expect("an encoded request");
+    let (written, result) = take(&body, Version::V2, WriteLimits::default(), sink);
+    let told = result.err().map(|e| (e.status(), e.to_string()));
+    let expected = (!refused.is_empty()).then(|| (400, refused.to_owned()));
+    assert_eq!(told, expected);
+    assert_eq!(*sink.committed.lock().expect("no panic under the lock"), lines);
+    written
+}
+
+#[test]
+fn what_is_sound_of_a_request_of_2_0_is_stored_and_the_rest_is_named() {
+    let mut request = request2(&[
+        (&["__name__", "up", "job", "x"], &[(1, 1.5), (2, 2.5)]),
+        (&["job", "x"], &[(1, 1.0), (2, 1.0)]),
+        (&["__name__", "up", "a", "1", "a", "2"], &[(1, 1.0)]),
+        (&["__name__", "none"], &[]),
+        (&["__name__", "late"], &[(NOW + AHEAD_MAX_MS + 1, 1.0), (3, 9.0)]),
+        (&["__name__"], &[(1, 1.0)]),
+        (&["__name__", "far"], &[(1, 1.0)]),
+    ]);
+    request.timeseries[6].labels_refs[1] = 77;
+    let written = check2(
+        &FakeSink::default(),
+        &request,
+        &[
+            r#"{__name__="up", job="x"} 1.5@1 hint=false"#,
+            r#"{__name__="up", job="x"} 2.5@2 hint=true"#,
+            r#"{__name__="late"} 9@3 hint=false"#,
+        ],
+        "invalid metric name or labels, got {job=\"x\"}\n\
+         invalid labels for series, labels {__name__=\"up\", a=\"1\", a=\"2\"}, duplicated label a\n\
+         TimeSeries must contain at least one sample or histogram for series {__name__=\"none\"}\n\
+         out of bounds for series {__name__=\"late\"}\n\
+         parsing labels for series [1]: invalid labelRefs length 1\n\
+         parsing labels for series [1, 77]: labelRefs 1 (name) = 77 (value) outside of symbols \
+         table (size 11)",
+    );
+    assert_eq!((written.samples, written.invalid_series, written.invalid_values), (3, 4, 5));
+}
+
+#[test]
+fn series_of_2_0_bring_their_metadata_and_histograms() {
+    let mut request =
+        request2(&[(&["__name__", "h_count"], &[(1, 1.0)]), (&["__name__", "n"], &[])]);
+    request.timeseries[0].metadata = Some(proto2::Metadata { kind: 3, help_ref: 2, unit_ref: 0 });
+    request.timeseries[1].histograms = vec![Histogram {
+        count_int: Some(3),
+        positive_spans: vec![BucketSpan { offset: 0, length: 1 }],
+        positive_deltas: vec![3],
+        timestamp: 4,
+        ..Default::default()
+    }];
+    let exemplar =
+        |refs: &[u32]| proto2::Exemplar { labels_refs: refs.to_vec(), value: 2.5, timestamp: 7 };
+    request.timeseries[0].exemplars = vec![exemplar(&[2, 3]), exemplar(&[]), exemplar(&[9, 9])];
+    let lines = [
+        r#"{__name__="h_count"} 1@1 hint=false"#,
+        r#"exemplar {h_count="n"} 2.5@7"#,
+        "exemplar {} 2.5@7",
+        "h is a histogram",
+        r#"{__name__="n"} s0 c3 ([3.0], [])@4"#,
+    ];
+    let refused = "parsing labels for series [9, 9]: labelRefs 9 (name) = 9 (value) outside of \
+                   symbols table (size 4) for series {__name__=\"h_count\"}";
+    let written = check2(&FakeSink::default(), &request, &lines, refused);
+    assert_eq!((written.samples, written.histograms, written.exemplars), (1, 1, 2));
+}
+
+#[test]
+fn a_store_that_fails_takes_nothing_of_a_request_of_2_0() {
+    let storage = StorageError::Io { what: "write".into(), cause: "no space".into() };
+    let sink = FakeSink { refuse: Some(storage.into()), ..Default::default() };
+    let body = encode(&request2(&[(&["__name__", "up"], &[(1, 1.0)])])).expect("a request");
+    let (written, result) = take(&body, Version::V2, WriteLimits::default(), &sink);
+    assert_eq!((written, result.map_err(|e| e.status())), (Written::default(), Err(500)));
+}
+
+#[test]
+fn many_refusals_are_counted_beyond_the_first() {
+    let one: Sent<'_> = (&["job", "x"], &[(1, 1.0)]);
+    let body = encode(&request2(&vec![one; 150])).expect("a request");
+    let (_, result) = take(&body, Version::V2, WriteLimits::default(), &FakeSink::default());
+    let text = result.expect_err("invalid series").to_string();
+    assert_eq!((text.lines().count(), text.lines().last()), (101, Some("and 50 more")));
+}
+
 #[test]
 fn broken_bodies_are_refused() {
     let check = |body: &[u8], limit: usize, status: u16, text: &str| {
         let limits = WriteLimits { decoded_bytes_max: limit };
         let sink = FakeSink::default();
-        let error = receive(body, limits, &sink, NOW, &RemoteWriteMetrics::default())
-            .expect_err("a broken body");
+        let (_, result) = take(body, Version::V1, limits, &sink);
+        let error = result.expect_err("a broken body");
         assert_eq!(error.status(), status);
         assert!(error.to_string().contains(text), "{error}");
     };
@@ -209,8 +339,10 @@ proptest! {
     #[test]
     fn any_bytes_are_answered_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let sink = FakeSink::default();
-        let _ = receive(&bytes, WriteLimits::default(), &sink, NOW, &RemoteWriteMetrics::default());
-        let _ = apply(&bytes, &sink, NOW);
+        for version in [Version::V1, Version::V2] {
+            let _ = take(&bytes, version, WriteLimits::default(), &sink);
+            let _ = apply(&bytes, version, &sink, NOW);
+        }
     }
 
     #[test]
@@ -247,6 +379,7 @@ proptest! {
                 Ok(())
             }
         }
-        let _ = apply(&bytes, &Deaf, NOW);
+        let _ = apply(&bytes, Version::V1, &Deaf, NOW);
+        let _ = apply(&bytes, Version::V2, &Deaf, NOW);
     }
 }

@@ -15,9 +15,8 @@ use super::{
     AppendError, Appender, LabelAnswer, LabelRequest, RawSeries, SelectRequest, SeriesRef,
     SeriesSet, Sink, Source, StorageError,
 };
-use crate::model::histogram::CounterResetHint;
+use crate::model::histogram::{CounterResetHint, Succession};
 use crate::model::metadata::Metadata;
-use crate::model::value::is_stale_nan;
 use crate::model::{FloatHistogram, Labels, Sample, TimestampMs};
 use crate::vector::{RawSamples, first_from};
 
@@ -169,7 +168,7 @@ impl Stored {
         }
         let continues = self.in_chunk > 0
             && self.in_chunk < CHUNK_SAMPLES_MAX
-            && last.is_some_and(|(_, before)| same_chunk(before, value));
+            && last.is_some_and(|(_, before)| value.succession(before) == Succession::Continues);
         let hint = match (value.counter_reset_hint, continues) {
             (CounterResetHint::Gauge, _) => CounterResetHint::Gauge,
             (_, true) => CounterResetHint::NotReset,
@@ -193,35 +192,6 @@ fn note_start(starts: &mut Vec<TimestampMs>, samples: usize, start_ms: Option<Ti
         starts.resize(samples, 0);
         starts.push(start_ms.unwrap_or(0));
     }
-}
-
-/// Whether Prometheus would append to the chunk that `before` is in.
-fn same_chunk(before: &FloatHistogram, new: &FloatHistogram) -> bool {
-    let gauge = |h: &FloatHistogram| h.counter_reset_hint == CounterResetHint::Gauge;
-    let stale = |h: &FloatHistogram| is_stale_nan(h.sum);
-    if stale(before) {
-        return false;
-    }
-    if stale(new) {
-        return true;
-    }
-    if gauge(before) != gauge(new)
-        || before.schema != new.schema
-        || before.zero_threshold != new.zero_threshold
-        || before.custom_values != new.custom_values
-    {
-        return false;
-    }
-    if gauge(new) {
-        return true;
-    }
-    if new.counter_reset_hint == CounterResetHint::Reset {
-        return false;
-    }
-    // The stored hint of `before` says nothing about the new sample.
-    let mut plain = new.clone();
-    plain.counter_reset_hint = CounterResetHint::Unknown;
-    !plain.detect_reset(before)
 }
 
 impl RawSeries for MemorySeries {

@@ -15,6 +15,14 @@ impl Bitmap {
         Self { words: vec![0; rows as usize * words_per_row], columns, words_per_row }
     }
 
+    /// The same with other dimensions and all bits 0, in the memory it has.
+    pub(super) fn cleared(mut self, rows: u32, columns: u32) -> Self {
+        let words_per_row = (columns as usize).div_ceil(64);
+        self.words.clear();
+        self.words.resize(rows as usize * words_per_row, 0);
+        Self { words: self.words, columns, words_per_row }
+    }
+
     /// Bits of a row, least significant bit of the first word first. Bits beyond the last
     /// column are always 0.
     pub fn row(&self, row: u32) -> &[u64] {

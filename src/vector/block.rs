@@ -63,6 +63,26 @@ impl SeriesBlock {
         }
     }
 
+    /// As [`Self::absent`], in the memory of another block. What its slots held stays there;
+    /// nobody reads the float of an absent slot.
+    pub fn absent_in(used: Self, first: SeriesId, rows: u32, steps: u32) -> Self {
+        let slots = rows as usize * steps as usize;
+        if used.floats.capacity() < slots {
+            return Self::absent(first, rows, steps);
+        }
+        let mut floats = used.floats;
+        clearing(slots.saturating_sub(floats.len()));
+        floats.resize(slots, 0.0);
+        Self {
+            first,
+            rows,
+            steps,
+            floats,
+            present: used.present.cleared(rows, steps),
+            histograms: None,
+        }
+    }
+
     /// The floats of a row.
     pub fn row(&self, row: u32) -> &[f64] {
         effort(self.steps as usize);

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use multiversion::multiversion;
+
 use crate::model::value::is_stale_nan;
 use crate::model::{FloatHistogram, TimestampMs};
 
@@ -84,13 +86,10 @@ impl RawSamples {
         self.hist_start_ts.extend_from_slice(other.hist_start_ts.get(from..to).unwrap_or_default());
     }
 
-    /// True when a float is a staleness marker. Looks at all of a stretch of samples at
-    /// once, without branches: markers are rare.
+    /// True when a float is a staleness marker.
     pub fn has_stale_floats(&self) -> bool {
         // Of the two questions whether a value is any NaN is the quicker one.
-        let nan = |vs: &[f64]| vs.iter().fold(false, |found, v| found | v.is_nan());
-        let stale = |vs: &[f64]| nan(vs) && vs.iter().any(|v| is_stale_nan(*v));
-        self.vs.chunks(256).any(stale)
+        has_nan(&self.vs) && self.vs.iter().any(|v| is_stale_nan(*v))
     }
 
     /// Forgets all but the newest sample.
@@ -117,6 +116,12 @@ impl RawSamples {
     }
 }
 
+/// Looks at all of a stretch of samples at once, without branches: markers are rare.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn has_nan(vs: &[f64]) -> bool {
+    vs.chunks(256).any(|vs| vs.iter().fold(false, |found, v| found | v.is_nan()))
+}
+
 /// The position of the first time that is not before `from_ms`, or the length. Times lie
 /// mostly at equal distances, and a look where the one wanted should be spares a search all
 /// over memory.
@@ -129,7 +134,11 @@ pub fn first_from(ts: &[TimestampMs], from_ms: TimestampMs) -> usize {
         return ts.len();
     }
     let (ahead, all) = (from_ms.abs_diff(*first), last.abs_diff(*first));
-    let guess = (u128::from(ahead) * (ts.len() as u128 - 1)).div_ceil(u128::from(all)) as usize;
+    // In 128 bits a division takes longer than all the rest.
+    let guess = match ahead.checked_mul(ts.len() as u64 - 1) {
+        Some(product) => product.div_ceil(all),
+        None => (u128::from(ahead) * (ts.len() as u128 - 1)).div_ceil(u128::from(all)) as u64,
+    } as usize;
     if ts[guess] >= from_ms && ts[guess - 1] < from_ms {
         return guess;
     }

@@ -3,6 +3,8 @@
 //! Series scraped together share their times, and then their windows too: a table is laid
 //! out once and used for every series that follows with the same times.
 
+use std::ops::Range;
+
 use crate::model::TimestampMs;
 
 /// Steps of a chunk: those of one word of presence bits.
@@ -25,6 +27,27 @@ pub struct Windows<'a> {
 }
 
 impl Windows<'_> {
+    /// The steps in stretches as long as can be, and whether the windows of each rise: then
+    /// its first samples are one slice and its last ones another.
+    pub fn stretches(&self) -> Vec<(Range<usize>, bool)> {
+        let mut all: Vec<(Range<usize>, bool)> = vec![];
+        let goes_on = |bounds: &[u32], step: usize| bounds[step - 1] + 1 == bounds[step];
+        for (chunk, rising) in self.rising.iter().enumerate() {
+            let begin = chunk * CHUNK_STEPS;
+            let end = (begin + CHUNK_STEPS).min(self.from.len());
+            match all.last_mut() {
+                Some((steps, before))
+                    if before == rising
+                        && (!rising || goes_on(self.from, begin) && goes_on(self.to, begin)) =>
+                {
+                    steps.end = end;
+                }
+                _ => all.push((begin..end, *rising)),
+            }
+        }
+        all
+    }
+
     /// Writes the last value of each window; anything for an empty one. `vs` are the values
     /// at the times of the windows, at least one.
     pub fn newest(&self, vs: &[f64], out: &mut [f64]) {
@@ -169,7 +192,17 @@ mod tests {
         let mut table = WindowTable::new((0..70).map(|i| 105 + i * 10).collect(), 50);
         table.lay(&ts);
         assert_eq!(table.windows().rising, [true, true]);
+        assert_eq!(table.windows().stretches(), [(0..70, true)]);
         table.lay(&ts[..20]);
         assert_eq!(table.windows().rising, [false, false]);
+        assert_eq!(table.windows().stretches(), [(0..70, false)]);
+        // A sample is missing between the windows of two chunks.
+        let gap: Vec<i64> = ts.iter().copied().filter(|ts| *ts != 105 - 50 + 64 * 10 - 5).collect();
+        table.lay(&gap);
+        let w = table.windows();
+        for (steps, rising) in w.stretches() {
+            let rises = |bounds: &[u32]| bounds.windows(2).all(|b| b[0] + 1 == b[1]);
+            assert!(!rising || rises(&w.from[steps.clone()]) && rises(&w.to[steps]));
+        }
     }
 }

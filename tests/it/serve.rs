@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 
-use crate::support::{Program, free_address, http_get, http_post, until};
+use crate::support::{Program, free_address, http_get, http_post, run_watchfire, until};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -536,4 +536,25 @@ fn the_query_client_prints_what_promtool_prints() {
     let (code, _, error) = run(env!("CARGO_BIN_EXE_watchfire"), &["instant", &url, "sum("]);
     assert_eq!(code, Some(1));
     assert!(error.starts_with("query error: bad_data: ") && error.contains("1:5"), "{error}");
+}
+
+#[test]
+fn metrics_are_pushed_in_either_version() {
+    let dir = tempfile::tempdir().expect("a folder");
+    fs::write(dir.path().join("prometheus.yml"), "global: {}\n").expect("a config");
+    let text = "# TYPE x_total counter\n# HELP x_total So many.\nx_total{a=\"b\"} 3\n";
+    fs::write(dir.path().join("m.prom"), text).expect("a file");
+    let address = free_address();
+    let server = Server::start(dir.path(), address, &["--web.enable-remote-write-receiver"]);
+    let url = format!("http://{address}");
+    for (job, message) in
+        [("one", "prometheus.WriteRequest"), ("two", "io.prometheus.write.v2.Request")]
+    {
+        let label = format!("--label=job={job}");
+        let message = format!("--protobuf_message={message}");
+        let args = ["push", "metrics", &url, "m.prom", &label, &message];
+        let output = run_watchfire(&args, dir.path(), &[]);
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(server.value(&format!("x_total{{job='{job}'}}")), Some(3.0));
+    }
 }

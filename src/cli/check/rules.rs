@@ -13,11 +13,6 @@ use crate::lint::{Settings, registry};
 use crate::rules::config::{CheckReport, LoadOptions, check_file, check_source, duplicates_text};
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  watchfire check rules rules/*.yml                 as promtool prints it
-  watchfire check rules --output text rules.yml     with excerpts and advice
-  watchfire check rules --output github rules.yml   annotations of a pull request
-  helm template chart | watchfire check rules       manifests from standard input")]
 pub(crate) struct RulesArgs {
     /// The files; without one, standard input is read.
     #[arg(value_name = "FILE")]
@@ -89,6 +84,9 @@ fn is_own_check(word: &str) -> bool {
     registry::ids().any(|id| id == word || id.split('/').next() == Some(word))
 }
 
+/// The check that finds templates which cannot be used.
+const TEMPLATES: &str = "alerts/template";
+
 /// Runs `watchfire check rules`.
 pub(super) fn run(args: &RulesArgs, features: &FeatureFlags) -> ExitCode {
     let mut outcome = Outcome::default();
@@ -97,8 +95,8 @@ pub(super) fn run(args: &RulesArgs, features: &FeatureFlags) -> ExitCode {
     let own = args.lint.own_checks();
     if let Some(output) = args.output {
         let duplicates = checks.contains("duplicate-rules").then_some("rule/duplicate");
-        let wanted = ["none", "yaml", "promql/syntax"].into_iter().chain(duplicates).chain(own);
-        let wanted: Vec<&str> = wanted.collect();
+        let refused = ["none", "yaml", "promql/syntax", TEMPLATES];
+        let wanted: Vec<&str> = refused.into_iter().chain(duplicates).chain(own).collect();
         return linting(args, &wanted, options, output);
     }
     if args.files.is_empty() {
@@ -125,8 +123,14 @@ fn linting(args: &RulesArgs, wanted: &[&str], load: LoadOptions, output: Output)
         return crate::cli::fail(&error);
     }
     let fail_on = if args.lint.lint_fatal { Severity::Info } else { Severity::Fatal };
+    // Templates that cannot be used are wrong; what else is said of them is advice.
+    let advised = args.lint.own_checks().iter().any(|id| TEMPLATES.starts_with(id));
     match report(&args.files, load, settings) {
-        Ok(report) => show(&report, output, fail_on),
+        Ok(mut report) => {
+            let kept = |id: &str| advised || id != TEMPLATES;
+            report.diagnostics.retain(|d| kept(d.id) || d.severity == Severity::Fatal);
+            show(&report, output, fail_on)
+        }
         Err(error) => crate::cli::fail(&error),
     }
 }

@@ -10,11 +10,6 @@ use crate::rules::config::read_text;
 use crate::rules::convert::{Options, Target, convert};
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  watchfire rules convert --to vmalert rules.yml > vmalert.yml
-  watchfire rules convert --to prometheusrule --name app --namespace prod \\
-      --label role=alert-rules rules.yml | kubectl apply -f -
-  watchfire rules convert --to mimir --namespace team-a --output-dir out rules/*.yml")]
 pub(crate) struct ConvertArgs {
     /// Whose rule files to write.
     #[arg(long, value_enum)]

@@ -12,10 +12,6 @@ use crate::rules::config::read_text;
 use crate::rules::fmt::format;
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  watchfire rules fmt --write rules/         format every rule file below rules/
-  watchfire rules fmt --check rules/*.yml    for CI: list what is not formatted
-  kubectl get prometheusrule x -o yaml | watchfire rules fmt -")]
 pub(crate) struct FmtArgs {
     /// Files, folders (*.yml, *.yaml, *.rules), patterns; `-` or nothing is standard input.
     paths: Vec<PathBuf>,

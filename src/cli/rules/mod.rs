@@ -2,7 +2,7 @@
 
 mod convert;
 mod diff;
-mod files;
+pub(super) mod files;
 mod fmt;
 mod graph;
 mod lint;

@@ -106,7 +106,7 @@ fn presence<'a>(
     let make = || Ok(empty_presence(groups, steps));
     let parts = exchange::fold(cx, input, steps, parts_max, make, |presence, block| {
         for row in 0..block.rows {
-            mark(presence, group_of[(block.first.0 + row) as usize], &block, row);
+            mark(presence, group_of[(block.first.0 + row) as usize], block, row);
         }
         Ok(())
     })?;
@@ -143,6 +143,10 @@ impl<'a> Operator<'a> for Masked<'a> {
             block.mask_row(row, &mask);
         }
         Ok(Some(block))
+    }
+
+    fn give_back(&mut self, block: SeriesBlock) {
+        self.input.give_back(block);
     }
 
     fn split(
@@ -190,6 +194,10 @@ impl<'a> Operator<'a> for Chain<'a> {
         let Some(mut block) = self.second.next()? else { return Ok(None) };
         block.first = SeriesId(block.first.0 + self.offset);
         Ok(Some(block))
+    }
+
+    fn give_back(&mut self, block: SeriesBlock) {
+        self.first.as_mut().unwrap_or(&mut self.second).give_back(block);
     }
 
     fn split(self: Box<Self>, _: &[Range<u32>]) -> std::result::Result<Vec<BoxOp<'a>>, BoxOp<'a>> {

@@ -89,6 +89,10 @@ impl<'a> Operator<'a> for Streaming<'a> {
         Ok(Some(block))
     }
 
+    fn give_back(&mut self, block: SeriesBlock) {
+        self.many.give_back(block);
+    }
+
     fn split(
         self: Box<Self>,
         ranges: &[Range<u32>],

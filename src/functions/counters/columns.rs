@@ -8,9 +8,12 @@
 //! above rounding errors. Only windows that fail this test take the exact way. Where the
 //! samples of a chunk of windows never fall, its first value and its growth as a whole tell
 //! for all of them: that is the usual case, and then nothing is left but to subtract and to
-//! multiply.
+//! multiply. A reset is found by one look at all samples, and only the windows around it are
+//! worked out again.
 
 use std::ops::Range;
+
+use multiversion::multiversion;
 
 use super::extrapolate::{Gaps, from_zero};
 use crate::functions::ColumnKernel;
@@ -21,6 +24,8 @@ const REACH_MARGIN: f64 = 1.0 + 1e-9;
 /// First values up to this take the exact way: rounding errors of numbers this small are
 /// not relative ones.
 const FIRST_MIN: f64 = 1e-250;
+/// Windows, or pairs of samples, that are asked about together.
+const LANES: usize = 8;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -33,6 +38,8 @@ pub(super) struct Extrapolation<const COUNTER: bool, const RATE: bool> {
     /// Per chunk of steps, the largest of `reach`.
     reach_max: Vec<f64>,
     gaps: Vec<Gaps>,
+    /// Stretches of steps, and whether their windows rise.
+    stretches: Vec<(Range<usize>, bool)>,
     /// Per chunk of samples of the series at hand: between some of them and the next one the
     /// value does not stay or rise.
     dips: Vec<bool>,
@@ -67,55 +74,73 @@ impl<const COUNTER: bool, const RATE: bool> ColumnKernel for Extrapolation<COUNT
         let largest = |reach: &[f64]| reach.iter().copied().fold(0.0, f64::max);
         self.reach_max.clear();
         self.reach_max.extend(self.reach.chunks(CHUNK_STEPS).map(largest));
+        self.stretches.clear();
+        self.stretches.extend(w.stretches());
         true
     }
 
     fn run(&mut self, w: &Windows<'_>, vs: &[f64], out: &mut [f64]) {
-        if COUNTER {
-            self.note_dips(vs);
-        }
-        for (chunk, out) in out.chunks_mut(CHUNK_STEPS).enumerate() {
-            let base = chunk * CHUNK_STEPS;
-            let steps = base..base + out.len();
+        for (steps, rising) in &self.stretches {
+            let (out, factor) = (&mut out[steps.clone()], &self.factor[steps.clone()]);
             let (from, to) = (&w.from[steps.clone()], &w.to[steps.clone()]);
-            let (factor, reach) = (&self.factor[steps.clone()], &self.reach[steps.clone()]);
-            let near_zero = if w.rising[chunk] {
-                let (first, last) = (from[0] as usize, to[0] as usize - 1);
-                let far = !COUNTER || self.far_from_zero(vs, first..last + out.len(), chunk);
-                let (first, last) = (&vs[first..first + out.len()], &vs[last..last + out.len()]);
-                if far {
-                    for (((first, last), factor), out) in
-                        first.iter().zip(last).zip(factor).zip(out)
-                    {
-                        *out = (last - first) * factor;
-                    }
-                    continue;
-                }
-                grow::<COUNTER>(first.iter().copied().zip(last.iter().copied()), factor, reach, out)
-            } else {
-                // Empty windows are given some sample: they are not read.
-                let newest = vs.len() - 1;
-                let edges = from.iter().zip(to).map(|(from, to)| {
-                    (vs[(*from as usize).min(newest)], vs[to.saturating_sub(1) as usize])
-                });
-                grow::<COUNTER>(edges, factor, reach, out)
-            };
-            if near_zero {
-                for (out, step) in out.iter_mut().zip(steps) {
-                    let samples = w.from[step] as usize..w.to[step] as usize;
-                    if samples.len() < 2 {
-                        continue;
-                    }
-                    let (first, growth) =
-                        (vs[samples.start], vs[samples.end - 1] - vs[samples.start]);
-                    if is_near_zero(first, growth, self.reach[step]) {
-                        *out = self.exact(w, vs, step, &[]);
-                    }
-                }
+            if *rising {
+                let (first, last) = edges(from, to, vs);
+                extrapolate(first, last, factor, out);
+                continue;
+            }
+            // Empty windows are given some sample: they are not read.
+            let newest = vs.len() - 1;
+            for (((from, to), factor), out) in from.iter().zip(to).zip(factor).zip(out) {
+                let first = vs[(*from as usize).min(newest)];
+                *out = (vs[to.saturating_sub(1) as usize] - first) * factor;
             }
         }
         if COUNTER {
+            note_dips(vs, &mut self.dips, &mut self.resets);
+            self.stop_at_zero(w, vs, out);
             self.count_resets(w, vs, out);
+        }
+    }
+}
+
+/// The first and the last values of windows that rise.
+#[inline]
+fn edges<'v>(from: &[u32], to: &[u32], vs: &'v [f64]) -> (&'v [f64], &'v [f64]) {
+    let (first, last) = (from[0] as usize, to[0] as usize - 1);
+    (&vs[first..first + from.len()], &vs[last..last + to.len()])
+}
+
+/// Writes `growth * factor` of each window.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn extrapolate(first: &[f64], last: &[f64], factor: &[f64], out: &mut [f64]) {
+    for (((first, last), factor), out) in first.iter().zip(last).zip(factor).zip(out) {
+        *out = (last - first) * factor;
+    }
+}
+
+/// Notes for each chunk of samples whether all stay or rise, and which samples are below the
+/// one before them. Looks at many at once, without branches: counters are seldom reset.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn note_dips(vs: &[f64], dips: &mut Vec<bool>, resets: &mut Vec<u32>) {
+    dips.clear();
+    resets.clear();
+    for base in (0..vs.len()).step_by(CHUNK_STEPS) {
+        let end = (base + CHUNK_STEPS + 1).min(vs.len());
+        let (before, after) = (&vs[base..end - 1], &vs[base + 1..end]);
+        let rises = |rises, (before, after): (&f64, &f64)| rises & (after >= before);
+        let dip = !before.iter().zip(after).fold(true, rises);
+        dips.push(dip);
+        if !dip {
+            continue;
+        }
+        let lanes = before.chunks(LANES).zip(after.chunks(LANES));
+        for (lane, (before, after)) in lanes.enumerate() {
+            let falls = |falls, (before, after): (&f64, &f64)| falls | (after < before);
+            if before.iter().zip(after).fold(false, falls) {
+                let pairs = (base + lane * LANES + 1..).zip(before.iter().zip(after));
+                let falling = pairs.filter(|(_, (before, after))| after < before);
+                resets.extend(falling.map(|(i, _)| i as u32));
+            }
         }
     }
 }
@@ -128,37 +153,19 @@ fn is_near_zero(first: f64, growth: f64, reach: f64) -> bool {
     (growth > 0.0) & (first >= 0.0) & !beyond
 }
 
-/// Writes `growth * factor`; true when some counter may have been zero within the gap
-/// before its window's first sample.
-#[inline]
-fn grow<const COUNTER: bool>(
-    edges: impl Iterator<Item = (f64, f64)>,
-    factor: &[f64],
-    reach: &[f64],
-    out: &mut [f64],
-) -> bool {
-    let mut near_zero = false;
-    for ((((first, last), factor), reach), out) in edges.zip(factor).zip(reach).zip(out) {
-        let growth = last - first;
-        *out = growth * factor;
-        if COUNTER {
-            near_zero |= is_near_zero(first, growth, *reach);
-        }
-    }
-    near_zero
+/// For each `LANES` of at most a chunk of windows, whether one of them is near zero.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn near_zero(first: &[f64], last: &[f64], reach: &[f64]) -> u64 {
+    let lanes = first.chunks(LANES).zip(last.chunks(LANES)).zip(reach.chunks(LANES));
+    lanes.enumerate().fold(0, |bits, (i, ((first, last), reach))| {
+        let near = first.iter().zip(last).zip(reach).fold(false, |near, ((first, last), reach)| {
+            near | is_near_zero(*first, last - first, *reach)
+        });
+        bits | u64::from(near) << i
+    })
 }
 
 impl<const COUNTER: bool, const RATE: bool> Extrapolation<COUNTER, RATE> {
-    /// Looks at all samples without branches: counters are seldom reset.
-    fn note_dips(&mut self, vs: &[f64]) {
-        self.dips.clear();
-        self.dips.extend((0..vs.len()).step_by(CHUNK_STEPS).map(|base| {
-            let vs = &vs[base..(base + CHUNK_STEPS + 1).min(vs.len())];
-            let pairs = vs.iter().zip(&vs[1..]);
-            !pairs.fold(true, |rises, (before, after)| rises & (after >= before))
-        }));
-    }
-
     /// True when no window of a chunk of steps over these samples can have been zero within
     /// the gap before it: with values that never fall, none starts below the first one and
     /// none grows by more than all of them do.
@@ -169,6 +176,57 @@ impl<const COUNTER: bool, const RATE: bool> Extrapolation<COUNTER, RATE> {
         far && !self.dips[pairs].contains(&true)
     }
 
+    /// Works the windows out again whose counter may have been zero in the gap before them,
+    /// as if none was reset.
+    fn stop_at_zero(&self, w: &Windows<'_>, vs: &[f64], out: &mut [f64]) {
+        for (chunk, out) in out.chunks_mut(CHUNK_STEPS).enumerate() {
+            let base = chunk * CHUNK_STEPS;
+            let steps = base..base + out.len();
+            let mut near = u64::MAX;
+            if w.rising[chunk] {
+                let samples = w.from[base] as usize..w.to[base] as usize - 1 + out.len();
+                if self.far_from_zero(vs, samples, chunk) {
+                    continue;
+                }
+                let (first, last) = edges(&w.from[steps.clone()], &w.to[steps.clone()], vs);
+                near = near_zero(first, last, &self.reach[steps.clone()]);
+            }
+            for (lanes, (out, first_step)) in
+                out.chunks_mut(LANES).zip(steps.step_by(LANES)).enumerate()
+            {
+                if near >> lanes & 1 == 0 {
+                    continue;
+                }
+                for (out, step) in out.iter_mut().zip(first_step..) {
+                    let samples = w.from[step] as usize..w.to[step] as usize;
+                    if samples.len() < 2 {
+                        continue;
+                    }
+                    let first = vs[samples.start];
+                    let growth = vs[samples.end - 1] - first;
+                    if is_near_zero(first, growth, self.reach[step]) {
+                        *out = self.stopped_at_zero(w, step, first, growth);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The result of a window whose counter may have been zero in the gap before it.
+    fn stopped_at_zero(&self, w: &Windows<'_>, step: usize, first: f64, growth: f64) -> f64 {
+        let from_zero = from_zero::<COUNTER>(first, growth);
+        growth * self.gaps[step].factor::<COUNTER, RATE>(from_zero, w.range_ms)
+    }
+
+    /// The result of a window that grew so much, resets counted.
+    #[inline]
+    fn result(&self, w: &Windows<'_>, step: usize, first: f64, growth: f64) -> f64 {
+        if is_near_zero(first, growth, self.reach[step]) {
+            return self.stopped_at_zero(w, step, first, growth);
+        }
+        growth * self.factor[step]
+    }
+
     /// The result of one window, whose resets are the first ones of `resets` that lie in it.
     fn exact(&self, w: &Windows<'_>, vs: &[f64], step: usize, resets: &[u32]) -> f64 {
         let (first, last) = (vs[w.from[step] as usize], vs[w.to[step] as usize - 1]);
@@ -176,29 +234,67 @@ impl<const COUNTER: bool, const RATE: bool> Extrapolation<COUNTER, RATE> {
         for reset in resets.iter().take_while(|reset| **reset < w.to[step]) {
             growth += vs[*reset as usize - 1];
         }
-        if !COUNTER || !is_near_zero(first, growth, self.reach[step]) {
-            return growth * self.factor[step];
-        }
-        let from_zero = from_zero::<COUNTER>(first, growth);
-        growth * self.gaps[step].factor::<COUNTER, RATE>(from_zero, w.range_ms)
+        self.result(w, step, first, growth)
     }
 
     /// Works the windows with resets out again. Those with one reset are neighbours, and
     /// bounds only rise: each step is visited once.
-    fn count_resets(&mut self, w: &Windows<'_>, vs: &[f64], out: &mut [f64]) {
-        self.resets.clear();
-        for (chunk, _) in self.dips.iter().enumerate().filter(|(_, dips)| **dips) {
-            let base = chunk * CHUNK_STEPS;
-            let end = (base + CHUNK_STEPS + 1).min(vs.len());
-            let falling = (base + 1..end).filter(|i| vs[*i] < vs[*i - 1]);
-            self.resets.extend(falling.map(|i| i as u32));
+    fn count_resets(&self, w: &Windows<'_>, vs: &[f64], out: &mut [f64]) {
+        if self.resets.is_empty() {
+            return;
         }
-        let mut done = 0;
+        for (steps, rising) in &self.stretches {
+            if *rising {
+                self.count_resets_rising(w, vs, steps, out);
+            } else {
+                self.count_resets_any(w, vs, steps, out);
+            }
+        }
+    }
+
+    /// As `count_resets`, of any steps.
+    fn count_resets_any(&self, w: &Windows<'_>, vs: &[f64], steps: &Range<usize>, out: &mut [f64]) {
+        let (from, to) = (&w.from[..steps.end], &w.to[..steps.end]);
+        let mut done = steps.start;
         for (i, reset) in self.resets.iter().enumerate() {
-            let begin = done + w.to[done..].partition_point(|to| to <= reset);
-            let end = begin + w.from[begin..].partition_point(|from| from < reset);
+            let begin = done + to[done..].partition_point(|to| to <= reset);
+            let end = begin + from[begin..].partition_point(|from| from < reset);
             for (step, out) in out[begin..end].iter_mut().enumerate() {
                 *out = self.exact(w, vs, begin + step, &self.resets[i..]);
+            }
+            done = end;
+        }
+    }
+
+    /// As `count_resets`, of steps whose windows rise: which of them hold a reset need not
+    /// be searched for.
+    fn count_resets_rising(
+        &self,
+        w: &Windows<'_>,
+        vs: &[f64],
+        steps: &Range<usize>,
+        out: &mut [f64],
+    ) {
+        let (from, to) = (w.from[steps.start] as usize, w.to[steps.start] as usize);
+        // The step of the window that begins, or ends before, so many samples further on.
+        let step = |samples: usize, bound: usize| {
+            (steps.start + samples.saturating_sub(bound)).min(steps.end)
+        };
+        let mut done = steps.start;
+        for (i, reset) in self.resets.iter().map(|reset| *reset as usize).enumerate() {
+            let begin = step(reset + 1, to).max(done);
+            let end = step(reset, from).max(begin);
+            let next = self.resets.get(i + 1).map_or(vs.len(), |next| *next as usize);
+            let alone = step(next + 1, to).clamp(begin, end);
+            let before = vs[reset - 1];
+            let (simple, others) = out[begin..end].split_at_mut(alone - begin);
+            for (step, out) in (begin..).zip(simple) {
+                let first = vs[from + (step - steps.start)];
+                let growth = (vs[to - 1 + (step - steps.start)] - first) + before;
+                *out = self.result(w, step, first, growth);
+            }
+            for (step, out) in (alone..).zip(others) {
+                *out = self.exact(w, vs, step, &self.resets[i..]);
             }
             done = end;
         }

@@ -28,6 +28,10 @@ pub struct ClassicQuantile {
 
 /// Relative differences below this are rounding errors of aggregation, not decreases.
 const SMALL_DELTA: f64 = 1e-12;
+/// Relative differences above this are none, and counts above this are not compared by an
+/// absolute error.
+const FAR_DELTA: f64 = 1e-11;
+const FAR_MIN: f64 = 1e-300;
 
 /// The `q`-quantile, interpolated linearly within its bucket. `buckets` come in any
 /// order and are sorted, merged and made monotonic in place.
@@ -129,7 +133,10 @@ fn fraction_rank(v: f64, buckets: &[ClassicBucket]) -> f64 {
 
 /// False when there is no `+Inf` bucket.
 fn sort_and_coalesce(buckets: &mut Vec<ClassicBucket>) -> bool {
-    buckets.sort_by(|a, b| a.upper_bound.total_cmp(&b.upper_bound));
+    let ascend = |a: &ClassicBucket, b: &ClassicBucket| a.upper_bound.total_cmp(&b.upper_bound);
+    if !buckets.is_sorted_by(|a, b| ascend(a, b).is_le()) {
+        buckets.sort_by(ascend);
+    }
     if buckets.last().is_none_or(|last| last.upper_bound != f64::INFINITY) {
         return false;
     }
@@ -151,6 +158,11 @@ fn make_monotonic(buckets: &mut [ClassicBucket]) -> Option<MonotonicRepair> {
     for bucket in rest {
         let current = bucket.count;
         if current == previous {
+            continue;
+        }
+        // Far beyond rounding errors, which takes no division to tell.
+        if current - previous > (current.abs() + previous.abs()) * FAR_DELTA && current > FAR_MIN {
+            previous = current;
             continue;
         }
         if almost_equal(previous, current, SMALL_DELTA) {

@@ -40,6 +40,38 @@ pub(super) fn coarser(index: i32, by: i32) -> i32 {
     (index.wrapping_sub(1) >> by.clamp(0, 31)).wrapping_add(1)
 }
 
+/// Spans of all buckets that either has.
+pub fn merged_spans(a: &[Span], b: &[Span]) -> Vec<Span> {
+    let (mut a, mut b) = (indices(a).peekable(), indices(b).peekable());
+    let mut builder = Builder::default();
+    loop {
+        let next = match (a.peek(), b.peek()) {
+            (Some(x), Some(y)) => *x.min(y),
+            (Some(x), None) | (None, Some(x)) => *x,
+            (None, None) => return builder.finish().0,
+        };
+        a.next_if_eq(&next);
+        b.next_if_eq(&next);
+        builder.push(next, 0.0);
+    }
+}
+
+/// Counts laid out by `to`, which has every bucket of `from`; the others become zero.
+pub fn respan(from: &[Span], counts: &[f64], to: &[Span]) -> Vec<f64> {
+    let mut known = indexed(from, counts).peekable();
+    indices(to).map(|i| known.next_if(|(j, _)| *j == i).map_or(0.0, |(_, count)| count)).collect()
+}
+
+/// Index of every bucket.
+fn indices(spans: &[Span]) -> impl Iterator<Item = i32> {
+    let starts = spans.iter().scan(0i32, |next, span| {
+        let start = next.wrapping_add(span.offset);
+        *next = start.wrapping_add(span.length as i32);
+        Some((start, span.length))
+    });
+    starts.flat_map(|(start, length)| (0..length).map(move |i| start.wrapping_add(i as i32)))
+}
+
 /// Builds spans from ascending indices.
 #[derive(Default)]
 pub(super) struct Builder {

@@ -16,6 +16,8 @@ pub use arithmetic::{Combined, HistogramSum, IncompatibleSchemas};
 pub use bounds::bound;
 pub use buckets::Bucket;
 pub use fold::{FoldOutcome, HistogramFold};
+pub use layout::{merged_spans, respan};
+pub use reset::Succession;
 pub use validate::HistogramError;
 
 /// What is known about a counter reset between this histogram and the one before it.

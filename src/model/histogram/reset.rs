@@ -5,16 +5,57 @@ use std::iter::Peekable;
 use super::arithmetic::{index_in, intersect};
 use super::layout::{Builder, coarser, indexed};
 use super::{CounterResetHint, FloatHistogram, Span, bound};
+use crate::model::value::is_stale_nan;
+
+/// How a histogram follows the one before it in a series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Succession {
+    /// As the next one of the same layout and kind.
+    Continues,
+    /// The counter was reset in between.
+    Reset,
+    /// Otherwise than to be compared: another schema, other bounds, a gauge after a counter,
+    /// anything after a staleness marker.
+    Apart,
+}
 
 impl FloatHistogram {
+    /// How this histogram follows `before` by what both hold: the hint of `before` says
+    /// nothing, and that of this one only "reset" and "gauge". Prometheus begins a new chunk
+    /// for whatever does not continue.
+    pub fn succession(&self, before: &Self) -> Succession {
+        let gauge = |h: &Self| h.counter_reset_hint == CounterResetHint::Gauge;
+        let alike = gauge(before) == gauge(self)
+            && before.schema == self.schema
+            && before.zero_threshold == self.zero_threshold
+            && before.custom_values == self.custom_values;
+        if is_stale_nan(before.sum) && !is_stale_nan(self.sum) {
+            Succession::Apart
+        } else if is_stale_nan(self.sum) {
+            Succession::Continues
+        } else if gauge(self) {
+            if alike { Succession::Continues } else { Succession::Apart }
+        } else if self.counter_reset_hint == CounterResetHint::Reset || self.fell_below(before) {
+            Succession::Reset
+        } else if alike {
+            Succession::Continues
+        } else {
+            Succession::Apart
+        }
+    }
+
     /// True when the counter was reset between `previous` and this histogram: its hint
     /// says so, or, where the hint leaves it open, something that only grows went down.
     pub fn detect_reset(&self, previous: &Self) -> bool {
         match self.counter_reset_hint {
-            CounterResetHint::Reset => return true,
-            CounterResetHint::NotReset => return false,
-            CounterResetHint::Unknown | CounterResetHint::Gauge => {}
+            CounterResetHint::Reset => true,
+            CounterResetHint::NotReset => false,
+            CounterResetHint::Unknown | CounterResetHint::Gauge => self.fell_below(previous),
         }
+    }
+
+    /// True when something that only grows is smaller than in `previous`, hints aside.
+    fn fell_below(&self, previous: &Self) -> bool {
         if self.count < previous.count
             || self.uses_custom_buckets() != previous.uses_custom_buckets()
         {

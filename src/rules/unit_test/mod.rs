@@ -10,6 +10,7 @@ mod coverage;
 mod data;
 mod diff;
 mod mutate;
+pub mod record;
 mod run;
 mod schema;
 

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use watchfire::remote_write::Version;
 use watchfire::telemetry::clock::ManualClock;
 
 use super::{NOW_MS, TestServer, answer};
@@ -10,6 +11,7 @@ use super::{NOW_MS, TestServer, answer};
 async fn server() -> TestServer {
     TestServer::start_with(Arc::new(ManualClock::new(NOW_MS)), |state| {
         state.options.enable_remote_write_receiver = true;
+        state.options.remote_write_messages = vec![Version::V1];
     })
     .await
 }

@@ -627,3 +627,57 @@ async fn remote_write_stores_whole_requests_or_nothing() {
         "{broken:?}"
     );
 }
+
+#[tokio::test]
+async fn remote_write_2_0_stores_what_is_sound_and_says_how_much() {
+    use watchfire::remote_write::{self, proto2};
+    let server = TestServer::start_with(
+        std::sync::Arc::new(watchfire::telemetry::clock::ManualClock::new(NOW_MS)),
+        |state| state.options.enable_remote_write_receiver = true,
+    )
+    .await;
+    let send = async |series: &[(&[&str], i64)]| {
+        let mut symbols = proto2::Symbols::default();
+        let timeseries = series.iter().map(|(texts, timestamp)| proto2::TimeSeries {
+            labels_refs: texts.iter().map(|text| symbols.place(text)).collect(),
+            samples: vec![proto2::Sample { value: 3.0, timestamp: *timestamp, start_timestamp: 0 }],
+            ..proto2::TimeSeries::default()
+        });
+        let timeseries = timeseries.collect();
+        let request = proto2::Request { symbols: symbols.into_symbols(), timeseries };
+        let request = server
+            .request("POST", "/api/v1/write")
+            .header("Content-Type", "application/x-protobuf;proto=io.prometheus.write.v2.Request")
+            .header("Content-Encoding", "snappy")
+            .header("X-Prometheus-Remote-Write-Version", "2.0.0")
+            .body(remote_write::encode(&request).unwrap());
+        let got = answer(request).await;
+        let count = |kind: &str| {
+            let name = format!("x-prometheus-remote-write-{kind}-written");
+            got.headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned)
+        };
+        let counts = ["samples", "histograms", "exemplars"].map(|kind| count(kind).unwrap());
+        (got.status, got.body, counts.join(" "))
+    };
+    let sent: (&[&str], i64) = (&["__name__", "sent"], NOW_MS - 1000);
+    assert_eq!(send(&[sent]).await, (204, String::new(), "1 0 0".to_owned()));
+    let again: (&[&str], i64) = (&["__name__", "sent"], NOW_MS - 2000);
+    let other: (&[&str], i64) = (&["__name__", "other"], NOW_MS - 2000);
+    assert_eq!(
+        send(&[again, other]).await,
+        (
+            400,
+            "out of order sample for series {__name__=\"sent\"}\n".to_owned(),
+            "1 0 0".to_owned()
+        )
+    );
+    server
+        .check(
+            "/api/v1/query?query=count({__name__=~%22sent|other%22})",
+            200,
+            &format!(
+                r#"{{"status":"success","data":{{"resultType":"vector","result":[{{"metric":{{}},"value":[{NOW_S},"2"]}}]}}}}"#
+            ),
+        )
+        .await;
+}

@@ -53,6 +53,49 @@ impl BitWriter {
     }
 }
 
+/// Payload sizes of the bit-packed integers of histogram chunks, by the number of ones in
+/// front: `0`, `10` + 3 bits, `110` + 6 and so on; the last two prefixes are eight bits long.
+const VARBIT_SIZES: [u32; 9] = [0, 3, 6, 9, 12, 18, 25, 56, 64];
+
+/// Whether a signed number has a place in a field of so many bits. The field holds
+/// `-(2^(n-1)-1) ..= 2^(n-1)`: one more above zero than two's complement would.
+#[inline]
+pub(crate) fn fits(v: i64, bits: u32) -> bool {
+    bits == 64 || (v > -(1 << (bits - 1)) && v <= 1 << (bits - 1))
+}
+
+/// The signed number in a field of so many bits.
+#[inline]
+pub(crate) fn signed(field: u64, bits: u32) -> i64 {
+    let wraps = bits < 64 && field > 1 << (bits - 1);
+    if wraps { field as i64 - (1 << bits) } else { field as i64 }
+}
+
+impl BitWriter {
+    /// Writes a signed number, shorter the closer it is to zero.
+    pub(crate) fn varbit(&mut self, v: i64) {
+        let class = (1..9).find(|class| fits(v, VARBIT_SIZES[*class])).unwrap_or(8);
+        self.write_varbit(v as u64, if v == 0 { 0 } else { class });
+    }
+
+    /// Writes an unsigned number, shorter the smaller it is.
+    pub(crate) fn uvarbit(&mut self, v: u64) {
+        let bits = 64 - v.leading_zeros();
+        let class = VARBIT_SIZES.iter().position(|size| bits <= *size).unwrap_or(8);
+        self.write_varbit(v, class);
+    }
+
+    fn write_varbit(&mut self, v: u64, class: usize) {
+        let ones = (1 << class) - 1;
+        if class < 8 {
+            self.write(ones << 1, class as u32 + 1);
+        } else {
+            self.write(ones, 8);
+        }
+        self.write(v, VARBIT_SIZES[class]);
+    }
+}
+
 /// Reads bits from bytes: the reader looks at as many as it likes and then goes on by as
 /// many as it used.
 #[derive(Clone, Debug)]
@@ -87,6 +130,11 @@ impl<'a> BitReader<'a> {
         self.at += count as usize;
     }
 
+    /// Bits used.
+    pub(crate) fn position(&self) -> usize {
+        self.at
+    }
+
     /// True once more bits were used than there are.
     #[inline]
     pub(crate) fn overrun(&self) -> bool {
@@ -105,6 +153,42 @@ impl<'a> BitReader<'a> {
             self.skip(low);
         }
         value
+    }
+
+    /// What `BitWriter::varbit` wrote; nonsense past the end.
+    #[inline]
+    pub(crate) fn varbit(&mut self) -> i64 {
+        let (field, size) = self.varbit_field();
+        if size == 0 { 0 } else { signed(field, size) }
+    }
+
+    /// What `BitWriter::uvarbit` wrote; nonsense past the end.
+    #[inline]
+    pub(crate) fn uvarbit(&mut self) -> u64 {
+        self.varbit_field().0
+    }
+
+    #[inline]
+    fn varbit_field(&mut self) -> (u64, u32) {
+        let word = self.peek();
+        let class = word.leading_ones().min(8);
+        let size = VARBIT_SIZES[class as usize];
+        let prefix = (class + 1).min(8);
+        if size == 0 {
+            self.skip(1);
+            return (0, 0);
+        }
+        if prefix + size <= Self::PEEKED {
+            self.skip(prefix + size);
+            return (word << prefix >> (64 - size), size);
+        }
+        self.skip(prefix);
+        (self.read(size), size)
+    }
+
+    /// Bits that are left; 0 past the end.
+    pub(crate) fn left(&self) -> usize {
+        (self.bytes.len() * 8).saturating_sub(self.at)
     }
 
     /// A LEB128 integer laid into the bit stream; `None` when it does not end in time.
@@ -149,5 +233,43 @@ mod tests {
             r.skip(8);
             prop_assert!(r.overrun());
         }
+
+        #[test]
+        fn packed_integers_are_read(values in prop::collection::vec((any::<i64>(), 0u32..64), 0..200)) {
+            let mut w = BitWriter::default();
+            let values: Vec<i64> = values.iter().map(|(v, shift)| v >> shift).collect();
+            for v in &values {
+                w.varbit(*v);
+                w.uvarbit(*v as u64);
+            }
+            let mut r = BitReader::new(w.bytes());
+            for v in &values {
+                prop_assert_eq!((r.varbit(), r.uvarbit()), (*v, *v as u64));
+            }
+            prop_assert!(!r.overrun() && r.left() < 8);
+        }
+    }
+
+    #[test]
+    fn packed_integers_take_the_shortest_prefix_that_holds_them() {
+        let check = |v: i64, signed_bits: usize, unsigned_bits: usize| {
+            let mut w = BitWriter::default();
+            w.varbit(v);
+            assert_eq!(w.position(), signed_bits, "signed {v}");
+            let mut w = BitWriter::default();
+            w.uvarbit(v as u64);
+            assert_eq!(w.position(), unsigned_bits, "unsigned {v}");
+        };
+        check(0, 1, 1);
+        check(1, 5, 5);
+        check(4, 5, 5);
+        check(7, 9, 5);
+        check(-3, 5, 72);
+        check(-4, 9, 72);
+        check(32, 9, 9);
+        check(33, 13, 9);
+        check(1 << 55, 64, 64);
+        check((1 << 55) + 1, 72, 64);
+        check(i64::MIN, 72, 72);
     }
 }

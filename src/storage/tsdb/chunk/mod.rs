@@ -1,18 +1,14 @@
-//! Chunks: up to a few hundred consecutive samples of one series.
-//!
-//! Floats are kept in Prometheus' XOR encoding. Native histograms stay decoded and shared
-//! (`Arc`), which costs memory but lets a reader have them without a copy; their durable
-//! form is the write-ahead log.
+//! Chunks: up to a few hundred consecutive samples of one series, in Prometheus' encodings.
 
 pub(crate) mod bits;
+pub(crate) mod histogram;
 pub(crate) mod xor;
 
-use std::sync::Arc;
-
-use crate::model::{FloatHistogram, TimestampMs};
+use crate::model::TimestampMs;
 use crate::storage::StorageError;
 use crate::vector::RawSamples;
 
+use histogram::read_histograms;
 use xor::XorIter;
 
 /// Samples a chunk should hold; one that covers its time range sooner may take twice as many.
@@ -20,11 +16,24 @@ pub(crate) const SAMPLES_PER_CHUNK: u16 = 120;
 /// Bytes after which a float chunk is cut whatever its count: 1024 less the largest sample.
 pub(crate) const XOR_CHUNK_BYTES_MAX: usize = 1024 - 19;
 
-/// The samples of a finished chunk.
-#[derive(Clone, Debug)]
-pub(crate) enum ChunkData {
-    Xor(Box<[u8]>),
-    Histograms(Box<[(TimestampMs, Arc<FloatHistogram>)]>),
+/// Bytes a chunk of histograms should have; it is cut at twice as many.
+pub(crate) const HISTOGRAM_CHUNK_BYTES: usize = 1024;
+/// Histograms a chunk has at least, unless its time range ends sooner.
+pub(crate) const HISTOGRAMS_PER_CHUNK_MIN: u16 = 10;
+
+/// How the samples of a chunk are written; the numbers are those of Prometheus' files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Encoding {
+    Xor = 1,
+    Histogram = 2,
+    FloatHistogram = 3,
+}
+
+impl Encoding {
+    /// The encoding of a number, when it is known.
+    pub(crate) fn of(number: u8) -> Option<Self> {
+        [Self::Xor, Self::Histogram, Self::FloatHistogram].into_iter().find(|e| *e as u8 == number)
+    }
 }
 
 /// A finished chunk.
@@ -32,20 +41,11 @@ pub(crate) enum ChunkData {
 pub(crate) struct Chunk {
     pub(crate) min_ms: TimestampMs,
     pub(crate) max_ms: TimestampMs,
-    pub(crate) data: ChunkData,
+    pub(crate) encoding: Encoding,
+    pub(crate) bytes: Box<[u8]>,
 }
 
 impl Chunk {
-    /// Bytes held beside the struct itself; a histogram is counted by its buckets.
-    pub(crate) fn size_bytes(&self) -> usize {
-        match &self.data {
-            ChunkData::Xor(bytes) => bytes.len(),
-            ChunkData::Histograms(samples) => {
-                samples.iter().map(|(_, h)| histogram_bytes(h) + 16).sum()
-            }
-        }
-    }
-
     /// Appends the samples inside the closed interval to `out`.
     pub(crate) fn read_into(
         &self,
@@ -56,13 +56,31 @@ impl Chunk {
         if self.max_ms < from_ms || self.min_ms > to_ms {
             return Ok(());
         }
-        match &self.data {
-            ChunkData::Xor(bytes) => read_xor(bytes, from_ms, to_ms, out),
-            ChunkData::Histograms(samples) => {
-                read_histograms(samples, from_ms, to_ms, out);
-                Ok(())
-            }
+        read_chunk(self.encoding, &self.bytes, from_ms, to_ms, out)
+    }
+}
+
+/// Appends the samples of a chunk inside the closed interval to `out`.
+pub(crate) fn read_chunk(
+    encoding: Encoding,
+    bytes: &[u8],
+    from_ms: TimestampMs,
+    to_ms: TimestampMs,
+    out: &mut RawSamples,
+) -> Result<(), StorageError> {
+    match encoding {
+        Encoding::Xor => read_xor(bytes, from_ms, to_ms, out),
+        Encoding::Histogram | Encoding::FloatHistogram => {
+            read_histograms(bytes, encoding, from_ms, to_ms, out)
         }
+    }
+}
+
+fn corrupt(what: &str, len: usize) -> StorageError {
+    StorageError::Corrupt {
+        what: what.to_owned(),
+        offset: len as u64,
+        why: "it ends before its last sample".to_owned(),
     }
 }
 
@@ -84,6 +102,10 @@ pub(crate) fn read_samples(
     to_ms: TimestampMs,
     out: &mut RawSamples,
 ) -> Result<(), StorageError> {
+    // What is broken may announce more than its bytes can hold: a sample takes two bits.
+    let announced = iter.left().min(len * 4);
+    out.ts.reserve(announced);
+    out.vs.reserve(announced);
     for (ts, value) in iter.by_ref() {
         if ts > to_ms {
             return Ok(());
@@ -92,35 +114,7 @@ pub(crate) fn read_samples(
             out.push(ts, value);
         }
     }
-    if iter.broken() {
-        return Err(StorageError::Corrupt {
-            what: "a float chunk in memory".to_owned(),
-            offset: len as u64,
-            why: "it ends before its last sample".to_owned(),
-        });
-    }
-    Ok(())
-}
-
-/// Appends the histograms inside the closed interval to `out`.
-pub(crate) fn read_histograms(
-    samples: &[(TimestampMs, Arc<FloatHistogram>)],
-    from_ms: TimestampMs,
-    to_ms: TimestampMs,
-    out: &mut RawSamples,
-) {
-    let start = samples.partition_point(|(ts, _)| *ts < from_ms);
-    let end = samples.partition_point(|(ts, _)| *ts <= to_ms);
-    if start < end {
-        out.hist.extend_from_slice(&samples[start..end]);
-    }
-}
-
-/// Bytes a decoded histogram takes.
-pub(crate) fn histogram_bytes(h: &FloatHistogram) -> usize {
-    size_of::<FloatHistogram>()
-        + 8 * (h.positive_buckets.len() + h.negative_buckets.len() + h.custom_values.len())
-        + 8 * (h.positive_spans.len() + h.negative_spans.len())
+    if iter.broken() { Err(corrupt("a float chunk", len)) } else { Ok(()) }
 }
 
 /// End of the chunk range that `ts` lies in: ranges of `range_ms` tile the time line.
@@ -129,11 +123,11 @@ pub(crate) fn range_end(ts: TimestampMs, range_ms: i64) -> TimestampMs {
     (ts / range_ms).saturating_mul(range_ms).saturating_add(range_ms)
 }
 
-/// Where to cut a chunk that is a quarter full at `now_ms` so that the chunks of a range
-/// come out equally long instead of leaving a small rest at its end.
-pub(crate) fn chunk_end(start_ms: i64, now_ms: i64, range_end_ms: i64) -> TimestampMs {
+/// Where to cut a chunk of which the part `full` is written at `now_ms`, so that the chunks
+/// of a range come out equally long instead of leaving a small rest at its end.
+pub(crate) fn chunk_end(start_ms: i64, now_ms: i64, range_end_ms: i64, full: f64) -> TimestampMs {
     let whole = range_end_ms.saturating_sub(start_ms) as f64;
-    let n = whole / ((now_ms.saturating_sub(start_ms)).saturating_add(1) as f64 * 4.0);
+    let n = whole * full / (now_ms.saturating_sub(start_ms)).saturating_add(1) as f64;
     if n <= 1.0 { range_end_ms } else { (start_ms as f64 + whole / n.floor()) as i64 }
 }
 
@@ -148,7 +142,7 @@ mod tests {
         assert_eq!(range_end(TWO_HOURS, TWO_HOURS), 2 * TWO_HOURS);
         // A sample each 15 s: the quarter (30 samples) is reached after 435 s; 7200 / 1740
         // rounds down to four chunks of 1,800 s.
-        assert_eq!(chunk_end(0, 29 * 15_000, TWO_HOURS), 1_800_000);
-        assert_eq!(chunk_end(0, TWO_HOURS - 1, TWO_HOURS), TWO_HOURS);
+        assert_eq!(chunk_end(0, 29 * 15_000, TWO_HOURS, 0.25), 1_800_000);
+        assert_eq!(chunk_end(0, TWO_HOURS - 1, TWO_HOURS, 0.25), TWO_HOURS);
     }
 }

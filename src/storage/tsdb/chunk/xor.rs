@@ -15,12 +15,106 @@
 //! of leading and trailing zeros; `11` + leading zeros (5 bits, capped at 31) + number of
 //! significant bits (6 bits, 0 means 64) + those bits.
 
-use super::bits::{BitReader, BitWriter};
+use super::bits::{BitReader, BitWriter, fits, signed};
 use crate::model::TimestampMs;
 use crate::storage::tsdb::encoding::{Put, unzigzag};
 
 /// Leading zeros that say "no window yet".
 const NO_WINDOW: u8 = 0xff;
+
+/// A float that is kept as the bits that changed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct XorValue {
+    /// Bits of the newest value.
+    pub(crate) bits: u64,
+    /// Zeros before and after the bits written last.
+    leading: u8,
+    trailing: u8,
+}
+
+impl XorValue {
+    /// The first value of a chunk being written, which is written as it is.
+    pub(crate) fn first(value: f64) -> Self {
+        Self { bits: value.to_bits(), leading: NO_WINDOW, trailing: 0 }
+    }
+
+    /// For reading on from here, where a window that was never written is none.
+    fn readable(self) -> Self {
+        if self.leading == NO_WINDOW { Self { leading: 0, ..self } } else { self }
+    }
+
+    /// The first value of a chunk being read.
+    pub(crate) fn read_first(reader: &mut BitReader<'_>) -> Self {
+        Self { bits: reader.read(64), leading: 0, trailing: 0 }
+    }
+
+    pub(crate) fn get(self) -> f64 {
+        f64::from_bits(self.bits)
+    }
+
+    pub(crate) fn write(&mut self, value: f64, out: &mut BitWriter) {
+        let x = value.to_bits() ^ self.bits;
+        self.bits = value.to_bits();
+        if x == 0 {
+            out.write(0, 1);
+            return;
+        }
+        let leading = (x.leading_zeros() as u8).min(31);
+        let trailing = x.trailing_zeros() as u8;
+        if self.leading != NO_WINDOW && leading >= self.leading && trailing >= self.trailing {
+            out.write(0b10, 2);
+            let significant = 64 - u32::from(self.leading) - u32::from(self.trailing);
+            out.write(x >> self.trailing, significant);
+            return;
+        }
+        self.leading = leading;
+        self.trailing = trailing;
+        let significant = 64 - u32::from(leading) - u32::from(trailing);
+        out.write(0b11, 2);
+        out.write(u64::from(leading), 5);
+        // 64 significant bits need a seventh bit; as 0 never occurs, 0 stands for 64.
+        out.write(u64::from(significant), 6);
+        out.write(x >> trailing, significant);
+    }
+
+    /// Reads the next value; `None` when the bits make no sense.
+    #[inline]
+    pub(crate) fn read(&mut self, reader: &mut BitReader<'_>) -> Option<()> {
+        let word = reader.peek();
+        self.read_from(reader, word, 0)
+    }
+
+    /// As `read`, where the bits lie in `word`, what `peek` showed, behind `used` others, at
+    /// most one.
+    #[inline]
+    fn read_from(&mut self, reader: &mut BitReader<'_>, word: u64, used: u32) -> Option<()> {
+        let word = word << used;
+        if word >> 63 == 0 {
+            reader.skip(used + 1);
+            return Some(());
+        }
+        let mut header = 2;
+        if word >> 62 & 1 == 1 {
+            header = 13;
+            self.leading = (word >> 57) as u8 & 0x1f;
+            let significant = match (word >> 51) as u8 & 0x3f {
+                0 => 64,
+                n => n,
+            };
+            self.trailing = 64u8.checked_sub(self.leading + significant)?;
+        }
+        let significant = 64 - u32::from(self.leading) - u32::from(self.trailing);
+        let x = if used + header + significant <= BitReader::PEEKED {
+            reader.skip(used + header + significant);
+            word << header >> (64 - significant)
+        } else {
+            reader.skip(used + header);
+            reader.read(significant)
+        };
+        self.bits ^= x << self.trailing;
+        Some(())
+    }
+}
 
 /// Samples from one mark to the next.
 const MARK_EVERY: u16 = 16;
@@ -35,10 +129,8 @@ pub(crate) struct XorAppender {
     bits: BitWriter,
     count: u16,
     ts: TimestampMs,
-    value: u64,
+    value: XorValue,
     delta: u64,
-    leading: u8,
-    trailing: u8,
     /// The newest marks, in a ring. Made only once somebody reads: they take more memory than
     /// the samples of a value that never changes, as that of `ALERTS` a million times over.
     marks: Option<Box<[Mark; MARKS]>>,
@@ -51,14 +143,12 @@ pub(crate) struct XorAppender {
 pub(crate) struct Mark {
     /// Of the sample before.
     ts: TimestampMs,
-    value: u64,
+    value: XorValue,
     delta: u64,
     /// Bits before.
     position: u32,
     /// Samples before; 0 for a mark that was never made.
     count: u16,
-    leading: u8,
-    trailing: u8,
 }
 
 impl Default for XorAppender {
@@ -69,10 +159,8 @@ impl Default for XorAppender {
             bits: BitWriter::after(bytes),
             count: 0,
             ts: 0,
-            value: 0,
+            value: XorValue::default(),
             delta: 0,
-            leading: NO_WINDOW,
-            trailing: 0,
             marks: None,
         }
     }
@@ -85,11 +173,13 @@ impl XorAppender {
     }
 
     /// The bytes to read from and where in them, so that no sample at or after `from_ms` is
-    /// missed; the mark is `None` for the whole chunk. From the first reading on there are
-    /// marks to come.
+    /// missed; the mark is `None` for the whole chunk. The first reading makes the marks.
     pub(crate) fn bytes_from(&mut self, from_ms: TimestampMs) -> (&[u8], Option<Mark>) {
-        let marks = self.marks.get_or_insert_default();
-        let usable = marks.iter().filter(|m| m.count > 0 && m.ts < from_ms);
+        if self.marks.is_none() {
+            self.marks = Some(self.mark_all());
+        }
+        let marks = self.marks.iter().flat_map(|marks| marks.iter());
+        let usable = marks.filter(|m| m.count > 0 && m.ts < from_ms);
         match usable.max_by_key(|m| m.count).copied() {
             None => (self.bytes(), None),
             Some(mark) => {
@@ -100,6 +190,26 @@ impl XorAppender {
         }
     }
 
+    /// The marks as they would be had there been readers all along.
+    fn mark_all(&self) -> Box<[Mark; MARKS]> {
+        let mut marks = Box::<[Mark; MARKS]>::default();
+        let mut iter = XorIter::new(self.bytes());
+        while iter.next().is_some() {
+            let count = iter.read as u16;
+            if count.is_multiple_of(MARK_EVERY) {
+                marks[usize::from(count / MARK_EVERY) % MARKS] = Mark {
+                    ts: iter.ts,
+                    value: iter.value,
+                    delta: iter.delta,
+                    // The number of samples comes before what is read as bits.
+                    position: 16 + iter.bits.position() as u32,
+                    count,
+                };
+            }
+        }
+        marks
+    }
+
     fn mark(&mut self) {
         let Some(marks) = &mut self.marks else { return };
         marks[usize::from(self.count / MARK_EVERY) % MARKS] = Mark {
@@ -108,8 +218,6 @@ impl XorAppender {
             delta: self.delta,
             position: self.bits.position() as u32,
             count: self.count,
-            leading: self.leading,
-            trailing: self.trailing,
         };
     }
 
@@ -130,7 +238,6 @@ impl XorAppender {
     /// Appends a sample; `ts` is after the previous one and the chunk holds fewer than
     /// 65,535 samples, both of which the head guarantees.
     pub(crate) fn push(&mut self, ts: TimestampMs, value: f64) {
-        let value = value.to_bits();
         match self.count {
             0 => self.push_first(ts, value),
             1 => {
@@ -140,17 +247,16 @@ impl XorAppender {
                 for byte in delta {
                     self.bits.write(u64::from(byte), 8);
                 }
-                self.push_value(value);
+                self.value.write(value, &mut self.bits);
             }
             _ => {
                 let delta = ts.wrapping_sub(self.ts) as u64;
                 self.push_delta_of_delta(delta.wrapping_sub(self.delta) as i64);
                 self.delta = delta;
-                self.push_value(value);
+                self.value.write(value, &mut self.bits);
             }
         }
         self.ts = ts;
-        self.value = value;
         self.count += 1;
         self.bits.bytes_mut()[..2].copy_from_slice(&self.count.to_be_bytes());
         if self.count.is_multiple_of(MARK_EVERY) {
@@ -158,56 +264,32 @@ impl XorAppender {
         }
     }
 
-    fn push_first(&mut self, ts: TimestampMs, value: u64) {
+    fn push_first(&mut self, ts: TimestampMs, value: f64) {
         let mut first = Vec::with_capacity(10);
         first.put_varint(ts);
         for byte in first {
             self.bits.write(u64::from(byte), 8);
         }
-        self.bits.write(value, 64);
+        self.bits.write(value.to_bits(), 64);
+        self.value = XorValue::first(value);
     }
 
     fn push_delta_of_delta(&mut self, d: i64) {
-        let fits = |bits: u32| -((1 << (bits - 1)) - 1) <= d && d <= 1 << (bits - 1);
         if d == 0 {
             self.bits.write(0, 1);
-        } else if fits(14) {
+        } else if fits(d, 14) {
             self.bits.write(0b10, 2);
             self.bits.write(d as u64, 14);
-        } else if fits(17) {
+        } else if fits(d, 17) {
             self.bits.write(0b110, 3);
             self.bits.write(d as u64, 17);
-        } else if fits(20) {
+        } else if fits(d, 20) {
             self.bits.write(0b1110, 4);
             self.bits.write(d as u64, 20);
         } else {
             self.bits.write(0b1111, 4);
             self.bits.write(d as u64, 64);
         }
-    }
-
-    fn push_value(&mut self, value: u64) {
-        let x = value ^ self.value;
-        if x == 0 {
-            self.bits.write(0, 1);
-            return;
-        }
-        let leading = (x.leading_zeros() as u8).min(31);
-        let trailing = x.trailing_zeros() as u8;
-        if self.leading != NO_WINDOW && leading >= self.leading && trailing >= self.trailing {
-            self.bits.write(0b10, 2);
-            let significant = 64 - u32::from(self.leading) - u32::from(self.trailing);
-            self.bits.write(x >> self.trailing, significant);
-            return;
-        }
-        self.leading = leading;
-        self.trailing = trailing;
-        let significant = 64 - u32::from(leading) - u32::from(trailing);
-        self.bits.write(0b11, 2);
-        self.bits.write(u64::from(leading), 5);
-        // 64 significant bits need a seventh bit; as 0 never occurs, 0 stands for 64.
-        self.bits.write(u64::from(significant), 6);
-        self.bits.write(x >> trailing, significant);
     }
 }
 
@@ -219,10 +301,8 @@ pub(crate) struct XorIter<'a> {
     left: u16,
     read: u32,
     ts: TimestampMs,
-    value: u64,
+    value: XorValue,
     delta: u64,
-    leading: u32,
-    trailing: u32,
     broken: bool,
 }
 
@@ -237,10 +317,8 @@ impl<'a> XorIter<'a> {
             left: count,
             read: 0,
             ts: 0,
-            value: 0,
+            value: XorValue::default(),
             delta: 0,
-            leading: 0,
-            trailing: 0,
             broken,
         }
     }
@@ -251,18 +329,20 @@ impl<'a> XorIter<'a> {
         if mark.position > 0 {
             let _ = bits.read(mark.position);
         }
-        let window = mark.leading != NO_WINDOW;
         Self {
             bits,
             left: count.saturating_sub(mark.count),
             read: u32::from(mark.count),
             ts: mark.ts,
-            value: mark.value,
+            value: mark.value.readable(),
             delta: mark.delta,
-            leading: if window { u32::from(mark.leading) } else { 0 },
-            trailing: if window { u32::from(mark.trailing) } else { 0 },
             broken: false,
         }
+    }
+
+    /// Samples still to come, as announced.
+    pub(crate) fn left(&self) -> usize {
+        self.left.into()
     }
 
     /// True when the bytes ended before the announced number of samples.
@@ -275,13 +355,12 @@ impl<'a> XorIter<'a> {
     fn begin(&mut self) -> Option<()> {
         if self.read == 0 {
             self.ts = unzigzag(self.bits.uvarint()?);
-            self.value = self.bits.read(64);
+            self.value = XorValue::read_first(&mut self.bits);
             return Some(());
         }
         self.delta = self.bits.uvarint()?;
         self.ts = self.ts.wrapping_add(self.delta as i64);
-        let word = self.bits.peek();
-        self.read_value(word, 0)
+        self.value.read(&mut self.bits)
     }
 
     /// Reads a later sample.
@@ -292,7 +371,7 @@ impl<'a> XorIter<'a> {
         let prefix = word.leading_ones();
         if prefix == 0 {
             self.ts = self.ts.wrapping_add(self.delta as i64);
-            return self.read_value(word, 1);
+            return self.value.read_from(&mut self.bits, word, 1);
         }
         let (prefix, size) = match prefix {
             1 => (2, 14),
@@ -301,43 +380,10 @@ impl<'a> XorIter<'a> {
             _ => (4, 64),
         };
         self.bits.skip(prefix);
-        let field = self.bits.read(size) as i64;
-        let wraps = size < 64 && field > 1 << (size - 1);
-        let change = if wraps { field - (1 << size) } else { field };
+        let change = signed(self.bits.read(size), size);
         self.delta = self.delta.wrapping_add(change as u64);
         self.ts = self.ts.wrapping_add(self.delta as i64);
-        let word = self.bits.peek();
-        self.read_value(word, 0)
-    }
-
-    /// Reads the value, whose bits lie in `word` behind `used` ones, at most one.
-    #[inline]
-    fn read_value(&mut self, word: u64, used: u32) -> Option<()> {
-        let word = word << used;
-        if word >> 63 == 0 {
-            self.bits.skip(used + 1);
-            return Some(());
-        }
-        let mut header = 2;
-        if word >> 62 & 1 == 1 {
-            header = 13;
-            self.leading = (word >> 57) as u32 & 0x1f;
-            let significant = match (word >> 51) as u32 & 0x3f {
-                0 => 64,
-                n => n,
-            };
-            self.trailing = 64u32.checked_sub(self.leading + significant)?;
-        }
-        let significant = 64 - self.leading - self.trailing;
-        let x = if used + header + significant <= BitReader::PEEKED {
-            self.bits.skip(used + header + significant);
-            word << header >> (64 - significant)
-        } else {
-            self.bits.skip(used + header);
-            self.bits.read(significant)
-        };
-        self.value ^= x << self.trailing;
-        Some(())
+        self.value.read(&mut self.bits)
     }
 }
 
@@ -357,7 +403,7 @@ impl Iterator for XorIter<'_> {
             self.left = 0;
             return None;
         }
-        Some((self.ts, f64::from_bits(self.value)))
+        Some((self.ts, self.value.get()))
     }
 }
 

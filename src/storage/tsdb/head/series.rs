@@ -8,11 +8,13 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use crate::model::{FloatHistogram, Labels, TimestampMs};
+use crate::storage::tsdb::chunk::histogram::{Follows, HistogramAppender};
 use crate::storage::tsdb::chunk::xor::{XorAppender, XorIter};
 use crate::storage::tsdb::chunk::{
-    Chunk, ChunkData, SAMPLES_PER_CHUNK, XOR_CHUNK_BYTES_MAX, chunk_end, histogram_bytes,
-    range_end, read_histograms, read_samples,
+    Chunk, Encoding, HISTOGRAM_CHUNK_BYTES, HISTOGRAMS_PER_CHUNK_MIN, SAMPLES_PER_CHUNK,
+    XOR_CHUNK_BYTES_MAX, chunk_end, range_end, read_chunk, read_samples,
 };
+use crate::storage::tsdb::intervals::Intervals;
 use crate::storage::tsdb::wal::record::same_histogram;
 use crate::storage::{AppendError, StorageError};
 use crate::vector::RawSamples;
@@ -87,8 +89,8 @@ struct State {
     last: Option<(TimestampMs, SampleValue)>,
     /// Commits some reader must not see yet, with the time of their first sample here.
     recent: SmallVec<[(CommitId, TimestampMs); 1]>,
-    /// Deleted intervals, closed.
-    tombstones: Option<Arc<[(TimestampMs, TimestampMs)]>>,
+    /// `None` while nothing is deleted.
+    tombstones: Option<Arc<Intervals>>,
     gone: bool,
 }
 
@@ -102,31 +104,66 @@ struct OpenChunk {
 #[derive(Debug)]
 enum OpenData {
     Xor(Box<XorAppender>),
-    Histograms(Vec<(TimestampMs, Arc<FloatHistogram>)>),
+    Histograms(Box<HistogramAppender>),
 }
 
 impl OpenChunk {
-    fn count(&self) -> usize {
+    fn begin(ts: TimestampMs, value: &SampleValue, follows: Follows, integer: bool) -> Self {
+        let data = match value {
+            SampleValue::Float(value) => {
+                let mut chunk = Box::<XorAppender>::default();
+                chunk.push(ts, *value);
+                OpenData::Xor(chunk)
+            }
+            SampleValue::Histogram(h) => {
+                OpenData::Histograms(Box::new(HistogramAppender::begin(ts, h, follows, integer)))
+            }
+        };
+        Self { min_ms: ts, max_ms: ts, data }
+    }
+
+    /// The part of a full chunk that is written, once it is time to look.
+    fn part_full(&self) -> Option<f64> {
         match &self.data {
-            OpenData::Xor(x) => usize::from(x.count()),
-            OpenData::Histograms(h) => h.len(),
+            OpenData::Xor(x) => (x.count() == SAMPLES_PER_CHUNK / 4).then_some(0.25),
+            OpenData::Histograms(h) => {
+                let full = h.bytes().len() as f64 / HISTOGRAM_CHUNK_BYTES as f64;
+                (full >= 0.25).then_some(full)
+            }
         }
     }
 
-    fn takes(&self, value: &SampleValue) -> bool {
-        match (&self.data, value) {
-            (OpenData::Xor(x), SampleValue::Float(_)) => x.bytes().len() <= XOR_CHUNK_BYTES_MAX,
-            (OpenData::Histograms(_), SampleValue::Histogram(_)) => true,
-            _ => false,
+    /// True when a sample at `ts` begins a new chunk, of which it is due at `cut_at_ms`.
+    fn is_full(&self, ts: TimestampMs, cut_at_ms: TimestampMs, range_ms: i64) -> bool {
+        match &self.data {
+            OpenData::Xor(x) => {
+                ts >= cut_at_ms
+                    || x.count() >= 2 * SAMPLES_PER_CHUNK
+                    || x.bytes().len() > XOR_CHUNK_BYTES_MAX
+            }
+            OpenData::Histograms(h) => {
+                let large = h.bytes().len() >= 2 * HISTOGRAM_CHUNK_BYTES;
+                let enough =
+                    h.count() >= HISTOGRAMS_PER_CHUNK_MIN || ts >= range_end(self.min_ms, range_ms);
+                (ts >= cut_at_ms || large) && enough || h.count() == u16::MAX
+            }
         }
+    }
+
+    fn copy(&self) -> Chunk {
+        let (encoding, bytes) = match &self.data {
+            OpenData::Xor(x) => (Encoding::Xor, x.bytes()),
+            OpenData::Histograms(h) => (h.encoding(), h.bytes()),
+        };
+        Chunk { min_ms: self.min_ms, max_ms: self.max_ms, encoding, bytes: bytes.into() }
     }
 
     fn finish(self) -> Chunk {
-        let data = match self.data {
-            OpenData::Xor(x) => ChunkData::Xor(x.finish()),
-            OpenData::Histograms(h) => ChunkData::Histograms(h.into_boxed_slice()),
+        let (encoding, bytes) = match self.data {
+            OpenData::Xor(x) => (Encoding::Xor, x.finish()),
+            OpenData::Histograms(h) => (h.encoding(), h.finish()),
         };
-        Chunk { min_ms: self.min_ms, max_ms: self.max_ms, data }
+        Chunk { min_ms: self.min_ms, max_ms: self.max_ms, encoding, bytes }
     }
 }
 
@@ -143,38 +180,42 @@ impl State {
         }
     }
 
-    /// Begins a new chunk where Prometheus would; true when it did.
-    fn cut_if_due(&mut self, ts: TimestampMs, value: &SampleValue, range_ms: i64) -> bool {
-        if let Some(open) = &self.open {
-            if open.count() == usize::from(SAMPLES_PER_CHUNK / 4) {
-                self.cut_at_ms = chunk_end(open.min_ms, open.max_ms, self.cut_at_ms);
+    /// Appends, in a new chunk where Prometheus begins one; true when it did.
+    fn push(&mut self, ts: TimestampMs, value: &SampleValue, range_ms: i64) -> bool {
+        self.last = Some((ts, value.clone()));
+        let (mut follows, mut integer) = (Follows::Unknown, true);
+        if let Some(open) = &mut self.open {
+            let undecided = self.cut_at_ms == range_end(open.min_ms, range_ms);
+            if undecided && let Some(full) = open.part_full() {
+                self.cut_at_ms = chunk_end(open.min_ms, open.max_ms, self.cut_at_ms, full);
             }
-            let full = open.count() >= 2 * usize::from(SAMPLES_PER_CHUNK);
-            if ts < self.cut_at_ms && !full && open.takes(value) {
+            let is_full = open.is_full(ts, self.cut_at_ms, range_ms);
+            let appended = match (&mut open.data, value) {
+                (OpenData::Xor(x), SampleValue::Float(value)) if !is_full => {
+                    x.push(ts, *value);
+                    true
+                }
+                (OpenData::Histograms(h), SampleValue::Histogram(value)) => {
+                    let pushed =
+                        if is_full { Err(h.followed_by(value)) } else { h.push(ts, value) };
+                    follows = pushed.err().unwrap_or(follows);
+                    // One kind of count after the other would make a chunk each.
+                    integer = h.encoding() == Encoding::Histogram;
+                    pushed.is_ok()
+                }
+                _ => false,
+            };
+            if appended {
+                open.max_ms = ts;
                 return false;
             }
         }
-        if let Some(full) = self.open.take() {
+        let begun = OpenChunk::begin(ts, value, follows, integer);
+        if let Some(full) = self.open.replace(begun) {
             self.chunks.push(Arc::new(full.finish()));
         }
-        let data = match value {
-            SampleValue::Float(_) => OpenData::Xor(Box::default()),
-            SampleValue::Histogram(_) => OpenData::Histograms(Vec::new()),
-        };
-        self.open = Some(OpenChunk { min_ms: ts, max_ms: ts, data });
         self.cut_at_ms = range_end(ts, range_ms);
         true
-    }
-
-    fn push(&mut self, ts: TimestampMs, value: &SampleValue) {
-        let open = self.open.as_mut().expect("BUG: cut_if_due opened a chunk");
-        open.max_ms = ts;
-        match (&mut open.data, value) {
-            (OpenData::Xor(x), SampleValue::Float(v)) => x.push(ts, *v),
-            (OpenData::Histograms(h), SampleValue::Histogram(v)) => h.push((ts, Arc::clone(v))),
-            _ => unreachable!("BUG: cut_if_due opened a chunk of the value's kind"),
-        }
-        self.last = Some((ts, value.clone()));
     }
 
     /// First time a reader must not see.
@@ -247,8 +288,7 @@ impl MemSeries {
             Some((last, _)) if ts == *last => return Outcome::Duplicate,
             _ => {}
         }
-        let new_chunk = state.cut_if_due(ts, value, chunk_range_ms);
-        state.push(ts, value);
+        let new_chunk = state.push(ts, value, chunk_range_ms);
         if state.recent.last().is_none_or(|(id, _)| *id != commit) {
             state.recent.retain(|(id, _)| *id > oldest_visible);
             if commit > oldest_visible {
@@ -301,16 +341,18 @@ impl MemSeries {
             state.chunks.get(start..end).unwrap_or_default().iter().cloned().collect();
         // The open chunk is small: copying it lets the decoding happen outside the lock.
         let open = state.open.as_mut().filter(|o| o.min_ms <= to_ms && o.max_ms >= from_ms);
-        let mut floats: SmallVec<[u8; 512]> = SmallVec::new();
-        let (mut mark, mut count) = (None, 0);
-        let mut histograms = Vec::new();
+        let mut bytes: SmallVec<[u8; 512]> = SmallVec::new();
+        let (mut mark, mut count, mut encoding) = (None, 0, Encoding::Xor);
         match open.map(|o| &mut o.data) {
             Some(OpenData::Xor(x)) => {
-                let (bytes, place) = x.bytes_from(from_ms);
-                floats.extend_from_slice(bytes);
+                let (from, place) = x.bytes_from(from_ms);
+                bytes.extend_from_slice(from);
                 (mark, count) = (place, x.count());
             }
-            Some(OpenData::Histograms(h)) => histograms.clone_from(h),
+            Some(OpenData::Histograms(h)) => {
+                bytes.extend_from_slice(h.bytes());
+                encoding = h.encoding();
+            }
             None => {}
         }
         drop(state);
@@ -318,16 +360,14 @@ impl MemSeries {
         for chunk in &chunks {
             chunk.read_into(from_ms, to_ms, out)?;
         }
-        if !floats.is_empty() {
-            let iter = match mark {
-                Some(mark) => XorIter::resume(&floats, mark, count),
-                None => XorIter::new(&floats),
-            };
-            read_samples(iter, floats.len(), from_ms, to_ms, out)?;
+        if let Some(mark) = mark {
+            let iter = XorIter::resume(&bytes, mark, count);
+            read_samples(iter, bytes.len(), from_ms, to_ms, out)?;
+        } else if !bytes.is_empty() {
+            read_chunk(encoding, &bytes, from_ms, to_ms, out)?;
         }
-        read_histograms(&histograms, from_ms, to_ms, out);
         if let Some(intervals) = tombstones {
-            remove_deleted(&intervals, out);
+            intervals.remove_from(out);
         }
         Ok(())
     }
@@ -347,10 +387,11 @@ impl MemSeries {
             && *ts < state.hidden_from(visible)
             && state.tombstones.is_none()
         {
-            match value {
+            match (value, state.open.as_ref().map(|open| &open.data)) {
                 _ if *ts < from_ms => {}
-                SampleValue::Float(v) => out.push(*ts, *v),
-                SampleValue::Histogram(h) => out.hist.push((*ts, Arc::clone(h))),
+                (SampleValue::Float(v), _) => out.push(*ts, *v),
+                (_, Some(OpenData::Histograms(h))) => out.hist.push((*ts, h.newest())),
+                (SampleValue::Histogram(h), _) => out.hist.push((*ts, Arc::clone(h))),
             }
             return Ok(());
         }
@@ -361,8 +402,7 @@ impl MemSeries {
     /// Hides an interval that was deleted.
     pub(crate) fn delete(&self, min_ms: TimestampMs, max_ms: TimestampMs) {
         let mut state = self.state.lock();
-        let held = state.tombstones.as_deref().unwrap_or_default();
-        state.tombstones = Some(held.iter().copied().chain([(min_ms, max_ms)]).collect());
+        Arc::make_mut(state.tombstones.get_or_insert_default()).add(min_ms, max_ms);
     }
 
     /// Drops chunks that end before `from_ms`. Returns how many, and whether the series is
@@ -375,15 +415,29 @@ impl MemSeries {
             state.open = None;
             dropped += 1;
         }
-        if let Some(intervals) = state.tombstones.take() {
-            let kept: Arc<[_]> =
-                intervals.iter().copied().filter(|(_, max)| *max >= from_ms).collect();
-            state.tombstones = (!kept.is_empty()).then_some(kept);
+        if let Some(intervals) = &mut state.tombstones {
+            Arc::make_mut(intervals).forget_before(from_ms);
         }
+        state.tombstones.take_if(|intervals| intervals.is_empty());
         state.chunks.shrink_to_fit();
         state.gone = state.chunks.is_empty() && state.open.is_none();
         self.min_ms.store(state.min_ms(), Ordering::Release);
         (dropped, state.gone)
+    }
+
+    /// The chunks that begin before `to_ms`, and what is deleted of them. What is being
+    /// written is copied.
+    pub(crate) fn chunks_before(
+        &self,
+        to_ms: TimestampMs,
+    ) -> (SmallVec<[Arc<Chunk>; 8]>, Option<Arc<Intervals>>) {
+        let state = self.state.lock();
+        let end = state.chunks.partition_point(|c| c.min_ms < to_ms);
+        let mut chunks: SmallVec<_> = state.chunks[..end].iter().cloned().collect();
+        if let Some(open) = state.open.as_ref().filter(|open| open.min_ms < to_ms) {
+            chunks.push(Arc::new(open.copy()));
+        }
+        (chunks, state.tombstones.clone())
     }
 
     /// True once the series left the head.
@@ -402,37 +456,20 @@ impl MemSeries {
         let mut bytes = size_of::<Self>() + self.labels.encoded_size() + 16;
         bytes += state.chunks.capacity() * size_of::<Arc<Chunk>>();
         bytes +=
-            state.chunks.iter().map(|c| c.size_bytes() + size_of::<Chunk>() + 16).sum::<usize>();
+            state.chunks.iter().map(|c| c.bytes.len() + size_of::<Chunk>() + 16).sum::<usize>();
         bytes += match state.open.as_ref().map(|o| &o.data) {
             Some(OpenData::Xor(x)) => x.capacity() + size_of::<XorAppender>(),
-            Some(OpenData::Histograms(h)) => {
-                h.iter().map(|(_, h)| histogram_bytes(h) + 16).sum::<usize>()
-            }
+            Some(OpenData::Histograms(h)) => h.capacity() + size_of::<HistogramAppender>(),
             None => 0,
         };
         (state.chunks.len() + usize::from(state.open.is_some()), bytes)
     }
 }
 
-/// Removes samples inside closed intervals.
-fn remove_deleted(intervals: &[(TimestampMs, TimestampMs)], out: &mut RawSamples) {
-    let deleted = |ts: TimestampMs| intervals.iter().any(|(min, max)| *min <= ts && ts <= *max);
-    let mut kept = 0;
-    for i in 0..out.ts.len() {
-        if !deleted(out.ts[i]) {
-            out.ts.swap(kept, i);
-            out.vs.swap(kept, i);
-            kept += 1;
-        }
-    }
-    out.ts.truncate(kept);
-    out.vs.truncate(kept);
-    out.hist.retain(|(ts, _)| !deleted(*ts));
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::histogram::{CounterResetHint, Span};
 
     const RANGE: i64 = 7_200_000;
 
@@ -490,6 +527,39 @@ mod tests {
         assert_eq!(s.bounds().0, RANGE);
         assert_eq!(s.truncate(i64::MAX), (4, true));
         assert_eq!(s.append(i64::MAX, &SampleValue::Float(0.0), 1, 1, RANGE), Outcome::Gone);
+    }
+
+    #[test]
+    fn histograms_are_read_with_the_hints_of_their_chunks() {
+        let s = MemSeries::new(1, 0, Labels::empty());
+        for (i, count) in [4.0, 5.0, 2.0, 2.5, 3.0].into_iter().enumerate() {
+            let h = FloatHistogram { count, ..FloatHistogram::default() };
+            s.append(i as i64, &SampleValue::Histogram(Arc::new(h)), 1, 1, RANGE);
+            let (mut newest, mut all) = (RawSamples::default(), RawSamples::default());
+            s.read_newest_into(1, 0, 100, &mut newest).expect("sound chunks");
+            s.read_into(1, 0, 100, &mut all).expect("sound chunks");
+            assert_eq!(newest.hist.last(), all.hist.last());
+        }
+        // A reset begins a chunk, and so does the first count that is not whole; the whole
+        // one after it does not.
+        assert_eq!(s.size().0, 3);
+    }
+
+    #[test]
+    fn large_histograms_are_cut_by_bytes() {
+        let s = MemSeries::new(1, 0, Labels::empty());
+        for i in 0..100u32 {
+            let buckets: Vec<f64> =
+                (0..100u32).map(|b| f64::from((b * 7919 + i * i * 104_729) % 1000)).collect();
+            let h = FloatHistogram {
+                counter_reset_hint: CounterResetHint::Gauge,
+                positive_spans: vec![Span { offset: 0, length: 100 }],
+                positive_buckets: buckets,
+                ..FloatHistogram::default()
+            };
+            s.append(i64::from(i) * 1000, &SampleValue::Histogram(Arc::new(h)), 1, 1, RANGE);
+        }
+        assert_eq!(s.size().0, 10, "ten each, since each is far larger than a tenth");
     }
 
     #[test]
