@@ -25,7 +25,7 @@ mod walk;
 pub use ast::Expr;
 pub use diagnostic::{ParseError, ParseErrors};
 pub use outline::outline;
-pub use pretty::pretty;
+pub use pretty::{pretty, pretty_flush};
 pub use series::{SeriesDescription, SeriesValue, parse_series_description, parse_series_values};
 pub use stack::with_stack;
 
@@ -65,7 +65,8 @@ pub fn parse(text: &str, options: &ParserOptions) -> Result<Expr, ParseErrors> {
 }
 
 fn parse_guarded(text: &str, options: &ParserOptions) -> Result<Expr, ParseErrors> {
-    let built = syntax::parse(Rule::query, text)
+    let plain = syntax::without_comments(text);
+    let built = syntax::parse(Rule::query, &plain)
         .and_then(|pair| build::query(pair, text, options).ok())
         .ok_or_else(|| diagnose::query(text, options))?;
     let errors = if built.syntax.is_empty() { built.types } else { built.syntax };
@@ -78,6 +79,11 @@ fn parse_guarded(text: &str, options: &ParserOptions) -> Result<Expr, ParseError
     }
 }
 
+/// Whether a text that can be parsed holds comments.
+pub fn has_comments(text: &str) -> bool {
+    *syntax::without_comments(text) != *text
+}
+
 /// Parses a selector without range or modifiers, as `match[]` parameters hold. Whether it
 /// may match everything is for the caller to decide.
 pub fn parse_metric_selector(text: &str) -> Result<Vec<Matcher>, ParseErrors> {
@@ -86,7 +92,8 @@ pub fn parse_metric_selector(text: &str) -> Result<Vec<Matcher>, ParseErrors> {
 }
 
 fn selector_guarded(text: &str) -> Result<Vec<Matcher>, ParseErrors> {
-    let (matchers, errors) = syntax::parse(Rule::selector_query, text)
+    let plain = syntax::without_comments(text);
+    let (matchers, errors) = syntax::parse(Rule::selector_query, &plain)
         .and_then(|pair| build::selector_query(pair, text).ok())
         .ok_or_else(|| diagnose::selector(text))?;
     if errors.is_empty() {
@@ -99,7 +106,8 @@ fn selector_guarded(text: &str) -> Result<Vec<Matcher>, ParseErrors> {
 /// Parses a metric with its labels, `name{a="b"}`, into a label set.
 pub fn parse_metric(text: &str) -> Result<Labels, ParseErrors> {
     nesting::guarded(text, || {
-        syntax::parse(Rule::metric_query, text)
+        let plain = syntax::without_comments(text);
+        syntax::parse(Rule::metric_query, &plain)
             .and_then(|pair| build::metric_query(pair).ok())
             .ok_or_else(|| diagnose::metric(text))
     })

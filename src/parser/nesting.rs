@@ -72,8 +72,9 @@ pub(super) fn error(text: &str, span: Span) -> ParseErrors {
     ParseErrors { input: text.to_owned(), errors: vec![ParseError { span, message }] }
 }
 
-/// Index of the closing quote of the string that opens at `at`, or of the last byte.
-fn string_end(bytes: &[u8], at: usize) -> usize {
+/// Index of the closing quote of the string that opens at `at`, or where it ends without:
+/// at a line break or the end of the text.
+pub(super) fn string_end(bytes: &[u8], at: usize) -> usize {
     let open = bytes[at];
     let mut end = at + 1;
     while let Some(&byte) = bytes.get(end) {

@@ -16,7 +16,15 @@ pub fn pretty(expr: &Expr) -> String {
 
 /// As [`pretty`] with another limit.
 pub fn pretty_within(expr: &Expr, line_max: usize) -> String {
-    let mut printer = Printer { out: String::new(), line_max };
+    let mut printer = Printer { out: String::new(), line_max, flush: false };
+    printer.expr(expr, 0);
+    printer.out
+}
+
+/// As [`pretty`], for a block of YAML, which must not begin deeper than it goes on:
+/// operators stand below the start of their left side, before the right one.
+pub fn pretty_flush(expr: &Expr) -> String {
+    let mut printer = Printer { out: String::new(), line_max: LINE_MAX, flush: true };
     printer.expr(expr, 0);
     printer.out
 }
@@ -24,6 +32,7 @@ pub fn pretty_within(expr: &Expr, line_max: usize) -> String {
 struct Printer {
     out: String,
     line_max: usize,
+    flush: bool,
 }
 
 impl Printer {
@@ -77,6 +86,19 @@ impl Printer {
                 self.out.push_str("(\n");
                 self.expr(inner, level + 1);
                 self.close(level);
+            }
+            ExprKind::Binary(binary) if self.flush => {
+                self.unindented(&binary.lhs, level);
+                self.out.push('\n');
+                self.indent(level);
+                self.push(BinaryHead(binary));
+                if self.fits(&binary.rhs) {
+                    self.out.push(' ');
+                    self.push(&binary.rhs);
+                } else {
+                    self.out.push('\n');
+                    self.expr(&binary.rhs, level + 1);
+                }
             }
             ExprKind::Binary(binary) => {
                 self.out.push_str("  ");

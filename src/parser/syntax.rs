@@ -1,7 +1,11 @@
 //! The grammar `grammar/promql.pest` as a parser of pairs. Only this file names pest;
 //! `build` sees its types through the aliases here.
 
+use std::borrow::Cow;
+
 use pest::Parser;
+
+use super::nesting::string_end;
 
 /// The generated parser; `Rule` has one variant per production of the grammar.
 #[derive(pest_derive::Parser)]
@@ -13,8 +17,51 @@ pub(super) type Pair<'a> = pest::iterators::Pair<'a, Rule>;
 /// The parts of a production, in order.
 pub(super) type Pairs<'a> = pest::iterators::Pairs<'a, Rule>;
 
-/// Parses `text` from `entry` on. `None` when the text is not of the grammar: what exactly
-/// is wrong, in Prometheus' words, is `diagnose`'s business.
+/// Parses `text`, which has no comments, from `entry` on. `None` when the text is not of
+/// the grammar: what exactly is wrong, in Prometheus' words, is `diagnose`'s business.
 pub(super) fn parse(entry: Rule, text: &str) -> Option<Pair<'_>> {
     Grammar::parse(entry, text).ok()?.next()
+}
+
+/// The text with blanks in place of comments, as many bytes as before, so that places stay
+/// what they are. Few expressions have comments, and a grammar that looked for them after
+/// each token would take a third longer for all.
+///
+/// Comments stay where Prometheus takes none: behind `[`, and between `fill` and its
+/// parenthesis. There the grammar fails.
+pub(super) fn without_comments(text: &str) -> Cow<'_, str> {
+    let bytes = text.as_bytes();
+    if !bytes.contains(&b'#') {
+        return Cow::Borrowed(text);
+    }
+    let mut blanked = bytes.to_vec();
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        match byte {
+            b'"' | b'\'' | b'`' => at = string_end(bytes, at),
+            b'#' => {
+                let rest = &bytes[at..];
+                let len = rest.iter().position(|b| matches!(b, b'\n' | b'\r'));
+                let end = at + len.unwrap_or(rest.len());
+                if !is_refused(blanked[..at].trim_ascii_end(), &bytes[end..]) {
+                    blanked[at..end].fill(b' ');
+                }
+                at = end;
+                continue;
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    // Whole comments became blanks, and a comment begins and ends between characters.
+    String::from_utf8(blanked).map_or(Cow::Borrowed(text), Cow::Owned)
+}
+
+/// Whether a comment between these is one that Prometheus does not take.
+fn is_refused(before: &[u8], after: &[u8]) -> bool {
+    const FILLS: [&[u8]; 3] = [b"fill", b"fill_left", b"fill_right"];
+    let is_word = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b':');
+    let word = before.iter().rposition(|b| !is_word(b)).map_or(before, |i| &before[i + 1..]);
+    let is_fill = FILLS.iter().any(|fill| fill.eq_ignore_ascii_case(word));
+    before.ends_with(b"[") || is_fill && after.trim_ascii_start().starts_with(b"(")
 }

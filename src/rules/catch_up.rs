@@ -301,7 +301,7 @@ fn can_range(rule: &Rule) -> bool {
 }
 
 /// Whether the expression knows when the query begins and ends: at a tick it is the tick.
-fn looks_at_query(expr: &Expr) -> bool {
+pub(super) fn looks_at_query(expr: &Expr) -> bool {
     let modified = |m: &Modifiers| {
         matches!(m.at, Some(AtModifier::Start | AtModifier::End))
             || m.offset.as_ref().is_some_and(computed)

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::model::histogram::{CounterResetHint, Succession};
 use crate::model::metadata::Metadata;
-use crate::model::{FloatHistogram, Labels, TimestampMs};
+use crate::model::{FloatHistogram, Labels, Sample, TimestampMs};
 use crate::vector::{RawSamples, first_from};
 
 /// See the module. Cheap to clone; clones share the data.
@@ -85,6 +85,24 @@ impl MemoryStorage {
         start_ms: Option<TimestampMs>,
     ) -> Result<(), AppendError> {
         self.series_of(labels).samples.write().push_histogram(ts, value, start_ms)
+    }
+
+    /// Stores samples of one series at once, in order. Those before a refused one are kept.
+    pub fn append_run(
+        &self,
+        labels: &Labels,
+        points: impl IntoIterator<Item = (TimestampMs, Sample)>,
+    ) -> Result<(), AppendError> {
+        let mut points = points.into_iter().peekable();
+        if points.peek().is_none() {
+            return Ok(());
+        }
+        let series = self.series_of(labels);
+        let mut stored = series.samples.write();
+        points.try_for_each(|(ts, sample)| match sample {
+            Sample::Float(value) => stored.push_float(ts, value, None),
+            Sample::Histogram(value) => stored.push_histogram(ts, &value, None),
+        })
     }
 
     /// What is known of a metric family.

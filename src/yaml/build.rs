@@ -6,16 +6,16 @@ use std::sync::Arc;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, Tag};
 
-use super::{Content, Document, Entry, Node, Position, Size, Style, SyntaxError};
+use super::{Content, Document, Entry, Node, Position, Size, Style, SyntaxError, quick};
 use crate::model::lines::Lines;
 
 /// Deepest nesting, aliases followed; walks over the tree and its `Drop` may recurse safely
 /// below it.
 const DEPTH_MAX: usize = 200;
 /// Documents with fewer nodes than this, aliases counted in full, are always accepted.
-const NODES_FREE: u64 = 400_000;
+const NODES_FREE: u32 = 400_000;
 /// Beyond that, aliases may multiply the nodes written by this much.
-const AMPLIFICATION_MAX: u64 = 10;
+const AMPLIFICATION_MAX: u32 = 10;
 
 /// go-yaml's words for a tab in indentation, and what to do.
 const TAB: &str = "found character that cannot start any token (a tab indents; use spaces)";
@@ -30,7 +30,11 @@ const MENDED_MAX: usize = 1000;
 /// is indented too little is indented more, which folding takes away again. Line numbers
 /// stay what they were, and so do columns of everything that starts a line's node.
 pub(crate) fn parse(source: &str) -> Result<Vec<Document>, SyntaxError> {
-    parse_mended(source, usize::MAX)
+    let source = source.strip_prefix('\u{feff}').unwrap_or(source);
+    match quick::parse(source) {
+        Some(document) => Ok(vec![document]),
+        None => parse_mended(source, usize::MAX),
+    }
 }
 
 /// Reads the first document of a stream only. Where a second one starts is returned too;
@@ -139,7 +143,7 @@ struct Builder<'a> {
     open: Vec<Open>,
     anchors: HashMap<usize, Arc<Node>>,
     /// Nodes written, without what aliases stand for.
-    written: u64,
+    written: u32,
     /// Where the event before this one ended.
     previous_end: Position,
 }
@@ -178,7 +182,7 @@ impl<'a> Builder<'a> {
                     at.column += usize::from(matches!(indicator, Some(b':' | b'-' | b'?')));
                 }
                 let content = Content::Scalar {
-                    text: text.into_owned(),
+                    text: text.into(),
                     style: style_of(style),
                     tag: tag.and_then(|t| short_tag(&t)),
                 };
@@ -191,7 +195,7 @@ impl<'a> Builder<'a> {
                     at,
                     message: "anchor value contains itself".to_owned(),
                 })?;
-                self.check_depth(at, node.size.height)?;
+                self.check_depth(at, node.size.height as usize)?;
                 self.place(node, 0)?;
             }
             Event::SequenceStart(anchor, _) => {
@@ -280,11 +284,11 @@ fn style_of(style: ScalarStyle) -> Style {
 }
 
 /// `!!str` for a tag of the core schema; a bare `!` says "string".
-fn short_tag(tag: &Tag) -> Option<String> {
+fn short_tag(tag: &Tag) -> Option<Box<str>> {
     if tag.is_yaml_core_schema() {
-        Some(format!("!!{}", tag.suffix))
+        Some(format!("!!{}", tag.suffix).into())
     } else if tag.handle == "!" && tag.suffix.is_empty() {
-        Some("!!str".to_owned())
+        Some("!!str".into())
     } else {
         None
     }
@@ -385,5 +389,117 @@ impl<'a> Layout<'a> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a text is read quickly; if so, then as the parser of all of YAML reads it.
+    fn check(source: &str, quickly: bool) {
+        let quick = quick::parse(source);
+        assert_eq!(quick.is_some(), quickly, "{source}");
+        if let Some(quick) = quick {
+            let whole = parse_mended(source, usize::MAX).unwrap();
+            assert_eq!(format!("{:#?}", [quick]), format!("{whole:#?}"), "{source}");
+        }
+    }
+
+    #[test]
+    fn what_is_read_quickly_is_read_the_same() {
+        for source in [
+            "a: b\n",
+            "# first\n\na: b # c\n  # d\nb-c.d/e_1:   x y  \n",
+            "a:\n  b:\n    c: 1\n  d: 2\ne: 3\n",
+            "a:\nb: # nothing\nc: x\n",
+            "- a\n- b: c\n  d: e\n-   f: g\n    h: i\n- - x\n  - y\n",
+            "a:\n- b\n- c\nd:\n-   e\nf:\n  - g\n  -\n    h: i\n",
+            "g:\n- n: a\n  r:\n  - l: B\n    e: |\n      up\n        == 0\n\n      # c\n    f: 5m\n",
+            "a: |\n  x\n\n\nb: |-\n  y\n   z\n\n",
+            "a: |\n  x\n  \n  y\n# c\nb: 1\n",
+            "a: |-  \n   x\n",
+            "a: 'it''s'''\nb: ''\nc: \"d: #e\"  # f\nd: '#'\n",
+            "a: -1\nb: -x\nc: x#y\nd: a:b\ne: 10.0.0.1:80\n",
+            "a: \u{e4}\u{1F600} b\nb: '\u{e4}'\nc: |\n  \u{e4}\n",
+            "a: x'y\nb: x\"y z\"\nc: x & y * z ! [a] {b}, c | d > e % f @ g ` h ? i\n",
+            "- |\n  x\n- 'y'\n-  z\n",
+            "a:\n    - b: |\n        x\n      c: y\n",
+            "a: ~\nb: null\n",
+            "a: b\n\n\n#c\n",
+        ] {
+            check(source, true);
+        }
+    }
+
+    #[test]
+    fn what_is_not_simple_is_left_alone() {
+        for source in [
+            "",
+            "\n",
+            "a: b",
+            "a",
+            "a\n",
+            "a: b\r\n",
+            "a:\tb\n",
+            "\ta: b\n",
+            " a: b\n",
+            "a: &x b\n",
+            "a: *x\n",
+            "<<: x\n",
+            "a: {b: c}\n",
+            "a: [b]\n",
+            "a: >\n  b\n",
+            "a: !!str b\n",
+            "a: \"b\\n\"\n",
+            "a: 'b\n  c'\n",
+            "a: b\n  c\n",
+            "a: b: c\n",
+            "a: b:\n",
+            "a: 'b' c\n",
+            "a: 'b'#c\n",
+            "'a': b\n",
+            "? a\n",
+            "a: |+\n  b\n",
+            "a: |2\n  b\n",
+            "a: |\n\n  b\n",
+            "a: | # c\n  b\n",
+            "a: |\nb: c\n",
+            "a: |\n  b\n c\n",
+            "a: |\n   b\n  c\n",
+            "a:\n  b: c\n d: e\n",
+            "a: b\n- c\n",
+            "- a\nb: c\n",
+            "-\n- a\n",
+            "a: b\n---\nc: d\n",
+            "---\na: b\n",
+            "a: b\n...\n",
+            "%YAML 1.2\n---\na: b\n",
+            "a: @b\n",
+            "a: `b\n",
+            "a: ,b\n",
+            "a: - b\n",
+            "a: --- b\n",
+            "a b: c\n",
+            "a:b\n",
+            "-a: b\n",
+            "\u{feff}a: b\n",
+            "a: \u{2028}\n",
+            "a: \u{85}\n",
+            "a: #b\n  c\n",
+            "1: a\n",
+            "a:\n  - b\n  c: d\n",
+            "a:\n-\n  b: c\n",
+            "- a: b\n c: d\n",
+        ] {
+            check(source, false);
+        }
+    }
+
+    #[test]
+    fn deep_nesting_is_left_alone() {
+        let deep = |levels| (0..levels).map(|i| format!("{:i$}a:\n", "")).collect::<String>();
+        check(&deep(40), true);
+        check(&deep(60), false);
     }
 }

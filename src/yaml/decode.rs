@@ -84,7 +84,7 @@ impl Decoder {
     pub(crate) fn string(&mut self, node: &Node) -> String {
         match &node.content {
             _ if node.is_null() => String::new(),
-            Content::Scalar { text, .. } => text.clone(),
+            Content::Scalar { text, .. } => text.to_string(),
             _ => {
                 self.mismatch(node, "string");
                 String::new()

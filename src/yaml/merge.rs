@@ -19,6 +19,21 @@ pub(crate) enum KeyProblem<'a> {
 /// go-yaml's words for [`KeyProblem::NotMergeable`].
 pub(crate) const NOT_MERGEABLE: &str = "map merge requires map or sequence of maps as the value";
 
+/// Entries up to which keys are compared one by one.
+const FEW: usize = 16;
+
+/// Where a key stands that has been taken.
+fn find(
+    taken: &[Entry],
+    by_name: &Option<HashMap<String, Position>>,
+    name: &str,
+) -> Option<Position> {
+    match by_name {
+        Some(by_name) => by_name.get(name).copied(),
+        None => taken.iter().find(|(key, _)| key.scalar() == Some(name)).map(|(key, _)| key.at),
+    }
+}
+
 impl Node {
     /// The entries of a mapping in file order, merged ones last, every key a scalar. Null
     /// counts as an empty mapping; anything else has no entries.
@@ -29,7 +44,9 @@ impl Node {
             _ => return None,
         };
         let mut out: Vec<Entry> = Vec::with_capacity(entries.len());
-        let mut seen: HashMap<String, Position> = HashMap::with_capacity(entries.len());
+        // Few keys are compared with all before them.
+        let mut seen: Option<HashMap<String, Position>> =
+            (entries.len() > FEW).then(|| HashMap::with_capacity(entries.len()));
         let mut merges = Vec::new();
         for (key, value) in entries {
             let Some(name) = key.scalar() else {
@@ -40,14 +57,21 @@ impl Node {
                 merges.push(value);
                 continue;
             }
-            if let Some(&first) = seen.get(name) {
+            if let Some(first) = find(&out, &seen, name) {
                 report(KeyProblem::Repeated { key, name, first });
                 continue;
             }
-            seen.insert(name.to_owned(), key.at);
+            if let Some(seen) = &mut seen {
+                seen.insert(name.to_owned(), key.at);
+            }
             out.push((key.clone(), value.clone()));
         }
         for value in merges {
+            let seen = seen.get_or_insert_with(|| {
+                out.iter()
+                    .map(|(key, _)| (key.scalar().unwrap_or_default().to_owned(), key.at))
+                    .collect()
+            });
             let sources: &[Arc<Node>] = match &value.content {
                 Content::Mapping(_) => std::slice::from_ref(value),
                 Content::Sequence(items) => items,
@@ -73,7 +97,10 @@ impl Node {
     }
 
     pub(crate) fn is_merge(&self) -> bool {
-        matches!(&self.content, Content::Scalar { text, style: Style::Plain, .. } if text == "<<")
-            || self.tag() == "!!merge"
+        match &self.content {
+            Content::Scalar { text, style: Style::Plain, .. } if &**text == "<<" => true,
+            Content::Scalar { tag: Some(tag), .. } => &**tag == "!!merge",
+            _ => false,
+        }
     }
 }

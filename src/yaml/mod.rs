@@ -10,6 +10,7 @@ mod build;
 mod decode;
 mod locate;
 mod merge;
+mod quick;
 
 use std::sync::Arc;
 
@@ -50,7 +51,7 @@ pub(crate) struct Node {
 
 #[derive(Debug)]
 pub(crate) enum Content {
-    Scalar { text: String, style: Style, tag: Option<String> },
+    Scalar { text: Box<str>, style: Style, tag: Option<Box<str>> },
     Sequence(Vec<Arc<Node>>),
     Mapping(Vec<Entry>),
 }
@@ -58,9 +59,9 @@ pub(crate) enum Content {
 /// Extent of a subtree with aliases counted in full, saturating.
 #[derive(Clone, Copy, Debug)]
 struct Size {
-    nodes: u64,
+    nodes: u32,
     /// Levels, 1 for a scalar.
-    height: usize,
+    height: u32,
 }
 
 /// A key and its value.
@@ -90,7 +91,7 @@ impl Node {
 
     /// The absent value.
     pub(crate) fn null(at: Position) -> Self {
-        let text = String::new();
+        let text = Box::default();
         Self::new(at, Content::Scalar { text, style: Style::Plain, tag: None })
     }
 
@@ -106,9 +107,9 @@ impl Node {
     pub(crate) fn is_null(&self) -> bool {
         match &self.content {
             Content::Scalar { text, style: Style::Plain, tag: None } => {
-                matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL")
+                matches!(&**text, "" | "~" | "null" | "Null" | "NULL")
             }
-            Content::Scalar { tag: Some(tag), .. } => tag == "!!null",
+            Content::Scalar { tag: Some(tag), .. } => &**tag == "!!null",
             _ => false,
         }
     }
@@ -157,6 +158,9 @@ impl Size {
 /// An integer as YAML 1.1 and Go write it: `1_000`, `0x1f`, `0o17`, `0b1`. Beyond Go's
 /// 64 bits, signed or not, it is none.
 pub(crate) fn integer(text: &str) -> Option<i128> {
+    if !text.starts_with(|c: char| c.is_ascii_digit() || "+-_".contains(c)) {
+        return None;
+    }
     let plain = text.replace('_', "");
     let (negative, digits) = match plain.strip_prefix('-') {
         Some(rest) => (true, rest),

@@ -23,6 +23,13 @@ pub(crate) enum CheckCommand {
     /// Check configuration files and the rule files they name.
     Config(config::ConfigArgs),
     /// Check rule files and PrometheusRule manifests; standard input when none is named.
+    ///
+    /// Looks at what promtool looks at: YAML, field names, durations, expressions,
+    /// templates, rules that write the same series.
+    ///
+    /// Prints SUCCESS with the number of rules, or FAILED with every error, for each file. Ends
+    /// with 1 when a file is refused, and with --lint-fatal with 3 when only a lint check found
+    /// something. For what is likely to be wrong beyond that see `watchfire rules lint`.
     Rules(rules::RulesArgs),
     /// Check files that say how to serve HTTP (--web.config.file).
     WebConfig(web_config::WebConfigArgs),
@@ -69,7 +76,7 @@ pub(crate) fn run(command: &CheckCommand, features: &FeatureFlags) -> ExitCode {
 }
 
 /// Standard input, if it is not too large.
-pub(super) fn stdin_text() -> Result<String, String> {
+pub(in crate::cli) fn stdin_text() -> Result<String, String> {
     let mut text = String::new();
     let mut stdin = std::io::stdin().lock().take(STDIN_BYTES_MAX + 1);
     stdin.read_to_string(&mut text).map_err(|e| format!("standard input: {e}"))?;

@@ -14,7 +14,8 @@ use crate::rules::config::{CheckReport, LoadOptions, check_file, check_source, d
 
 #[derive(Debug, Args)]
 pub(crate) struct RulesArgs {
-    /// The files.
+    /// The files; without one, standard input is read.
+    #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
     #[command(flatten)]
     lint: LintFlags,

@@ -27,6 +27,25 @@ pub(crate) struct TestArgs {
 #[derive(Debug, Subcommand)]
 enum TestCommand {
     /// Run unit tests of rules, in promtool's format.
+    ///
+    /// Series are given, rules run over them, and the alerts and samples that come out are
+    /// compared with those expected.
+    ///
+    /// A test file names the rule files it is about, relative to itself:
+    ///
+    ///   rule_files: [rules.yml]
+    ///   evaluation_interval: 1m
+    ///   tests:
+    ///   - input_series:
+    ///     - {series: 'up{job="api"}', values: '1x5 0x10'}   # 1 six times, then 0 eleven times
+    ///     alert_rule_test:
+    ///     - {eval_time: 12m, alertname: Down, exp_alerts: [{exp_labels: {job: api}}]}
+    ///     promql_expr_test:
+    ///     - {expr: 'sum(up)', eval_time: 2m, exp_samples: [{labels: '{}', value: 1}]}
+    ///
+    /// Ends with 1 when a test failed or could not run, and with 3 when --mutate found mistakes
+    /// that no test notices.
+    #[command(verbatim_doc_comment)]
     Rules(rules::RulesArgs),
     /// Run `.test` scripts of PromQL, in the notation of Prometheus' promqltest.
     ///

@@ -1,6 +1,7 @@
-//! What has been made of a text and is still in use, so that it need not be made again.
+//! What has been made of a text and is still in use, or was a moment ago, so that it need
+//! not be made again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, LazyLock, Weak};
 
 use parking_lot::Mutex;
@@ -8,17 +9,26 @@ use parking_lot::Mutex;
 /// Entries up to which nobody looks for those that are out of use.
 const SWEEP_MIN: usize = 64;
 
-/// By text. Holds nothing alive; what is out of use leaves when the entries have doubled.
+/// How many that were made last are kept: rules that are checked one by one are dropped one
+/// by one, and neighbours use the same expressions.
+const RECENT: usize = 16;
+
+/// By text. Holds nothing else alive; what is out of use leaves when the entries have
+/// doubled.
 pub(super) struct Known<T>(LazyLock<Mutex<Entries<T>>>);
 
 struct Entries<T> {
     by_text: HashMap<Box<str>, Weak<T>>,
     sweep_at: usize,
+    recent: VecDeque<Arc<T>>,
 }
 
 impl<T> Known<T> {
     pub(super) const fn new() -> Self {
-        let none = || Mutex::new(Entries { by_text: HashMap::new(), sweep_at: SWEEP_MIN });
+        let none = || {
+            let (by_text, recent) = (HashMap::new(), VecDeque::new());
+            Mutex::new(Entries { by_text, sweep_at: SWEEP_MIN, recent })
+        };
         Self(LazyLock::new(none))
     }
 
@@ -38,6 +48,8 @@ impl<T> Known<T> {
             entries.sweep_at = SWEEP_MIN.max(2 * entries.by_text.len());
         }
         entries.by_text.insert(text.into(), Arc::downgrade(&made));
+        entries.recent.truncate(RECENT - 1);
+        entries.recent.push_front(made.clone());
         Ok(made)
     }
 }
@@ -55,7 +67,7 @@ mod tests {
             make(&i.to_string());
         }
         assert!(Arc::ptr_eq(&kept, &make("kept")));
-        assert!(known.0.lock().by_text.len() <= SWEEP_MIN + 1);
+        assert!(known.0.lock().by_text.len() <= SWEEP_MIN + RECENT + 1);
         assert_eq!(known.get_or_make("bad", || Err(7)).unwrap_err(), 7);
         assert!(known.get_or_make("kept", || Err(7)).is_ok(), "nothing is made twice");
     }

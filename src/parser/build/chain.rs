@@ -66,6 +66,14 @@ impl Builder<'_> {
         let mut parts = pair.into_inner().peekable();
         let mut operands = Vec::new();
         let mut pending = Vec::new();
+        // Most expressions are one operand.
+        if let Some(part) = parts.next_if(|p| p.as_rule() != Rule::sign) {
+            let node = self.operand(part, &mut parts)?;
+            if parts.peek().is_none() {
+                return Ok(node);
+            }
+            operands.push(Operand::Node(node));
+        }
         while let Some(part) = parts.next() {
             match part.as_rule() {
                 Rule::sign => {
@@ -82,18 +90,21 @@ impl Builder<'_> {
                     )?;
                     pending.push(Pending::Binary { op, op_span: span(&part), modifiers });
                 }
-                _ => {
-                    let mut node = self.primary(part)?;
-                    while let Some(postfix) = parts.next_if(is_postfix) {
-                        node = self.postfix(node, postfix)?;
-                    }
-                    operands.push(Operand::Node(node));
-                }
+                _ => operands.push(Operand::Node(self.operand(part, &mut parts)?)),
             }
         }
         self.reduce_above(0, false, &mut operands, &mut pending)?;
         let last = operands.pop().ok_or(NotPromql)?;
         Ok(self.settle(last))
+    }
+
+    /// An operand with the modifiers behind it.
+    fn operand(&mut self, primary: Pair<'_>, parts: &mut Peekable<Pairs<'_>>) -> Built<Node> {
+        let mut node = self.primary(primary)?;
+        while let Some(postfix) = parts.next_if(is_postfix) {
+            node = self.postfix(node, postfix)?;
+        }
+        Ok(node)
     }
 
     /// Applies every pending operator that binds more tightly than `limit`, or as tightly

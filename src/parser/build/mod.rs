@@ -118,6 +118,15 @@ pub(super) fn metric_query(pair: Pair<'_>) -> Built<model::Labels> {
     selector::metric(metric.into_inner())
 }
 
+/// The value of a `string` pair. U+FFFD stands for broken UTF-8, which no string may hold.
+fn string(pair: &Pair<'_>) -> Built<String> {
+    let text = pair.as_str();
+    if text.contains('\u{FFFD}') {
+        return Err(NotPromql);
+    }
+    literal::unquote(text).map_err(|_| NotPromql)
+}
+
 /// Byte span of a pair.
 fn span(pair: &Pair<'_>) -> Span {
     let span = pair.as_span();
@@ -156,12 +165,12 @@ impl<'a> Builder<'a> {
     fn primary(&mut self, pair: Pair<'_>) -> Built<Node> {
         let span = span(&pair);
         match pair.as_rule() {
-            Rule::number | Rule::number_word | Rule::duration => {
+            Rule::number | Rule::duration => {
                 let number = self.number(&pair);
                 Ok(Node::leaf(span, ExprKind::Number(number), ValueType::Scalar))
             }
             Rule::string => {
-                let value = literal::unquote(pair.as_str()).map_err(|_| NotPromql)?;
+                let value = string(&pair)?;
                 Ok(Node::leaf(span, ExprKind::String(value), ValueType::String))
             }
             Rule::paren => {
@@ -205,14 +214,19 @@ impl<'a> Builder<'a> {
         Ok(Node::leaf(span, ExprKind::VectorSelector(selector), ValueType::InstantVector))
     }
 
-    /// What starts with a name: aggregation, call or selector.
+    /// What starts with a name: aggregation, call, selector, or a number spelt as a word.
     fn named(&mut self, pair: Pair<'_>) -> Built<Node> {
         let mut parts = pair.into_inner();
         let ident = parts.next().ok_or(NotPromql)?;
-        // The pair itself also spans the blanks where an optional part was looked for.
-        let end = parts.clone().last().map_or(self::span(&ident).end, |p| self::span(&p).end);
+        let (next, second) = (parts.next(), parts.next());
+        // The pair itself also spans the blanks behind its last part.
+        let end = self::span(second.as_ref().or(next.as_ref()).unwrap_or(&ident)).end;
         let span = self::span(&ident).start..end;
-        let Some(next) = parts.next() else {
+        let Some(next) = next else {
+            if selector::is_number(ident.as_str()) {
+                let number = self.number(&ident);
+                return Ok(Node::leaf(span, ExprKind::Number(number), ValueType::Scalar));
+            }
             let name = selector::metric_name(&ident)?;
             return self.selector_node(Some(name.to_owned()), None, span);
         };
@@ -221,10 +235,10 @@ impl<'a> Builder<'a> {
             return self.selector_node(Some(name.to_owned()), Some(next), span);
         }
         if let Some(op) = aggregations::find(ident.as_str()) {
-            return self.aggregate(op, next, parts.next(), span);
+            return self.aggregate(op, next, second, span);
         }
         if next.as_rule() != Rule::args
-            || parts.next().is_some()
+            || second.is_some()
             || !selector::may_name_function(ident.as_str())
         {
             return Err(NotPromql);
@@ -407,7 +421,7 @@ impl<'a> Builder<'a> {
         for label in pair.into_iter().flat_map(Pair::into_inner) {
             labels.push(match label.as_rule() {
                 Rule::string => {
-                    let name = literal::unquote(label.as_str()).map_err(|_| NotPromql)?;
+                    let name = string(&label)?;
                     self.quoted_label(&name, span(&label));
                     name
                 }

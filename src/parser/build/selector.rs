@@ -37,6 +37,11 @@ pub(super) fn metric_name<'i>(ident: &Pair<'i>) -> Built<&'i str> {
     if is_any(ident.as_str(), &RESERVED) { Err(NotPromql) } else { Ok(ident.as_str()) }
 }
 
+/// Whether a bare word is a number.
+pub(super) fn is_number(word: &str) -> bool {
+    is_any(word, &["inf", "nan"])
+}
+
 /// Whether a bare word may stand in `by (...)` and its like.
 pub(super) fn may_be_label(word: &str) -> bool {
     !is_any(word, &["without", "inf", "nan"])
@@ -51,14 +56,14 @@ fn parts(pair: Pair<'_>) -> Built<(String, MatchOp, String)> {
     let mut inner = pair.into_inner();
     let first = inner.next().ok_or(NotPromql)?;
     let name = match first.as_rule() {
-        Rule::string => literal::unquote(first.as_str()).map_err(|_| NotPromql)?,
+        Rule::string => string(&first)?,
         _ => first.as_str().to_owned(),
     };
     let (Some(op), Some(value)) = (inner.next(), inner.next()) else {
         return Ok((METRIC_NAME.to_owned(), MatchOp::Equal, name));
     };
     let op = match_op(op.as_str());
-    let value = literal::unquote(value.as_str()).map_err(|_| NotPromql)?;
+    let value = string(&value)?;
     Ok((name, op, value))
 }
 

@@ -5,6 +5,8 @@
 //! they are unknown fields, as for promtool, and a note says who would know them. A key
 //! that is read but cannot be honoured is a warning that says what happens instead.
 
+use std::fmt::Display;
+
 use super::Position;
 use super::problem::{ProblemKind, Severity};
 use super::validate::{Dialect, Reader};
@@ -74,7 +76,7 @@ impl Reader<'_> {
         group: &str,
         interval_ms: Option<i64>,
     ) -> GroupExtensions {
-        let context = format!("group {}: ", quote(group));
+        let context = format_args!("group {}: ", quote(group));
         let mut found = GroupExtensions {
             policy: self.policy(fields, &context).0,
             depends_on: self.depends_on(fields, &context),
@@ -89,7 +91,7 @@ impl Reader<'_> {
             }
         });
         if let Some(node) = fields.take("catch_up") {
-            let context = format!("{context}field 'catch_up'");
+            let context = format_args!("{context}field 'catch_up'");
             found.group_policy.catch_up_ms = self.duration(Some(&node), dialect, &context);
         }
         if self.options().dialects {
@@ -101,7 +103,11 @@ impl Reader<'_> {
     }
 
     /// Takes the keys of a rule that Prometheus does not know.
-    pub(super) fn rule_extensions(&mut self, fields: &mut Fields, prefix: &str) -> RuleExtensions {
+    pub(super) fn rule_extensions(
+        &mut self,
+        fields: &mut Fields,
+        prefix: &dyn Display,
+    ) -> RuleExtensions {
         let (policy, alert_only) = self.policy(fields, prefix);
         let depends_on = self.depends_on(fields, prefix);
         if self.options().dialects {
@@ -124,7 +130,7 @@ impl Reader<'_> {
     fn policy(
         &mut self,
         fields: &mut Fields,
-        context: &str,
+        context: &dyn Display,
     ) -> (PolicySpec, Option<(Position, &'static str)>) {
         let no_data = self.word(fields, "on_no_data", context);
         let error = self.word(fields, "on_error", context);
@@ -153,7 +159,7 @@ impl Reader<'_> {
         (policy, first.into_iter().flatten().min())
     }
 
-    fn depends_on(&mut self, fields: &mut Fields, context: &str) -> Vec<String> {
+    fn depends_on(&mut self, fields: &mut Fields, context: &dyn Display) -> Vec<String> {
         let Some(node) = fields.take("depends_on") else { return Vec::new() };
         let items = self.decode().items(&node, "[]string");
         if items.len() > DEPENDENCIES_MAX {
@@ -175,7 +181,7 @@ impl Reader<'_> {
     }
 
     /// A scalar's text; anything else is an error of its type.
-    fn text(&mut self, node: &Node, field: &str, context: &str) -> Option<String> {
+    fn text(&mut self, node: &Node, field: &str, context: &dyn Display) -> Option<String> {
         if node.is_null() {
             return self.refuse(node.at, context, field, "it has no value");
         }
@@ -189,7 +195,7 @@ impl Reader<'_> {
         &mut self,
         fields: &mut Fields,
         field: &'static str,
-        context: &str,
+        context: &dyn Display,
     ) -> Option<(Position, T)>
     where
         T: std::str::FromStr,
@@ -203,19 +209,25 @@ impl Reader<'_> {
         }
     }
 
-    fn refuse<T>(&mut self, at: Position, context: &str, field: &str, why: &str) -> Option<T> {
+    fn refuse<T>(
+        &mut self,
+        at: Position,
+        context: &dyn Display,
+        field: &str,
+        why: &str,
+    ) -> Option<T> {
         self.error(at, format!("{at}: {context}field '{field}': {why}"));
         None
     }
 
-    fn unhonoured(&mut self, key: &Node, context: &str, instead: &str) {
+    fn unhonoured(&mut self, key: &Node, context: &dyn Display, instead: &str) {
         let name = key.scalar().unwrap_or_default();
         let message = format!("{}: {context}{name} is not honoured: {instead}", key.at);
         self.problem(Severity::Warning, ProblemKind::Rule, Some(key.at), message);
     }
 
     /// Who would know a key that is about to be refused.
-    fn note_dialects(&mut self, fields: &Fields, keys: &[(&str, &str)], context: &str) {
+    fn note_dialects(&mut self, fields: &Fields, keys: &[(&str, &str)], context: &dyn Display) {
         let known: Vec<(Position, String)> = fields
             .keys()
             .filter_map(|key| {
@@ -238,14 +250,14 @@ impl Reader<'_> {
         &mut self,
         fields: &mut Fields,
         dialect: &Dialect,
-        context: &str,
+        context: &dyn Display,
         interval_ms: Option<i64>,
         found: &mut GroupExtensions,
     ) {
         self.language(fields, context, found);
         for field in ["eval_delay", "evaluation_delay"] {
             let Some(node) = fields.take(field) else { continue };
-            let context = format!("{context}field '{field}'");
+            let context = format_args!("{context}field '{field}'");
             let ms = self.duration(Some(&node), dialect, &context);
             found.query_offset_ms = found.query_offset_ms.or(ms);
         }
@@ -297,7 +309,12 @@ impl Reader<'_> {
         self.partial_response(fields, context);
     }
 
-    fn language(&mut self, fields: &mut Fields, context: &str, found: &mut GroupExtensions) {
+    fn language(
+        &mut self,
+        fields: &mut Fields,
+        context: &dyn Display,
+        found: &mut GroupExtensions,
+    ) {
         let Some(node) = fields.take("type") else { return };
         let text = self.decode().string(&node);
         let why = match text.as_str() {
@@ -317,7 +334,12 @@ impl Reader<'_> {
     }
 
     /// Where in the interval the group runs; may be negative.
-    fn eval_offset(&mut self, node: &Node, context: &str, interval_ms: Option<i64>) -> Option<i64> {
+    fn eval_offset(
+        &mut self,
+        node: &Node,
+        context: &dyn Display,
+        interval_ms: Option<i64>,
+    ) -> Option<i64> {
         let text = self.text(node, "eval_offset", context)?;
         let (sign, digits) = match text.strip_prefix('-') {
             Some(rest) => (-1, rest),
@@ -336,19 +358,19 @@ impl Reader<'_> {
         }
     }
 
-    fn params(&mut self, fields: &mut Fields, context: &str) {
+    fn params(&mut self, fields: &mut Fields, context: &dyn Display) {
         let Some(node) = fields.take("params") else { return };
         let entries = self.decode().entries(&node, "url.Values").unwrap_or_default();
         for (key, _) in entries {
             let name = key.scalar().unwrap_or_default();
             if !HARMLESS_PARAMS.contains(&name) {
                 let instead = "its rules are evaluated here, without a request that had parameters";
-                self.unhonoured(&key, &format!("{context}params: "), instead);
+                self.unhonoured(&key, &format_args!("{context}params: "), instead);
             }
         }
     }
 
-    fn partial_response(&mut self, fields: &mut Fields, context: &str) {
+    fn partial_response(&mut self, fields: &mut Fields, context: &dyn Display) {
         let Some((key, node)) = fields.take_entry("partial_response_strategy") else { return };
         let text = self.decode().string(&node);
         match text.to_ascii_lowercase().as_str() {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::GroupSpec;
+use super::{GroupSpec, RuleSpec};
 use crate::model::Labels;
 
 /// Name and labels that several rules of a file have.
@@ -15,11 +15,14 @@ pub struct DuplicateRule {
 /// What several rules of one file make, by name and labels. Records and alerts share one
 /// name space.
 pub fn duplicate_rules(groups: &[GroupSpec]) -> Vec<DuplicateRule> {
-    let mut rules: Vec<DuplicateRule> = groups
-        .iter()
-        .flat_map(|group| &group.rules)
-        .map(|rule| DuplicateRule { name: rule.name().to_owned(), labels: rule.label_set() })
-        .collect();
+    let rules = groups.iter().flat_map(|group| &group.rules);
+    let made =
+        |rule: &RuleSpec| DuplicateRule { name: rule.name().to_owned(), labels: rule.label_set() };
+    duplicates_of(rules.map(made).collect())
+}
+
+/// Those that are there more than once, sorted.
+pub(super) fn duplicates_of(mut rules: Vec<DuplicateRule>) -> Vec<DuplicateRule> {
     rules.sort_by(|a, b| a.name.cmp(&b.name).then_with(|| a.labels.cmp(&b.labels)));
     let twins = rules.windows(2).filter(|pair| pair[0] == pair[1]);
     let mut duplicates: Vec<DuplicateRule> = twins.map(|pair| pair[1].clone()).collect();

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::kubernetes::{self, Kind};
-use super::lint::duplicate_rules;
+use super::lint::duplicates_of;
 use super::problem::{Problem, ProblemKind, Severity, render};
 use super::validate::{Dialect, Reader};
+use super::verdicts::Verdicts;
 use super::{DuplicateRule, GroupSpec, LoadOptions, Position};
 use crate::yaml;
 
@@ -120,18 +121,26 @@ impl CheckReport {
 
 /// Reads and checks one file.
 pub fn check_file(path: &Path, options: &LoadOptions) -> CheckReport {
-    report(load_file(path, options))
+    let file = path.display().to_string();
+    match read_text(path) {
+        Ok(source) => check_source(&file, &source, options),
+        Err(message) => report(unreadable(file, message), Vec::new()),
+    }
 }
 
 /// Checks text that comes from no file, such as standard input (`file` is then "").
 pub fn check_source(file: &str, source: &str, options: &LoadOptions) -> CheckReport {
-    report(load_source(file, source, options))
+    let parsed = yaml::parse(source);
+    let verdicts = Verdicts::new(parsed.as_deref().unwrap_or_default(), &options.parser);
+    let mut reader = Reader::new(file, source, *options).checking(verdicts);
+    read(&mut reader, &parsed);
+    let (loaded, made) = reader.finish_check();
+    report(loaded, made)
 }
 
-fn report(loaded: LoadedFile) -> CheckReport {
+fn report(loaded: LoadedFile, made: Vec<DuplicateRule>) -> CheckReport {
     let valid = loaded.is_valid();
-    let (rules, duplicates) =
-        if valid { (loaded.rule_count(), duplicate_rules(&loaded.groups)) } else { (0, vec![]) };
+    let (rules, duplicates) = if valid { (made.len(), duplicates_of(made)) } else { (0, vec![]) };
     let (errors, remarks) =
         loaded.problems.into_iter().partition(|p| p.severity == Severity::Error);
     CheckReport { file: loaded.file, rules, errors, remarks, duplicates }
@@ -146,17 +155,19 @@ pub fn load_file(path: &Path, options: &LoadOptions) -> LoadedFile {
             let text = loaded.is_valid().then(|| source.into_boxed_str());
             LoadedFile { text, ..loaded }
         }
-        Err(message) => {
-            let problem = Problem {
-                file: file.clone(),
-                severity: Severity::Error,
-                kind: ProblemKind::Syntax,
-                position: None,
-                message,
-            };
-            LoadedFile::unusable(file, Scope::File, problem)
-        }
+        Err(message) => unreadable(file, message),
     }
+}
+
+fn unreadable(file: String, message: String) -> LoadedFile {
+    let problem = Problem {
+        file: file.clone(),
+        severity: Severity::Error,
+        kind: ProblemKind::Syntax,
+        position: None,
+        message,
+    };
+    LoadedFile::unusable(file, Scope::File, problem)
 }
 
 /// The text of a file; an error says why it cannot be had.
@@ -191,15 +202,19 @@ pub(super) fn load_documents(
     options: &LoadOptions,
 ) -> LoadedFile {
     let mut reader = Reader::new(file, source, *options);
+    read(&mut reader, parsed);
+    reader.finish()
+}
+
+fn read(reader: &mut Reader<'_>, parsed: &Result<Vec<yaml::Document>, yaml::SyntaxError>) {
     match parsed {
-        Ok(documents) => read_documents(&mut reader, documents),
+        Ok(documents) => read_documents(reader, documents),
         Err(e) => {
             let mark = reader.mark();
             reader.problem(Severity::Error, ProblemKind::Syntax, Some(e.at), e.to_string());
             reader.reject_since(mark, &Dialect::Prometheus, Scope::File);
         }
     }
-    reader.finish()
 }
 
 fn read_documents(reader: &mut Reader<'_>, documents: &[yaml::Document]) {

@@ -11,6 +11,7 @@ mod load;
 mod outline;
 mod problem;
 mod validate;
+mod verdicts;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

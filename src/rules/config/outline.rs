@@ -37,6 +37,16 @@ pub(crate) struct WrittenRule {
 }
 
 impl WrittenGroup {
+    /// The fields, merge keys followed.
+    pub(crate) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The entries of a field that is a mapping, such as `labels`.
+    pub(crate) fn map(&self, name: &str) -> Vec<Entry> {
+        map(&self.entries, name)
+    }
+
     /// The key and the value of a field.
     pub(crate) fn field(&self, name: &str) -> Option<&Entry> {
         find(&self.entries, name)
@@ -44,6 +54,11 @@ impl WrittenGroup {
 }
 
 impl WrittenRule {
+    /// The fields, merge keys followed.
+    pub(crate) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
     /// The key and the value of a field.
     pub(crate) fn field(&self, name: &str) -> Option<&Entry> {
         find(&self.entries, name)
@@ -51,9 +66,13 @@ impl WrittenRule {
 
     /// The entries of a field that is a mapping, such as `labels`.
     pub(crate) fn map(&self, name: &str) -> Vec<Entry> {
-        let node = self.field(name).map(|(_, value)| value);
-        node.and_then(|n| n.merged(&mut |_| {})).unwrap_or_default()
+        map(&self.entries, name)
     }
+}
+
+fn map(entries: &[Entry], name: &str) -> Vec<Entry> {
+    let node = find(entries, name).map(|(_, value)| value);
+    node.and_then(|n| n.merged(&mut |_| {})).unwrap_or_default()
 }
 
 fn find<'a>(entries: &'a [Entry], name: &str) -> Option<&'a Entry> {

@@ -2,17 +2,21 @@
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
 use std::sync::Arc;
 
 use super::extensions::RuleExtensions;
 use super::load::{LoadedFile, Rejected, RejectedRule, Scope};
 use super::problem::{Problem, ProblemKind, Severity};
-use super::{AlertSpec, GroupSpec, LoadOptions, Position, RuleExpr, RuleKind, RuleSpec};
-use crate::model::METRIC_NAME;
+use super::verdicts::Verdicts;
+use super::{
+    AlertSpec, DuplicateRule, GroupSpec, LoadOptions, Position, RuleExpr, RuleKind, RuleSpec,
+};
 use crate::model::duration::parse_duration;
 use crate::model::labels::{is_legacy_label_name, is_legacy_metric_name, quote};
 use crate::model::lines::Lines;
-use crate::parser;
+use crate::model::{Labels, METRIC_NAME};
+use crate::parser::{self, Expr};
 use crate::rules::template::Template;
 use crate::yaml::{DecodeError, Decoder, MapEntry, Node, locate};
 
@@ -61,6 +65,10 @@ pub(super) struct Reader<'a> {
     /// Made when something is wrong in an expression.
     lines: OnceCell<Lines<'a>>,
     options: LoadOptions,
+    /// Only what is wrong is of interest: rules are not kept.
+    checking: Option<Verdicts>,
+    /// Of rules that were not kept.
+    made: Vec<DuplicateRule>,
     decoder: Decoder,
     groups: Vec<GroupSpec>,
     problems: Vec<Problem>,
@@ -69,12 +77,13 @@ pub(super) struct Reader<'a> {
     identities: HashSet<(String, String)>,
 }
 
-/// What the errors of a rule begin with.
+/// What the errors of a rule begin with: `group "G", rule N, "NAME": `.
+#[derive(Clone, Copy)]
 struct RuleContext<'a> {
     group: &'a str,
     /// From 1.
     index: usize,
-    name: String,
+    name: &'a str,
 }
 
 /// The fields of a rule as they stand in the file.
@@ -96,6 +105,8 @@ impl<'a> Reader<'a> {
             source: source.strip_prefix('\u{feff}').unwrap_or(source),
             lines: OnceCell::new(),
             options,
+            checking: None,
+            made: Vec::new(),
             decoder: Decoder::default(),
             groups: Vec::new(),
             problems: Vec::new(),
@@ -110,6 +121,18 @@ impl<'a> Reader<'a> {
         LoadedFile { file: self.file.to_owned(), groups, problems, rejected, text: None }
     }
 
+    /// Finds what is wrong only, with what is known of expressions already. What rules make
+    /// is then in [`Reader::finish_check`].
+    pub(super) fn checking(self, verdicts: Verdicts) -> Self {
+        Self { checking: Some(verdicts), ..self }
+    }
+
+    /// The problems, and what the rules make by name and labels.
+    pub(super) fn finish_check(mut self) -> (LoadedFile, Vec<DuplicateRule>) {
+        let made = std::mem::take(&mut self.made);
+        (self.finish(), made)
+    }
+
     /// Everything found so far, to tell later what is new.
     pub(super) fn mark(&self) -> Mark {
         Mark {
@@ -117,6 +140,13 @@ impl<'a> Reader<'a> {
             errors: self.decoder.errors.len(),
             unknown: self.decoder.unknown.len(),
         }
+    }
+
+    /// Whether anything was found since `mark` that could be an error.
+    fn is_suspect_since(&self, mark: Mark) -> bool {
+        self.decoder.errors.len() > mark.errors
+            || self.decoder.unknown.len() > mark.unknown
+            || self.problems.len() > mark.problems
     }
 
     /// The errors found since `mark`; those about fields are not among the problems yet.
@@ -235,8 +265,12 @@ impl<'a> Reader<'a> {
         let limit = fields.take("limit").map_or(0, |n| self.decoder.int(&n));
         let labels = fields.take("labels").map(|n| self.string_map(&n, dialect));
         let rules = fields.take("rules").map(|n| self.decoder.items(&n, "[]rulefmt.Rule"));
-        let context = |field: &str| format!("group {}: field '{field}'", quote(&name));
-        let interval_ms = self.duration(interval.as_deref(), dialect, &context("interval"));
+        let shown = Quoted(&name);
+        let interval_ms = self.duration(
+            interval.as_deref(),
+            dialect,
+            &format_args!("group {shown}: field 'interval'"),
+        );
         let interval_ms = interval_ms.filter(|ms| *ms > 0);
         // The objects have this field themselves.
         if matches!(dialect, Dialect::Kubernetes { .. }) && !self.options.dialects {
@@ -254,10 +288,13 @@ impl<'a> Reader<'a> {
         } else {
             is_known = true;
         }
-        let query_offset_ms =
-            self.duration(query_offset.as_deref(), dialect, &context("query_offset"));
+        let query_offset_ms = self.duration(
+            query_offset.as_deref(),
+            dialect,
+            &format_args!("group {shown}: field 'query_offset'"),
+        );
         let labels = labels.unwrap_or_default();
-        self.check_labels(&labels, "");
+        self.check_labels(&labels, &"");
 
         let mut group = GroupSpec {
             file: self.identity(&name, at, dialect),
@@ -285,13 +322,8 @@ impl<'a> Reader<'a> {
         let usable = !self.reject_since(mark, dialect, scope);
         let first_rejected = self.rejected.len();
         for (i, node) in rules.unwrap_or_default().iter().enumerate() {
-            let mark = self.mark();
-            let mut written = RejectedRule { index: i, at: node.at, ..RejectedRule::default() };
-            let rule = self.read_rule(node, dialect, &group.name, &labels, &mut written);
-            let (file, name) = (group.file.clone(), group.name.clone());
-            let scope = Scope::Rule { file, group: name, rule: Box::new(written) };
-            let refused = self.reject_since(mark, dialect, scope);
-            group.rules.extend(rule.filter(|_| !refused));
+            let rule = self.read_rule(node, dialect, &group, i, &labels);
+            group.rules.extend(rule);
         }
         if usable {
             self.groups.push(group);
@@ -321,7 +353,7 @@ impl<'a> Reader<'a> {
         &mut self,
         node: Option<&Node>,
         dialect: &Dialect,
-        context: &str,
+        context: &dyn fmt::Display,
     ) -> Option<i64> {
         let node = node.filter(|n| !n.is_null())?;
         let text = self.decoder.string(node);
@@ -356,7 +388,7 @@ impl<'a> Reader<'a> {
         map
     }
 
-    fn check_labels(&mut self, labels: &[MapEntry], context: &str) {
+    fn check_labels(&mut self, labels: &[MapEntry], context: &dyn fmt::Display) {
         for entry in labels {
             let valid = !entry.name.is_empty()
                 && (!self.options.legacy_names || is_legacy_label_name(&entry.name));
@@ -366,45 +398,65 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Reads a rule; what is wrong with it is noted, and it is not used then.
     fn read_rule(
         &mut self,
         node: &Node,
         dialect: &Dialect,
-        group: &str,
+        group: &GroupSpec,
+        index: usize,
         group_labels: &[MapEntry],
-        written: &mut RejectedRule,
     ) -> Option<RuleSpec> {
-        let index = written.index + 1;
-        let raw = self.raw_rule(node, dialect, group, index)?;
-        raw.describe(group_labels, written);
-        let name = if raw.alert.0.is_empty() { &raw.record.0 } else { &raw.alert.0 };
-        let cx = RuleContext { group, index, name: name.clone() };
-        let before = self.problems.len();
-        self.check_names(&raw, &cx);
-        let expr = self.check_expr(&raw, &cx);
-        if !raw.record.0.is_empty() {
-            self.check_recording(&raw, &cx);
+        let mark = self.mark();
+        let mut expr = None;
+        let raw = self.raw_rule(node, dialect, &group.name, index + 1);
+        if let Some(raw) = &raw {
+            expr = self.check_rule(raw, raw.context(&group.name, index + 1));
         }
-        let prefix = cx.prefix();
-        self.check_labels(&raw.labels, &prefix);
+        if self.is_suspect_since(mark) {
+            let mut written = RejectedRule { index, at: node.at, ..RejectedRule::default() };
+            if let Some(raw) = &raw {
+                raw.describe(group_labels, &mut written);
+            }
+            let (file, group) = (group.file.clone(), group.name.clone());
+            let scope = Scope::Rule { file, group, rule: Box::new(written) };
+            if self.reject_since(mark, dialect, scope) {
+                return None;
+            }
+        }
+        let (raw, expr) = (raw?, expr?);
+        if self.checking.is_some() {
+            self.made.push(raw.made(group_labels));
+            return None;
+        }
+        let expr = expr?;
+        let expr = RuleExpr { printed: expr.to_string(), expr: Arc::new(expr) };
+        Some(raw.into_spec(expr, group_labels, node.at))
+    }
+
+    /// Checks everything a rule says; gives its expression, if that is one and nobody has
+    /// judged it before.
+    fn check_rule(&mut self, raw: &RawRule, cx: RuleContext<'_>) -> Option<Option<Expr>> {
+        self.check_names(raw, cx);
+        let expr = self.check_expr(raw, cx);
+        if !raw.record.0.is_empty() {
+            self.check_recording(raw, cx);
+        }
+        self.check_labels(&raw.labels, &cx);
         for entry in &raw.annotations {
             let legacy = self.options.legacy_names && !is_legacy_label_name(&entry.name);
             if entry.name.is_empty() || legacy {
-                let message = format!("{prefix}invalid annotation name: {}", entry.name);
+                let message = format!("{cx}invalid annotation name: {}", entry.name);
                 self.error(entry.key.at, message);
             }
         }
         if let (true, Some((at, field))) = (raw.alert.0.is_empty(), raw.more.alert_only) {
-            self.error(at, format!("{at}: {prefix}invalid field '{field}' in recording rule"));
+            self.error(at, format!("{at}: {cx}invalid field '{field}' in recording rule"));
         }
         if !raw.alert.0.is_empty() {
-            self.check_templates(&raw, &cx);
+            self.check_templates(raw, cx);
         }
-        let broken = self.problems[before..].iter().any(|p| p.severity == Severity::Error);
-        if broken {
-            return None;
-        }
-        Some(raw.into_spec(expr?, group_labels, node.at))
+        expr
     }
 
     fn raw_rule(
@@ -423,16 +475,16 @@ impl<'a> Reader<'a> {
         let alert = text(&mut self.decoder, "alert");
         let expr_node = fields.take("expr");
         let expr = expr_node.as_ref().map(|n| self.decoder.string(n)).unwrap_or_default();
-        let name = if alert.0.is_empty() { record.0.clone() } else { alert.0.clone() };
-        let prefix = RuleContext { group, index, name }.prefix();
+        let name = if alert.0.is_empty() { &record.0 } else { &alert.0 };
+        let cx = RuleContext { group, index, name };
         let hold = fields.take("for");
         let keep = fields.take("keep_firing_for");
-        let for_ms = self.duration(hold.as_deref(), dialect, &format!("{prefix}field 'for'"));
+        let for_ms = self.duration(hold.as_deref(), dialect, &format_args!("{cx}field 'for'"));
         let keep_ms =
-            self.duration(keep.as_deref(), dialect, &format!("{prefix}field 'keep_firing_for'"));
+            self.duration(keep.as_deref(), dialect, &format_args!("{cx}field 'keep_firing_for'"));
         let labels = fields.take("labels").map(|n| self.string_map(&n, dialect));
         let annotations = fields.take("annotations").map(|n| self.string_map(&n, dialect));
-        let more = self.rule_extensions(&mut fields, &prefix);
+        let more = self.rule_extensions(&mut fields, &cx);
         self.decoder.finish(fields, "rulefmt.Rule");
         Some(RawRule {
             more,
@@ -446,36 +498,38 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn check_names(&mut self, raw: &RawRule, cx: &RuleContext<'_>) {
+    fn check_names(&mut self, raw: &RawRule, cx: RuleContext<'_>) {
         let message = match (raw.record.0.is_empty(), raw.alert.0.is_empty()) {
             (false, false) => "only one of 'record' and 'alert' must be set",
             (true, true) => "one of 'record' or 'alert' must be set",
             _ => return,
         };
-        let message = format!("{}: {}: {}{message}", raw.record.1, raw.alert.1, cx.prefix());
+        let message = format!("{}: {}: {cx}{message}", raw.record.1, raw.alert.1);
         self.error(raw.record.1.max(raw.alert.1), message);
     }
 
-    fn check_expr(&mut self, raw: &RawRule, cx: &RuleContext<'_>) -> Option<RuleExpr> {
+    fn check_expr(&mut self, raw: &RawRule, cx: RuleContext<'_>) -> Option<Option<Expr>> {
         let (text, node) = &raw.expr;
         let at = node.as_ref().map(|n| n.at).unwrap_or_default();
         if text.is_empty() {
-            let message = format!("{at}: {}field 'expr' must be set in rule", cx.prefix());
+            let message = format!("{at}: {cx}field 'expr' must be set in rule");
             self.error(at, message);
             return None;
         }
-        match parser::parse(text, &self.options.parser) {
-            Ok(expr) => Some(RuleExpr { printed: expr.to_string(), expr: Arc::new(expr) }),
+        let known = self.checking.as_ref().zip(node.as_ref());
+        let parsed = match known.and_then(|(verdicts, node)| verdicts.of(node)) {
+            Some(verdict) => verdict.clone().map(|()| None),
+            None => parser::parse(text, &self.options.parser).map(Some),
+        };
+        match parsed {
+            Ok(expr) => Some(expr),
             Err(errors) => {
                 for error in &errors.errors {
                     let lines = self.lines.get_or_init(|| Lines::new(self.source));
                     let place =
                         node.as_ref().map_or(at, |n| locate(lines, n, error.span.start as usize));
-                    let message = format!(
-                        "{at}: {}could not parse expression: {}",
-                        cx.prefix(),
-                        errors.render(error)
-                    );
+                    let message =
+                        format!("{at}: {cx}could not parse expression: {}", errors.render(error));
                     self.problem(Severity::Error, ProblemKind::Expression, Some(place), message);
                 }
                 None
@@ -483,10 +537,10 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn check_recording(&mut self, raw: &RawRule, cx: &RuleContext<'_>) {
+    fn check_recording(&mut self, raw: &RawRule, cx: RuleContext<'_>) {
         let (record, at) = (&raw.record.0, raw.record.1);
         let mut refuse = |message: String| {
-            self.error(at, format!("{at}: {}{message}", cx.prefix()));
+            self.error(at, format!("{at}: {cx}{message}"));
         };
         if !raw.annotations.is_empty() {
             refuse("invalid field 'annotations' in recording rule".to_owned());
@@ -502,16 +556,16 @@ impl<'a> Reader<'a> {
                 "braces present in the recording rule name; should it be in expr?: {record}"
             ));
         } else if self.options.legacy_names && !is_legacy_metric_name(record) {
-            self.error(at, format!("{at}: {}invalid recording rule name: {record}", cx.prefix()));
+            self.error(at, format!("{at}: {cx}invalid recording rule name: {record}"));
         }
     }
 
-    fn check_templates(&mut self, raw: &RawRule, cx: &RuleContext<'_>) {
+    fn check_templates(&mut self, raw: &RawRule, cx: RuleContext<'_>) {
         for (what, entries) in [("label", &raw.labels), ("annotation", &raw.annotations)] {
             for entry in entries {
-                if let Err(e) = Template::parse_alert(&raw.alert.0, &entry.value) {
-                    let (prefix, name) = (cx.prefix(), quote(&entry.name));
-                    let message = format!("{prefix}{what} {name}: {}", e.detail());
+                if let Err(e) = Template::check_alert(&raw.alert.0, &entry.value) {
+                    let name = quote(&entry.name);
+                    let message = format!("{cx}{what} {name}: {}", e.detail());
                     let at = Some(entry.node.at);
                     self.problem(Severity::Error, ProblemKind::Template, at, message);
                 }
@@ -520,18 +574,43 @@ impl<'a> Reader<'a> {
     }
 }
 
-impl RuleContext<'_> {
-    /// `group "G", rule N, "NAME": `
-    fn prefix(&self) -> String {
-        format!("group {}, rule {}, {}: ", quote(self.group), self.index, quote(&self.name))
+impl fmt::Display for RuleContext<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { group, index, name } = *self;
+        write!(f, "group {}, rule {index}, {}: ", quote(group), quote(name))
+    }
+}
+
+/// Quoted when it is shown.
+#[derive(Clone, Copy)]
+struct Quoted<'a>(&'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&quote(self.0))
     }
 }
 
 impl RawRule {
+    /// The name of the alert or the recorded metric.
+    fn name(&self) -> &str {
+        if self.alert.0.is_empty() { &self.record.0 } else { &self.alert.0 }
+    }
+
+    fn context<'a>(&'a self, group: &'a str, index: usize) -> RuleContext<'a> {
+        RuleContext { group, index, name: self.name() }
+    }
+
+    /// The series it makes.
+    fn made(&self, group_labels: &[MapEntry]) -> DuplicateRule {
+        let labels = Labels::from_pairs(&merged(group_labels, &self.labels));
+        DuplicateRule { name: self.name().to_owned(), labels }
+    }
+
     /// What is known of the rule should it be refused.
     fn describe(&self, group_labels: &[MapEntry], written: &mut RejectedRule) {
         written.is_alert = !self.alert.0.is_empty();
-        written.name = if written.is_alert { &self.alert.0 } else { &self.record.0 }.clone();
+        written.name = self.name().to_owned();
         written.expr.clone_from(&self.expr.0);
         written.labels = merged(group_labels, &self.labels);
     }

@@ -227,6 +227,15 @@ impl Template {
         }
     }
 
+    /// Whether [`Template::parse_alert`] would refuse a text. Most texts of rules are plain,
+    /// or put a label or the value into plain text, and need no parser to be accepted.
+    pub fn check_alert(alert_name: &str, text: &str) -> Result<(), TemplateError> {
+        match simple::is_certainly_valid(text) {
+            true => Ok(()),
+            false => Self::parse_alert(alert_name, text).map(|_| ()),
+        }
+    }
+
     /// Sets what a missing key gives.
     #[must_use]
     pub fn with_missing_key(mut self, missing_key: MissingKey) -> Self {

@@ -6,6 +6,7 @@
 //! same.
 
 use super::exec::MAX_BYTES;
+use super::functions;
 use crate::model::Labels;
 
 /// A text in parts.
@@ -67,6 +68,31 @@ impl Simple {
     }
 }
 
+/// Whether a text is a template for certain: its actions are variables every alert has,
+/// with fields, piped through functions that exist (`{{ $value | humanize }}`), or it has
+/// none. What functions make of their arguments shows only when it is expanded.
+pub(super) fn is_certainly_valid(text: &str) -> bool {
+    let word = |text: &str| {
+        text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+    };
+    let mut rest = text;
+    while let Some((_, after)) = rest.split_once("{{") {
+        let Some((action, after)) = after.split_once("}}") else { return false };
+        let mut parts = action.split('|').map(|part| part.trim_matches(' '));
+        let mut names = parts.next().unwrap_or_default().split('.');
+        let variable = names.next().unwrap_or_default();
+        if !["$labels", "$value", "$externalLabels", "$externalURL"].contains(&variable)
+            || !names.all(word)
+            || !parts.all(|part| word(part) && functions::lookup(part, false).is_some())
+        {
+            return false;
+        }
+        rest = after;
+    }
+    true
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::{Template, TemplateData};
@@ -119,6 +145,47 @@ mod tests {
             } else {
                 assert!(Simple::new(text).is_none(), "{text}");
             }
+        }
+    }
+
+    #[test]
+    fn what_is_certainly_valid_is_valid() {
+        let check = |text: &str, certain: bool| {
+            assert_eq!(is_certainly_valid(text), certain, "{text}");
+            if certain {
+                assert!(Template::parse_alert("A", text).is_ok(), "{text}");
+            }
+        };
+        for text in [
+            "",
+            "plain } }}",
+            "{{ $labels.a }} and {{$value}}",
+            "{{ $labels }}{{ $externalLabels.b }}{{ $externalURL }}",
+            "{{ $value | humanize | toUpper }}",
+            "{ {{ $labels.if }} }",
+            "{{ $labels.a.b | first }}",
+        ] {
+            check(text, true);
+        }
+        for text in [
+            "{{ $value",
+            "{{ value }}",
+            "{{ $values }}",
+            "{{ $labels. }}",
+            "{{ $labels.1 }}",
+            "{{ $labels.a-b }}",
+            "{{- $value }}",
+            "{{ $value -}}",
+            "{{ $value | nothing }}",
+            "{{ $value | }}",
+            "{{ $value | printf \"%f\" }}",
+            "{{ printf \"}}\" }}",
+            "{{ $value | if }}",
+            "{{ .Labels.a }}",
+            "{{ $labels .a }}",
+            "{{ $value\t}}",
+        ] {
+            check(text, false);
         }
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! Groups are the very ones the server runs; only storage, notifier and clock differ.
 
+mod ahead;
 mod assign;
 mod compare;
 mod coverage;
@@ -133,13 +134,15 @@ async fn run_file(path: &Path, options: &UnitTestOptions) -> FileReport {
     if !report.errors.is_empty() {
         return report;
     }
+    let ahead = ahead::suits(&file, &groups);
     let mut observer = options.coverage.then(|| Observer::new(&groups));
     for test in selected(&file, options) {
         if let Some(observer) = &mut observer {
             observer.begin_test();
         }
         let groups = groups.clone();
-        report.tests.push(run::run_test(test, &file, groups, options, observer.as_mut()).await);
+        let observer = observer.as_mut();
+        report.tests.push(run::run_test(test, &file, groups, options, observer, ahead).await);
     }
     report.coverage = observer.map(Observer::into_coverage).unwrap_or_default();
     if options.mutate && report.passed() {
@@ -168,9 +171,11 @@ async fn mutate(file: &TestFile, groups: &[GroupSpec], options: &UnitTestOptions
         for mutant in mutate::mutants(rule, &options.parser) {
             let mut changed = groups.to_vec();
             changed[g].rules[r] = mutant.rule;
+            let ahead = ahead::suits(file, &changed);
             let mut noticed = false;
             for test in selected(file, options) {
-                let report = run::run_test(test, file, changed.clone(), options, None).await;
+                let groups = changed.clone();
+                let report = run::run_test(test, file, groups, options, None, ahead).await;
                 noticed = !report.errors.is_empty();
                 if noticed {
                     break;

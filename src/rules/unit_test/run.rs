@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
+use super::ahead;
 use super::compare::{Sent, Shown, alerts, go_duration, notifications, samples, samples_text};
 use super::coverage::Observer;
 use super::data::Feed;
@@ -63,19 +64,36 @@ impl Recorder {
     }
 }
 
-/// Runs one test. What `observer` is to see is noted there.
+/// Runs one test. What `observer` is to see is noted there. `ahead` says that the rules
+/// suit [`ahead::evaluate`]; the report is the same with and without.
 pub(super) async fn run_test(
     test: &Test,
     file: &TestFile,
     specs: Vec<GroupSpec>,
     options: &UnitTestOptions,
     observer: Option<&mut Observer>,
+    ahead: bool,
 ) -> TestReport {
-    let recorder = Arc::new(Recorder::default());
-    let cx = context(test, file, options, recorder.clone());
+    if ahead && observer.is_none() && test.notifications.is_empty() {
+        let (cx, storage, recorder) = context(test, file, options);
+        let run = Run { test, file, cx: &cx, recorder: &recorder, diff: options.diff };
+        if let Some(errors) = run.evaluate_ahead(&specs, &storage).await {
+            return report(test, options, &cx, errors).await;
+        }
+    }
+    let (cx, _, recorder) = context(test, file, options);
     let run = Run { test, file, cx: &cx, recorder: &recorder, diff: options.diff };
     let errors = run.evaluate(specs, observer).await;
-    let dump = if options.dump_series { dump(&cx).await } else { Vec::new() };
+    report(test, options, &cx, errors).await
+}
+
+async fn report(
+    test: &Test,
+    options: &UnitTestOptions,
+    cx: &Context,
+    errors: Vec<String>,
+) -> TestReport {
+    let dump = if options.dump_series { dump(cx).await } else { Vec::new() };
     TestReport { name: test.name.clone(), errors, dump }
 }
 
@@ -106,11 +124,14 @@ async fn dump(cx: &Context) -> Vec<String> {
     found.iter().map(line).collect()
 }
 
+/// Which alerts are looked at.
+pub(super) type Wanted = fn(&Alert) -> bool;
+
 /// One test under way.
-struct Run<'a> {
-    test: &'a Test,
-    file: &'a TestFile,
-    cx: &'a Context,
+pub(super) struct Run<'a> {
+    pub test: &'a Test,
+    pub file: &'a TestFile,
+    pub cx: &'a Context,
     recorder: &'a Recorder,
     diff: bool,
 }
@@ -154,19 +175,40 @@ impl Run<'_> {
                 return errors;
             }
             let from = ts - test.start_ms;
-            self.check_alerts(from..from + pace_ms, &groups, &mut errors);
+            let span = from..from + pace_ms;
+            let got = |alert: &str, wanted: Wanted| alerts_that(&groups, alert, wanted);
+            self.check_alerts(span.clone(), &got, &mut errors);
+            self.check_notifications(span, &mut errors);
             ts += pace_ms;
         }
-        for case in &test.expressions {
-            let at = test.start_ms + case.eval_time_ms;
-            let stored = feed.store_until(at, &*cx.sink);
-            errors.extend(stored.err());
-            errors.extend(check_expr(case, at, file.fuzzy_compare, cx).await.err());
-        }
+        self.check_expressions(&mut feed, &mut errors).await;
         if let Some(observer) = observer {
             observer.note_cases(test, cx);
         }
         errors
+    }
+
+    /// As `evaluate`, each rule over many ticks at once. `None` when that cannot be.
+    async fn evaluate_ahead(
+        &self,
+        specs: &[GroupSpec],
+        storage: &MemoryStorage,
+    ) -> Option<Vec<String>> {
+        let mut feed = Feed::new(self.test).ok()?;
+        let groups = plan(self.test, self.file, specs.to_vec(), self.cx).ok()?;
+        let mut errors = ahead::evaluate(self, &groups, &mut feed, storage).await?;
+        self.check_expressions(&mut feed, &mut errors).await;
+        Some(errors)
+    }
+
+    async fn check_expressions(&self, feed: &mut Feed, errors: &mut Vec<String>) {
+        for case in &self.test.expressions {
+            let at = self.test.start_ms + case.eval_time_ms;
+            let stored = feed.store_until(at, &*self.cx.sink);
+            errors.extend(stored.err());
+            let checked = check_expr(case, at, self.file.fuzzy_compare, self.cx).await;
+            errors.extend(checked.err());
+        }
     }
 
     /// With promtool every group runs each time.
@@ -176,11 +218,16 @@ impl Run<'_> {
             || (ts - self.test.start_ms - offset).rem_euclid(group.interval_ms) == 0
     }
 
-    /// Holds alerts and notifications against the cases that are looked at in this span.
-    fn check_alerts(&self, span: Range<i64>, groups: &[Group], errors: &mut Vec<String>) {
+    /// Holds alerts against the cases that are looked at in this span. `got` gives those of
+    /// a name.
+    pub(super) fn check_alerts(
+        &self,
+        span: Range<i64>,
+        got: &dyn Fn(&str, Wanted) -> Vec<ExpectedAlert>,
+        errors: &mut Vec<String>,
+    ) {
         let test = self.test;
         for case in test.alerts.iter().filter(|case| span.contains(&case.eval_time_ms)) {
-            type Wanted = fn(&Alert) -> bool;
             let firing: Wanted = |a| a.state == AlertState::Firing;
             let pending: Wanted = |a| a.state == AlertState::Pending;
             let kept: Wanted =
@@ -193,10 +240,15 @@ impl Run<'_> {
                 ("resolved", case.resolved.as_ref(), resolved),
             ] {
                 let Some(expected) = expected else { continue };
-                let got = alerts_that(groups, &case.alert, wanted);
+                let got = got(&case.alert, wanted);
                 errors.extend(alerts(&test.name, case, (state, expected), got, self.diff));
             }
         }
+    }
+
+    /// Holds what was sent in this span against the cases about it.
+    fn check_notifications(&self, span: Range<i64>, errors: &mut Vec<String>) {
+        let test = self.test;
         let sent = self.recorder.take(&test.external_labels, test.start_ms + span.start);
         for case in test.notifications.iter().filter(|case| span.contains(&case.eval_time_ms)) {
             errors.extend(notifications(&test.name, case, &sent, test.start_ms));
@@ -228,9 +280,8 @@ pub(super) fn context(
     test: &Test,
     file: &TestFile,
     options: &UnitTestOptions,
-    notifier: Arc<dyn Notifier>,
-) -> Context {
-    let storage = Arc::new(MemoryStorage::default());
+) -> (Context, MemoryStorage, Arc<Recorder>) {
+    let (storage, recorder) = (MemoryStorage::default(), Arc::new(Recorder::default()));
     let engine = Engine::new(EngineOptions {
         parser: options.parser,
         delayed_name_removal: options.delayed_name_removal,
@@ -238,11 +289,11 @@ pub(super) fn context(
     });
     engine.set_default_subquery_step_ms(file.evaluation_interval_ms);
     let metrics = Metrics::new(&mut Registry::default());
-    Context {
+    let cx = Context {
         engine,
-        source: storage.clone(),
-        sink: storage,
-        notifier,
+        source: Arc::new(storage.clone()),
+        sink: Arc::new(storage.clone()),
+        notifier: recorder.clone(),
         clock: Arc::new(ManualClock::new(test.start_ms)),
         budget: AlertBudget::new(Load::default(), metrics.active_alerts.clone()),
         annotate_resolved: false,
@@ -257,7 +308,8 @@ pub(super) fn context(
         }),
         run: RunOptions::default(),
         evaluation: EvaluationOptions::default(),
-    }
+    };
+    (cx, storage, recorder)
 }
 
 /// The groups in the order they are evaluated in: those without a place come first.
@@ -280,23 +332,24 @@ pub(super) fn plan(
             .map_err(|e| format!("    group {}: {e}", quote(&name)))?;
         groups.push(group);
     }
-    groups.sort_by_key(|g| file.group_order.get(&g.spec.name).copied().unwrap_or(0));
+    groups.sort_by_key(|g| file.order_of(&g.spec));
     Ok(groups)
 }
 
 /// The alerts of a name, in all groups, that are `wanted`.
-pub(super) fn alerts_that(
-    groups: &[Group],
-    alert: &str,
-    wanted: fn(&Alert) -> bool,
-) -> Vec<ExpectedAlert> {
+pub(super) fn alerts_that(groups: &[Group], alert: &str, wanted: Wanted) -> Vec<ExpectedAlert> {
     let rules = groups.iter().flat_map(|g| &g.rules);
     rules
         .filter_map(|rule| rule.alerting.as_ref())
         .filter(|alerting| alerting.spec.alert == alert)
         .flat_map(|alerting| alerting.alerts_that(wanted))
-        .map(|a| ExpectedAlert { labels: a.labels, annotations: a.annotations })
+        .map(expected_of)
         .collect()
+}
+
+/// An alert as tests expect them.
+pub(super) fn expected_of(alert: Alert) -> ExpectedAlert {
+    ExpectedAlert { labels: alert.labels, annotations: alert.annotations }
 }
 
 async fn check_expr(

@@ -9,6 +9,7 @@ use crate::model::duration::parse_duration;
 use crate::model::labels::quote;
 use crate::model::regex::AnchoredRegex;
 use crate::model::{Labels, TimestampMs};
+use crate::rules::config::GroupSpec;
 use crate::yaml::{self, Decoder, Node, Position};
 
 /// One test file.
@@ -115,6 +116,13 @@ pub(super) struct ExpectedSample {
     pub labels: String,
     pub value: f64,
     pub histogram: String,
+}
+
+impl TestFile {
+    /// The place of a group in the order of evaluation.
+    pub(super) fn order_of(&self, group: &GroupSpec) -> usize {
+        self.group_order.get(&group.name).copied().unwrap_or(0)
+    }
 }
 
 impl Test {

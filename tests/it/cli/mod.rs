@@ -1,6 +1,8 @@
 //! The command line as a script sees it: what it prints and how it exits.
 
 mod analyze;
+mod convert;
+mod fmt;
 mod help;
 mod lint;
 mod lint_online;

@@ -1,7 +1,6 @@
 //! The rules run over given samples, and what the alert does at each evaluation.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use super::fixture::Point;
 use super::{Plan, Surroundings};
@@ -9,7 +8,7 @@ use crate::model::{Labels, TimestampMs};
 use crate::rules::config::GroupSpec;
 use crate::rules::unit_test::UnitTestOptions;
 use crate::rules::unit_test::data::Feed;
-use crate::rules::unit_test::run::{Recorder, alerts_that, context, failures, plan as groups_of};
+use crate::rules::unit_test::run::{alerts_that, context, failures, plan as groups_of};
 use crate::rules::unit_test::schema::{ExpectedAlert, Test, TestFile};
 use crate::rules::view::AlertState;
 
@@ -56,7 +55,7 @@ impl<'a> Rig<'a> {
     pub(super) async fn run(&self, samples: &[Point]) -> Result<Vec<Moment>, String> {
         let Self { plan, test, file } = self;
         let options = UnitTestOptions::default();
-        let cx = context(test, file, &options, Arc::new(Recorder::default()));
+        let (cx, ..) = context(test, file, &options);
         let groups = groups_of(test, file, plan.groups.clone(), &cx)?;
         // Times of the test: they count from its own start.
         let shift = test.start_ms - plan.start_ms;
