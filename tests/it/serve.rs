@@ -305,10 +305,10 @@ scrape_configs:
 remote_read: [{url: 'http://127.0.0.1:3/read'}]
 ";
     fs::write(dir.path().join("prometheus.yml"), config).expect("a config");
-    let flags = ["--config.file=prometheus.yml", "--storage.tsdb.min-block-duration=2h"];
+    let flags = ["--config.file=prometheus.yml", "--storage.remote.flush-deadline=2m"];
     let server = Server::start(dir.path(), free_address(), &flags);
     let log = server.program.log();
-    for text in ["gopher", "consul_sd_configs", "remote_read", "storage.tsdb.min-block-duration"] {
+    for text in ["gopher", "consul_sd_configs", "remote_read", "storage.remote.flush-deadline"] {
         assert!(log.contains(text), "want {text:?} in:\n{log}");
     }
     let error = until(PATIENCE, || {
@@ -539,27 +539,6 @@ fn the_query_client_prints_what_promtool_prints() {
 }
 
 #[test]
-fn metrics_are_pushed_in_either_version() {
-    let dir = tempfile::tempdir().expect("a folder");
-    fs::write(dir.path().join("prometheus.yml"), "global: {}\n").expect("a config");
-    let text = "# TYPE x_total counter\n# HELP x_total So many.\nx_total{a=\"b\"} 3\n";
-    fs::write(dir.path().join("m.prom"), text).expect("a file");
-    let address = free_address();
-    let server = Server::start(dir.path(), address, &["--web.enable-remote-write-receiver"]);
-    let url = format!("http://{address}");
-    for (job, message) in
-        [("one", "prometheus.WriteRequest"), ("two", "io.prometheus.write.v2.Request")]
-    {
-        let label = format!("--label=job={job}");
-        let message = format!("--protobuf_message={message}");
-        let args = ["push", "metrics", &url, "m.prom", &label, &message];
-        let output = run_watchfire(&args, dir.path(), &[]);
-        assert!(output.status.success(), "{output:?}");
-        assert_eq!(server.value(&format!("x_total{{job='{job}'}}")), Some(3.0));
-    }
-}
-
-#[test]
 fn blocks_are_served_deleted_from_and_copied_by_administrators() {
     let dir = tempfile::tempdir().expect("a folder");
     let mut text = String::new();
@@ -621,5 +600,26 @@ fn blocks_are_served_deleted_from_and_copied_by_administrators() {
     let (_, metrics) = http_get(&format!("http://{address}/metrics")).expect("metrics");
     for line in ["prometheus_tsdb_blocks_loaded 3", "prometheus_tsdb_retention_limit_bytes 0"] {
         assert!(metrics.lines().any(|l| l == line), "{line}");
+    }
+}
+
+#[test]
+fn metrics_are_pushed_in_either_version() {
+    let dir = tempfile::tempdir().expect("a folder");
+    fs::write(dir.path().join("prometheus.yml"), "global: {}\n").expect("a config");
+    let text = "# TYPE x_total counter\n# HELP x_total So many.\nx_total{a=\"b\"} 3\n";
+    fs::write(dir.path().join("m.prom"), text).expect("a file");
+    let address = free_address();
+    let server = Server::start(dir.path(), address, &["--web.enable-remote-write-receiver"]);
+    let url = format!("http://{address}");
+    for (job, message) in
+        [("one", "prometheus.WriteRequest"), ("two", "io.prometheus.write.v2.Request")]
+    {
+        let label = format!("--label=job={job}");
+        let message = format!("--protobuf_message={message}");
+        let args = ["push", "metrics", &url, "m.prom", &label, &message];
+        let output = run_watchfire(&args, dir.path(), &[]);
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(server.value(&format!("x_total{{job='{job}'}}")), Some(3.0));
     }
 }

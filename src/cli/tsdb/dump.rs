@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 use super::super::small_runtime;
 use super::DirArg;
 use crate::model::float::general;
+use crate::model::labels::quote_label_name;
 use crate::model::{Labels, METRIC_NAME};
 use crate::parser::parse_metric_selector;
 use crate::storage::tsdb::{Tsdb, TsdbOptions};
@@ -61,7 +62,7 @@ pub(super) fn run(args: &DumpArgs) -> Result<(), String> {
 pub(super) fn run_openmetrics(args: &SelectArgs) -> Result<(), String> {
     with_series(args, |series, raw, out| {
         let name = series.labels().metric_name();
-        let labels = series.labels().retain(|label| label != METRIC_NAME);
+        let labels = openmetrics_labels(series.labels());
         for (ts, value) in raw.ts.iter().zip(&raw.vs) {
             writeln!(out, "{name}{labels} {} {:.3}", general(*value), *ts as f64 / 1e3)?;
         }
@@ -69,6 +70,19 @@ pub(super) fn run_openmetrics(args: &SelectArgs) -> Result<(), String> {
     })?;
     super::super::say(&"# EOF");
     Ok(())
+}
+
+/// The labels but the name as OpenMetrics has them: without blanks, and with its escapes.
+fn openmetrics_labels(labels: &Labels) -> String {
+    let mut text = "{".to_owned();
+    for (name, value) in labels.iter().filter(|(name, _)| *name != METRIC_NAME) {
+        if text.len() > 1 {
+            text.push(',');
+        }
+        let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        text.push_str(&format!("{}=\"{value}\"", quote_label_name(name)));
+    }
+    text + "}"
 }
 
 /// Opens the directory and calls `write` for each series with its samples.

