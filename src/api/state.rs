@@ -11,13 +11,13 @@ use url::Url;
 use super::metrics::ApiMetrics;
 use super::notifications::Notifications;
 use crate::model::regex::AnchoredRegex;
-use crate::model::{Clock, Labels, TimestampMs};
+use crate::model::{Clock, Labels, Matcher, TimestampMs};
 use crate::notifier::NotifierView;
 use crate::query::Engine;
 use crate::remote_write::{self, RemoteWriteMetrics};
 use crate::rules::view::RulesView;
 use crate::scrape::view::ScrapeView;
-use crate::storage::{Sink, Source};
+use crate::storage::{Sink, Source, StorageError};
 use crate::telemetry::Registry;
 
 /// Loads the configuration again; the error says why nothing (or only a part) changed.
@@ -54,6 +54,8 @@ pub struct ApiOptions {
     pub route_prefix: String,
     /// `--web.enable-lifecycle`
     pub enable_lifecycle: bool,
+    /// `--web.enable-admin-api`
+    pub enable_admin_api: bool,
     /// `--web.enable-remote-write-receiver`
     pub enable_remote_write_receiver: bool,
     /// `--web.remote-write-receiver.accepted-protobuf-messages`
@@ -76,6 +78,7 @@ impl Default for ApiOptions {
             external_url: None,
             route_prefix: "/".to_owned(),
             enable_lifecycle: false,
+            enable_admin_api: false,
             enable_remote_write_receiver: false,
             remote_write_messages: vec![remote_write::Version::V1, remote_write::Version::V2],
             cors_origin: AnchoredRegex::new(".*").ok(),
@@ -139,10 +142,39 @@ pub trait StatusView: Send + Sync {
         None
     }
 
+    /// Descriptions of the blocks of the embedded store, as their `meta.json` has them; `None`
+    /// without one.
+    fn tsdb_blocks(&self) -> Option<serde_json::Value> {
+        None
+    }
+
+    /// The embedded store for administrators; `None` without one, and while it opens.
+    fn admin(&self) -> Option<Arc<dyn StoreAdmin>> {
+        None
+    }
+
     /// How far replaying the write-ahead log has come.
     fn wal_replay(&self) -> WalReplay {
         WalReplay::default()
     }
+}
+
+/// What administrators do to a store. All of it may block for long.
+pub trait StoreAdmin: Send + Sync {
+    /// Deletes the samples of a closed interval of the series that satisfy all matchers of
+    /// any of the sets.
+    fn delete_series(
+        &self,
+        matcher_sets: &[Vec<Matcher>],
+        from_ms: TimestampMs,
+        to_ms: TimestampMs,
+    ) -> Result<(), StorageError>;
+
+    /// Removes deleted samples from the disk.
+    fn clean_tombstones(&self) -> Result<(), StorageError>;
+
+    /// Copies the store into a new directory below `snapshots`, whose name it returns.
+    fn snapshot(&self, skip_head: bool) -> Result<String, StorageError>;
 }
 
 /// Runtime facts; what the operating system knows is added by the API.

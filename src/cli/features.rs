@@ -20,6 +20,8 @@ const PARSER: &[&str] = &[
 ];
 /// Several rules of a group may be evaluated at once.
 const CONCURRENT_RULES: &str = "concurrent-rule-eval";
+/// Exemplars are kept.
+const EXEMPLARS: &str = "exemplar-storage";
 /// Always on, as in Prometheus 3.14.
 const ALWAYS_ON: &[&str] = &["promql-duration-expr", "native-histograms", "promql-at-modifier"];
 
@@ -29,7 +31,8 @@ pub(crate) struct FeatureFlags {
     /// Comma-separated features to enable; names are those of Prometheus
     /// (promql-experimental-functions, promql-extended-range-selectors,
     /// promql-binop-fill-modifiers, promql-delayed-name-removal, promql-per-step-stats,
-    /// type-and-unit-labels, use-start-timestamps, concurrent-rule-eval). Repeatable.
+    /// type-and-unit-labels, use-start-timestamps, concurrent-rule-eval, exemplar-storage).
+    /// Repeatable.
     #[arg(long = "enable-feature", value_name = "LIST", value_delimiter = ',', global = true)]
     enable_feature: Vec<String>,
 }
@@ -75,6 +78,11 @@ impl FeatureFlags {
         self.has(CONCURRENT_RULES)
     }
 
+    /// Whether exemplars are kept.
+    pub fn exemplar_storage(&self) -> bool {
+        self.has(EXEMPLARS)
+    }
+
     /// Whether names are dropped at the end of a query.
     pub fn delayed_name_removal(&self) -> bool {
         self.has(ENGINE[0])
@@ -90,7 +98,9 @@ impl FeatureFlags {
     /// Features that were asked for and have no effect here.
     pub fn unknown(&self) -> impl Iterator<Item = &str> {
         let known = |f: &&str| {
-            [ENGINE, PARSER, ALWAYS_ON, &[CONCURRENT_RULES]].iter().any(|list| list.contains(f))
+            [ENGINE, PARSER, ALWAYS_ON, &[CONCURRENT_RULES, EXEMPLARS]]
+                .iter()
+                .any(|list| list.contains(f))
         };
         self.enable_feature.iter().map(String::as_str).filter(move |f| !known(f))
     }

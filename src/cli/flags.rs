@@ -72,6 +72,20 @@ pub(crate) struct ServeFlags {
     /// How long to keep samples.
     #[arg(long = "storage.tsdb.retention.time", value_name = "DURATION", default_value = "15d", value_parser = duration)]
     pub retention_time: Duration,
+    /// Most bytes of blocks and write-ahead log to keep; 0 for no limit. Units: B, KB, MB,
+    /// GB, TB, PB, EB, each 1024 of the one before.
+    #[arg(long = "storage.tsdb.retention.size", value_name = "BYTES", default_value = "0", value_parser = bytes)]
+    pub retention_size: u64,
+    /// What a block covers at least. For tests.
+    #[arg(long = "storage.tsdb.min-block-duration", value_name = "DURATION", default_value = "2h", value_parser = duration, hide = true)]
+    pub min_block_duration: Duration,
+    /// What a compacted block covers at most. For tests; a tenth of the retention time, or 31
+    /// days if that is less, when it is left out.
+    #[arg(long = "storage.tsdb.max-block-duration", value_name = "DURATION", value_parser = duration, hide = true)]
+    pub max_block_duration: Option<Duration>,
+    /// Bytes at which a segment of the write-ahead log is complete.
+    #[arg(long = "storage.tsdb.wal-segment-size", value_name = "BYTES", default_value = "128MB", value_parser = bytes, hide = true)]
+    pub wal_segment_size: u64,
     /// Compress the write-ahead log.
     #[arg(long = "storage.tsdb.wal-compression", default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub wal_compression: bool,
@@ -215,13 +229,9 @@ const UNSERVED: &[(&str, bool)] = &[
     ("web.enable-otlp-receiver", false),
     ("web.search.max-limit", true),
     ("storage.tsdb.retention", true),
-    ("storage.tsdb.retention.size", true),
     ("storage.tsdb.retention.percentage", true),
     ("storage.tsdb.no-lockfile", false),
-    ("storage.tsdb.min-block-duration", true),
-    ("storage.tsdb.max-block-duration", true),
     ("storage.tsdb.head-chunks-write-queue-size", true),
-    ("storage.tsdb.wal-segment-size", true),
     ("storage.tsdb.allow-overlapping-blocks", false),
     ("storage.tsdb.delay-compact-file.path", true),
     ("storage.remote.flush-deadline", true),
@@ -259,6 +269,27 @@ fn duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_millis(ms.unsigned_abs()))
 }
 
+/// A number of bytes as a flag: `512MB`, `10GiB`; the units are powers of 1024 either way.
+fn bytes(text: &str) -> Result<u64, String> {
+    let wrong = || format!("{text:?} is not a number of bytes (want e.g. 512MB, 10GB)");
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let unit = unit.strip_suffix('B').unwrap_or(unit);
+    let power = match unit.strip_suffix('i').unwrap_or(unit) {
+        "" => 0,
+        "K" | "k" => 1,
+        "M" => 2,
+        "G" => 3,
+        "T" => 4,
+        "P" => 5,
+        "E" => 6,
+        _ => return Err(wrong()),
+    };
+    let number: f64 = number.parse().map_err(|_| wrong())?;
+    let bytes = number * 1024f64.powi(power);
+    if bytes < u64::MAX as f64 { Ok(bytes as u64) } else { Err(wrong()) }
+}
+
 /// A word of a choice as a flag.
 fn word<T: FromStr<Err = UnknownWord>>(text: &str) -> Result<T, UnknownWord> {
     text.parse()
@@ -277,4 +308,28 @@ pub(crate) fn effective(serve: &Command, matches: &ArgMatches) -> BTreeMap<Strin
         flags.insert(name.to_owned(), values.join(","));
     }
     flags
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_told_in_powers_of_1024() {
+        for (text, expected) in [
+            ("0", Some(0)),
+            ("512", Some(512)),
+            ("1KB", Some(1 << 10)),
+            ("1.5MB", Some(3 << 19)),
+            ("10GiB", Some(10 << 30)),
+            ("2EB", Some(2 << 60)),
+            ("", None),
+            ("MB", None),
+            ("1XB", None),
+            ("-1", None),
+            ("100EB", None),
+        ] {
+            assert_eq!(bytes(text).ok(), expected, "{text}");
+        }
+    }
 }

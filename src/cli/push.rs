@@ -221,8 +221,8 @@ fn message_v2(parsed: Parsed) -> proto2::Request {
         timeseries.push(proto2::TimeSeries {
             labels_refs: refs,
             samples: vec![proto2::Sample { value, timestamp, start_timestamp: 0 }],
-            histograms: Vec::new(),
             metadata,
+            ..proto2::TimeSeries::default()
         });
     }
     proto2::Request { symbols: symbols.into_symbols(), timeseries }

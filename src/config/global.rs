@@ -194,6 +194,14 @@ pub struct StorageConfig {
     pub exemplars: Option<ExemplarsConfig>,
 }
 
+impl StorageConfig {
+    /// How many exemplars are kept, where they are kept at all.
+    pub fn max_exemplars(&self) -> usize {
+        let given = self.exemplars.clone().unwrap_or_default();
+        usize::try_from(given.max_exemplars).unwrap_or(0)
+    }
+}
+
 /// `storage.tsdb`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -146,9 +146,6 @@ fn patterns(root: &Node, section: &str, what: &str, notes: &mut Notes) -> Vec<St
 }
 
 fn warn_storage(storage: &StorageConfig, notes: &mut Notes) {
-    if storage.exemplars.is_some() {
-        notes.warn("storage.exemplars is not served yet: exemplars are not stored");
-    }
     let Some(tsdb) = &storage.tsdb else { return };
     if tsdb.out_of_order_time_window_ms > 0 {
         notes.warn(

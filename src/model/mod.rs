@@ -6,6 +6,7 @@ pub mod annotation;
 pub mod clock;
 pub mod duration;
 pub(crate) mod effort;
+pub mod exemplar;
 pub mod float;
 pub mod histogram;
 pub mod labels;

@@ -7,7 +7,7 @@
 //! does not move like that (`@`, subqueries that do not fall on the same steps, durations
 //! that cannot be) is bound anew, as a batch that is asked once is.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
@@ -31,17 +31,48 @@ const FRAMES_MAX: usize = 4;
 /// Series that a frame remembers between two evaluations.
 const SERIES_KNOWN_MAX: usize = 500_000;
 
+/// Numbers of hands a bundle remembers what it dealt to.
+const DEALT_MAX: usize = 4;
+
 /// See the module. Share it by `Arc`; evaluations at the same time are fine.
 pub struct Bundle {
     engine: Arc<Engine>,
     queries: Vec<Arc<PreparedQuery>>,
     frames: Frames,
+    /// The places of the queries that can be moved in time and of those that cannot, or not
+    /// be bound at all: one of these would have all others bound anew with it.
+    places: OnceLock<[Vec<usize>; 2]>,
+    dealt: Mutex<Vec<Arc<[Bundle]>>>,
 }
 
 impl Bundle {
     /// Of queries of this engine.
     pub fn new(engine: &Arc<Engine>, queries: Vec<Arc<PreparedQuery>>) -> Self {
-        Self { engine: engine.clone(), queries, frames: Frames::default() }
+        Self {
+            engine: engine.clone(),
+            queries,
+            frames: Frames::default(),
+            places: OnceLock::new(),
+            dealt: Mutex::default(),
+        }
+    }
+
+    /// The queries dealt out, one by one, to so many hands: the same bundles as the last time.
+    pub fn dealt(&self, hands: usize) -> Arc<[Bundle]> {
+        let mut dealt = self.dealt.lock();
+        if let Some(known) = dealt.iter().find(|known| known.len() == hands) {
+            return known.clone();
+        }
+        let hand = |hand: usize| {
+            let own = self.queries.iter().skip(hand).step_by(hands.max(1));
+            Self::new(&self.engine, own.cloned().collect())
+        };
+        let new: Arc<[Bundle]> = (0..hands).map(hand).collect();
+        if dealt.len() == DEALT_MAX {
+            dealt.remove(0);
+        }
+        dealt.push(new.clone());
+        new
     }
 
     /// The queries.
@@ -57,9 +88,35 @@ impl Bundle {
         options: &RunOptions,
     ) -> Vec<Result<QueryResult, QueryError>> {
         let options = RunOptions { end_ms: None, ..options.clone() };
-        let queries: Vec<&PreparedQuery> = self.queries.iter().map(|q| &**q).collect();
-        let (grid, frames) = (StepGrid::instant(at_ms), Some(&self.frames));
-        together::run(&self.engine, &queries, source, grid, Shape::Instant, &options, frames).await
+        let grid = StepGrid::instant(at_ms);
+        let [moved, anew] = self.places.get_or_init(|| self.places(grid, &options));
+        let mut answers: Vec<_> = self.queries.iter().map(|_| None).collect();
+        for (places, frames) in [(moved, Some(&self.frames)), (anew, None)] {
+            if places.is_empty() {
+                continue;
+            }
+            let queries: Vec<&PreparedQuery> = places.iter().map(|p| &*self.queries[*p]).collect();
+            let (engine, shape) = (&self.engine, Shape::Instant);
+            let run = together::run(engine, &queries, source, grid, shape, &options, frames);
+            for (place, answer) in places.iter().zip(run.await) {
+                answers[*place] = Some(answer);
+            }
+        }
+        answers.into_iter().map(|a| a.expect("BUG: every query has its answer")).collect()
+    }
+
+    /// See the field. Where a query belongs can change with the time in theory; that costs
+    /// time, never a result.
+    fn places(&self, grid: StepGrid, options: &RunOptions) -> [Vec<usize>; 2] {
+        let options = run::bind_options(&self.engine, grid, options);
+        let moves = |place: &usize| {
+            let query = &self.queries[*place];
+            // One that needs a deep stack is evaluated for itself anyway.
+            let bound = (!query.deep).then(|| query.plan.bind(grid, options));
+            bound.is_some_and(|b| b.is_ok_and(|binding| binding.period_ms().is_some()))
+        };
+        let (moved, anew) = (0..self.queries.len()).partition(moves);
+        [moved, anew]
     }
 }
 
@@ -308,6 +365,27 @@ mod tests {
         // What is pinned does not move.
         check(&["a @ 100", "b"], &[(30_000, false), (0, false)]);
         check(&["max_over_time(a[1m:30s] @ end())"], &[(30_000, false)]);
+    }
+
+    #[test]
+    fn a_query_that_cannot_be_moved_leaves_the_others_their_frame() {
+        let engine = Engine::new(EngineOptions::default());
+        let texts = ["sum(a)", "a @ 100", "rate(b[5m])", "a[5m]"];
+        let queries = texts.iter().map(|t| Arc::new(engine.prepare(t).unwrap())).collect();
+        let bundle = Bundle::new(&engine, queries);
+        let grid = StepGrid::instant(1_700_000_000_000);
+        assert_eq!(bundle.places(grid, &RunOptions::default()), [vec![0, 2, 3], vec![1]]);
+        let texts = |hand: &Bundle| -> Vec<String> {
+            hand.queries().iter().map(|q| q.text().to_owned()).collect()
+        };
+        let dealt = bundle.dealt(3);
+        let hands: Vec<_> = dealt.iter().map(texts).collect();
+        assert_eq!(hands, [vec!["sum(a)", "a[5m]"], vec!["a @ 100"], vec!["rate(b[5m])"]]);
+        assert!(Arc::ptr_eq(&dealt, &bundle.dealt(3)));
+        for hands in 1..3 * DEALT_MAX {
+            assert_eq!(bundle.dealt(hands).len(), hands);
+        }
+        assert_eq!(bundle.dealt.lock().len(), DEALT_MAX);
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod wire;
 
 use thiserror::Error;
 
+use crate::model::exemplar::ExemplarError;
 use crate::model::{Labels, METRIC_NAME, TimestampMs};
 use crate::storage::{AppendError, Appender, SeriesRef, Sink, StorageError};
 
@@ -64,8 +65,7 @@ impl Default for WriteLimits {
 pub struct Written {
     pub samples: usize,
     pub histograms: usize,
-    /// Recognised, and dropped: the store keeps no exemplars.
-    pub exemplars_dropped: usize,
+    pub exemplars: usize,
     /// Series left out because of their labels.
     pub invalid_series: usize,
     /// Samples and histograms of such series; counted for 2.0 only.
@@ -219,7 +219,6 @@ impl Refusals {
 impl Batch {
     /// Adds a series of 1.0: the first sample that is refused ends the request.
     fn add(&mut self, series: &Series<'_>) -> Result<(), WriteError> {
-        self.written.exemplars_dropped += series.exemplars();
         let labels = match series.labels()? {
             Ok(labels) => labels,
             Err(invalid) => {
@@ -228,15 +227,17 @@ impl Batch {
                 return Ok(());
             }
         };
-        self.add_values(series, &labels, |_, ts, e| {
+        let found = self.add_values(series, &labels, |_, ts, e| {
             tracing::warn!(series = %labels, timestamp = ts, error = %e, "remote write refused");
             Err(WriteError::Append(e))
+        })?;
+        self.add_exemplars(series, found, |_, why| {
+            tracing::debug!(series = %labels, %why, "exemplar refused");
         })
     }
 
     /// Adds a series of 2.0: whatever is refused is noted and left out.
     fn add_what_is_sound(&mut self, series: &Series<'_>) -> Result<(), WriteError> {
-        self.written.exemplars_dropped += series.exemplars();
         let labels = match series.labels()? {
             Ok(labels) => labels,
             Err(invalid) => {
@@ -254,12 +255,15 @@ impl Batch {
             });
             return Ok(());
         }
-        self.add_values(series, &labels, |refusals, _, e| match e {
+        let found = self.add_values(series, &labels, |refusals, _, e| match e {
             AppendError::Storage(e) => Err(WriteError::Storage(e)),
             e => {
                 refusals.add(|| format!("{e} for series {labels}"));
                 Ok(())
             }
+        })?;
+        self.add_exemplars(series, found, |refusals, why| {
+            refusals.add(|| format!("{why} for series {labels}"));
         })?;
         if let Some(metadata) = series.metadata()? {
             let name = labels.get_or_empty(METRIC_NAME);
@@ -273,7 +277,7 @@ impl Batch {
         series: &Series<'_>,
         labels: &Labels,
         refused: impl Fn(&mut Refusals, TimestampMs, AppendError) -> Result<(), WriteError>,
-    ) -> Result<(), WriteError> {
+    ) -> Result<Option<SeriesRef>, WriteError> {
         let Self { appender, latest_ms, written, refusals } = self;
         let mut hint: Option<SeriesRef> = None;
         let bounds = |ts| if ts > *latest_ms { Err(AppendError::OutOfBounds) } else { Ok(()) };
@@ -296,6 +300,28 @@ impl Batch {
                 }
                 Err(e) => refused(refusals, ts, e),
             }
+        })?;
+        Ok(hint)
+    }
+
+    /// Adds exemplars to a series that something was appended to.
+    fn add_exemplars(
+        &mut self,
+        series: &Series<'_>,
+        found: Option<SeriesRef>,
+        refused: impl Fn(&mut Refusals, String),
+    ) -> Result<(), WriteError> {
+        let Self { appender, written, refusals, .. } = self;
+        series.each_exemplar(|exemplar| {
+            let found = found.ok_or(ExemplarError::UnknownSeries);
+            match exemplar {
+                Err(invalid) => refused(refusals, invalid.0),
+                Ok(e) => match found.and_then(|found| appender.append_exemplar(found, e)) {
+                    Ok(()) => written.exemplars += 1,
+                    Err(e) => refused(refusals, e.to_string()),
+                },
+            }
+            Ok(())
         })
     }
 }

@@ -24,6 +24,8 @@ pub struct TimeSeries {
     /// which is not among ours.
     #[prost(message, repeated, tag = "3")]
     pub histograms: Vec<super::proto::Histogram>,
+    #[prost(message, repeated, tag = "4")]
+    pub exemplars: Vec<Exemplar>,
     #[prost(message, optional, tag = "5")]
     pub metadata: Option<Metadata>,
 }
@@ -38,6 +40,18 @@ pub struct Sample {
     /// 0 when it is not known.
     #[prost(int64, tag = "3")]
     pub start_timestamp: i64,
+}
+
+/// An exemplar; time in ms.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Exemplar {
+    /// As those of the series.
+    #[prost(uint32, repeated, tag = "1")]
+    pub labels_refs: Vec<u32>,
+    #[prost(double, tag = "2")]
+    pub value: f64,
+    #[prost(int64, tag = "3")]
+    pub timestamp: i64,
 }
 
 /// What is said about a metric.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use crate::model::exemplar::Exemplar;
 use crate::model::histogram::{CounterResetHint, Span};
 use crate::model::labels::{LABEL_LEN_MAX, quote};
 use crate::model::metadata::{Metadata, MetricType};
@@ -39,6 +40,9 @@ pub(super) struct Series<'a> {
     histograms: usize,
     exemplars: usize,
 }
+
+/// Names and values.
+type Pairs<'a> = SmallVec<[(&'a str, &'a str); 24]>;
 
 /// Why a series' labels are not acceptable, in Prometheus' words for 2.0.
 pub(super) struct InvalidLabels(pub(super) String);
@@ -119,28 +123,28 @@ impl<'a> Series<'a> {
     /// The labels, unless they are not acceptable: no metric name, a name that is empty or
     /// repeated, a text that is not UTF-8 or too long, a place that no symbol has.
     pub(super) fn labels(&self) -> Result<Result<Labels, InvalidLabels>, WriteError> {
-        let mut pairs: SmallVec<[(&[u8], &[u8]); 24]> = SmallVec::new();
-        match self.version {
-            Version::V1 => each_message(self.message, 1, |label| {
-                pairs.push(decode_label(label)?);
-                Ok(())
-            })?,
-            Version::V2 => {
-                if let Err(invalid) = self.resolve(&mut pairs)? {
-                    return Ok(Err(invalid));
-                }
-            }
+        let mut pairs = SmallVec::new();
+        if let Err(invalid) = self.pairs_of(self.message, &mut pairs)? {
+            return Ok(Err(invalid));
         }
         Ok(accepted(&pairs))
     }
 
-    /// Looks the places of names and values up.
-    fn resolve(
+    /// Names and values of a message, which is this one or one in it.
+    fn pairs_of(
         &self,
+        message: &'a [u8],
         pairs: &mut SmallVec<[(&'a [u8], &'a [u8]); 24]>,
     ) -> Result<Result<(), InvalidLabels>, WriteError> {
+        if self.version == Version::V1 {
+            each_message(message, 1, |label| {
+                pairs.push(decode_label(label)?);
+                Ok(())
+            })?;
+            return Ok(Ok(()));
+        }
         let mut places: SmallVec<[u64; 48]> = SmallVec::new();
-        each_field::<WriteError>(self.message, |fields, field, payload| {
+        each_field::<WriteError>(message, |fields, field, payload| {
             if field == 1 && !each_varint(payload, |place| places.push(place))? {
                 return Err(fields.wrong_kind(field, payload).into());
             }
@@ -231,9 +235,34 @@ impl<'a> Series<'a> {
         })
     }
 
-    /// Number of exemplars.
-    pub(super) fn exemplars(&self) -> usize {
-        self.exemplars
+    /// Calls `f` for each exemplar.
+    pub(super) fn each_exemplar(
+        &self,
+        mut f: impl FnMut(Result<Exemplar, InvalidLabels>) -> Result<(), WriteError>,
+    ) -> Result<(), WriteError> {
+        if self.exemplars == 0 {
+            return Ok(());
+        }
+        each_message(self.message, Shape::of(self.version).exemplars, |exemplar| {
+            let (mut ts, mut value) = (0, 0.0);
+            each_field::<WriteError>(exemplar, |fields, field, payload| {
+                let wrong = || fields.wrong_kind(field, payload);
+                match field {
+                    2 => value = payload.double().ok_or_else(wrong)?,
+                    3 => ts = payload.varint().ok_or_else(wrong)? as i64,
+                    _ => {}
+                }
+                Ok(())
+            })?;
+            let mut pairs = SmallVec::new();
+            if let Err(invalid) = self.pairs_of(exemplar, &mut pairs)? {
+                return f(Err(invalid));
+            }
+            f(sorted(&pairs).map(|pairs| {
+                let set = pairs.into_iter().filter(|(_, value)| !value.is_empty());
+                Exemplar { labels: Labels::from_sorted_pairs(set), value, ts, has_ts: ts != 0 }
+            }))
+        })
     }
 
     /// Number of samples and histograms.
@@ -242,9 +271,9 @@ impl<'a> Series<'a> {
     }
 }
 
-/// Labels of names and values as they were sent.
-fn accepted(sent: &[(&[u8], &[u8])]) -> Result<Labels, InvalidLabels> {
-    let mut pairs: SmallVec<[(&str, &str); 24]> = SmallVec::new();
+/// Names and values as they were sent, sorted by name; what is not UTF-8 is left out.
+fn sorted<'a>(sent: &[(&'a [u8], &'a [u8])]) -> Result<Pairs<'a>, InvalidLabels> {
+    let mut pairs = Pairs::new();
     let text = |bytes| std::str::from_utf8(bytes).ok();
     pairs.extend(sent.iter().filter_map(|(name, value)| text(name).zip(text(value))));
     // Senders sort; Prometheus accepts those that do not.
@@ -258,6 +287,12 @@ fn accepted(sent: &[(&[u8], &[u8])]) -> Result<Labels, InvalidLabels> {
             )));
         }
     }
+    Ok(pairs)
+}
+
+/// Labels of names and values as they were sent.
+fn accepted(sent: &[(&[u8], &[u8])]) -> Result<Labels, InvalidLabels> {
+    let mut pairs = sorted(sent)?;
     let valid = pairs.len() == sent.len()
         && pairs
             .iter()

@@ -62,6 +62,15 @@ impl Appender for FakeAppender {
         Ok(SeriesRef(1))
     }
 
+    fn append_exemplar(
+        &mut self,
+        _: SeriesRef,
+        e: crate::model::exemplar::Exemplar,
+    ) -> Result<(), ExemplarError> {
+        self.log.push(format!("exemplar {} {}@{}", e.labels, e.value, e.ts));
+        Ok(())
+    }
+
     fn append_metadata(&mut self, family: &str, metadata: &Metadata) {
         self.log.push(format!("{family} is a {}", metadata.kind.as_str()));
         assert_ne!(metadata.kind, MetricType::Unknown);
@@ -168,9 +177,10 @@ fn integer_and_float_histograms_become_absolute_counts() {
     let lines = [
         r#"{__name__="h"} s-2 c6 ([1.0, 2.0, 3.0], [])@5"#,
         r#"{__name__="h"} s-53 c2.5 ([], [2.5])@6"#,
+        "exemplar {} 0@0",
     ];
     let written = check(&FakeSink::default(), vec![one], Ok(&lines));
-    assert_eq!((written.histograms, written.exemplars_dropped), (2, 1));
+    assert_eq!((written.histograms, written.exemplars), (2, 1));
 }
 
 #[test]
@@ -269,13 +279,20 @@ fn series_of_2_0_bring_their_metadata_and_histograms() {
         timestamp: 4,
         ..Default::default()
     }];
+    let exemplar =
+        |refs: &[u32]| proto2::Exemplar { labels_refs: refs.to_vec(), value: 2.5, timestamp: 7 };
+    request.timeseries[0].exemplars = vec![exemplar(&[2, 3]), exemplar(&[]), exemplar(&[9, 9])];
     let lines = [
         r#"{__name__="h_count"} 1@1 hint=false"#,
+        r#"exemplar {h_count="n"} 2.5@7"#,
+        "exemplar {} 2.5@7",
         "h is a histogram",
         r#"{__name__="n"} s0 c3 ([3.0], [])@4"#,
     ];
-    let written = check2(&FakeSink::default(), &request, &lines, "");
-    assert_eq!((written.samples, written.histograms), (1, 1));
+    let refused = "parsing labels for series [9, 9]: labelRefs 9 (name) = 9 (value) outside of \
+                   symbols table (size 4) for series {__name__=\"h_count\"}";
+    let written = check2(&FakeSink::default(), &request, &lines, refused);
+    assert_eq!((written.samples, written.histograms, written.exemplars), (1, 1, 2));
 }
 
 #[test]

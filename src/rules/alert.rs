@@ -215,6 +215,11 @@ pub struct AlertStates {
 }
 
 impl AlertStates {
+    /// Whether there is no alert, resolved ones included.
+    pub fn is_empty(&self) -> bool {
+        self.iter().next().is_none()
+    }
+
     /// Every alert, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &Alert> {
         self.alerts.values()

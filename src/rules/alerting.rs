@@ -121,6 +121,13 @@ impl Alerting {
         answer: Answer,
         (ts, at): (TimestampMs, TimestampMs),
     ) -> Result<Vec<(Labels, Sample)>, RuleError> {
+        let no_data =
+            self.params.policy.on_no_data == OnNoData::Fire && answer.outcome == Outcome::NoData;
+        // Mostly there is no alert and none comes.
+        let quiet = answer.samples.is_empty() && !no_data && self.hold.lock().is_none();
+        if quiet && self.states.lock().is_empty() {
+            return Ok(Vec::new());
+        }
         let external = cx.external.load_full();
         let mut queries = Queries::new(cx, ts);
         let mut samples = Vec::with_capacity(answer.samples.len());
@@ -136,8 +143,6 @@ impl Alerting {
             true => Some(Absence::Restart),
             false => absences.of(labels),
         };
-        let no_data =
-            self.params.policy.on_no_data == OnNoData::Fire && answer.outcome == Outcome::NoData;
         let raised = no_data.then(|| self.notices.no_data());
         let out = self.step(cx, samples, &absence, raised.as_ref(), ts);
         out.result?;

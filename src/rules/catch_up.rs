@@ -17,11 +17,12 @@ use std::sync::atomic::Ordering;
 
 use futures_util::FutureExt;
 
-use super::config::{GroupSpec, RuleKind};
+use super::config::GroupSpec;
 use super::error::RuleError;
 use super::graph::{RuleGraph, Sees};
 use super::group::{Context, Group, Rule, is_source_failure, panic_text, samples_of_failure};
 use super::mates::Mates;
+use super::order::asks;
 use super::outcome::{Answer, Outcome};
 use super::policy::OnNoData;
 use super::recording::{Names, record};
@@ -41,14 +42,8 @@ const TICKS_PER_QUERY: i64 = 100;
 
 /// Whether a group has to be taken tick by tick.
 pub(super) fn is_sequential(spec: &GroupSpec, graph: &RuleGraph) -> bool {
-    // Which series a query in a template reads may depend on the sample.
-    let asks = spec.rules.iter().any(|rule| match &rule.kind {
-        RuleKind::Recording { .. } => false,
-        RuleKind::Alerting(alert) => {
-            rule.labels.values().chain(alert.annotations.values()).any(|t| t.contains("query"))
-        }
-    });
-    asks || graph.edges.iter().any(|edge| edge.sees == Sees::PreviousTick)
+    let asks = spec.rules.iter().any(asks);
+    asks || graph.edges().any(|edge| edge.sees == Sees::PreviousTick)
 }
 
 /// The first tick that the group evaluates when `tick` is due: that, or one that is made up

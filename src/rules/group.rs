@@ -1,17 +1,15 @@
 //! One rule group: its rules, what they did last, and one evaluation of all of them.
 //!
-//! What rules make is committed in file order, and a rule is queried when everything it
-//! reads of the group has been committed (`waves`): the result is that of rules that run one
-//! by one. A group knows its tick but not why it came: the scheduler, unit tests and
+//! A rule is queried when everything it reads of the group has been committed (`waves`), and
+//! committed when nobody before it would see it (`order`): the result is that of rules that run
+//! one by one, in file order (`tick`). A group knows its tick but not why it came: the scheduler, unit tests and
 //! replays all call [`Group::evaluate`].
 
 use std::collections::BTreeMap;
-use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
-use futures_util::FutureExt;
 use parking_lot::Mutex;
 
 use super::alerting::Alerting;
@@ -23,19 +21,21 @@ use super::error::RuleError;
 use super::graph::{RuleGraph, Ticks};
 use super::mates::{Mates, Progress};
 use super::metrics::{GroupMetrics, Metrics};
+use super::order::{Met, Order};
 use super::outcome::{Answer, Outcome};
 use super::policy::{GroupPolicy, Policy, RulePolicyDefaults};
 use super::recording::{Names, record};
 use super::state::StateLog;
+use super::tick::{Made, Tick};
 use super::view::{
     AlertState, AlertView, AlertingView, GroupCostView, GroupView, RuleCostView, RuleHealth,
     RuleView,
 };
-use super::waves::{Asked, Bundles, EvaluationOptions, SERIES_OF_NEW_RULE, Waves};
-use super::write::{Written, mark_stale, write};
+use super::waves::{Bundles, EvaluationOptions, SERIES_OF_NEW_RULE};
+use super::write::{Written, mark_stale};
 use crate::model::{Clock, Labels, Sample, TimestampMs};
 use crate::notifier::Notifier;
-use crate::query::{Engine, PreparedQuery, QueryError, QueryResult, RunOptions};
+use crate::query::{Engine, PreparedQuery, QueryError, RunOptions};
 use crate::storage::{Sink, Source};
 
 /// What evaluation needs from outside, the same for all groups.
@@ -88,6 +88,7 @@ pub(super) struct Group {
     pub rules: Vec<Rule>,
     /// For each rule how many must have been committed before it may be queried.
     pub ready_after: Vec<usize>,
+    pub order: Order,
     pub ticks: Ticks,
     /// For groups that tick together with this one, and what it has to do with them.
     pub progress: Arc<Progress>,
@@ -128,7 +129,9 @@ pub(super) struct Rule {
     /// What the last successful evaluation wrote.
     pub previous: Mutex<Written>,
     /// Of a recording rule, the names of what it wrote.
-    names: Mutex<Names>,
+    pub names: Mutex<Names>,
+    /// Who looks at what it writes, of the rules before it.
+    pub met: Mutex<Met>,
     /// It wrote that with another expression, before a reload.
     pub inherited: AtomicBool,
     /// Series of the last successful evaluation; `usize::MAX` before the first.
@@ -171,6 +174,7 @@ impl Rule {
             costs: Mutex::default(),
             previous: Mutex::default(),
             names: Mutex::default(),
+            met: Mutex::default(),
             inherited: AtomicBool::new(false),
             last_series: AtomicUsize::new(usize::MAX),
         })
@@ -195,7 +199,27 @@ impl Rule {
         self.status.lock().last_error.clone()
     }
 
-    fn set_result(&self, result: Result<(), RuleError>) {
+    /// Notes how an evaluation came out.
+    pub(super) fn note_outcome(&self, cx: &Context, outcome: Outcome) {
+        cx.metrics.count_outcome(outcome);
+        self.status.lock().last_outcome = Some(outcome);
+    }
+
+    /// Notes what an evaluation cost, which began at `asked_ms`.
+    pub(super) fn note_cost(&self, asked_ms: TimestampMs, cost: Cost) {
+        self.costs.lock().push(cost);
+        let mut status = self.status.lock();
+        status.evaluation_seconds = cost.seconds;
+        status.last_evaluation_ms = Some(asked_ms);
+    }
+
+    /// Notes that an evaluation wrote so many series.
+    pub(super) fn note_written(&self, series: usize) {
+        self.inherited.store(false, Ordering::Relaxed);
+        self.last_series.store(series, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_result(&self, result: Result<(), RuleError>) {
         let mut status = self.status.lock();
         status.health = if result.is_ok() { RuleHealth::Ok } else { RuleHealth::Err };
         status.last_error = result.err();
@@ -301,6 +325,7 @@ impl Group {
         let graph = RuleGraph::new([(&spec, ticks)]);
         Ok(Self {
             ready_after: graph.ready_after(0),
+            order: Order::new(&spec, &graph),
             sequential: catch_up::is_sequential(&spec, &graph),
             watermark: Mutex::default(),
             refusal_told: AtomicBool::new(false),
@@ -345,33 +370,16 @@ impl Group {
         self.metrics.rules.set(self.rules.len() as f64);
     }
 
-    /// Evaluates every rule for tick `ts`, in order; stops between two rules when `stop`
+    /// Evaluates every rule for tick `ts`, as if in order; stops between two rules when `stop`
     /// says so.
     pub(super) async fn evaluate(&self, cx: &Context, ts: TimestampMs, stop: impl Fn() -> bool) {
         let started_ms = cx.clock.now_ms();
         let started = cx.clock.monotonic_ns();
         self.metrics.iterations.inc();
         self.progress.at(ts);
-        let (mut samples, mut rule_seconds) = (0, 0.0);
-        let mut waves = Waves::new(self, cx, ts);
-        for (i, rule) in self.rules.iter().enumerate() {
-            if stop() {
-                return;
-            }
-            let asked = waves.take(i).await;
-            let (asked_ms, asked_seconds) = (asked.started_ms, asked.seconds);
-            let cost = Cost::of(&asked.result);
-            let rule_started = cx.clock.monotonic_ns();
-            samples += self.conclude(rule, asked, cx, ts).await;
-            self.progress.committed(ts, i + 1);
-            let seconds = asked_seconds + seconds_since(cx, rule_started);
-            cx.metrics.observe_rule(seconds);
-            rule_seconds += seconds;
-            rule.costs.lock().push(Cost { seconds, ..cost });
-            let mut status = rule.status.lock();
-            status.evaluation_seconds = seconds;
-            status.last_evaluation_ms = Some(asked_ms);
-        }
+        let Some(Made { samples, rule_seconds }) = Tick::new(self, cx, ts).run(stop).await else {
+            return;
+        };
         self.end_stale_series(cx, ts - self.query_offset_ms).await;
         if self.policy.catch_up_ms == 0 || !self.is_source_down() {
             // Ticks that could not be made up for before this one never will be.
@@ -412,87 +420,6 @@ impl Group {
         }
     }
 
-    /// Does with one rule's answer what is to be done, and says how many samples came of
-    /// it. Nothing that goes wrong, panics included, goes further than the rule.
-    async fn conclude(&self, rule: &Rule, asked: Asked, cx: &Context, ts: TimestampMs) -> usize {
-        self.metrics.evaluations.inc();
-        let at = ts - self.query_offset_ms;
-        let samples = self.samples(rule, asked.result, cx, ts);
-        let outcome = AssertUnwindSafe(samples).catch_unwind().await;
-        let outcome = outcome.unwrap_or_else(|panic| Err(RuleError::Panic(panic_text(&*panic))));
-        let (samples, error) = match outcome {
-            Ok(samples) => (samples, None),
-            Err(e) => {
-                note_outcome(rule, cx, Outcome::Error);
-                match samples_of_failure(rule, cx, &e, ts) {
-                    Some(samples) => {
-                        self.tell(rule, cx, ts).await;
-                        (samples, Some(e))
-                    }
-                    None => {
-                        self.fail(rule, e);
-                        return 0;
-                    }
-                }
-            }
-        };
-        let count = samples.len();
-        match write(&cx.sink, &rule.previous, samples, at).await {
-            Ok(refused) => {
-                rule.inherited.store(false, Ordering::Relaxed);
-                rule.last_series.store(count, Ordering::Relaxed);
-                if let Some((error, refused)) = &refused {
-                    tracing::warn!(
-                        group = self.spec.name, rule = rule.spec.name(), refused, %error,
-                        "samples of a rule were refused"
-                    );
-                }
-                match error {
-                    Some(error) => self.fail(rule, error),
-                    None => {
-                        rule.set_result(refused.map_or(Ok(()), |(e, _)| Err(RuleError::Append(e))));
-                    }
-                }
-            }
-            Err(e) => self.fail(rule, RuleError::Commit(e)),
-        }
-        count
-    }
-
-    fn fail(&self, rule: &Rule, error: RuleError) {
-        let (group, name, file) = (&self.spec.name, rule.spec.name(), &self.spec.file);
-        match &error {
-            // Queries are cancelled on purpose, at shutdown.
-            RuleError::Query(QueryError::Canceled(_)) => {}
-            error => tracing::warn!(file, group, rule = name, %error, "evaluating a rule failed"),
-        }
-        self.metrics.evaluation_failures.inc();
-        rule.set_result(Err(error));
-    }
-
-    /// Moves alerts on, sends them, and gives what is to be stored.
-    async fn samples(
-        &self,
-        rule: &Rule,
-        answer: Result<QueryResult, RuleError>,
-        cx: &Context,
-        ts: TimestampMs,
-    ) -> Result<Vec<(Labels, Sample)>, RuleError> {
-        let answer = Answer::new(answer?)?;
-        let (outcome, at) = (answer.outcome, ts - self.query_offset_ms);
-        let samples = self.samples_of(rule, cx, answer, (ts, at)).await;
-        if let Some(alerting) = &rule.alerting {
-            match samples.is_ok() {
-                true => self.tell(rule, cx, ts).await,
-                false => _ = alerting.commit(cx, ts, self.interval_ms, false).await,
-            }
-        }
-        if samples.is_ok() {
-            note_outcome(rule, cx, outcome);
-        }
-        samples
-    }
-
     /// The samples a rule makes of its query's result; moves alerts on.
     pub(super) async fn samples_of(
         &self,
@@ -507,14 +434,6 @@ impl Group {
                 record(answer.samples, spec.name(), &spec.labels, self.spec.limit, names)
             }
             Some(alerting) => alerting.evaluate(&rule.spec, cx, answer, times).await,
-        }
-    }
-
-    /// Writes what became of a rule's alerts to the state log, and sends what is due.
-    async fn tell(&self, rule: &Rule, cx: &Context, ts: TimestampMs) {
-        if let Some(alerting) = &rule.alerting {
-            let due = alerting.commit(cx, ts, self.interval_ms, true).await;
-            alerting.send(&rule.spec, cx, ts, due);
         }
     }
 
@@ -650,11 +569,6 @@ pub(super) fn samples_of_failure(
         return None;
     }
     rule.alerting.as_ref()?.evaluate_failed(&rule.spec, cx, error, ts)
-}
-
-fn note_outcome(rule: &Rule, cx: &Context, outcome: Outcome) {
-    cx.metrics.count_outcome(outcome);
-    rule.status.lock().last_outcome = Some(outcome);
 }
 
 pub(super) fn key(file: &str, name: &str) -> String {

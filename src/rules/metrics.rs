@@ -149,10 +149,10 @@ impl Metrics {
         metrics
     }
 
-    /// Notes how long a rule took.
-    pub(super) fn observe_rule(&self, seconds: f64) {
-        self.evaluation_duration.observe(seconds);
-        self.evaluation_duration_summary.observe(seconds);
+    /// Notes how long rules took.
+    pub(super) fn observe_rules(&self, seconds: &[f64]) {
+        seconds.iter().for_each(|seconds| self.evaluation_duration.observe(*seconds));
+        self.evaluation_duration_summary.observe_all(seconds.iter().copied());
     }
 
     /// Notes how long a group took.

@@ -21,7 +21,7 @@ const NS_PER_MS: i128 = 1_000_000;
 
 /// The last tick at or before `now_ms` of the group with that name and file, or of one
 /// that chose its place in the interval.
-pub(super) fn tick_before(
+pub(crate) fn tick_before(
     name: &str,
     file: &str,
     eval_offset_ms: Option<i64>,

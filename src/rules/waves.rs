@@ -1,14 +1,10 @@
 //! The query phase of an evaluation: which rules of a group are queried together.
 //!
-//! Rules are committed in file order, always. A rule may be queried as soon as every
-//! earlier rule it reads from has been committed ([`RuleGraph::ready_after`]), and its
-//! answer waits for its turn: it finds exactly what it would find if all rules ran one by
-//! one, since what it does not read from cannot matter to it, and what comes after it is
-//! committed after it. So a group needs as few rounds of queries as its longest chain of
-//! dependent rules has links, and a round is one evaluation that selects and computes once
-//! what several rules need.
-//!
-//! [`RuleGraph::ready_after`]: super::graph::RuleGraph::ready_after
+//! A rule may be queried as soon as every earlier rule it reads from has been committed, and
+//! its answer waits until the rule may be committed itself (`order`): it finds exactly what it
+//! would find if all rules ran one by one. So a group needs about as few rounds of queries as
+//! its longest chain of dependent rules has links, and a round is one evaluation that selects
+//! and computes once what several rules need.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -20,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::error::RuleError;
 use super::group::{Context, Group, panic_text};
 use super::mates::Mates;
+use super::order::Turns;
 use crate::model::{Clock, TimestampMs};
 use crate::query::{Bundle, Engine, PreparedQuery, QueryError, QueryResult, RunOptions};
 use crate::storage::Source;
@@ -72,57 +69,74 @@ pub(super) struct Asked {
     pub seconds: f64,
 }
 
-/// The answers a group's rules wait for in one evaluation.
+/// The rounds of queries of one evaluation of a group.
 pub(super) struct Waves<'a> {
     group: &'a Group,
     cx: &'a Context,
     tick: TimestampMs,
     mates: Arc<Mates>,
-    asked: Vec<Option<Asked>>,
+    asked: Vec<bool>,
+    /// A rule may end series it would not make: which, is not known from its text.
+    inherited: bool,
 }
 
 impl<'a> Waves<'a> {
     pub(super) fn new(group: &'a Group, cx: &'a Context, tick: TimestampMs) -> Self {
-        let asked = group.rules.iter().map(|_| None).collect();
-        Self { group, cx, tick, mates: group.mates.load_full(), asked }
+        let (asked, inherited) = (vec![false; group.rules.len()], group.has_inherited());
+        Self { group, cx, tick, mates: group.mates.load_full(), asked, inherited }
     }
 
-    /// The answer of a rule, all rules before it having been committed. Rules are taken in
-    /// order, each once.
-    pub(super) async fn take(&mut self, index: usize) -> Asked {
-        if index == 0 {
-            for (rule, asked) in self.mates.first_answers(self.tick, self.cx).await {
-                self.asked[rule] = Some(asked);
+    /// Whether several rules may be under way at a time, committed in another order than that
+    /// of the file.
+    pub(super) fn overlap(&self) -> bool {
+        let options = &self.cx.evaluation;
+        let several = options.shared || options.concurrent.is_some();
+        several && !self.inherited && !self.mates.wait_for_others()
+    }
+
+    /// Answers to the next round of queries: the first rule that has none is among them.
+    /// Everything before that one has been committed.
+    pub(super) async fn next(&mut self, turns: &Turns<'_>) -> Vec<(usize, Asked)> {
+        let first = turns.first();
+        if first == 0 {
+            let answers = self.mates.first_answers(self.tick, self.cx).await;
+            answers.iter().for_each(|(rule, _)| self.asked[*rule] = true);
+            if self.asked[0] {
+                return answers;
             }
+            let mut all = self.round(turns).await;
+            all.extend(answers);
+            return all;
         }
-        if self.asked[index].is_none() {
-            self.mates.wait(self.group, index, (self.tick, self.tick), self.cx).await;
-            let wave = self.ready(index);
-            let query = |i: &usize| self.group.rules[*i].query.clone();
-            let bundle = self.group.bundles.get(&self.cx.engine, &wave, query);
-            let answers = ask(self.cx, &bundle, self.tick - self.group.query_offset_ms).await;
-            for (i, answer) in wave.into_iter().zip(answers) {
-                self.asked[i] = Some(answer);
-            }
-        }
-        self.asked[index].take().expect("BUG: a round of queries answers the rule it is for")
+        self.round(turns).await
+    }
+
+    async fn round(&mut self, turns: &Turns<'_>) -> Vec<(usize, Asked)> {
+        let first = turns.first();
+        self.mates.wait(self.group, first, (self.tick, self.tick), self.cx).await;
+        let wave = self.ready(first, turns);
+        wave.iter().for_each(|rule| self.asked[*rule] = true);
+        let query = |i: &usize| self.group.rules[*i].query.clone();
+        let bundle = self.group.bundles.get(&self.cx.engine, &wave, query);
+        let answers = ask(self.cx, &bundle, self.tick - self.group.query_offset_ms).await;
+        wave.into_iter().zip(answers).collect()
     }
 
     /// The rules to query now: `first`, and those after it that are ready as well.
-    fn ready(&self, first: usize) -> Vec<usize> {
+    fn ready(&self, first: usize, turns: &Turns<'_>) -> Vec<usize> {
         let mut wave = vec![first];
         let options = &self.cx.evaluation;
         let rules = &self.group.rules;
-        if self.group.has_inherited() || !options.shared && options.concurrent.is_none() {
+        if self.inherited || !options.shared && options.concurrent.is_none() {
             return wave;
         }
         let mut series = rules[first].expected_series();
-        for (i, after) in self.group.ready_after.iter().enumerate().skip(first + 1) {
-            let waits = *after > first || !self.mates.is_ready(i, self.tick);
-            if waits || self.asked[i].is_some() || rules[i].last_seconds() > SLOW_RULE_SECONDS {
+        for (i, rule) in rules.iter().enumerate().skip(first + 1) {
+            let waits = self.asked[i] || !turns.is_ready(i) || !self.mates.is_ready(i, self.tick);
+            if waits || rule.last_seconds() > SLOW_RULE_SECONDS {
                 continue;
             }
-            series = series.saturating_add(rules[i].expected_series());
+            series = series.saturating_add(rule.expected_series());
             if series > SERIES_EXPECTED_MAX {
                 break;
             }
@@ -172,7 +186,6 @@ impl<K: Clone + PartialEq> Bundles<K> {
 /// What it takes to ask, on any task.
 #[derive(Clone)]
 struct Asker {
-    engine: Arc<Engine>,
     source: Arc<dyn Source>,
     clock: Arc<dyn Clock>,
     run: RunOptions,
@@ -187,7 +200,6 @@ struct Asker {
 pub(super) async fn ask(cx: &Context, bundle: &Bundle, at: TimestampMs) -> Vec<Asked> {
     let queries = bundle.queries();
     let asker = Asker {
-        engine: cx.engine.clone(),
         source: cx.source.clone(),
         clock: cx.clock.clone(),
         run: cx.run.clone(),
@@ -205,26 +217,20 @@ pub(super) async fn ask(cx: &Context, bundle: &Bundle, at: TimestampMs) -> Vec<A
     if permits.is_empty() {
         return asker.ask(bundle).await;
     }
-    let hands = permits.len() + 1;
-    let mut dealt: Vec<Vec<Arc<PreparedQuery>>> = vec![Vec::new(); hands];
-    for (i, query) in queries.iter().enumerate() {
-        dealt[i % hands].push(query.clone());
-    }
-    let own = dealt.pop().unwrap_or_default();
-    let tasks: Vec<_> = dealt
+    let dealt = bundle.dealt(permits.len() + 1);
+    let tasks: Vec<_> = permits
         .into_iter()
-        .zip(permits)
+        .enumerate()
         .map(|(hand, permit)| {
-            let asker = asker.clone();
-            let hand = Bundle::new(&asker.engine, hand);
+            let (asker, dealt) = (asker.clone(), dealt.clone());
             tokio::spawn(async move {
                 let _permit = permit;
-                asker.ask(&hand).await
+                asker.ask(&dealt[hand]).await
             })
         })
         .collect();
-    let own = asker.ask(&Bundle::new(&asker.engine, own)).await;
-    let mut hands = Vec::with_capacity(hands);
+    let own = asker.ask(&dealt[tasks.len()]).await;
+    let mut hands = Vec::with_capacity(dealt.len());
     for task in tasks {
         hands.push(task.await.unwrap_or_default().into_iter());
     }

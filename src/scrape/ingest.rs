@@ -10,7 +10,8 @@ use super::cache::{Known, Lookup, SeriesCache};
 use super::config::Limits;
 use super::metadata::FamilyMetadata;
 use super::metrics::ScrapeMetrics;
-use super::parse::{Entry, Format, LabelPairs, ParseError, Parser, Series};
+use super::parse::{self, Entry, Format, LabelPairs, ParseError, Parser, Series};
+use crate::model::exemplar::{Exemplar, ExemplarError};
 use crate::model::labels::quote;
 use crate::model::value::stale_nan;
 use crate::model::{Labels, LabelsBuilder, METRIC_NAME, TimestampMs};
@@ -258,6 +259,9 @@ impl Ingester {
                 counts.series_added += u64::from(is_new);
                 let track = own_ts.is_none() || self.settings.track_timestamps_staleness;
                 self.cache.stored(slot, found, track);
+                if let Some(exemplar) = &series.exemplar {
+                    self.append_exemplar(appender, found, exemplar, ts)?;
+                }
                 return Ok(());
             }
             Err(AppendError::OutOfOrder) => refused.out_of_order += 1,
@@ -267,6 +271,31 @@ impl Ingester {
             Err(error) => return Err(error.into()),
         }
         self.cache.lost(slot);
+        Ok(())
+    }
+
+    /// Exemplars that are refused fail nothing.
+    fn append_exemplar(
+        &self,
+        appender: &mut dyn Appender,
+        series: SeriesRef,
+        found: &parse::Exemplar<'_>,
+        sample_ms: TimestampMs,
+    ) -> Result<(), IngestError> {
+        let mut pairs = LabelPairs::default();
+        found.labels(&mut pairs)?;
+        let exemplar = Exemplar {
+            labels: pairs.build(),
+            value: found.value,
+            ts: found.ts.unwrap_or(sample_ms),
+            has_ts: found.ts.is_some(),
+        };
+        if let Err(error) = appender.append_exemplar(series, exemplar) {
+            if error == ExemplarError::OutOfOrder {
+                self.metrics.exemplar_out_of_order.inc();
+            }
+            tracing::debug!(target = %self.settings.target, %error, "exemplar refused");
+        }
         Ok(())
     }
 

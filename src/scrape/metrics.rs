@@ -39,6 +39,7 @@ pub struct ScrapeMetrics {
     pub(super) duplicate_timestamp: Counter,
     pub(super) out_of_order: Counter,
     pub(super) out_of_bounds: Counter,
+    pub(super) exemplar_out_of_order: Counter,
 }
 
 fn interval_summary() -> Summary {
@@ -56,6 +57,7 @@ impl ScrapeMetrics {
             reloads: Counter::default(),
             reloads_failed: Counter::default(),
             exceeded_target_limit: Counter::default(),
+            exemplar_out_of_order: Counter::default(),
             exceeded_label_limits: Counter::default(),
             target_limit: Family::default(),
             targets: Family::default(),
@@ -169,6 +171,11 @@ impl ScrapeMetrics {
                 "Total number of samples rejected due to timestamp falling outside of the time \
                  bounds",
                 &self.out_of_bounds,
+            ),
+            (
+                "prometheus_target_scrapes_exemplar_out_of_order",
+                "Total number of exemplar rejected due to not being in the expected order.",
+                &self.exemplar_out_of_order,
             ),
         ] {
             registry.register(name, help, counter.clone());

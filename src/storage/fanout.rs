@@ -2,15 +2,17 @@
 //! first source is the primary: its failure is the query's, a failure of another one is a
 //! warning beside what the rest found.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::iter::Peekable;
 use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, join_all};
 
 use super::{
-    LabelAnswer, LabelRequest, RawSeries, SelectRequest, SeriesSet, Source, StorageError, breathe,
+    ExemplarSeries, LabelAnswer, LabelRequest, RawSeries, SelectRequest, SeriesSet, Source,
+    StorageError, breathe,
 };
+use crate::model::exemplar::Exemplar;
 use crate::model::{Labels, TimestampMs};
 use crate::vector::RawSamples;
 
@@ -77,6 +79,26 @@ impl Source for Fanout {
             }
             let limit = if request.hints.limit == 0 { usize::MAX } else { request.hints.limit };
             Ok(SeriesSet { series: merge_sets(sets, limit).await, warnings })
+        })
+    }
+
+    fn select_exemplars<'a>(
+        &'a self,
+        request: &'a LabelRequest,
+    ) -> BoxFuture<'a, Result<Vec<ExemplarSeries>, StorageError>> {
+        Box::pin(async move {
+            let results = join_all(self.all().map(|source| source.select_exemplars(request))).await;
+            let (answers, _) = answered(results)?;
+            let mut merged: BTreeMap<Labels, Vec<Exemplar>> = BTreeMap::new();
+            for ExemplarSeries { labels, exemplars } in answers.into_iter().flatten() {
+                merged.entry(labels).or_default().extend(exemplars);
+            }
+            let sorted = |(labels, mut exemplars): (Labels, Vec<Exemplar>)| {
+                exemplars.sort_by_key(|e| e.ts);
+                exemplars.dedup_by(|a, b| a.is_same(b));
+                ExemplarSeries { labels, exemplars }
+            };
+            Ok(merged.into_iter().map(sorted).collect())
         })
     }
 
@@ -163,7 +185,7 @@ impl RawSeries for Merged {
 }
 
 /// Both in time order, each time once: a time at which `a` holds anything is `a`'s.
-fn merge(a: &RawSamples, b: &RawSamples) -> RawSamples {
+pub(super) fn merge(a: &RawSamples, b: &RawSamples) -> RawSamples {
     let taken: BTreeSet<TimestampMs> =
         a.ts.iter().copied().chain(a.hist.iter().map(|(ts, _)| *ts)).collect();
     let mut out = RawSamples::default();

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use thiserror::Error;
 
+use crate::model::exemplar::{Exemplar, ExemplarError};
 use crate::model::metadata::Metadata;
 use crate::model::{FloatHistogram, Labels, Matcher, TimestampMs};
 use crate::vector::RawSamples;
@@ -125,6 +126,23 @@ pub trait Source: Send + Sync {
         name: &'a str,
         request: &'a LabelRequest,
     ) -> BoxFuture<'a, Result<LabelAnswer, StorageError>>;
+
+    /// The exemplars of the series that satisfy any of the matcher sets, by their own times;
+    /// sorted by series. A source that keeps none has none.
+    fn select_exemplars<'a>(
+        &'a self,
+        request: &'a LabelRequest,
+    ) -> BoxFuture<'a, Result<Vec<ExemplarSeries>, StorageError>> {
+        let _ = request;
+        Box::pin(async { Ok(Vec::new()) })
+    }
+}
+
+/// A series' exemplars, in time order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExemplarSeries {
+    pub labels: Labels,
+    pub exemplars: Vec<Exemplar>,
 }
 
 /// Which series a label look-up ranges over.
@@ -169,7 +187,7 @@ pub trait Sink: Send + Sync {
 pub trait Appender: Send {
     /// Adds a sample. `hint` is what an earlier append of the same label set returned,
     /// from any appender of this sink; a wrong or outdated hint costs a look-up, never
-    /// correctness. On an error the sample is left out and the batch stays usable.
+    /// correctness. Within a batch, equal label sets give equal references. On an error the sample is left out and the batch stays usable.
     fn append(
         &mut self,
         hint: Option<SeriesRef>,
@@ -186,6 +204,18 @@ pub trait Appender: Send {
         ts: TimestampMs,
         value: &Arc<FloatHistogram>,
     ) -> Result<SeriesRef, AppendError>;
+
+    /// Adds an exemplar to a series this batch, or an earlier one, appended to. One that is
+    /// known is none to complain about, nor that none are kept. On an error the exemplar is
+    /// left out and the batch stays usable.
+    fn append_exemplar(
+        &mut self,
+        series: SeriesRef,
+        exemplar: Exemplar,
+    ) -> Result<(), ExemplarError> {
+        let _ = (series, exemplar);
+        Ok(())
+    }
 
     /// The storage's own copy of the labels of a series just appended to, for those who keep
     /// labels and would rather not keep them twice. `None` when there is none to share.

@@ -20,9 +20,10 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 
 use super::{
-    AppendError, Appender, LabelAnswer, LabelRequest, RawSeries, SelectRequest, SeriesRef,
-    SeriesSet, Sink, Source, StorageError,
+    AppendError, Appender, ExemplarSeries, LabelAnswer, LabelRequest, RawSeries, SelectRequest,
+    SeriesRef, SeriesSet, Sink, Source, StorageError,
 };
+use crate::model::exemplar::{Exemplar, ExemplarError};
 use crate::model::metadata::Metadata;
 use crate::model::{FloatHistogram, Labels, Matcher, Sample, TimestampMs};
 use crate::telemetry::Registry;
@@ -343,6 +344,13 @@ impl Source for Overlay {
         })
     }
 
+    fn select_exemplars<'a>(
+        &'a self,
+        request: &'a LabelRequest,
+    ) -> BoxFuture<'a, Result<Vec<ExemplarSeries>, StorageError>> {
+        self.source.select_exemplars(request)
+    }
+
     fn label_names<'a>(
         &'a self,
         request: &'a LabelRequest,
@@ -420,6 +428,14 @@ impl Appender for OverlayAppender {
         let reference = self.inner.append_histogram(hint, labels, ts, value)?;
         self.batch.push((labels.clone(), ts, Sample::Histogram(value.clone())));
         Ok(reference)
+    }
+
+    fn append_exemplar(
+        &mut self,
+        series: SeriesRef,
+        exemplar: Exemplar,
+    ) -> Result<(), ExemplarError> {
+        self.inner.append_exemplar(series, exemplar)
     }
 
     fn append_metadata(&mut self, family: &str, metadata: &Metadata) {

@@ -5,6 +5,7 @@ mod cli;
 mod config;
 mod differential;
 mod discovery;
+mod exemplars;
 mod fuzz;
 mod hostile;
 mod http;

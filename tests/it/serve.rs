@@ -305,10 +305,10 @@ scrape_configs:
 remote_read: [{url: 'http://127.0.0.1:3/read'}]
 ";
     fs::write(dir.path().join("prometheus.yml"), config).expect("a config");
-    let flags = ["--config.file=prometheus.yml", "--storage.tsdb.min-block-duration=2h"];
+    let flags = ["--config.file=prometheus.yml", "--storage.remote.flush-deadline=2m"];
     let server = Server::start(dir.path(), free_address(), &flags);
     let log = server.program.log();
-    for text in ["gopher", "consul_sd_configs", "remote_read", "storage.tsdb.min-block-duration"] {
+    for text in ["gopher", "consul_sd_configs", "remote_read", "storage.remote.flush-deadline"] {
         assert!(log.contains(text), "want {text:?} in:\n{log}");
     }
     let error = until(PATIENCE, || {
@@ -536,6 +536,71 @@ fn the_query_client_prints_what_promtool_prints() {
     let (code, _, error) = run(env!("CARGO_BIN_EXE_watchfire"), &["instant", &url, "sum("]);
     assert_eq!(code, Some(1));
     assert!(error.starts_with("query error: bad_data: ") && error.contains("1:5"), "{error}");
+}
+
+#[test]
+fn blocks_are_served_deleted_from_and_copied_by_administrators() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut text = String::new();
+    for (i, series) in ["a", "b"].iter().enumerate() {
+        for minute in 0..4 * 60 {
+            let seconds = 1_700_000_000 + minute * 60;
+            text += &format!("imported{{series=\"{series}\"}} {} {seconds}\n", minute * (i + 1));
+        }
+    }
+    fs::write(dir.path().join("in.om"), text + "# EOF\n").expect("a file");
+    let args = ["tsdb", "create-blocks-from", "openmetrics", "-q", "in.om", "data"];
+    assert!(run_watchfire(&args, dir.path(), b"").status.success());
+    let address = free_address();
+    let mut server = Server::start(dir.path(), address, &[]);
+    let blocks = || server.get("/api/v1/status/tsdb/blocks")["data"]["blocks"].clone();
+    let metas = blocks();
+    let all = metas.as_array().expect("blocks");
+    assert_eq!((all.len(), &all[0]["compaction"]["level"]), (3, &Json::from(1)));
+    let count = "sum(count_over_time(imported[5h] @ 1700014400))";
+    assert_eq!(server.value(count), Some(480.0));
+    let post = |address: SocketAddr, path: &str| {
+        http_post(&format!("http://{address}/api/v1/admin/tsdb/{path}")).expect("an answer")
+    };
+    let (status, body) = post(address, "delete_series?match[]=imported");
+    assert!(status == 500 && body.contains("admin APIs disabled"), "{status} {body}");
+    server.program.terminate(PATIENCE).expect("an end");
+
+    let address = free_address();
+    let server = Server::start(dir.path(), address, &["--web.enable-admin-api"]);
+    for (path, why) in [
+        ("delete_series", "no match[] parameter provided"),
+        ("delete_series?match[]=imported{", "invalid parameter"),
+        ("delete_series?match[]=imported&start=x", "start"),
+        ("snapshot?skip_head=maybe", "unable to parse boolean 'skip_head' argument"),
+    ] {
+        let (status, body) = post(address, path);
+        assert!(status == 400 && body.contains(why), "{path}: {status} {body}");
+    }
+    let delete = "delete_series?match[]=imported{series=\"a\"}&start=1700000000&end=1700003600";
+    assert_eq!(post(address, delete), (204, String::new()));
+    assert_eq!(server.value(count), Some(480.0 - 61.0));
+    assert_eq!(post(address, "clean_tombstones"), (204, String::new()));
+    assert_eq!(server.value(count), Some(480.0 - 61.0));
+    let blocks = server.get("/api/v1/status/tsdb/blocks")["data"]["blocks"].clone();
+    let left: u64 = blocks
+        .as_array()
+        .expect("blocks")
+        .iter()
+        .filter_map(|b| b["stats"]["numSamples"].as_u64())
+        .sum();
+    assert_eq!(left, 480 - 61);
+    let (status, body) = post(address, "snapshot");
+    let answer: Json = serde_json::from_str(&body).expect("JSON");
+    let name = answer["data"]["name"].as_str().expect("a name");
+    assert_eq!(status, 200);
+    let copy = format!("data/snapshots/{name}");
+    let dumped = run_watchfire(&["tsdb", "dump", "--match=imported", &copy], dir.path(), b"");
+    assert_eq!(String::from_utf8_lossy(&dumped.stdout).lines().count(), 480 - 61);
+    let (_, metrics) = http_get(&format!("http://{address}/metrics")).expect("metrics");
+    for line in ["prometheus_tsdb_blocks_loaded 3", "prometheus_tsdb_retention_limit_bytes 0"] {
+        assert!(metrics.lines().any(|l| l == line), "{line}");
+    }
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! `/api/v1`: one file per endpoint family.
 
+mod admin;
 mod ast;
+mod exemplars;
 mod labels;
 mod metadata;
 mod notifications;
@@ -29,6 +31,7 @@ pub(super) fn routes() -> Router<Arc<ApiState>> {
         .route("/query_range", get(query::range).post(query::range))
         .route("/format_query", get(syntax::format_query).post(syntax::format_query))
         .route("/parse_query", get(syntax::parse_query).post(syntax::parse_query))
+        .route("/query_exemplars", get(exemplars::exemplars).post(exemplars::exemplars))
         .route("/series", get(labels::series).post(labels::series))
         .route("/labels", get(labels::names).post(labels::names))
         .route("/label/{name}/values", get(labels::values))
@@ -45,6 +48,13 @@ pub(super) fn routes() -> Router<Arc<ApiState>> {
         .route("/status/buildinfo", get(status::build_info))
         .route("/status/runtimeinfo", get(status::runtime_info))
         .route("/status/tsdb", get(status::tsdb))
+        .route("/status/tsdb/blocks", get(status::tsdb_blocks))
+        .route("/admin/tsdb/delete_series", post(admin::delete_series).put(admin::delete_series))
+        .route(
+            "/admin/tsdb/clean_tombstones",
+            post(admin::clean_tombstones).put(admin::clean_tombstones),
+        )
+        .route("/admin/tsdb/snapshot", post(admin::snapshot).put(admin::snapshot))
         .route("/write", post(write::write))
 }
 

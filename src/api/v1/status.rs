@@ -183,6 +183,22 @@ pub(super) async fn tsdb(State(state): State<Arc<ApiState>>, params: Params) -> 
     }))
 }
 
+#[derive(Serialize)]
+struct Blocks {
+    blocks: serde_json::Value,
+}
+
+/// Blocks of the embedded store.
+pub(super) async fn tsdb_blocks(State(state): State<Arc<ApiState>>) -> ApiResult {
+    match state.status.tsdb_blocks() {
+        Some(blocks) => Ok(Success::new(&Blocks { blocks })),
+        None => {
+            let why = "this server has no embedded store (TSDB)";
+            Err(ApiError::new(ErrorKind::Unavailable, why))
+        }
+    }
+}
+
 fn table(rows: &[(String, u64)]) -> Vec<Stat<'_>> {
     rows.iter().map(|(name, value)| Stat { name, value: *value }).collect()
 }

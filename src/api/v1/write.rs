@@ -67,7 +67,7 @@ pub(super) async fn write(State(state): State<Arc<ApiState>>, request: Request) 
         for (name, count) in [
             ("x-prometheus-remote-write-samples-written", written.samples),
             ("x-prometheus-remote-write-histograms-written", written.histograms),
-            ("x-prometheus-remote-write-exemplars-written", 0),
+            ("x-prometheus-remote-write-exemplars-written", written.exemplars),
         ] {
             response.headers_mut().insert(name, HeaderValue::from(count));
         }

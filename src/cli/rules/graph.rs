@@ -132,7 +132,7 @@ fn text(graph: &RuleGraph, problems: &[Problem]) -> String {
         let rounds = rounds(&after);
         let _ = writeln!(
             out,
-            "  group {}, every {every}{at}: {} rules in {rounds} rounds of queries",
+            "  group {}, every {every}{at}: {} rules in {rounds} rounds of queries at most",
             group.name,
             after.len()
         );
@@ -202,7 +202,7 @@ fn dot(graph: &RuleGraph) -> String {
         }
         out.push_str("  }\n");
     }
-    for edge in &graph.edges {
+    for edge in graph.edges() {
         let style = match edge.sees {
             Sees::ThisTick => "solid",
             Sees::PreviousTick => "dashed",
@@ -247,7 +247,7 @@ fn document(graph: &RuleGraph, specs: &[&GroupSpec], problems: &[Problem]) -> Va
             })
         })
         .collect();
-    let edges = graph.edges.iter().map(|edge| {
+    let edges = graph.edges().map(|edge| {
         json!({
             "reader": edge.reader,
             "writer": edge.writer,

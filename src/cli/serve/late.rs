@@ -9,8 +9,8 @@ use crate::model::metadata::Metadata;
 use crate::model::{FloatHistogram, Labels, TimestampMs};
 use crate::storage::tsdb::Tsdb;
 use crate::storage::{
-    AppendError, Appender, LabelAnswer, LabelRequest, SelectRequest, SeriesRef, SeriesSet, Sink,
-    Source, StorageError,
+    AppendError, Appender, ExemplarSeries, LabelAnswer, LabelRequest, SelectRequest, SeriesRef,
+    SeriesSet, Sink, Source, StorageError,
 };
 
 /// A place for the store, empty until it is open.
@@ -56,6 +56,13 @@ impl Source for LateStorage {
         request: &'a LabelRequest,
     ) -> BoxFuture<'a, Result<LabelAnswer, StorageError>> {
         Box::pin(async move { self.open()?.label_values(name, request).await })
+    }
+
+    fn select_exemplars<'a>(
+        &'a self,
+        request: &'a LabelRequest,
+    ) -> BoxFuture<'a, Result<Vec<ExemplarSeries>, StorageError>> {
+        Box::pin(async move { self.open()?.select_exemplars(request).await })
     }
 }
 

@@ -6,6 +6,8 @@ mod late;
 mod service;
 mod status;
 
+pub(crate) use status::binary_bytes;
+
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::Path;

@@ -45,6 +45,7 @@ pub(super) struct Service {
     config: Arc<ArcSwap<Config>>,
     storage: Arc<LateStorage>,
     tsdb_options: TsdbOptions,
+    keeps_exemplars: bool,
     tsdb_dir: PathBuf,
     /// `None` when alerts are not remembered.
     state_dir: Option<PathBuf>,
@@ -130,6 +131,7 @@ impl Service {
             reloads: reloads.clone(),
             started_ms: clock.now_ms(),
             retention_ms: ms(flags.retention_time),
+            retention_bytes: flags.retention_size,
         };
         let service = Arc::new(Self {
             origin,
@@ -137,6 +139,7 @@ impl Service {
             config,
             storage,
             tsdb_options: tsdb_options(flags, TsdbMetrics::new(&mut registry)),
+            keeps_exemplars: features.exemplar_storage(),
             tsdb_dir: flags.storage_path.clone(),
             state_dir: state_dir(flags),
             state_sync: match flags.state_sync.as_str() {
@@ -181,7 +184,8 @@ impl Service {
 
     /// Opens the store and replays its log; may take long.
     pub async fn open_storage(&self) -> Result<(), String> {
-        let (dir, options) = (self.tsdb_dir.clone(), self.tsdb_options.clone());
+        let (dir, mut options) = (self.tsdb_dir.clone(), self.tsdb_options.clone());
+        options.max_exemplars = self.max_exemplars(&self.config.load());
         let clock = Arc::clone(&self.clock);
         let began_ns = self.clock.monotonic_ns();
         let opened = tokio::task::spawn_blocking(move || Tsdb::open(dir, options, clock)).await;
@@ -258,6 +262,11 @@ impl Service {
         self.notifications.raise(Notice::ReloadFailed);
     }
 
+    /// How many exemplars are kept with a configuration.
+    fn max_exemplars(&self, config: &Config) -> usize {
+        if self.keeps_exemplars { config.storage.max_exemplars() } else { 0 }
+    }
+
     /// Rules first: when they are to change all or nothing, a bad rule file stops the rest.
     /// Gives what was set aside.
     async fn apply(&self, config: &Config) -> Result<Option<String>, String> {
@@ -276,6 +285,9 @@ impl Service {
             Err(error @ UpdateError::Quarantined(_)) => Some(error.to_string()),
             Err(error) => return Err(error.to_string()),
         };
+        if let Some(store) = self.storage.get() {
+            store.set_max_exemplars(self.max_exemplars(config));
+        }
         let labels = &config.global.external_labels;
         let mut problems = Vec::new();
         if let Err(error) = self.notifier.apply(&config.alerting, labels).await {
@@ -431,6 +443,10 @@ fn tsdb_options(flags: &ServeFlags, metrics: TsdbMetrics) -> TsdbOptions {
     };
     TsdbOptions {
         retention_ms: ms(flags.retention_time),
+        retention_bytes: flags.retention_size,
+        chunk_range_ms: ms(flags.min_block_duration),
+        block_range_max_ms: flags.max_block_duration.map_or(0, ms),
+        wal_segment_bytes: flags.wal_segment_size,
         wal_compression,
         metrics,
         ..TsdbOptions::default()
@@ -448,6 +464,7 @@ fn api_options(
         external_url: Some(url.url),
         route_prefix: url.route_prefix,
         enable_lifecycle: flags.enable_lifecycle,
+        enable_admin_api: flags.enable_admin_api,
         enable_remote_write_receiver: flags.enable_remote_write_receiver,
         remote_write_messages: [Version::V1, Version::V2]
             .into_iter()

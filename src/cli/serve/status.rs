@@ -5,10 +5,12 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::late::LateStorage;
-use crate::api::{RuntimeInfo, StatusView, TsdbHead, TsdbStat, TsdbStatus, WalReplay};
+use crate::api::{RuntimeInfo, StatusView, StoreAdmin, TsdbHead, TsdbStat, TsdbStatus, WalReplay};
 use crate::config::Config;
 use crate::model::duration::format_duration;
-use crate::model::{Labels, TimestampMs};
+use crate::model::{Labels, Matcher, TimestampMs};
+use crate::storage::StorageError;
+use crate::storage::tsdb::Tsdb;
 use crate::telemetry::ReloadMetrics;
 
 /// Facts for `/api/v1/status/*`.
@@ -18,6 +20,8 @@ pub(super) struct Status {
     pub reloads: ReloadMetrics,
     pub started_ms: TimestampMs,
     pub retention_ms: i64,
+    /// 0 for no limit.
+    pub retention_bytes: u64,
 }
 
 impl StatusView for Status {
@@ -39,7 +43,12 @@ impl StatusView for Status {
             reload_successful: self.reloads.is_successful(),
             last_config_ms: (last != 0).then_some(last),
             corruption_count: 0,
-            storage_retention: format_duration(self.retention_ms),
+            storage_retention: match self.retention_bytes {
+                0 => format_duration(self.retention_ms),
+                bytes => {
+                    format!("{} or {}", format_duration(self.retention_ms), binary_bytes(bytes))
+                }
+            },
         }
     }
 
@@ -63,7 +72,66 @@ impl StatusView for Status {
         })
     }
 
+    fn tsdb_blocks(&self) -> Option<serde_json::Value> {
+        serde_json::to_value(self.storage.get()?.block_metas()).ok()
+    }
+
+    fn admin(&self) -> Option<Arc<dyn StoreAdmin>> {
+        let store: Arc<dyn StoreAdmin> = Arc::new(Admin(Arc::clone(self.storage.get()?)));
+        Some(store)
+    }
+
     fn wal_replay(&self) -> WalReplay {
         WalReplay::default()
+    }
+}
+
+/// The embedded store as administrators see it.
+struct Admin(Arc<Tsdb>);
+
+impl StoreAdmin for Admin {
+    fn delete_series(
+        &self,
+        matcher_sets: &[Vec<Matcher>],
+        from_ms: TimestampMs,
+        to_ms: TimestampMs,
+    ) -> Result<(), StorageError> {
+        self.0.delete_series(matcher_sets, from_ms, to_ms)
+    }
+
+    fn clean_tombstones(&self) -> Result<(), StorageError> {
+        self.0.clean_tombstones()
+    }
+
+    fn snapshot(&self, skip_head: bool) -> Result<String, StorageError> {
+        self.0.snapshot(skip_head)
+    }
+}
+
+/// `10GiB`, `1KiB512B`: each unit that is not zero, as Prometheus writes bytes.
+pub(crate) fn binary_bytes(bytes: u64) -> String {
+    let units = ["EiB", "PiB", "TiB", "GiB", "MiB", "KiB", "B"];
+    let mut text = String::new();
+    for (i, unit) in units.iter().enumerate() {
+        let shift = 10 * (units.len() - 1 - i);
+        let count = bytes >> shift & if i == 0 { u64::MAX } else { 1023 };
+        if count > 0 {
+            text.push_str(&format!("{count}{unit}"));
+        }
+    }
+    if text.is_empty() { "0B".to_owned() } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_written_unit_by_unit() {
+        for (bytes, expected) in
+            [(0, "0B"), (13_301, "12KiB1013B"), (10 << 30, "10GiB"), (1 << 60, "1EiB")]
+        {
+            assert_eq!(binary_bytes(bytes), expected);
+        }
     }
 }

@@ -65,7 +65,8 @@ pub enum HistogramError {
 }
 
 impl FloatHistogram {
-    /// Checks what the arithmetic relies on. Cheap: one pass over spans and buckets.
+    /// Checks what readers and the arithmetic rely on, before a histogram is stored. Cheap: one
+    /// pass over spans and buckets.
     pub fn validate(&self) -> Result<(), HistogramError> {
         let positive_length =
             check_spans("positive", &self.positive_spans, self.positive_buckets.len())?;

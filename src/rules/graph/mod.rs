@@ -10,7 +10,7 @@ mod cycles;
 mod reads;
 pub(crate) mod shape;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Range;
 
 pub(crate) use self::reads::{Read, reads};
@@ -114,8 +114,7 @@ pub struct Cycle {
 /// A dependency between groups that tick together which cannot be kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
-    /// Index into [`RuleGraph::edges`].
-    pub edge: usize,
+    pub edge: Edge,
     /// What must come after what: from the reader to the writer.
     pub path: Vec<usize>,
 }
@@ -134,54 +133,78 @@ pub struct Unmet {
 pub struct RuleGraph {
     pub groups: Vec<GroupNode>,
     pub rules: Vec<RuleNode>,
-    /// Sorted by reader and writer; one edge for a pair of rules.
-    pub edges: Vec<Edge>,
     pub cycles: Vec<Cycle>,
     pub conflicts: Vec<Conflict>,
     pub unmet: Vec<Unmet>,
+    /// Rules that nobody can tell apart by what they write, sorted: hundreds of rules that
+    /// each read what hundreds of others write make no edge for each pair.
+    crowds: Vec<Vec<u32>>,
+    /// For each rule what it reads, by crowd.
+    reads: Vec<Vec<Reads>>,
+    /// What readers see of rules of other groups that tick together with theirs.
+    across: HashMap<(u32, u32), Sees>,
 }
+
+/// What a rule reads of a crowd.
+#[derive(Clone, Copy, Debug)]
+struct Reads {
+    crowd: u32,
+    kind: EdgeKind,
+    in_query: bool,
+}
+
+/// Different shapes of one name up to which rules of the same one are looked for.
+const SHAPES_COMPARED_MAX: usize = 64;
 
 /// The rules, by what they write.
 #[derive(Default)]
 struct Writers {
+    /// The shapes of the series of each crowd.
     shapes: Vec<Vec<Shape>>,
-    by_record: HashMap<String, Vec<usize>>,
-    alerts: Vec<usize>,
+    /// Crowds.
+    by_record: HashMap<String, Vec<u32>>,
+    alerts: Vec<u32>,
     by_name: HashMap<String, Vec<usize>>,
 }
 
 impl Writers {
-    fn add(&mut self, index: usize, rule: &RuleSpec) {
+    fn add(&mut self, index: usize, rule: &RuleSpec, crowds: &mut Vec<Vec<u32>>) {
         self.by_name.entry(rule.name().to_owned()).or_default().push(index);
-        self.shapes.push(match &rule.kind {
+        let (shapes, known) = match &rule.kind {
             RuleKind::Recording { record } => {
-                self.by_record.entry(record.clone()).or_default().push(index);
-                vec![shape::recorded(&rule.expr.expr, record, &rule.labels)]
+                let shape = shape::recorded(&rule.expr.expr, record, &rule.labels);
+                (vec![shape], self.by_record.entry(record.clone()).or_default())
             }
             RuleKind::Alerting(alert) => {
-                self.alerts.push(index);
-                shape::alerts(&alert.alert, &rule.labels).to_vec()
+                (shape::alerts(&alert.alert, &rule.labels).to_vec(), &mut self.alerts)
             }
-        });
+        };
+        // The last ones first: rules that were made from one template follow each other.
+        let near = known.iter().rev().take(SHAPES_COMPARED_MAX);
+        match near.copied().find(|crowd| self.shapes[*crowd as usize] == shapes) {
+            Some(crowd) => crowds[crowd as usize].push(index as u32),
+            None => {
+                known.push(crowds.len() as u32);
+                crowds.push(vec![index as u32]);
+                self.shapes.push(shapes);
+            }
+        }
     }
 
-    /// The rules whose series a selector may find, in order.
-    fn of(&self, read: &Read) -> Vec<usize> {
-        let matches = |i: &usize| self.shapes[*i].iter().any(|s| s.may_match(&read.matchers));
+    /// The crowds whose series a selector may find.
+    fn of(&self, read: &Read) -> Vec<u32> {
+        let shapes = |crowd: &u32| self.shapes[*crowd as usize].iter();
+        let matches = |crowd: &u32| shapes(crowd).any(|s| s.may_match(&read.matchers));
         match read.name() {
-            Some("ALERTS" | "ALERTS_FOR_STATE") => {
-                let records = read.name().and_then(|n| self.by_record.get(n));
-                let mut found: Vec<usize> =
-                    self.alerts.iter().chain(records.into_iter().flatten()).copied().collect();
-                found.retain(matches);
-                found.sort_unstable();
-                found
+            Some(name @ ("ALERTS" | "ALERTS_FOR_STATE")) => {
+                let records = self.by_record.get(name).into_iter().flatten();
+                self.alerts.iter().chain(records).copied().filter(matches).collect()
             }
             Some(name) => {
                 let records = self.by_record.get(name).into_iter().flatten();
                 records.copied().filter(matches).collect()
             }
-            None => (0..self.shapes.len()).filter(matches).collect(),
+            None => (0..self.shapes.len() as u32).filter(matches).collect(),
         }
     }
 }
@@ -196,7 +219,7 @@ impl RuleGraph {
         for (spec, ticks) in specs {
             let first = all.len();
             for rule in &spec.rules {
-                writers.add(all.len(), rule);
+                writers.add(all.len(), rule, &mut graph.crowds);
                 all.push((rule, spec));
                 graph.rules.push(RuleNode {
                     group: graph.groups.len(),
@@ -221,12 +244,8 @@ impl RuleGraph {
     }
 
     fn link(&mut self, reader: usize, rule: &RuleSpec, group: &GroupSpec, writers: &Writers) {
-        let mut found: HashMap<usize, (EdgeKind, bool)> = HashMap::new();
-        let mut add = |writer: usize, kind: EdgeKind, in_query: bool| {
-            let (known, query) = found.entry(writer).or_insert((kind, in_query));
-            *known = kind.min(*known);
-            *query |= in_query;
-        };
+        let mut found: BTreeMap<u32, (EdgeKind, bool)> = BTreeMap::new();
+        let mut declared: Vec<u32> = Vec::new();
         for read in reads(rule) {
             let matched = writers.of(&read);
             if let (Some(name), true) = (read.name(), matched.is_empty()) {
@@ -237,7 +256,11 @@ impl RuleGraph {
                 (true, true) => EdgeKind::Template,
                 (true, false) => EdgeKind::Selector,
             };
-            matched.into_iter().for_each(|writer| add(writer, kind, !read.in_template));
+            for crowd in matched {
+                let (known, query) = found.entry(crowd).or_insert((kind, false));
+                *known = kind.min(*known);
+                *query |= !read.in_template;
+            }
         }
         let own = self.groups[self.rules[reader].group].rules.clone();
         for name in &rule.depends_on {
@@ -247,7 +270,7 @@ impl RuleGraph {
                 let (name, later) = (name.clone(), !named.is_empty());
                 self.unmet.push(Unmet { rule: reader, name, later });
             }
-            named.iter().filter(|w| !later(w)).for_each(|w| add(*w, EdgeKind::Declared, true));
+            declared.extend(named.iter().filter(|w| !later(w)).map(|w| *w as u32));
         }
         for name in &group.depends_on {
             let named = writers.by_name.get(name).map_or(&[][..], Vec::as_slice);
@@ -255,19 +278,47 @@ impl RuleGraph {
                 self.unmet.push(Unmet { rule: reader, name: name.clone(), later: false });
             }
             // What the group's own rules need of each other is told rule by rule.
-            let others = named.iter().filter(|w| !own.contains(*w));
-            others.for_each(|w| add(*w, EdgeKind::Declared, true));
+            declared.extend(named.iter().filter(|w| !own.contains(*w)).map(|w| *w as u32));
         }
         let outside = &mut self.rules[reader].outside;
         outside.sort();
         outside.dedup();
-        let edge = |(writer, (kind, in_query))| {
-            let sees = self.sees(reader, writer);
+        let mut reads: Vec<Reads> = found
+            .into_iter()
+            .map(|(crowd, (kind, in_query))| Reads { crowd, kind, in_query })
+            .collect();
+        if !declared.is_empty() {
+            declared.sort_unstable();
+            declared.dedup();
+            let crowd = self.crowds.len() as u32;
+            self.crowds.push(declared);
+            reads.push(Reads { crowd, kind: EdgeKind::Declared, in_query: true });
+        }
+        self.reads.push(reads);
+    }
+
+    /// What a rule reads of others, sorted by writer; one edge for each of those.
+    pub fn edges_of(&self, reader: usize) -> Vec<Edge> {
+        let mut found: BTreeMap<u32, (EdgeKind, bool)> = BTreeMap::new();
+        for Reads { crowd, kind, in_query } in &self.reads[reader] {
+            for writer in &self.crowds[*crowd as usize] {
+                let (known, query) = found.entry(*writer).or_insert((*kind, *in_query));
+                *known = (*known).min(*kind);
+                *query |= in_query;
+            }
+        }
+        let edge = |(writer, (kind, in_query)): (u32, (EdgeKind, bool))| {
+            let across = self.across.get(&(reader as u32, writer)).copied();
+            let writer = writer as usize;
+            let sees = across.unwrap_or_else(|| self.sees(reader, writer));
             Edge { reader, writer, kind, sees, in_query }
         };
-        let mut edges: Vec<Edge> = found.into_iter().map(edge).collect();
-        edges.sort_by_key(|edge| edge.writer);
-        self.edges.extend(edges);
+        found.into_iter().map(edge).collect()
+    }
+
+    /// Every edge, sorted by reader and writer.
+    pub fn edges(&self) -> impl Iterator<Item = Edge> + '_ {
+        (0..self.rules.len()).flat_map(|reader| self.edges_of(reader))
     }
 
     /// Before groups that tick together have been ordered.
@@ -294,35 +345,84 @@ impl RuleGraph {
                 before[rule - 1].push(rule);
             }
         }
-        for i in 0..self.edges.len() {
-            let Edge { reader, writer, kind, .. } = self.edges[i];
-            if kind == EdgeKind::Indeterminate || !self.tick_together(reader, writer) {
+        for reader in 0..self.rules.len() {
+            if self.groups[self.rules[reader].group].ticks.offset_ms.is_none() {
                 continue;
             }
-            if cycles::reaches(&before, reader, writer) {
-                self.edges[i].sees = Sees::PreviousTick;
-                let path = cycles::way(&before, reader, writer);
-                self.conflicts.push(Conflict { edge: i, path });
-            } else {
-                self.edges[i].sees = Sees::ThisTick;
-                before[writer].push(reader);
+            for mut edge in self.edges_of(reader) {
+                let writer = edge.writer;
+                if edge.kind == EdgeKind::Indeterminate || !self.tick_together(reader, writer) {
+                    continue;
+                }
+                if cycles::reaches(&before, reader, writer) {
+                    edge.sees = Sees::PreviousTick;
+                    let path = cycles::way(&before, reader, writer);
+                    self.conflicts.push(Conflict { edge, path });
+                } else {
+                    edge.sees = Sees::ThisTick;
+                    before[writer].push(reader);
+                }
+                self.across.insert((reader as u32, writer as u32), edge.sees);
             }
         }
     }
 
     fn find_cycles(&mut self) {
-        let mut reads: Vec<Vec<usize>> = vec![Vec::new(); self.rules.len()];
-        for edge in self.edges.iter().filter(|e| e.kind != EdgeKind::Indeterminate) {
-            if edge.reader != edge.writer {
-                reads[edge.reader].push(edge.writer);
+        // Rules, and behind them crowds: a rule leads to the crowds it reads, those to theirs.
+        let rules = self.rules.len();
+        let crowds = |reads: &Vec<Reads>| -> Vec<usize> {
+            let named = reads.iter().filter(|reads| reads.kind != EdgeKind::Indeterminate);
+            named.map(|reads| rules + reads.crowd as usize).collect()
+        };
+        let writers = |crowd: &Vec<u32>| crowd.iter().map(|rule| *rule as usize).collect();
+        let next: Vec<Vec<usize>> =
+            self.reads.iter().map(crowds).chain(self.crowds.iter().map(writers)).collect();
+        for mut part in cycles::components(&next) {
+            part.retain(|node| *node < rules);
+            // A rule that reads itself alone is none.
+            if part.len() < 2 {
+                continue;
+            }
+            let around = self.way_around(&part);
+            let group = self.rules[part[0]].group;
+            let within_group = around.iter().all(|r| self.rules[*r].group == group);
+            self.cycles.push(Cycle { rules: around, within_group });
+        }
+    }
+
+    /// A shortest way from the first rule of a part whose rules reach each other back to it,
+    /// the rule named once.
+    fn way_around(&self, part: &[usize]) -> Vec<usize> {
+        let start = part[0];
+        let named = |rule: usize| {
+            self.reads[rule].iter().filter(|r| r.kind != EdgeKind::Indeterminate).map(|r| r.crowd)
+        };
+        let of = |crowd: u32| &self.crowds[crowd as usize];
+        let mut seen = vec![false; self.crowds.len()];
+        let mut came_from: HashMap<usize, usize> = HashMap::from([(start, start)]);
+        let mut queue = VecDeque::from([start]);
+        while let Some(rule) = queue.pop_front() {
+            let back = |crowd: u32| of(crowd).binary_search(&(start as u32)).is_ok();
+            if rule != start && named(rule).any(back) {
+                let mut way = vec![rule];
+                let mut at = rule;
+                while at != start {
+                    at = came_from[&at];
+                    way.push(at);
+                }
+                way.reverse();
+                return way;
+            }
+            let new = named(rule).filter(|c| !std::mem::replace(&mut seen[*c as usize], true));
+            let writers: BTreeSet<u32> = new.flat_map(|crowd| of(crowd).iter().copied()).collect();
+            for writer in writers.into_iter().map(|writer| writer as usize) {
+                if part.binary_search(&writer).is_ok() && !came_from.contains_key(&writer) {
+                    came_from.insert(writer, rule);
+                    queue.push_back(writer);
+                }
             }
         }
-        for part in cycles::components(&reads) {
-            let rules = cycles::way_around(&reads, &part);
-            let group = self.rules[part[0]].group;
-            let within_group = rules.iter().all(|r| self.rules[*r].group == group);
-            self.cycles.push(Cycle { rules, within_group });
-        }
+        vec![start]
     }
 
     /// For each rule of a group how many rules of the group must have been committed before
@@ -330,30 +430,29 @@ impl RuleGraph {
     /// Queries of templates do not count: they run when the rule's turn has come.
     pub fn ready_after(&self, group: usize) -> Vec<usize> {
         let rules = self.groups[group].rules.clone();
-        let mut after = vec![0; rules.len()];
-        for edge in self.edges.iter().filter(|e| rules.contains(&e.reader)) {
-            let same_group = rules.contains(&edge.writer) && edge.writer < edge.reader;
-            if same_group && edge.in_query {
-                let reader = &mut after[edge.reader - rules.start];
-                *reader = (*reader).max(edge.writer - rules.start + 1);
-            }
-        }
-        after
-    }
-
-    /// What a rule reads, sorted by writer.
-    pub fn edges_of(&self, rule: usize) -> &[Edge] {
-        let first = self.edges.partition_point(|edge| edge.reader < rule);
-        let len = self.edges[first..].partition_point(|edge| edge.reader == rule);
-        &self.edges[first..first + len]
+        let last_before = |reader: usize| {
+            let reads = self.reads[reader].iter().filter(|reads| reads.in_query);
+            let last = reads.filter_map(|reads| {
+                let crowd = &self.crowds[reads.crowd as usize];
+                let before = crowd.partition_point(|writer| (*writer as usize) < reader);
+                crowd[..before].last().map(|writer| *writer as usize)
+            });
+            last.filter(|writer| rules.contains(writer)).max()
+        };
+        let after = |reader| last_before(reader).map_or(0, |writer| writer - rules.start + 1);
+        rules.clone().map(after).collect()
     }
 
     /// The rules of other groups that must have been committed for a tick before this one
     /// is evaluated for it, where those groups have that tick.
     pub fn waits(&self, rule: usize) -> impl Iterator<Item = usize> + '_ {
         let group = self.rules[rule].group;
-        let others =
-            self.edges_of(rule).iter().filter(move |e| self.rules[e.writer].group != group);
+        // Only those that tick together wait for each other.
+        let edges = match self.across.is_empty() {
+            true => Vec::new(),
+            false => self.edges_of(rule),
+        };
+        let others = edges.into_iter().filter(move |e| self.rules[e.writer].group != group);
         others.filter(|e| e.sees == Sees::ThisTick).map(|e| e.writer)
     }
 
@@ -387,7 +486,7 @@ impl RuleGraph {
         };
         let mut problems = Vec::new();
         for conflict in &self.conflicts {
-            let Edge { reader, writer, .. } = self.edges[conflict.edge];
+            let Edge { reader, writer, .. } = conflict.edge;
             let message = format!(
                 "it reads what {} writes in the same tick, which has to wait for it: {}; it \
                  reads the value of the tick before",

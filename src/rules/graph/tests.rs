@@ -20,7 +20,7 @@ fn graph(source: &str) -> (RuleGraph, Vec<GroupSpec>) {
 /// `READER <SIGN WRITER`: `=` this tick, `-` the tick before, `~` whatever is there; `?`
 /// for a selector without a name, `t` for a template's, `d` for a declared one.
 fn edges(graph: &RuleGraph) -> Vec<String> {
-    let show = |edge: &Edge| {
+    let show = |edge: Edge| {
         let sees = match edge.sees {
             Sees::ThisTick => '=',
             Sees::PreviousTick => '-',
@@ -35,7 +35,7 @@ fn edges(graph: &RuleGraph) -> Vec<String> {
         let name = |r: usize| &graph.rules[r].name;
         format!("{} <{sees}{kind} {}", name(edge.reader), name(edge.writer))
     };
-    graph.edges.iter().map(show).collect()
+    graph.edges().map(show).collect()
 }
 
 /// Rules of one group, `NAME = EXPR`, alerts with a `!` in front of the name; what they
@@ -189,6 +189,24 @@ groups:
             ),
         ]
     );
+}
+
+#[test]
+fn the_way_around_a_circle_is_a_shortest_one_and_crowds_are_no_rules() {
+    let circle = |rules: &[(&str, &str)], expected: &[&[usize]]| {
+        let rule =
+            |(name, expr): &(&str, &str)| format!("  - {{record: {name}, expr: '{expr}'}}\n");
+        let rules = rules.iter().map(rule).collect::<String>();
+        let (graph, _) = graph(&format!("groups:\n- name: g\n  rules:\n{rules}"));
+        let found: Vec<_> = graph.cycles.iter().map(|c| c.rules.clone()).collect();
+        assert_eq!(found, expected, "{rules}");
+    };
+    circle(&[("a", "a + x")], &[]);
+    circle(&[("a", "b"), ("b", "c + d"), ("c", "d"), ("d", "a")], &[&[0, 1, 3]]);
+    // Two rules of one name: each reads itself, and the other.
+    circle(&[("a", "a + x"), ("a", "a + y")], &[&[0, 1]]);
+    circle(&[("a", "a + x"), ("a", "y")], &[]);
+    circle(&[("a", "b"), ("a", "x"), ("b", "a"), ("b", "y"), ("c", "b + c")], &[&[0, 2]]);
 }
 
 #[test]

@@ -6,7 +6,9 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
+use super::exemplars::ExemplarMetrics;
 use crate::telemetry::{Registry, Summary};
 
 /// Label `type` of sample counters: `float` or `histogram`.
@@ -35,6 +37,21 @@ pub struct TsdbMetrics {
     pub(crate) active_appenders: Gauge,
     pub(crate) head_series_not_found: Counter,
     pub(crate) retention_seconds: Gauge,
+    pub(crate) retention_bytes: Gauge,
+    pub(crate) blocks_loaded: Gauge,
+    pub(crate) blocks_bytes: Gauge,
+    pub(crate) symbol_table_bytes: Gauge,
+    pub(crate) lowest_timestamp: Gauge,
+    pub(crate) reloads: Counter,
+    pub(crate) reloads_failed: Counter,
+    pub(crate) compactions: Counter,
+    pub(crate) compactions_failed: Counter,
+    pub(crate) compactions_triggered: Counter,
+    pub(crate) vertical_compactions: Counter,
+    pub(crate) time_retentions: Counter,
+    pub(crate) size_retentions: Counter,
+    pub(crate) compaction_seconds: Histogram,
+    pub(crate) tombstone_cleanup_seconds: Histogram,
     pub(crate) wal_fsync_seconds: Summary,
     pub(crate) wal_truncate_seconds: Summary,
     pub(crate) head_gc_seconds: Summary,
@@ -51,6 +68,7 @@ pub struct TsdbMetrics {
     pub(crate) replay_seconds: Gauge<f64, AtomicU64>,
     pub(crate) isolation_high: Gauge,
     pub(crate) isolation_low: Gauge,
+    pub(crate) exemplars: ExemplarMetrics,
 }
 
 impl Default for TsdbMetrics {
@@ -64,6 +82,7 @@ impl TsdbMetrics {
     /// Registers the metrics.
     #[rustfmt::skip]
     pub fn new(registry: &mut Registry) -> Self {
+        let exemplars = ExemplarMetrics::new(registry);
         let mut r = Adder { registry };
         let appended: Family<SampleType, Counter> = Family::default();
         r.registry.register("prometheus_tsdb_head_samples_appended", "Total number of appended samples.", appended.clone());
@@ -97,6 +116,21 @@ impl TsdbMetrics {
             active_appenders: r.gauge("prometheus_tsdb_head_active_appenders", "Number of currently active appender transactions"),
             head_series_not_found: r.counter("prometheus_tsdb_head_series_not_found", "Total number of requests for series that were not found."),
             retention_seconds,
+            retention_bytes: r.gauge("prometheus_tsdb_retention_limit_bytes", "Max number of bytes to be retained in the tsdb blocks, configured 0 means disabled"),
+            blocks_loaded: r.gauge("prometheus_tsdb_blocks_loaded", "Number of currently loaded data blocks"),
+            blocks_bytes: r.gauge("prometheus_tsdb_storage_blocks_bytes", "The number of bytes that are currently used for local storage by all blocks."),
+            symbol_table_bytes: r.gauge("prometheus_tsdb_symbol_table_size_bytes", "Size of symbol table in memory for loaded blocks"),
+            lowest_timestamp: r.gauge("prometheus_tsdb_lowest_timestamp", "Lowest timestamp value stored in the database. The unit is decided by the library consumer."),
+            reloads: r.counter("prometheus_tsdb_reloads", "Number of times the database reloaded block data from disk."),
+            reloads_failed: r.counter("prometheus_tsdb_reloads_failures", "Number of times the database failed to reloadBlocks block data from disk."),
+            compactions: r.counter("prometheus_tsdb_compactions", "Total number of compactions that were executed for the partition."),
+            compactions_failed: r.counter("prometheus_tsdb_compactions_failed", "Total number of compactions that failed for the partition."),
+            compactions_triggered: r.counter("prometheus_tsdb_compactions_triggered", "Total number of triggered compactions for the partition."),
+            vertical_compactions: r.counter("prometheus_tsdb_vertical_compactions", "Total number of compactions done on overlapping blocks."),
+            time_retentions: r.counter("prometheus_tsdb_time_retentions", "The number of times that blocks were deleted because the maximum time limit was exceeded."),
+            size_retentions: r.counter("prometheus_tsdb_size_retentions", "The number of times that blocks were deleted because the maximum number of bytes was exceeded."),
+            compaction_seconds: r.histogram("prometheus_tsdb_compaction_duration_seconds", "Duration of compaction runs", exponential_buckets(1.0, 2.0, 14)),
+            tombstone_cleanup_seconds: r.histogram("prometheus_tsdb_tombstone_cleanup_seconds", "The time taken to recompact blocks to remove tombstones.", exponential_buckets(1.0, 2.0, 14)),
             wal_fsync_seconds: r.summary("prometheus_tsdb_wal_fsync_duration_seconds", "Duration of write log fsync."),
             wal_truncate_seconds: r.summary("prometheus_tsdb_wal_truncate_duration_seconds", "Duration of WAL truncation."),
             head_gc_seconds: r.summary("prometheus_tsdb_head_gc_duration_seconds", "Runtime of garbage collection in the head block."),
@@ -113,6 +147,7 @@ impl TsdbMetrics {
             replay_seconds,
             isolation_high: r.gauge("prometheus_tsdb_isolation_high_watermark", "The highest TSDB append ID that has been given out."),
             isolation_low: r.gauge("prometheus_tsdb_isolation_low_watermark", "The lowest TSDB append ID that is still referenced."),
+            exemplars,
         }
     }
 
@@ -142,6 +177,17 @@ impl Adder<'_> {
 
     fn summary(&mut self, name: &str, help: &str) -> Summary {
         let metric = Summary::default();
+        self.registry.register(name, help, metric.clone());
+        metric
+    }
+
+    fn histogram(
+        &mut self,
+        name: &str,
+        help: &str,
+        buckets: impl Iterator<Item = f64>,
+    ) -> Histogram {
+        let metric = Histogram::new(buckets);
         self.registry.register(name, help, metric.clone());
         metric
     }

@@ -4,55 +4,79 @@
 //! <data directory>/
 //!   lock      held while a process has the directory open
 //!   wal/      write-ahead log in Prometheus' format, see `wal`
+//!   <ULID>/   blocks: the samples of two hours or more, see `block`
+//!   chunks_head/, snapshots/, and what else Prometheus has
 //! ```
-//! Samples live in memory, compressed, until retention drops them; the log brings them back
-//! after a restart. A directory Prometheus wrote opens as far as its log reaches, and
-//! Prometheus opens what is written here. The store knows nothing of queries, scrapes or
+//! The newest samples live in memory, compressed, and the log brings them back after a
+//! restart. Every two hours the oldest two hours are cut off as a block (`head::cut`), and
+//! blocks are compacted into longer ones (`compact`) until retention drops them (`blocks`).
+//! A directory that Prometheus wrote opens here, and Prometheus opens what is written here. The store knows nothing of queries, scrapes or
 //! async run times, and takes the time only from the `Clock` it is given.
 //!
 //! Someone must call [`Tsdb::maintain`] about once a minute on a thread that may block:
 //! it is what keeps memory and disk bounded.
 
+mod block;
+mod blocks;
 mod chunk;
+mod compact;
 mod encoding;
+mod exemplars;
 mod head;
+mod import;
 mod index;
+pub mod inspect;
+mod intervals;
 mod lock;
+mod maintain;
 mod metrics;
-mod validate;
+mod read;
 mod wal;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 
 use crate::model::metadata::Metadata;
 use crate::model::{Clock, TimestampMs};
 
-use super::{
-    Appender, LabelAnswer, LabelRequest, SelectRequest, SeriesSet, Sink, Source, StorageError,
-};
+use super::{Appender, Sink, StorageError};
 
+pub use block::{BlockCompaction, BlockDesc, BlockMeta, BlockStats, NotUlid, Ulid};
 pub use head::TsdbStats;
+pub use import::BlockBuilder;
 pub use index::PostingsStats;
 pub use metrics::TsdbMetrics;
 pub use wal::{WalCompression, WalSync};
 
+use blocks::{BlockSet, Retention};
+use compact::{Plan, Stop, ranges_of};
 use head::{Head, HeadAppender, HeadOptions};
 use lock::DirLock;
-use wal::WalOptions;
+use maintain::Maintenance;
+use wal::{WalOptions, segment};
+
+/// What a compacted block covers at most: 31 days.
+const BLOCK_RANGE_MAX_MS: i64 = 31 * 24 * 3600 * 1000;
 
 /// How the store works. The defaults are Prometheus'.
 #[derive(Clone, Debug)]
 pub struct TsdbOptions {
-    /// `--storage.tsdb.retention.time`: samples older than the newest by more go.
+    /// `--storage.tsdb.retention.time`: blocks that end so long before the newest one go.
     pub retention_ms: i64,
-    /// Chunks do not cross multiples of this; samples more than half of it behind the
-    /// newest are out of bounds.
+    /// `--storage.tsdb.retention.size`: most bytes of blocks and log; 0 for no limit.
+    pub retention_bytes: u64,
+    /// `--storage.tsdb.min-block-duration`: what a block cut off the head covers. Chunks do
+    /// not cross multiples of it; samples more than half of it behind the newest are out of
+    /// bounds.
     pub chunk_range_ms: i64,
+    /// `--storage.tsdb.max-block-duration`: what a compacted block covers at most; 0 for a
+    /// tenth of the retention, or 31 days if that is less.
+    pub block_range_max_ms: i64,
+    /// `storage.exemplars.max_exemplars`: the newest of all series are kept, 0 for none.
+    pub max_exemplars: usize,
     /// `--storage.tsdb.wal-segment-size`, in bytes.
     pub wal_segment_bytes: u64,
     /// `--storage.tsdb.wal-compression-type`.
@@ -67,7 +91,10 @@ impl Default for TsdbOptions {
     fn default() -> Self {
         Self {
             retention_ms: 15 * 24 * 3600 * 1000,
+            retention_bytes: 0,
             chunk_range_ms: 2 * 3600 * 1000,
+            block_range_max_ms: 0,
+            max_exemplars: 0,
             wal_segment_bytes: 128 << 20,
             wal_compression: WalCompression::default(),
             wal_sync: WalSync::default(),
@@ -79,7 +106,13 @@ impl Default for TsdbOptions {
 /// An open data directory.
 pub struct Tsdb {
     dir: PathBuf,
+    clock: Arc<dyn Clock>,
+    metrics: TsdbMetrics,
     head: Arc<Head>,
+    blocks: BlockSet,
+    plan: Plan,
+    maintenance: Mutex<Maintenance>,
+    stop: Stop,
     syncs_commits: bool,
     lock: Mutex<Option<DirLock>>,
 }
@@ -106,35 +139,83 @@ impl Tsdb {
         let wal_dir = dir.join("wal");
         fs::create_dir_all(&wal_dir)
             .map_err(|e| StorageError::io(format!("create directory {}", wal_dir.display()), &e))?;
-        warn_of_blocks(dir)?;
+        block::remove_unfinished(dir)?;
+        let store = Self::open_as(dir, options, clock, Some(lock))?;
+        forget_mapped_chunks(dir)?;
+        Ok(store)
+    }
+
+    /// Opens what a data directory holds at this moment for reading. Nothing is written and
+    /// no lock is taken: another process may be using it. Appends fail.
+    pub fn open_read_only(
+        dir: impl AsRef<Path>,
+        options: TsdbOptions,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<Self>, StorageError> {
+        let dir = dir.as_ref();
+        fs::metadata(dir)
+            .map_err(|e| StorageError::io(format!("open data directory {}", dir.display()), &e))?;
+        Self::open_as(dir, options, clock, None)
+    }
+
+    /// With a lock to write, without one only to read.
+    fn open_as(
+        dir: &Path,
+        options: TsdbOptions,
+        clock: Arc<dyn Clock>,
+        lock: Option<DirLock>,
+    ) -> Result<Arc<Self>, StorageError> {
+        let retention = Retention { time_ms: options.retention_ms, bytes: options.retention_bytes };
+        let metrics = options.metrics;
+        metrics.retention_seconds.set(options.retention_ms / 1000);
+        metrics.retention_bytes.set(i64::try_from(options.retention_bytes).unwrap_or(i64::MAX));
+        let blocks = BlockSet::open(dir, retention, metrics.clone(), lock.is_none())?;
         let head_options = HeadOptions {
             chunk_range_ms: options.chunk_range_ms,
-            retention_ms: options.retention_ms,
+            min_valid_ms: blocks.shown().head_from_ms,
+            read_only: lock.is_none(),
+            max_exemplars: options.max_exemplars,
             wal: WalOptions {
                 segment_bytes: options.wal_segment_bytes.max(1),
                 compression: options.wal_compression,
                 sync: options.wal_sync,
             },
         };
-        let head = Head::open(wal_dir, head_options, options.metrics, clock)?;
+        let head = Head::open(dir.join("wal"), head_options, metrics.clone(), Arc::clone(&clock))?;
         let syncs_commits = options.wal_sync == WalSync::EachCommit;
+        let range_max = match options.block_range_max_ms {
+            0 => (options.retention_ms / 10).min(BLOCK_RANGE_MAX_MS),
+            given => given,
+        };
         Ok(Arc::new(Self {
             dir: dir.to_owned(),
+            clock,
+            metrics,
             head,
+            blocks,
+            plan: Plan { ranges_ms: ranges_of(options.chunk_range_ms, range_max) },
+            maintenance: Mutex::default(),
+            stop: Stop::default(),
             syncs_commits,
-            lock: Mutex::new(Some(lock)),
+            lock: Mutex::new(lock),
         }))
     }
 
-    /// Drops what retention allows to drop, from memory and from the log. To be called
-    /// about once a minute, on a thread that may block; may be repeated after an error.
+    /// Cuts off, compacts and drops what is due. To be called about once a minute, on a
+    /// thread that may block; may be repeated after an error. Appends and reads go on.
     pub fn maintain(&self) -> Result<(), StorageError> {
-        self.head.maintain()
+        if self.lock.lock().is_none() {
+            return Err(StorageError::Closed);
+        }
+        self.maintain_once()
     }
 
     /// Makes the log durable and lets go of the directory. Later appends fail, reads go on.
     /// Closing twice is fine.
     pub fn close(&self) -> Result<(), StorageError> {
+        self.stop.set();
+        // What is under way ends soon, and writes no more after that.
+        let _maintenance = self.maintenance.lock();
         let closed = self.head.close();
         self.lock.lock().take();
         closed
@@ -151,6 +232,11 @@ impl Tsdb {
         TsdbStats { wal_bytes, ..self.head.stats(limit) }
     }
 
+    /// Changes how many exemplars are kept.
+    pub fn set_max_exemplars(&self, max: usize) {
+        self.head.exemplars().resize(max);
+    }
+
     /// Metadata of a metric family.
     pub fn metadata(&self, family: &str) -> Option<Metadata> {
         self.head.metadata(family)
@@ -163,57 +249,38 @@ impl Tsdb {
 
     /// Times of the oldest and newest sample, `None` while there is none.
     pub fn time_range_ms(&self) -> Option<(TimestampMs, TimestampMs)> {
-        let (min, max) = self.head.bounds();
+        let (mut min, mut max) = self.head.bounds();
+        for block in &self.blocks.shown().blocks {
+            min = min.min(block.meta().min_time);
+            max = max.max(block.meta().max_time.saturating_sub(1));
+        }
         (min <= max).then_some((min, max))
     }
 }
 
-/// Says what of a directory that Prometheus wrote is not served.
-fn warn_of_blocks(dir: &Path) -> Result<(), StorageError> {
-    let entries = fs::read_dir(dir)
-        .map_err(|e| StorageError::io(format!("list directory {}", dir.display()), &e))?;
-    let blocks = entries.flatten().filter(|e| e.path().join("meta.json").is_file()).count();
-    if blocks > 0 {
-        tracing::warn!(
-            directory = %dir.display(),
-            blocks,
-            "blocks on disk are left alone and not read; only the write-ahead log is served"
-        );
+/// Removes what Prometheus keeps of its head beside the log, all of which is in the log: it
+/// names series by numbers, and from now on those are given out here. The directory itself
+/// stays, for there is none to Prometheus' tools without it.
+fn forget_mapped_chunks(dir: &Path) -> Result<(), StorageError> {
+    let failed = |what: &Path, e: &std::io::Error| {
+        StorageError::io(format!("remove outdated {}", what.display()), e)
+    };
+    let mapped = dir.join("chunks_head");
+    fs::create_dir_all(&mapped).map_err(|e| failed(&mapped, &e))?;
+    for entry in fs::read_dir(&mapped).map_err(|e| failed(&mapped, &e))? {
+        let entry = entry.map_err(|e| failed(&mapped, &e))?;
+        let numbered = entry.file_name().to_str().is_some_and(|name| name.parse::<u32>().is_ok());
+        if numbered {
+            fs::remove_file(entry.path()).map_err(|e| failed(&entry.path(), &e))?;
+        }
+    }
+    for entry in fs::read_dir(dir).map_err(|e| failed(dir, &e))? {
+        let entry = entry.map_err(|e| failed(dir, &e))?;
+        if entry.file_name().to_string_lossy().starts_with("chunk_snapshot.") {
+            segment::remove_dir(&entry.path())?;
+        }
     }
     Ok(())
-}
-
-impl Source for Tsdb {
-    fn select<'a>(
-        &'a self,
-        request: &'a SelectRequest,
-    ) -> BoxFuture<'a, Result<SeriesSet, StorageError>> {
-        Box::pin(async move {
-            Ok(SeriesSet { series: self.head.select(request).await, warnings: Vec::new() })
-        })
-    }
-
-    fn label_names<'a>(
-        &'a self,
-        request: &'a LabelRequest,
-    ) -> BoxFuture<'a, Result<LabelAnswer, StorageError>> {
-        Box::pin(async move {
-            Ok(LabelAnswer { values: self.head.label_names(request).await, warnings: Vec::new() })
-        })
-    }
-
-    fn label_values<'a>(
-        &'a self,
-        name: &'a str,
-        request: &'a LabelRequest,
-    ) -> BoxFuture<'a, Result<LabelAnswer, StorageError>> {
-        Box::pin(async move {
-            Ok(LabelAnswer {
-                values: self.head.label_values(name, request).await,
-                warnings: Vec::new(),
-            })
-        })
-    }
 }
 
 impl Sink for Tsdb {

@@ -110,6 +110,49 @@ groups:
     assert_eq!(values, ["1", "1", "1", "0", "0", "0"]);
 }
 
+/// Recording rules whose series only their results tell apart, and rules between them that
+/// see some of those: `ra` has the series of service `a`, and so on.
+const SERVICES: &str = r#"
+groups:
+- name: g
+  rules:
+  - {record: r, expr: 'sum by (svc) (n{job="a"})'}
+  - {record: only_a, expr: 'sum(r{svc="a"})'}
+  - {record: some, expr: 'sum(r) + 0'}
+  - {alert: A, expr: 'r{svc="a"} > 1', annotations: {late: '{{ with query "late" }}{{ . | first | value }}{{ end }}'}}
+  - {record: r, expr: 'sum by (svc) (n{job="b"} > 1)'}
+  - {record: only_c, expr: 'sum(r{svc=~"c|d"})'}
+  - {alert: B, expr: 'r{svc="b"} > 1'}
+  - {record: r, expr: 'sum by (svc) (n{job="c"}) * 10'}
+  - {record: r, expr: 'max by (svc) (n{job=~"a|d"}) * 100'}
+  - {record: all, expr: 'sum(r)'}
+  - {alert: C, expr: 'r{svc="c"} > 1'}
+  - {record: fails, expr: 'n * on () n'}
+  - {record: late, expr: 'count(r)'}
+  - {record: firing, expr: 'count(ALERTS) or vector(0)'}
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_that_come_before_their_turn_are_seen_by_nobody_before_it() {
+    let names =
+        ["r", "only_a", "some", "only_c", "all", "late", "firing", "ALERTS", "ALERTS_FOR_STATE"];
+    let feed = |h: &Harness, tick: usize| {
+        for (number, job) in ["a", "b", "c", "d"].iter().enumerate() {
+            // `b` comes and goes, `d` comes later.
+            let value = ((tick * 7 + number * 3) % 5) as f64;
+            if number < 3 || tick > 1 {
+                h.put(&format!("n/job={job},svc={job}"), value);
+            }
+        }
+    };
+    // Changed rules begin with what was written before.
+    let again = SERVICES.replace("svc=~\"c|d\"", "svc!=\"a\"");
+    assert_ne!(again, SERVICES);
+    let stored = check(&[SERVICES, &again], feed, &names).await;
+    let of = |start: &str| stored.iter().filter(|s| s.starts_with(start)).count();
+    assert!(of("r{") > 12 && of("only_c{") > 2 && of("ALERTS{") > 3, "{stored:#?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rule_that_fails_takes_no_other_with_it() {
     for (way, evaluation) in ways() {

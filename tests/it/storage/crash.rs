@@ -34,12 +34,13 @@ fn say(line: &str) {
     writeln!(out, "\n{line}").and_then(|()| out.flush()).expect("a listening parent");
 }
 
-/// Small segments and short retention, so that cutting, checkpoints and truncation all
-/// happen while the victim dies.
+/// Small segments, ranges and retention, so that cutting, checkpoints, truncation,
+/// compaction and the removal of blocks all happen while the victim dies.
 fn victim_options() -> TsdbOptions {
     TsdbOptions {
         retention_ms: 400 * SECOND,
-        chunk_range_ms: 100 * SECOND,
+        chunk_range_ms: 20 * SECOND,
+        block_range_max_ms: 180 * SECOND,
         wal_segment_bytes: 32 << 10,
         ..Default::default()
     }
@@ -61,7 +62,7 @@ fn victim_commits_until_killed() {
         appender.append(None, &once, n * SECOND, n as f64).expect("a sample");
         appender.commit().expect("a commit");
         say(&format!("ack {n}"));
-        if n % 20 == 0 {
+        if n % 10 == 0 {
             tsdb.maintain().expect("maintenance");
         }
     }
@@ -72,25 +73,29 @@ fn acknowledged_commits_survive_sigkill_exactly_once_and_in_order() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut rng = rand::rng();
     let mut last_ack = 0i64;
-    for _ in 0..15 {
+    // Hundreds by hand, some always.
+    let kills = std::env::var("WATCHFIRE_TEST_KILLS").ok().and_then(|n| n.parse().ok());
+    let mut blocks = 0;
+    for _ in 0..kills.unwrap_or(15) {
         let mut child = start("storage::crash::victim_commits_until_killed", dir.path(), "");
         let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
         let wanted = rng.random_range(1..150);
         let acks = lines.map_while(Result::ok).filter_map(|l| l.strip_prefix("ack ")?.parse().ok());
         // Spinning for a moment moves the kill off the border between two commits.
         last_ack = acks.take(wanted).last().unwrap_or(last_ack);
-        for _ in 0..rng.random_range(0..200_000) {
+        for _ in 0..rng.random_range(0..2_000_000) {
             std::hint::spin_loop();
         }
         child.kill().expect("a living victim");
         child.wait().expect("a dead victim");
-        check_survivors(dir.path(), last_ack);
+        blocks += check_survivors(dir.path(), last_ack);
     }
-    assert!(last_ack > 15);
+    assert!(last_ack > 15 && blocks > 15, "{last_ack} commits, {blocks} blocks");
 }
 
 /// Everything acknowledged and inside retention is there; nothing else but whole commits.
-fn check_survivors(dir: &Path, last_ack: i64) {
+/// Returns how many blocks there are.
+fn check_survivors(dir: &Path, last_ack: i64) -> usize {
     let tsdb = open_with(dir, victim_options()).expect("a store after a crash");
     let found = everything(&tsdb);
     let newest = tsdb.time_range_ms().map_or(0, |(_, newest)| newest / SECOND);
@@ -107,6 +112,7 @@ fn check_survivors(dir: &Path, last_ack: i64) {
         assert_eq!(found.get(&name), Some(&vec![(n * SECOND, n as f64)]), "{name}");
     }
     tsdb.close().expect("a close");
+    tsdb.block_metas().len()
 }
 
 #[test]

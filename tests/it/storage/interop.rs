@@ -14,14 +14,19 @@ fn now_ms() -> i64 {
 
 /// Starts Prometheus on a directory with a configuration; ready when this returns.
 fn prometheus(dir: &Path, scrape: &str) -> Option<(Program, String)> {
+    prometheus_with(dir, scrape, &[])
+}
+
+fn prometheus_with(dir: &Path, scrape: &str, flags: &[&str]) -> Option<(Program, String)> {
     let address = free_address();
     let config = dir.join("prometheus.yml");
     std::fs::write(&config, scrape.replace("ADDRESS", &address.to_string())).expect("a file");
-    let args = [
+    let mut args = vec![
         format!("--config.file={}", config.display()),
         format!("--storage.tsdb.path={}", dir.join("data").display()),
         format!("--web.listen-address={address}"),
     ];
+    args.extend(flags.iter().map(|flag| (*flag).to_owned()));
     let mut program = Program::start("prometheus", &args)?;
     let url = format!("http://{address}");
     program.wait_ready(&format!("{url}/-/ready"));
@@ -96,8 +101,6 @@ fn promtool_dumps_a_checkpoint_and_segments_we_wrote() {
         .collect();
     assert!(names.iter().any(|n| n.starts_with("checkpoint.")), "{names:?}");
     assert!(!names.contains(&"00000000".to_owned()), "{names:?}");
-    // What promtool takes for a database also has this, empty until chunks are mapped.
-    std::fs::create_dir_all(dir.path().join("chunks_head")).expect("a directory");
     let output = std::process::Command::new("promtool")
         .args(["tsdb", "dump", "--match={series=\"7\"}"])
         .arg(dir.path())
@@ -138,4 +141,78 @@ fn we_serve_what_prometheus_scraped_even_after_sigkill() {
     assert!(names.len() > 200, "{} metric names", names.len());
     // And the log goes on where Prometheus left it.
     commit(&tsdb, "ours", 1, now_ms(), 1.0).expect("a commit");
+}
+
+/// Blocks after seconds instead of hours.
+const QUICK: [&str; 2] =
+    ["--storage.tsdb.min-block-duration=2s", "--storage.tsdb.max-block-duration=18s"];
+
+#[test]
+fn prometheus_serves_blocks_and_log_we_wrote() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let data = dir.path().join("data");
+    let minute = 60_000;
+    let end = now_ms() / minute * minute - minute;
+    let start = end - 30 * 60 * minute;
+    let clock = Arc::new(ManualClock::new(start));
+    let options = || TsdbOptions { block_range_max_ms: 18 * 60 * minute, ..Default::default() };
+    let tsdb = Tsdb::open(&data, options(), clock.clone()).expect("a store");
+    let mut expected = Vec::new();
+    for n in 0..=30 * 60 {
+        let ts = start + n * minute;
+        clock.set_ms(ts);
+        commit(&tsdb, "interop", 50, ts, n as f64 / 4.0).expect("a commit");
+        expected.push((ts, format!("{}", n as f64 / 4.0)));
+        if n % 30 == 0 {
+            tsdb.maintain().expect("maintenance");
+        }
+    }
+    let blocks = tsdb.block_metas();
+    assert!(blocks.iter().any(|b| b.compaction.level > 1), "{blocks:?}");
+    tsdb.close().expect("a close");
+    let Some((mut program, url)) = prometheus(dir.path(), "scrape_configs: []\n") else { return };
+    let expr = "interop{series=\"37\"}[31h]";
+    assert_eq!(query(&url, expr), expected);
+    let (_, body) = http_get(&format!("{url}/api/v1/label/series/values")).expect("an answer");
+    let json: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!(json["data"].as_array().map(Vec::len), Some(50), "{body}");
+    // And back: what Prometheus did to the directory meanwhile loses nothing.
+    program.kill();
+    let tsdb = Tsdb::open(&data, options(), clock).expect("a store");
+    let ours = select(&tsdb, vec![Matcher::equal("series", "37")], i64::MIN, i64::MAX);
+    let found: Vec<_> = ours.values().flatten().map(|(ts, v)| (*ts, format!("{v}"))).collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn we_serve_blocks_and_log_of_prometheus_and_it_serves_them_again() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let scrape = "global: {scrape_interval: 200ms, scrape_timeout: 200ms}\n\
+                  scrape_configs: [{job_name: self, static_configs: [{targets: [ADDRESS]}]}]\n";
+    let Some((mut program, url)) = prometheus_with(dir.path(), scrape, &QUICK) else { return };
+    let blocks = || {
+        let (_, metrics) = http_get(&format!("{url}/metrics")).ok()?;
+        let line =
+            metrics.lines().find_map(|l| l.strip_prefix("prometheus_tsdb_blocks_loaded "))?;
+        line.parse::<f64>().ok().filter(|n| *n >= 3.0)
+    };
+    until(Duration::from_secs(90), blocks).expect("Prometheus cuts blocks");
+    let expr = "scrape_samples_scraped[5m]";
+    let before = query(&url, expr);
+    program.kill();
+    let data = dir.path().join("data");
+    let matchers = || vec![Matcher::equal("__name__", "scrape_samples_scraped")];
+    let tsdb = open(&data);
+    assert!(tsdb.block_metas().len() >= 3);
+    let ours = select(&tsdb, matchers(), i64::MIN, i64::MAX);
+    let samples: Vec<(i64, String)> =
+        ours.values().flatten().take(before.len()).map(|(ts, v)| (*ts, format!("{v}"))).collect();
+    assert_eq!(samples, before);
+    tsdb.maintain().expect("maintenance");
+    commit(&tsdb, "ours", 1, now_ms(), 1.0).expect("a commit");
+    assert!(select(&tsdb, matchers(), i64::MIN, i64::MAX) == ours, "compaction changes nothing");
+    tsdb.close().expect("a close");
+    let Some((_program, url)) = prometheus(dir.path(), "scrape_configs: []\n") else { return };
+    assert_eq!(query(&url, expr)[..before.len()], before);
+    assert_eq!(query(&url, "ours[5m]").len(), 1);
 }

@@ -1,6 +1,7 @@
-//! The embedded store through its ports: append rules, consistent views, crashes, and the
-//! real Prometheus on the same directory.
+//! The embedded store through its ports: append rules, consistent views, blocks, crashes,
+//! and the real Prometheus on the same directory.
 
+mod blocks;
 mod crash;
 mod interop;
 mod isolation;

@@ -241,7 +241,10 @@ fn a_series_that_left_and_came_back_keeps_its_new_samples() {
     assert_eq!(tsdb.stats(1).series, 1);
     waiting.commit().expect("a commit to a series that is gone");
     let expected = vec![(50 * hour, 2.0)];
-    assert_eq!(everything(&tsdb)[&labels("a", 0).to_string()], expected);
+    let with_block: Vec<_> = [(hour, 1.0)].into_iter().chain(expected.clone()).collect();
+    assert_eq!(everything(&tsdb)[&labels("a", 0).to_string()], with_block);
+    tsdb.maintain().expect("maintenance");
+    assert_eq!(everything(&tsdb)[&labels("a", 0).to_string()], expected, "its block is too old");
     for _ in 0..3 {
         tsdb.close().expect("a close");
         let tsdb = Tsdb::open(dir.path(), options(), clock.clone()).expect("a store");

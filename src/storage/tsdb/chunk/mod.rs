@@ -29,6 +29,13 @@ pub(crate) enum Encoding {
     FloatHistogram = 3,
 }
 
+impl Encoding {
+    /// The encoding of a number, when it is known.
+    pub(crate) fn of(number: u8) -> Option<Self> {
+        [Self::Xor, Self::Histogram, Self::FloatHistogram].into_iter().find(|e| *e as u8 == number)
+    }
+}
+
 /// A finished chunk.
 #[derive(Clone, Debug)]
 pub(crate) struct Chunk {
@@ -95,6 +102,10 @@ pub(crate) fn read_samples(
     to_ms: TimestampMs,
     out: &mut RawSamples,
 ) -> Result<(), StorageError> {
+    // What is broken may announce more than its bytes can hold: a sample takes two bits.
+    let announced = iter.left().min(len * 4);
+    out.ts.reserve(announced);
+    out.vs.reserve(announced);
     for (ts, value) in iter.by_ref() {
         if ts > to_ms {
             return Ok(());

@@ -6,12 +6,13 @@ use std::sync::atomic::Ordering;
 
 use rustc_hash::{FxBuildHasher, FxHashSet};
 
+use crate::model::exemplar::{Exemplar, ExemplarError};
 use crate::model::metadata::Metadata;
 use crate::model::value::is_stale_nan;
 use crate::model::{FloatHistogram, Labels, TimestampMs};
-use crate::storage::tsdb::validate::check_histogram;
 use crate::storage::tsdb::wal::record::{
-    RefHistogram, RefSample, encode_histograms, encode_metadata, encode_samples, encode_series,
+    RefExemplar, RefHistogram, RefSample, encode_exemplars, encode_histograms, encode_metadata,
+    encode_samples, encode_series,
 };
 use crate::storage::{AppendError, Appender, SeriesRef, StorageError};
 
@@ -35,14 +36,24 @@ pub(crate) struct HeadAppender {
     head: Arc<Head>,
     /// Fixed at the first sample, so that a batch does not outrun itself.
     appendable_from_ms: Option<TimestampMs>,
+    /// Time of the oldest sample; the head knows it, and cuts nothing newer meanwhile.
+    oldest_ms: Option<TimestampMs>,
     pending: Vec<Pending>,
+    exemplars: Vec<(Arc<MemSeries>, Exemplar)>,
     metadata: Vec<(Box<str>, Metadata)>,
 }
 
 impl HeadAppender {
     pub(crate) fn new(head: Arc<Head>) -> Self {
         head.metrics.active_appenders.inc();
-        Self { head, appendable_from_ms: None, pending: Vec::new(), metadata: Vec::new() }
+        Self {
+            head,
+            appendable_from_ms: None,
+            oldest_ms: None,
+            pending: Vec::new(),
+            exemplars: Vec::new(),
+            metadata: Vec::new(),
+        }
     }
 
     /// Finds the series: by the hint when it fits, else by its labels.
@@ -102,6 +113,13 @@ impl HeadAppender {
             }
             return Err(e);
         }
+        if self.oldest_ms.is_none_or(|oldest| ts < oldest) {
+            if !self.head.under_way.replace(self.oldest_ms, ts) {
+                self.head.metrics.count_out_of_bound(value.kind());
+                return Err(AppendError::OutOfBounds);
+            }
+            self.oldest_ms = Some(ts);
+        }
         let id = SeriesRef(series.id);
         self.pending.push(Pending { series, ts, value });
         Ok(id)
@@ -131,8 +149,24 @@ impl Appender for HeadAppender {
         ts: TimestampMs,
         value: &Arc<FloatHistogram>,
     ) -> Result<SeriesRef, AppendError> {
-        check_histogram(value).map_err(|e| AppendError::Invalid(e.to_string()))?;
+        value.validate().map_err(|e| AppendError::Invalid(e.to_string()))?;
         self.add(hint, labels, ts, SampleValue::Histogram(Arc::clone(value)))
+    }
+
+    fn append_exemplar(
+        &mut self,
+        series: SeriesRef,
+        exemplar: Exemplar,
+    ) -> Result<(), ExemplarError> {
+        let last = self.pending.last().filter(|p| p.series.id == series.0);
+        let series = match last {
+            Some(p) => Arc::clone(&p.series),
+            None => self.head.series.by_id(series.0).ok_or(ExemplarError::UnknownSeries)?,
+        };
+        if self.head.exemplars().check(&series.labels, &exemplar)? {
+            self.exemplars.push((series, exemplar));
+        }
+        Ok(())
     }
 
     fn stored_labels(&self, reference: SeriesRef) -> Option<Labels> {
@@ -150,12 +184,14 @@ impl Appender for HeadAppender {
     fn commit(mut self: Box<Self>) -> Result<(), StorageError> {
         let mut pending = std::mem::take(&mut self.pending);
         let metadata = std::mem::take(&mut self.metadata);
-        self.head.commit_batch(&mut pending, metadata)
+        let exemplars = std::mem::take(&mut self.exemplars);
+        self.head.commit_batch(&mut pending, metadata, exemplars)
     }
 }
 
 impl Drop for HeadAppender {
     fn drop(&mut self) {
+        self.head.under_way.remove(self.oldest_ms);
         self.head.metrics.active_appenders.dec();
     }
 }
@@ -174,6 +210,7 @@ impl Head {
         &self,
         pending: &mut [Pending],
         metadata: Vec<(Box<str>, Metadata)>,
+        exemplars: Vec<(Arc<MemSeries>, Exemplar)>,
     ) -> Result<(), StorageError> {
         let mut committer = self.commit.lock();
         if committer.wal.is_none() {
@@ -181,11 +218,14 @@ impl Head {
         }
         self.revive(pending);
         let metadata_refs = refs_of_families(pending, &metadata);
-        committer.log(pending, &metadata_refs)?;
+        committer.log(pending, &metadata_refs, &exemplars)?;
         for p in pending.iter() {
             p.series.set_logged();
         }
         self.apply(pending);
+        for (series, exemplar) in exemplars {
+            self.exemplars.add(&series.labels, exemplar);
+        }
         if !metadata.is_empty() {
             self.metadata.write().extend(metadata);
         }
@@ -266,6 +306,7 @@ impl Committer {
         &mut self,
         pending: &[Pending],
         metadata: &[(u64, &Metadata)],
+        exemplars: &[(Arc<MemSeries>, Exemplar)],
     ) -> Result<(), StorageError> {
         let wal = self.wal.as_mut().ok_or(StorageError::Closed)?;
         let mut records = Records { buffers: &mut self.buffers, used: 0 };
@@ -276,6 +317,7 @@ impl Committer {
         for run in runs(pending) {
             log_samples(run, &mut records);
         }
+        log_exemplars(exemplars, &mut records);
         let used = records.used;
         let records: Vec<&[u8]> =
             self.buffers[..used].iter().map(Vec::as_slice).filter(|r| !r.is_empty()).collect();
@@ -317,6 +359,23 @@ fn log_series(pending: &[Pending], records: &mut Records<'_>) {
         pending.iter().map(|p| &p.series).filter(|s| !s.is_logged() && seen.insert(s.id)).collect();
     for part in new.chunks(RECORD_ENTRIES_MAX) {
         encode_series(part.iter().map(|s| (s.id, &s.labels)), records.next());
+    }
+}
+
+/// An exemplar whose series left the head meanwhile is of no use to a replay.
+fn log_exemplars(exemplars: &[(Arc<MemSeries>, Exemplar)], records: &mut Records<'_>) {
+    let all: Vec<RefExemplar> = exemplars
+        .iter()
+        .filter(|(series, _)| !series.is_gone())
+        .map(|(series, e)| RefExemplar {
+            series: series.id,
+            ts: e.ts,
+            value: e.value,
+            labels: e.labels.clone(),
+        })
+        .collect();
+    for part in all.chunks(RECORD_ENTRIES_MAX) {
+        encode_exemplars(part, records.next());
     }
 }
 

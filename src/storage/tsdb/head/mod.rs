@@ -6,6 +6,7 @@
 //! stripe, so no two can wait for each other.
 
 mod appender;
+mod cut;
 mod isolation;
 mod map;
 mod ranking;
@@ -15,6 +16,7 @@ mod selections;
 mod series;
 mod stats;
 mod truncate;
+mod under_way;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -28,23 +30,30 @@ use crate::model::metadata::Metadata;
 use crate::model::{Clock, TimestampMs};
 use crate::storage::StorageError;
 
+use super::exemplars::ExemplarStore;
 use super::metrics::TsdbMetrics;
 use super::wal::{Wal, WalOptions, segment};
 
 pub(crate) use appender::HeadAppender;
+pub(crate) use cut::new_chunk;
 use isolation::Isolation;
 use map::SeriesMap;
 use ranking::Ranking;
 use selections::Selections;
 pub use stats::TsdbStats;
+use under_way::UnderWay;
 
 /// How a head works.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HeadOptions {
     /// Chunks do not cross multiples of this.
     pub(crate) chunk_range_ms: i64,
-    /// Samples older than the newest by more than this are dropped.
-    pub(crate) retention_ms: i64,
+    /// Nothing older than this is taken, from the log neither: blocks have it.
+    pub(crate) min_valid_ms: TimestampMs,
+    /// The log is read as it is, and not written.
+    pub(crate) read_only: bool,
+    /// Exemplars to keep; 0 keeps none.
+    pub(crate) max_exemplars: usize,
     pub(crate) wal: WalOptions,
 }
 
@@ -62,10 +71,13 @@ pub(crate) struct Head {
     min_ms: AtomicI64,
     /// Time of the newest sample, `i64::MIN` while there is none.
     max_ms: AtomicI64,
-    /// Nothing older than this is taken: it was, or would be, truncated.
-    min_valid_ms: AtomicI64,
+    /// What batches under way hold, and the time before which nothing is taken.
+    under_way: UnderWay,
+    /// What is older left the head, and is needed in the log no more.
+    truncated_ms: AtomicI64,
     /// By metric family.
     metadata: RwLock<BTreeMap<Box<str>, Metadata>>,
+    exemplars: ExemplarStore,
     commit: Mutex<Committer>,
     closed: AtomicBool,
     /// One maintenance at a time.
@@ -94,6 +106,7 @@ impl Head {
         metrics: TsdbMetrics,
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, StorageError> {
+        let exemplars = ExemplarStore::new(options.max_exemplars, metrics.exemplars.clone());
         let mut head = Self {
             options,
             wal_dir,
@@ -105,8 +118,10 @@ impl Head {
             isolation: Arc::default(),
             min_ms: AtomicI64::new(TimestampMs::MAX),
             max_ms: AtomicI64::new(TimestampMs::MIN),
-            min_valid_ms: AtomicI64::new(TimestampMs::MIN),
+            under_way: UnderWay::new(options.min_valid_ms),
+            truncated_ms: AtomicI64::new(options.min_valid_ms),
             metadata: RwLock::default(),
+            exemplars,
             commit: Mutex::new(Committer {
                 wal: None,
                 segment_started: (0, 0),
@@ -117,11 +132,14 @@ impl Head {
             closed: AtomicBool::new(false),
             maintenance: Mutex::default(),
         };
-        head.metrics.retention_seconds.set(options.retention_ms / 1000);
         let start_ns = head.clock.monotonic_ns();
         let replayed = head.replay()?;
         let elapsed_ns = head.clock.monotonic_ns().saturating_sub(start_ns);
         head.metrics.replay_seconds.set(elapsed_ns as f64 / 1e9);
+        if options.read_only {
+            head.closed.store(true, Ordering::Release);
+            return Ok(Arc::new(head));
+        }
         let wal =
             Wal::open(&head.wal_dir, options.wal, head.metrics.clone(), Arc::clone(&head.clock))?;
         let now_ms = head.clock.now_ms();
@@ -159,7 +177,7 @@ impl Head {
             newest => newest,
         };
         let window = newest.saturating_sub(self.options.chunk_range_ms / 2);
-        self.min_valid_ms.load(Ordering::Acquire).max(window)
+        self.under_way.min_valid_ms().max(window)
     }
 
     /// Widens the head's time range while replaying.
@@ -174,6 +192,11 @@ impl Head {
         let max = self.max_ms.fetch_max(max_ms, Ordering::AcqRel).max(max_ms);
         self.metrics.head_min_time.set(min);
         self.metrics.head_max_time.set(max);
+    }
+
+    /// The newest exemplars.
+    pub(crate) fn exemplars(&self) -> &ExemplarStore {
+        &self.exemplars
     }
 
     /// Metadata of a metric family.

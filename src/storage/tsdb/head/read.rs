@@ -26,6 +26,8 @@ const FEW_IDS: usize = 64;
 struct HeadSeries {
     view: Arc<View>,
     series: Arc<MemSeries>,
+    /// What is older is read from blocks.
+    from_ms: TimestampMs,
 }
 
 impl RawSeries for HeadSeries {
@@ -39,7 +41,7 @@ impl RawSeries for HeadSeries {
         to_ms: TimestampMs,
         out: &mut RawSamples,
     ) -> Result<(), StorageError> {
-        self.series.read_into(self.view.visible(), from_ms, to_ms, out)
+        self.series.read_into(self.view.visible(), from_ms.max(self.from_ms), to_ms, out)
     }
 
     fn read_newest_into(
@@ -48,15 +50,29 @@ impl RawSeries for HeadSeries {
         to_ms: TimestampMs,
         out: &mut RawSamples,
     ) -> Result<(), StorageError> {
-        self.series.read_newest_into(self.view.visible(), from_ms, to_ms, out)
+        self.series.read_newest_into(self.view.visible(), from_ms.max(self.from_ms), to_ms, out)
     }
 }
 
 impl Head {
-    /// The series of a request, sorted by labels. Nothing is decoded.
-    pub(crate) async fn select(&self, request: &SelectRequest) -> Vec<Arc<dyn RawSeries>> {
-        // The view comes first: what it shows is in the index already.
-        let view = Arc::new(self.isolation.view());
+    /// Starts a reader. Its view comes first: what it shows is in the index already, and
+    /// nothing it may read leaves the head meanwhile.
+    pub(crate) fn view(&self) -> Arc<View> {
+        Arc::new(self.isolation.view())
+    }
+
+    /// The series of a request, sorted by labels, with their samples from `from_ms` on.
+    /// Nothing is decoded.
+    pub(crate) async fn select(
+        &self,
+        view: &Arc<View>,
+        from_ms: TimestampMs,
+        request: &SelectRequest,
+    ) -> Vec<Arc<dyn RawSeries>> {
+        let first_ms = request.from_ms.max(from_ms);
+        if first_ms > request.to_ms {
+            return Vec::new();
+        }
         let found = self.satisfying(&request.matchers).await;
         let limit = if request.hints.limit == 0 { usize::MAX } else { request.hints.limit };
         let mut out: Vec<Arc<dyn RawSeries>> = Vec::with_capacity(found.len().min(limit));
@@ -67,17 +83,16 @@ impl Head {
             if out.len() == limit {
                 break;
             }
-            if series.overlaps(view.visible(), request.from_ms, request.to_ms) {
-                let (view, series) = (Arc::clone(&view), Arc::clone(series));
-                out.push(Arc::new(HeadSeries { view, series }));
+            if series.overlaps(view.visible(), first_ms, request.to_ms) {
+                let (view, series) = (Arc::clone(view), Arc::clone(series));
+                out.push(Arc::new(HeadSeries { view, series, from_ms }));
             }
         }
         out
     }
 
     /// Sorted label names of a request.
-    pub(crate) async fn label_names(&self, request: &LabelRequest) -> Vec<String> {
-        let view = self.isolation.view();
+    pub(crate) async fn label_names(&self, view: &View, request: &LabelRequest) -> Vec<String> {
         if request.matcher_sets.is_empty() {
             let mut all: Vec<String> = self.series.postings().names().map(str::to_owned).collect();
             all.sort_unstable();
@@ -86,14 +101,14 @@ impl Head {
                 if i % 64 == 63 {
                     breathe().await;
                 }
-                if self.any_value_counts(&view, &name, request) {
+                if self.any_value_counts(view, &name, request) {
                     names.push(name);
                 }
             }
             return names;
         }
         let mut names = BTreeSet::new();
-        for (i, series) in self.matching_any(&view, request).await.into_iter().enumerate() {
+        for (i, series) in self.matching_any(view, request).await.into_iter().enumerate() {
             if i % IDS_PER_LOCK == IDS_PER_LOCK - 1 {
                 breathe().await;
             }
@@ -117,8 +132,12 @@ impl Head {
     }
 
     /// Sorted values of one label of a request.
-    pub(crate) async fn label_values(&self, name: &str, request: &LabelRequest) -> Vec<String> {
-        let view = self.isolation.view();
+    pub(crate) async fn label_values(
+        &self,
+        view: &View,
+        name: &str,
+        request: &LabelRequest,
+    ) -> Vec<String> {
         let (from, to) = (request.from_ms, request.to_ms);
         if request.matcher_sets.is_empty() {
             let all: Vec<String> =
@@ -144,7 +163,7 @@ impl Head {
             return values;
         }
         let mut values = BTreeSet::new();
-        for (i, series) in self.matching_any(&view, request).await.into_iter().enumerate() {
+        for (i, series) in self.matching_any(view, request).await.into_iter().enumerate() {
             if i % IDS_PER_LOCK == IDS_PER_LOCK - 1 {
                 breathe().await;
             }

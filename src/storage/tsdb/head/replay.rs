@@ -11,12 +11,13 @@ use std::sync::Arc;
 
 use rustc_hash::FxBuildHasher;
 
+use crate::model::exemplar::Exemplar;
 use crate::model::{METRIC_NAME, TimestampMs};
 use crate::storage::StorageError;
 use crate::storage::tsdb::encoding::DecodeError;
 use crate::storage::tsdb::wal::checkpoint::remove_obsolete;
 use crate::storage::tsdb::wal::reader::{Damage, ReadError, SegmentReader};
-use crate::storage::tsdb::wal::record::{Record, RefHistogram, RefSample};
+use crate::storage::tsdb::wal::record::{Record, RefExemplar, RefHistogram, RefSample};
 use crate::storage::tsdb::wal::segment::{self, Segment};
 
 use super::Head;
@@ -56,7 +57,13 @@ impl Head {
             chunks: 0,
             newest_ms: TimestampMs::MIN,
         };
-        segment::remove_temporary(dir)?;
+        let read_only = self.options.read_only;
+        if read_only && !dir.exists() {
+            return Ok(Replayed::default());
+        }
+        if !read_only {
+            segment::remove_temporary(dir)?;
+        }
         let checkpoint = segment::last_checkpoint(dir)?;
         if let Some(checkpoint) = &checkpoint {
             for source in segment::list(&checkpoint.path)? {
@@ -69,7 +76,9 @@ impl Head {
                 }
             }
             // A crash may have come between the checkpoint and the removal of what it replaces.
-            remove_obsolete(dir, checkpoint.index)?;
+            if !read_only {
+                remove_obsolete(dir, checkpoint.index)?;
+            }
         }
         let segments = segment::list(dir)?;
         for (i, source) in segments.iter().enumerate() {
@@ -80,13 +89,19 @@ impl Head {
             }
             if let Some((offset, damage)) = damage {
                 self.metrics.wal_corruptions.inc();
-                repair(source, offset, &damage, &segments[i + 1..])?;
+                if read_only {
+                    // The last segment may be growing just now.
+                    tracing::warn!(segment = %source.path.display(), offset, reason = %damage, "the write-ahead log is read up to here");
+                } else {
+                    repair(source, offset, &damage, &segments[i + 1..])?;
+                }
                 break;
             }
         }
         self.metrics.head_chunks.set(replayer.chunks as i64);
         self.metrics.head_chunks_created.inc_by(replayer.chunks);
-        let found = replayer.found;
+        let mut found = replayer.found;
+        self.forget_empty(&mut found);
         self.metrics.head_series_not_found.inc_by(found.unknown_refs);
         if found.unknown_refs > 0 || found.unknown_records > 0 {
             tracing::warn!(
@@ -101,6 +116,23 @@ impl Head {
             "write-ahead log replayed"
         );
         Ok(found)
+    }
+}
+
+impl Head {
+    /// Drops series of which blocks have all samples. Segments may name them still.
+    fn forget_empty(&self, found: &mut Replayed) {
+        let mut empty = Vec::new();
+        self.series.for_each(|series| {
+            let (oldest, newest) = series.bounds();
+            if oldest > newest {
+                empty.push(Arc::clone(series));
+            }
+        });
+        self.series.remove(&empty);
+        found.aliases.extend(empty.iter().map(|series| series.id));
+        self.metrics.head_series.dec_by(empty.len() as i64);
+        self.metrics.head_series_removed.inc_by(empty.len() as u64);
     }
 }
 
@@ -161,12 +193,20 @@ impl Replayer<'_> {
                 for (id, metadata) in all {
                     let Some(series) = self.series.get(&id) else { continue };
                     if let Some(name) = series.labels.get(METRIC_NAME) {
-                        let family = family_of(name, metadata.kind);
+                        let family = metadata.kind.family(name);
                         self.head.metadata.write().insert(family.into(), metadata);
                     }
                 }
             }
-            Record::Exemplars(_) | Record::Other => {}
+            Record::Exemplars(all) => {
+                for RefExemplar { series, ts, value, labels } in all {
+                    let Some(series) = self.series.get(&series) else { continue };
+                    // The log does not say whether the time is its own.
+                    let exemplar = Exemplar { labels, value, ts, has_ts: true };
+                    self.head.exemplars().add(&series.labels, exemplar);
+                }
+            }
+            Record::Other => {}
         }
     }
 
@@ -184,6 +224,10 @@ impl Replayer<'_> {
     }
 
     fn add_sample(&mut self, id: u64, ts: TimestampMs, value: &SampleValue) {
+        // A block has it: the log is only truncated some time after.
+        if ts < self.head.options.min_valid_ms {
+            return;
+        }
         let Some(series) = self.series.get(&id) else {
             self.found.unknown_refs += 1;
             return;
@@ -197,17 +241,6 @@ impl Replayer<'_> {
         self.newest_ms = self.newest_ms.max(ts);
         self.head.widen(ts);
     }
-}
-
-/// The family of a series: its name without the suffix its type adds.
-fn family_of(name: &str, kind: crate::model::metadata::MetricType) -> &str {
-    use crate::model::metadata::MetricType as T;
-    let suffixes: &[&str] = match kind {
-        T::Histogram | T::GaugeHistogram => &["_bucket", "_count", "_sum"],
-        T::Summary => &["_count", "_sum"],
-        _ => &[],
-    };
-    suffixes.iter().find_map(|s| name.strip_suffix(s)).unwrap_or(name)
 }
 
 fn repair(

@@ -14,6 +14,7 @@ use crate::storage::tsdb::chunk::{
     Chunk, Encoding, HISTOGRAM_CHUNK_BYTES, HISTOGRAMS_PER_CHUNK_MIN, SAMPLES_PER_CHUNK,
     XOR_CHUNK_BYTES_MAX, chunk_end, range_end, read_chunk, read_samples,
 };
+use crate::storage::tsdb::intervals::Intervals;
 use crate::storage::tsdb::wal::record::same_histogram;
 use crate::storage::{AppendError, StorageError};
 use crate::vector::RawSamples;
@@ -88,8 +89,8 @@ struct State {
     last: Option<(TimestampMs, SampleValue)>,
     /// Commits some reader must not see yet, with the time of their first sample here.
     recent: SmallVec<[(CommitId, TimestampMs); 1]>,
-    /// Deleted intervals, closed.
-    tombstones: Option<Arc<[(TimestampMs, TimestampMs)]>>,
+    /// `None` while nothing is deleted.
+    tombstones: Option<Arc<Intervals>>,
     gone: bool,
 }
 
@@ -147,6 +148,14 @@ impl OpenChunk {
                 (ts >= cut_at_ms || large) && enough || h.count() == u16::MAX
             }
         }
+    }
+
+    fn copy(&self) -> Chunk {
+        let (encoding, bytes) = match &self.data {
+            OpenData::Xor(x) => (Encoding::Xor, x.bytes()),
+            OpenData::Histograms(h) => (h.encoding(), h.bytes()),
+        };
+        Chunk { min_ms: self.min_ms, max_ms: self.max_ms, encoding, bytes: bytes.into() }
     }
 
     fn finish(self) -> Chunk {
@@ -358,7 +367,7 @@ impl MemSeries {
             read_chunk(encoding, &bytes, from_ms, to_ms, out)?;
         }
         if let Some(intervals) = tombstones {
-            remove_deleted(&intervals, out);
+            intervals.remove_from(out);
         }
         Ok(())
     }
@@ -393,8 +402,7 @@ impl MemSeries {
     /// Hides an interval that was deleted.
     pub(crate) fn delete(&self, min_ms: TimestampMs, max_ms: TimestampMs) {
         let mut state = self.state.lock();
-        let held = state.tombstones.as_deref().unwrap_or_default();
-        state.tombstones = Some(held.iter().copied().chain([(min_ms, max_ms)]).collect());
+        Arc::make_mut(state.tombstones.get_or_insert_default()).add(min_ms, max_ms);
     }
 
     /// Drops chunks that end before `from_ms`. Returns how many, and whether the series is
@@ -407,15 +415,29 @@ impl MemSeries {
             state.open = None;
             dropped += 1;
         }
-        if let Some(intervals) = state.tombstones.take() {
-            let kept: Arc<[_]> =
-                intervals.iter().copied().filter(|(_, max)| *max >= from_ms).collect();
-            state.tombstones = (!kept.is_empty()).then_some(kept);
+        if let Some(intervals) = &mut state.tombstones {
+            Arc::make_mut(intervals).forget_before(from_ms);
         }
+        state.tombstones.take_if(|intervals| intervals.is_empty());
         state.chunks.shrink_to_fit();
         state.gone = state.chunks.is_empty() && state.open.is_none();
         self.min_ms.store(state.min_ms(), Ordering::Release);
         (dropped, state.gone)
+    }
+
+    /// The chunks that begin before `to_ms`, and what is deleted of them. What is being
+    /// written is copied.
+    pub(crate) fn chunks_before(
+        &self,
+        to_ms: TimestampMs,
+    ) -> (SmallVec<[Arc<Chunk>; 8]>, Option<Arc<Intervals>>) {
+        let state = self.state.lock();
+        let end = state.chunks.partition_point(|c| c.min_ms < to_ms);
+        let mut chunks: SmallVec<_> = state.chunks[..end].iter().cloned().collect();
+        if let Some(open) = state.open.as_ref().filter(|open| open.min_ms < to_ms) {
+            chunks.push(Arc::new(open.copy()));
+        }
+        (chunks, state.tombstones.clone())
     }
 
     /// True once the series left the head.
@@ -442,22 +464,6 @@ impl MemSeries {
         };
         (state.chunks.len() + usize::from(state.open.is_some()), bytes)
     }
-}
-
-/// Removes samples inside closed intervals.
-fn remove_deleted(intervals: &[(TimestampMs, TimestampMs)], out: &mut RawSamples) {
-    let deleted = |ts: TimestampMs| intervals.iter().any(|(min, max)| *min <= ts && ts <= *max);
-    let mut kept = 0;
-    for i in 0..out.ts.len() {
-        if !deleted(out.ts[i]) {
-            out.ts.swap(kept, i);
-            out.vs.swap(kept, i);
-            kept += 1;
-        }
-    }
-    out.ts.truncate(kept);
-    out.vs.truncate(kept);
-    out.hist.retain(|(ts, _)| !deleted(*ts));
 }
 
 #[cfg(test)]

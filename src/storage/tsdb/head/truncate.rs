@@ -1,4 +1,4 @@
-//! Forgetting: samples past retention, series without samples, log segments that hold
+//! Forgetting: samples that blocks have, series without samples, log segments that hold
 //! nothing newer.
 
 use std::collections::BTreeMap;
@@ -13,23 +13,11 @@ use crate::storage::tsdb::wal::{observe_since, segment};
 use super::Head;
 
 impl Head {
-    /// Drops what retention allows to drop, completes a segment that has been open for
-    /// long, and replaces obsolete segments by a checkpoint. To be called about once a
-    /// minute; appends and reads go on meanwhile. Safe to repeat after an error.
+    /// Ranks series, completes a segment that has been open for long, and replaces obsolete
+    /// segments by a checkpoint. To be called about once a minute; appends and reads go on
+    /// meanwhile. Safe to repeat after an error.
     pub(crate) fn maintain(&self) -> Result<(), StorageError> {
         let _alone = self.maintenance.lock();
-        let (oldest, newest) = self.bounds();
-        if oldest <= newest {
-            // A sample far in the future must not expire everything else.
-            let newest = newest.min(self.clock.now_ms());
-            let keep_from = newest.saturating_sub(self.options.retention_ms);
-            // Walking all series is not free: not before a step's worth of time can go.
-            let step = self.options.chunk_range_ms.min(self.options.retention_ms / 10);
-            let done = self.min_valid_ms.load(Ordering::Acquire);
-            if oldest < keep_from && keep_from.saturating_sub(done) >= step {
-                self.truncate(keep_from);
-            }
-        }
         if self.ranking.is_stale(self.series.len()) {
             let mut all = Vec::with_capacity(self.series.len());
             self.series.for_each(|series| all.push(Arc::clone(series)));
@@ -43,7 +31,8 @@ impl Head {
         // Commits wait: a series must not vanish between their check and their append.
         let mut committer = self.commit.lock();
         let start_ns = self.clock.monotonic_ns();
-        self.min_valid_ms.fetch_max(from_ms, Ordering::AcqRel);
+        self.under_way.raise(from_ms);
+        self.truncated_ms.fetch_max(from_ms, Ordering::AcqRel);
         let (mut chunks, mut oldest, mut gone) = (0, TimestampMs::MAX, Vec::new());
         self.series.for_each(|series| {
             let (dropped, empty) = series.truncate(from_ms);
@@ -98,7 +87,7 @@ impl Head {
             series: &|id| {
                 self.series.by_id(id).is_some() || expiring.get(&id).is_some_and(|s| *s > last)
             },
-            from_ms: self.min_valid_ms.load(Ordering::Acquire),
+            from_ms: self.truncated_ms.load(Ordering::Acquire),
         };
         let (options, clock) = (self.options.wal, Arc::clone(&self.clock));
         if let Err(e) = checkpoint::create(&self.wal_dir, last, &keep, options, clock) {
@@ -119,7 +108,7 @@ impl Head {
     /// The last of the oldest segments that hold no sample a reader could still want.
     fn obsolete_segments(&self) -> Result<Option<u32>, StorageError> {
         let mut committer = self.commit.lock();
-        let from_ms = self.min_valid_ms.load(Ordering::Acquire);
+        let from_ms = self.truncated_ms.load(Ordering::Acquire);
         let (now, range) = (self.clock.now_ms(), self.options.chunk_range_ms);
         let (_, started) = committer.segment_started;
         let Some(wal) = committer.wal.as_mut() else { return Ok(None) };

@@ -5,104 +5,198 @@
 //! it refuses are subtracted. The shortest list goes first, and an expression over many
 //! values is asked of the few candidates instead when those are fewer.
 
+use std::borrow::Cow;
+use std::convert::Infallible;
+
 use super::MemPostings;
 use super::ops::{intersect, subtract, union_disjoint};
 use crate::model::{MatchOp, Matcher};
 
+/// Sorted lists of series by label, wherever they are kept.
+pub(crate) trait Lists {
+    /// Why a list could not be read.
+    type Error;
+
+    /// Every series.
+    fn all(&self) -> Result<Cow<'_, [u64]>, Self::Error>;
+
+    /// The series that carry a label with exactly this value.
+    fn list(&self, name: &str, value: &str) -> Result<Cow<'_, [u64]>, Self::Error>;
+
+    /// How many those are.
+    fn len(&self, name: &str, value: &str) -> Result<usize, Self::Error>;
+
+    /// How many values a label has.
+    fn value_count(&self, name: &str) -> usize;
+
+    /// The series that carry a label with an accepted value.
+    fn union(&self, name: &str, accepts: &dyn Fn(&str) -> bool) -> Result<Vec<u64>, Self::Error>;
+
+    /// The series that carry a label with one of these values.
+    fn union_of(&self, name: &str, values: &[String]) -> Result<Vec<u64>, Self::Error>;
+
+    /// Whether a series satisfies a matcher, asked of its labels.
+    fn satisfies(&self, series: u64, matcher: &Matcher) -> Result<bool, Self::Error>;
+}
+
+/// The series that satisfy all matchers, sorted.
+pub(crate) fn select<L: Lists>(lists: &L, matchers: &[Matcher]) -> Result<Vec<u64>, L::Error> {
+    let (mut subtracting, mut requiring) = (Vec::new(), Vec::new());
+    for matcher in matchers {
+        let group = if matcher.matches_empty() { &mut subtracting } else { &mut requiring };
+        group.push((cost(lists, matcher)?, matcher));
+    }
+    requiring.sort_by_key(|(cost, _)| *cost);
+    let mut kept: Option<Vec<u64>> = None;
+    for (cost, matcher) in requiring {
+        match &mut kept {
+            None => kept = Some(satisfying(lists, matcher)?),
+            Some(kept) => restrict(lists, kept, matcher, cost)?,
+        }
+        if kept.as_ref().is_some_and(Vec::is_empty) {
+            return Ok(Vec::new());
+        }
+    }
+    let mut kept = match kept {
+        Some(kept) => kept,
+        None => lists.all()?.into_owned(),
+    };
+    for (cost, matcher) in subtracting {
+        if cost > kept.len() {
+            ask_each(lists, &mut kept, matcher)?;
+        } else {
+            subtract(&mut kept, &refused(lists, matcher)?);
+        }
+    }
+    Ok(kept)
+}
+
+/// Estimated effort of a matcher: list length, or values to test.
+fn cost<L: Lists>(lists: &L, matcher: &Matcher) -> Result<usize, L::Error> {
+    let name = &matcher.name;
+    Ok(match matcher.op {
+        MatchOp::Equal if !matcher.value.is_empty() => lists.len(name, &matcher.value)?,
+        // `.*` refuses nothing.
+        MatchOp::Regex if matcher.regex().is_some_and(|r| r.matches_all()) => 0,
+        // A set of literals costs what it finds; a pattern is tried on every value.
+        _ => match literals(matcher) {
+            Some(set) => {
+                let mut sum = 0;
+                for value in set {
+                    sum += lists.len(name, value)? + 1;
+                }
+                sum
+            }
+            None => lists.value_count(name).saturating_mul(4),
+        },
+    })
+}
+
+/// Series that carry the label with a value the matcher accepts.
+fn satisfying<L: Lists>(lists: &L, matcher: &Matcher) -> Result<Vec<u64>, L::Error> {
+    if matcher.op == MatchOp::Equal {
+        return lists.list(&matcher.name, &matcher.value).map(Cow::into_owned);
+    }
+    if let Some(set) = literals(matcher)
+        && matcher.op == MatchOp::Regex
+    {
+        return lists.union_of(&matcher.name, set);
+    }
+    let same = answer_for_all(matcher);
+    lists.union(&matcher.name, &|v| same.unwrap_or_else(|| matcher.matches(v)))
+}
+
+/// Series that carry the label with a value the matcher refuses.
+fn refused<L: Lists>(lists: &L, matcher: &Matcher) -> Result<Vec<u64>, L::Error> {
+    if matcher.op == MatchOp::NotEqual {
+        return lists.list(&matcher.name, &matcher.value).map(Cow::into_owned);
+    }
+    if let Some(set) = literals(matcher)
+        && matcher.op == MatchOp::NotRegex
+    {
+        return lists.union_of(&matcher.name, set);
+    }
+    let same = answer_for_all(matcher);
+    lists.union(&matcher.name, &|v| !same.unwrap_or_else(|| matcher.matches(v)))
+}
+
+fn restrict<L: Lists>(
+    lists: &L,
+    kept: &mut Vec<u64>,
+    matcher: &Matcher,
+    cost: usize,
+) -> Result<(), L::Error> {
+    if matcher.op == MatchOp::Equal {
+        intersect(kept, &lists.list(&matcher.name, &matcher.value)?);
+    } else if cost > kept.len() {
+        ask_each(lists, kept, matcher)?;
+    } else {
+        intersect(kept, &satisfying(lists, matcher)?);
+    }
+    Ok(())
+}
+
+fn ask_each<L: Lists>(lists: &L, kept: &mut Vec<u64>, matcher: &Matcher) -> Result<(), L::Error> {
+    let mut failed = None;
+    kept.retain(|series| match lists.satisfies(*series, matcher) {
+        Ok(satisfies) => satisfies,
+        Err(e) => {
+            failed.get_or_insert(e);
+            false
+        }
+    });
+    failed.map_or(Ok(()), Err)
+}
+
 impl MemPostings {
-    /// The series that satisfy all matchers, sorted. `label` gives a label's value of a
-    /// series ("" when absent); it is asked only where that is cheaper than the index.
+    /// The series that satisfy all matchers, sorted. `value_satisfies` tells of one series;
+    /// it is asked only where that is cheaper than the index.
     pub(crate) fn select(
         &self,
         matchers: &[Matcher],
         value_satisfies: &dyn Fn(u64, &Matcher) -> bool,
     ) -> Vec<u64> {
-        let (subtracting, mut requiring): (Vec<&Matcher>, Vec<&Matcher>) =
-            matchers.iter().partition(|m| m.matches_empty());
-        requiring.sort_by_cached_key(|m| self.cost(m));
-        let mut kept: Option<Vec<u64>> = None;
-        for matcher in requiring {
-            match &mut kept {
-                None => kept = Some(self.satisfying(matcher)),
-                Some(kept) => self.restrict(kept, matcher, value_satisfies),
-            }
-            if kept.as_ref().is_some_and(Vec::is_empty) {
-                return Vec::new();
-            }
-        }
-        let mut kept = kept.unwrap_or_else(|| self.all().to_vec());
-        for matcher in subtracting {
-            if self.cost(matcher) > kept.len() {
-                kept.retain(|series| value_satisfies(*series, matcher));
-            } else {
-                subtract(&mut kept, &self.refused(matcher));
-            }
-        }
-        kept
+        let Ok(found) = select(&InMemory { postings: self, value_satisfies }, matchers);
+        found
+    }
+}
+
+/// The lists of a head, which are at hand.
+struct InMemory<'a> {
+    postings: &'a MemPostings,
+    value_satisfies: &'a dyn Fn(u64, &Matcher) -> bool,
+}
+
+impl Lists for InMemory<'_> {
+    type Error = Infallible;
+
+    fn all(&self) -> Result<Cow<'_, [u64]>, Infallible> {
+        Ok(self.postings.all().into())
     }
 
-    /// Estimated effort of a matcher: list length, or values to test.
-    fn cost(&self, matcher: &Matcher) -> usize {
-        match matcher.op {
-            MatchOp::Equal if !matcher.value.is_empty() => {
-                self.get(&matcher.name, &matcher.value).len()
-            }
-            // `.*` refuses nothing.
-            MatchOp::Regex if matcher.regex().is_some_and(|r| r.matches_all()) => 0,
-            // A set of literals costs what it finds; a pattern is tried on every value.
-            _ => match literals(matcher) {
-                Some(set) => set.iter().map(|v| self.get(&matcher.name, v).len() + 1).sum(),
-                None => self
-                    .by_name
-                    .get(&*matcher.name)
-                    .map_or(0, |v| v.by_value.len().saturating_mul(4)),
-            },
-        }
+    fn list(&self, name: &str, value: &str) -> Result<Cow<'_, [u64]>, Infallible> {
+        Ok(self.postings.get(name, value).into())
     }
 
-    /// Series that carry the label with a value the matcher accepts.
-    fn satisfying(&self, matcher: &Matcher) -> Vec<u64> {
-        if matcher.op == MatchOp::Equal {
-            return self.get(&matcher.name, &matcher.value).to_vec();
-        }
-        if let Some(set) = literals(matcher)
-            && matcher.op == MatchOp::Regex
-        {
-            return union_disjoint(set.iter().map(|v| self.get(&matcher.name, v)));
-        }
-        let same = answer_for_all(matcher);
-        let accepts = |v: &str| same.unwrap_or_else(|| matcher.matches(v));
-        union_disjoint(self.values(&matcher.name).filter(|(v, _)| accepts(v)).map(|(_, l)| l))
+    fn len(&self, name: &str, value: &str) -> Result<usize, Infallible> {
+        Ok(self.postings.get(name, value).len())
     }
 
-    /// Series that carry the label with a value the matcher refuses.
-    fn refused(&self, matcher: &Matcher) -> Vec<u64> {
-        if matcher.op == MatchOp::NotEqual {
-            return self.get(&matcher.name, &matcher.value).to_vec();
-        }
-        if let Some(set) = literals(matcher)
-            && matcher.op == MatchOp::NotRegex
-        {
-            return union_disjoint(set.iter().map(|v| self.get(&matcher.name, v)));
-        }
-        let same = answer_for_all(matcher);
-        let refuses = |v: &str| !same.unwrap_or_else(|| matcher.matches(v));
-        union_disjoint(self.values(&matcher.name).filter(|(v, _)| refuses(v)).map(|(_, l)| l))
+    fn value_count(&self, name: &str) -> usize {
+        self.postings.by_name.get(name).map_or(0, |values| values.by_value.len())
     }
 
-    fn restrict(
-        &self,
-        kept: &mut Vec<u64>,
-        matcher: &Matcher,
-        value_satisfies: &dyn Fn(u64, &Matcher) -> bool,
-    ) {
-        if matcher.op == MatchOp::Equal {
-            intersect(kept, self.get(&matcher.name, &matcher.value));
-        } else if self.cost(matcher) > kept.len() {
-            kept.retain(|series| value_satisfies(*series, matcher));
-        } else {
-            intersect(kept, &self.satisfying(matcher));
-        }
+    fn union(&self, name: &str, accepts: &dyn Fn(&str) -> bool) -> Result<Vec<u64>, Infallible> {
+        let values = self.postings.values(name).filter(|(value, _)| accepts(value));
+        Ok(union_disjoint(values.map(|(_, list)| list)))
+    }
+
+    fn union_of(&self, name: &str, values: &[String]) -> Result<Vec<u64>, Infallible> {
+        Ok(union_disjoint(values.iter().map(|value| self.postings.get(name, value))))
+    }
+
+    fn satisfies(&self, series: u64, matcher: &Matcher) -> Result<bool, Infallible> {
+        Ok((self.value_satisfies)(series, matcher))
     }
 }
 

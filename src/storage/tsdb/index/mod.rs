@@ -5,6 +5,8 @@ mod matchers;
 mod ops;
 mod postings;
 
+pub(crate) use matchers::{Lists, select};
+pub(crate) use ops::intersects;
 pub(crate) use postings::MemPostings;
 pub use postings::PostingsStats;
 #[cfg(test)]

@@ -35,6 +35,19 @@ pub(crate) fn intersect(kept: &mut Vec<u64>, other: &[u64]) {
     kept.truncate(write);
 }
 
+/// True when the lists share an element.
+pub(crate) fn intersects(a: &[u64], b: &[u64]) -> bool {
+    let (mut i, mut j) = (0, 0);
+    while i < a.len() && j < b.len() {
+        match a[i].cmp(&b[j]) {
+            std::cmp::Ordering::Equal => return true,
+            std::cmp::Ordering::Less => i = gallop(a, i + 1, b[j]),
+            std::cmp::Ordering::Greater => j = gallop(b, j + 1, a[i]),
+        }
+    }
+    false
+}
+
 /// Removes from `kept` what `other` holds.
 pub(crate) fn subtract(kept: &mut Vec<u64>, other: &[u64]) {
     if other.is_empty() {
@@ -80,6 +93,7 @@ mod tests {
             let (va, vb) = (list(&a), list(&b));
             let mut both = va.clone();
             intersect(&mut both, &vb);
+            prop_assert_eq!(intersects(&va, &vb), !both.is_empty());
             prop_assert_eq!(both, list(&(&a & &b)));
             let mut less = va.clone();
             subtract(&mut less, &vb);

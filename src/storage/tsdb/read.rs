@@ -1,0 +1,219 @@
+//! Reading head and blocks as one store. A reader takes its view of the head first and then
+//! looks which blocks are shown: nothing leaves the head before all readers see it in a
+//! block. Blocks outside the interval are not looked at.
+
+use std::collections::BTreeSet;
+use std::iter::Peekable;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+use crate::model::{Labels, TimestampMs};
+use crate::storage::fanout::merge;
+use crate::storage::{
+    ExemplarSeries, LabelAnswer, LabelRequest, RawSeries, SelectRequest, SeriesSet, Source,
+    StorageError, breathe,
+};
+use crate::vector::RawSamples;
+
+use super::Tsdb;
+
+/// Series merged before others have a turn.
+const PER_TURN: usize = 4096;
+
+/// A closed interval of time, and what was found in it.
+struct Found {
+    from_ms: TimestampMs,
+    to_ms: TimestampMs,
+    series: Vec<Arc<dyn RawSeries>>,
+}
+
+impl Source for Tsdb {
+    fn select<'a>(
+        &'a self,
+        request: &'a SelectRequest,
+    ) -> BoxFuture<'a, Result<SeriesSet, StorageError>> {
+        Box::pin(async move {
+            let view = self.head.view();
+            let shown = self.blocks.shown();
+            let mut found = Vec::new();
+            for block in &shown.blocks {
+                if block.overlaps(request.from_ms, request.to_ms) {
+                    let (from_ms, to_ms) = (block.meta().min_time, block.meta().max_time - 1);
+                    found.push(Found { from_ms, to_ms, series: block.select(request).await? });
+                }
+            }
+            let from_ms = shown.head_from_ms;
+            let series = self.head.select(&view, from_ms, request).await;
+            let limit = if request.hints.limit == 0 { usize::MAX } else { request.hints.limit };
+            found.push(Found { from_ms, to_ms: TimestampMs::MAX, series });
+            Ok(SeriesSet { series: join(found, limit).await, warnings: Vec::new() })
+        })
+    }
+
+    fn label_names<'a>(
+        &'a self,
+        request: &'a LabelRequest,
+    ) -> BoxFuture<'a, Result<LabelAnswer, StorageError>> {
+        Box::pin(async move {
+            let view = self.head.view();
+            let shown = self.blocks.shown();
+            let mut names = self.head.label_names(&view, request).await;
+            let head = names.len();
+            let mut more = BTreeSet::new();
+            for block in &shown.blocks {
+                if block.overlaps(request.from_ms, request.to_ms) {
+                    more.extend(block.label_names(request).await?);
+                }
+            }
+            more.retain(|name| names[..head].binary_search(name).is_err());
+            names.extend(more);
+            names.sort_unstable();
+            Ok(LabelAnswer { values: names, warnings: Vec::new() })
+        })
+    }
+
+    fn label_values<'a>(
+        &'a self,
+        name: &'a str,
+        request: &'a LabelRequest,
+    ) -> BoxFuture<'a, Result<LabelAnswer, StorageError>> {
+        Box::pin(async move {
+            let view = self.head.view();
+            let shown = self.blocks.shown();
+            let mut values = self.head.label_values(&view, name, request).await;
+            let head = values.len();
+            let mut more = BTreeSet::new();
+            for block in &shown.blocks {
+                if block.overlaps(request.from_ms, request.to_ms) {
+                    more.extend(block.label_values(name, request).await?);
+                }
+            }
+            more.retain(|value| values[..head].binary_search(value).is_err());
+            values.extend(more);
+            values.sort_unstable();
+            Ok(LabelAnswer { values, warnings: Vec::new() })
+        })
+    }
+
+    fn select_exemplars<'a>(
+        &'a self,
+        request: &'a LabelRequest,
+    ) -> BoxFuture<'a, Result<Vec<ExemplarSeries>, StorageError>> {
+        Box::pin(async move { Ok(self.head.exemplars().select(request)) })
+    }
+}
+
+type Cursor = (TimestampMs, TimestampMs, Peekable<std::vec::IntoIter<Arc<dyn RawSeries>>>);
+
+/// The series of sets that are sorted by labels, each label set once, sorted.
+async fn join(mut sets: Vec<Found>, limit: usize) -> Vec<Arc<dyn RawSeries>> {
+    sets.retain(|set| !set.series.is_empty());
+    if let [set] = &mut sets[..] {
+        set.series.truncate(limit);
+        return std::mem::take(&mut set.series);
+    }
+    let mut sets: Vec<Cursor> = sets
+        .into_iter()
+        .map(|set| (set.from_ms, set.to_ms, set.series.into_iter().peekable()))
+        .collect();
+    let mut joined: Vec<Arc<dyn RawSeries>> = Vec::new();
+    while joined.len() < limit {
+        if joined.len() % PER_TURN == PER_TURN - 1 {
+            breathe().await;
+        }
+        let heads = sets.iter_mut().filter_map(|(.., set)| set.peek());
+        let Some(least) = heads.min_by(|a, b| a.labels().cmp(b.labels())).cloned() else { break };
+        let mut parts = Vec::new();
+        for (from_ms, to_ms, set) in &mut sets {
+            if let Some(series) = set.next_if(|series| series.labels() == least.labels()) {
+                parts.push(Part { from_ms: *from_ms, to_ms: *to_ms, series });
+            }
+        }
+        joined.push(match parts.len() {
+            1 => parts.remove(0).series,
+            _ => Arc::new(Joined::new(parts)),
+        });
+    }
+    joined
+}
+
+/// What one block, or the head, has of a series.
+struct Part {
+    from_ms: TimestampMs,
+    to_ms: TimestampMs,
+    series: Arc<dyn RawSeries>,
+}
+
+/// One series as several blocks and the head have it.
+struct Joined {
+    /// Of the newest part: those of the head are the same from one select to the next.
+    labels: Labels,
+    /// By their beginning.
+    parts: Vec<Part>,
+    /// No two have a time in common.
+    apart: bool,
+}
+
+impl Joined {
+    fn new(mut parts: Vec<Part>) -> Self {
+        parts.sort_by_key(|part| part.from_ms);
+        let apart = parts.windows(2).all(|w| w[0].to_ms < w[1].from_ms);
+        let newest = &parts[parts.len() - 1].series;
+        Self { labels: newest.labels().clone(), apart, parts }
+    }
+
+    fn overlapping(
+        &self,
+        from_ms: TimestampMs,
+        to_ms: TimestampMs,
+    ) -> impl DoubleEndedIterator<Item = &Part> {
+        self.parts.iter().filter(move |part| part.from_ms <= to_ms && from_ms <= part.to_ms)
+    }
+}
+
+impl RawSeries for Joined {
+    fn labels(&self) -> &Labels {
+        &self.labels
+    }
+
+    fn read_into(
+        &self,
+        from_ms: TimestampMs,
+        to_ms: TimestampMs,
+        out: &mut RawSamples,
+    ) -> Result<(), StorageError> {
+        if self.apart {
+            for part in self.overlapping(from_ms, to_ms) {
+                part.series.read_into(from_ms, to_ms, out)?;
+            }
+            return Ok(());
+        }
+        let mut merged = RawSamples::default();
+        for part in self.overlapping(from_ms, to_ms) {
+            let mut next = RawSamples::default();
+            part.series.read_into(from_ms, to_ms, &mut next)?;
+            merged = merge(&merged, &next);
+        }
+        out.append(merged);
+        Ok(())
+    }
+
+    fn read_newest_into(
+        &self,
+        from_ms: TimestampMs,
+        to_ms: TimestampMs,
+        out: &mut RawSamples,
+    ) -> Result<(), StorageError> {
+        if !self.apart {
+            return self.read_into(from_ms, to_ms, out);
+        }
+        for part in self.overlapping(from_ms, to_ms).rev() {
+            part.series.read_newest_into(from_ms, to_ms, out)?;
+            if !out.ts.is_empty() || !out.hist.is_empty() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
