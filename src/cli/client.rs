@@ -105,12 +105,30 @@ impl ApiClient {
         path: &str,
         form: &[(&str, String)],
     ) -> Result<Json, String> {
+        api_data(&self.post_form(path, form).await?)
+    }
+
+    /// Posts a form.
+    pub(crate) async fn post_form(
+        &self,
+        path: &str,
+        form: &[(&str, String)],
+    ) -> Result<Answer, String> {
         let mut encoder = url::form_urlencoded::Serializer::new(String::new());
         let body = encoder.extend_pairs(form).finish().into_bytes();
         let mut headers = HeaderMap::new();
         let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
         headers.insert(CONTENT_TYPE, form_type);
-        api_data(&self.post(path, headers, body).await?)
+        self.post(path, headers, body).await
+    }
+
+    /// The HTTP status of the server's own address; what it says beside is not read.
+    pub(crate) async fn status(&self) -> Result<u16, String> {
+        let mut request = self.client.request(Method::GET, self.base.clone());
+        *request.headers_mut() = self.headers.clone();
+        *request.timeout_mut() = Some(self.timeout);
+        let response = self.client.execute(request).await.map_err(|e| e.to_string())?;
+        Ok(response.status().as_u16())
     }
 
     /// `data` of an answer in the form of Prometheus' API.
@@ -148,14 +166,16 @@ impl ApiClient {
     }
 }
 
-/// Takes an answer of the API apart; its warnings go to standard error.
-fn api_data(answer: &Answer) -> Result<Json, String> {
-    let json: Json = serde_json::from_slice(&answer.body).map_err(|_| {
+/// An answer of Prometheus' API, be it an error. Its warnings are left in it.
+pub(crate) fn api_answer(answer: &Answer) -> Result<Json, String> {
+    let json: Option<Json> = serde_json::from_slice(&answer.body).ok();
+    json.filter(|json| json["status"].is_string()).ok_or_else(|| {
         format!("server answered HTTP status {}, not Prometheus' JSON", answer.status)
-    })?;
-    for warning in json["warnings"].as_array().into_iter().flatten() {
-        eprintln!("query warning: {}", warning.as_str().unwrap_or(""));
-    }
+    })
+}
+
+/// `data` of an answer of the API, or its error.
+pub(crate) fn outcome(json: &Json) -> Result<Json, String> {
     match json["status"].as_str() {
         Some("success") => Ok(json["data"].clone()),
         _ => {
@@ -163,6 +183,15 @@ fn api_data(answer: &Answer) -> Result<Json, String> {
             Err(format!("{}: {}", text("errorType"), text("error")))
         }
     }
+}
+
+/// Takes an answer of the API apart; its warnings go to standard error.
+fn api_data(answer: &Answer) -> Result<Json, String> {
+    let json = api_answer(answer)?;
+    for warning in json["warnings"].as_array().into_iter().flatten() {
+        eprintln!("query warning: {}", warning.as_str().unwrap_or(""));
+    }
+    outcome(&json)
 }
 
 fn headers(given: &[String]) -> Result<HeaderMap, String> {

@@ -3,12 +3,15 @@
 
 mod check;
 mod client;
+mod complete;
 mod debug;
 mod eval;
 mod features;
 mod flags;
 mod format;
+mod help;
 mod junit;
+mod progress;
 mod promql;
 mod promtool;
 mod push;
@@ -61,8 +64,7 @@ enum Command {
     Eval(eval::EvalArgs),
     /// Run unit tests of rules, or scripts that test PromQL itself.
     Test(test::TestArgs),
-    /// Look at rules: what is likely to be wrong, what depends on what, what a template
-    /// expands to.
+    /// Look into rules: what is likely to be wrong, what reads what, what a change means.
     #[command(subcommand)]
     Rules(rules::RulesCommand),
     /// The same as `rules lint`.
@@ -73,13 +75,26 @@ enum Command {
     /// Look into data directories and make blocks.
     #[command(subcommand)]
     Tsdb(tsdb::TsdbCommand),
+    /// Print a script with which a shell completes the commands and flags.
+    Completion(complete::CompletionArgs),
+    /// Print the manual, in the form `man` reads.
+    Man(complete::ManArgs),
+}
+
+/// The commands as they are parsed and described.
+fn command() -> clap::Command {
+    let mut command = help::described(Cli::command(), "");
+    // Spreads global flags over the commands, so that all of them are listed below.
+    command.build();
+    command
 }
 
 /// Runs the command line given to the process. Exit codes: 0 fine, 1 failure, 2 a command
 /// line that cannot be understood (1 as `promtool`), 3 a lint finding where lint findings
 /// are fatal.
 pub fn run() -> ExitCode {
-    let mut command = Cli::command().mut_subcommand("serve", |c| c.args(flags::unserved_args()));
+    let described = help::described(Cli::command(), "");
+    let mut command = described.mut_subcommand("serve", |c| c.args(flags::unserved_args()));
     // Spreads global flags over the commands, so that all of them are listed below.
     command.build();
     let (args, is_promtool) = promtool::strip(std::env::args_os().collect());
@@ -118,6 +133,8 @@ pub fn run() -> ExitCode {
         Command::Lint(args) => rules::lint(&args, &cli.features),
         Command::Promql(command) => promql::run(&command, &cli.features),
         Command::Tsdb(command) => tsdb::run(&command, &cli.features),
+        Command::Completion(args) => complete::completion(&args, self::command()),
+        Command::Man(args) => complete::man(&args, self::command()),
     }
 }
 

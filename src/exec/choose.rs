@@ -152,6 +152,9 @@ struct Stretch<'l> {
 /// Candidates beyond twice the wanted ones that may be kept.
 const SPARE: usize = 32;
 
+/// Steps whose values are held against the bars together, without branches.
+const LANES: u32 = 8;
+
 /// Candidates of a stretch.
 const CANDIDATES_MAX: usize = 1 << 19;
 
@@ -195,21 +198,34 @@ impl<'l> Stretch<'l> {
         let slots = group as usize * self.width;
         let words = block.present.row(block_row);
         let floats = block.row(block_row);
-        for step in self.steps.clone() {
-            let value = floats[step as usize];
-            let slot = slots + (step - self.steps.start) as usize;
-            let bar = self.bars[slot];
+        for first in self.steps.clone().step_by(LANES as usize) {
+            let steps = first..self.steps.end.min(first + LANES);
+            let slot = slots + (first - self.steps.start) as usize;
+            let values = &floats[first as usize..steps.end as usize];
+            let bars = &self.bars[slot..slot + values.len()];
             // A later series with the value of the bar comes behind all that made it.
-            let behind = if descending { value <= bar } else { value >= bar };
-            if behind || words[step as usize / 64] >> (step % 64) & 1 == 0 {
+            let pairs = values.iter().zip(bars);
+            let all_behind = if descending {
+                pairs.fold(true, |all, (value, bar)| all & (value <= bar))
+            } else {
+                pairs.fold(true, |all, (value, bar)| all & (value >= bar))
+            };
+            if all_behind {
                 continue;
             }
-            let found = &mut self.found[slot];
-            found.push((value, row));
-            let Limits::Count(wanted) = self.limits else { continue };
-            let wanted = wanted[step as usize];
-            if found.len() > kept_max(wanted) {
-                self.bars[slot] = weed_out(found, wanted, order);
+            for ((step, value), slot) in steps.zip(values).zip(slot..) {
+                let bar = self.bars[slot];
+                let behind = if descending { *value <= bar } else { *value >= bar };
+                if behind || words[step as usize / 64] >> (step % 64) & 1 == 0 {
+                    continue;
+                }
+                let found = &mut self.found[slot];
+                found.push((*value, row));
+                let Limits::Count(wanted) = self.limits else { continue };
+                let wanted = wanted[step as usize];
+                if found.len() > kept_max(wanted) {
+                    self.bars[slot] = weed_out(found, wanted, order);
+                }
             }
         }
         let mut steps = self.steps.clone();

@@ -163,9 +163,17 @@ fn steps_to_samples(
 ) -> Result<()> {
     let mut pace = Pace::new(cx);
     let values = block.row(row);
-    for step in block.present.ones(row) {
-        pace.work(1)?;
-        raw.push(grid.at(step), values[step as usize]);
+    for (first, word) in (0..).step_by(64).zip(block.present.row(row)) {
+        let steps = first..grid.len.min(first + 64);
+        pace.work(steps.len())?;
+        if word.count_ones() as usize == steps.len() {
+            raw.vs.extend_from_slice(&values[steps.start as usize..steps.end as usize]);
+            raw.ts.extend(steps.map(|step| grid.at(step)));
+            continue;
+        }
+        for step in steps.filter(|step| word >> (step % 64) & 1 == 1) {
+            raw.push(grid.at(step), values[step as usize]);
+        }
     }
     if block.histograms.is_none() {
         return Ok(());

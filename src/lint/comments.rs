@@ -178,16 +178,7 @@ fn silence(file: bool, list: &str, known: &[&str]) -> What {
 }
 
 /// Checks of pint that are not made here; comments about them are left in peace.
-const ONLINE_OF_PINT: &[&str] = &[
-    "alerts/external_labels",
-    "labels/conflict",
-    "promql/features",
-    "promql/offset",
-    "promql/performance",
-    "promql/range_query",
-    "query/cost",
-    "rule/link",
-];
+const ONLINE_OF_PINT: &[&str] = &["promql/performance"];
 
 /// Ids are separated by commas or blanks; what stands in brackets belongs together.
 fn split_checks(list: &str) -> Vec<&str> {
@@ -291,7 +282,8 @@ mod tests {
             one("#watchfire: file/disable rule/label"),
             silenced(true, &[("rule/label", None)])
         );
-        assert_eq!(one("# pint disable query/cost"), silenced(false, &[("query/cost", None)]));
+        let performance = silenced(false, &[("promql/performance", None)]);
+        assert_eq!(one("# pint disable promql/performance"), performance);
         assert_eq!(one("# watchfire evaluates these; pint checks them"), None);
         assert_eq!(one("a: x#pint disable promql/regexp"), None);
         let owner = What::Owner { file: true, name: "team a".to_owned() };

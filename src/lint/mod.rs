@@ -1,5 +1,5 @@
-//! What is likely to be wrong with rules that can be read: the checks of pint that need no
-//! server, and what follows from expressions alone (`infer`).
+//! What is likely to be wrong with rules that can be read: the checks of pint, and what
+//! follows from expressions alone (`infer`).
 //!
 //! `registry` holds one row for each check: id, severity, words, examples and function;
 //! docs/lint.md is made from it. Authors silence checks in `comments`; `settings` turns

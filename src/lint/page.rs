@@ -20,10 +20,10 @@ pub(super) fn example(rules: &str) -> String {
 /// One check, for a person at a terminal or on the page.
 pub fn explain(check: &Check) -> String {
     let mut out = format!("## {}\n\n", check.id);
-    let off = match (check.by_default, check.needs_server) {
-        (false, _) => ", off by default",
-        (true, true) => ", needs --server",
-        (true, false) => "",
+    let off = match (check.by_default, check.needs) {
+        (false, _) => ", off by default".to_owned(),
+        (true, "") => String::new(),
+        (true, needs) => format!(", needs {needs}"),
     };
     let _ = writeln!(out, "{} ({}{off}).\n", capital(check.summary), check.severity);
     let _ = writeln!(out, "{}\n", check.doc);
@@ -55,10 +55,10 @@ pub fn page() -> String {
     out.push_str("\n| check | severity | finds |\n| --- | --- | --- |\n");
     for check in CHECKS {
         let anchor = check.id.replace('/', "");
-        let off = match (check.by_default, check.needs_server) {
-            (false, _) => " (off by default)",
-            (true, true) => " (needs `--server`)",
-            (true, false) => "",
+        let off = match (check.by_default, check.needs) {
+            (false, _) => " (off by default)".to_owned(),
+            (true, "") => String::new(),
+            (true, needs) => format!(" (needs {needs})"),
         };
         let _ = writeln!(
             out,
@@ -92,7 +92,11 @@ front to turn it off: `--lint=all,-promql/nan`. `watchfire check rules` takes th
 `--lint`, beside promtool's.
 
 With `--server URL` a server that speaks Prometheus' API is asked which series there are, what \
-types metrics have, and when alerts would have fired; `--server.range` says how far back (1d).
+types metrics have, when alerts would have fired (`--server.range` says how far back, 1d), what \
+expressions cost, whether operators find matches, and for its configuration: external labels, \
+retention, intervals. Each question is asked once, at most 8 at a time and \
+`--server.max-requests` in all; a server that does not answer is reported (server/answer), and \
+what can be told without it is told all the same.
 
 A comment silences a check: `# watchfire: disable promql/regexp` above a rule or within it, \
 `# watchfire: file/disable promql/regexp` for a file, above a group for the group; \

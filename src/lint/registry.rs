@@ -25,8 +25,8 @@ pub struct Check {
     pub settings: &'static str,
     /// It runs unless it is turned off.
     pub by_default: bool,
-    /// It finds nothing unless a server is asked.
-    pub needs_server: bool,
+    /// What it finds nothing without, such as `--server`; empty: nothing.
+    pub needs: &'static str,
     pub(super) run: Run,
 }
 
@@ -54,6 +54,9 @@ pub fn infos() -> Vec<CheckInfo> {
     CHECKS.iter().map(info).collect()
 }
 
+/// The server that is asked.
+const SERVER: &str = "`--server`";
+
 const CHECK: Check = Check {
     id: "",
     severity: Severity::Warning,
@@ -63,7 +66,7 @@ const CHECK: Check = Check {
     good: "",
     settings: "",
     by_default: true,
-    needs_server: false,
+    needs: "",
     run: Run::File(|_, _| {}),
 };
 
@@ -108,8 +111,18 @@ pub static CHECKS: &[Check] = &[
         summary: "how often alerts would have fired",
         doc: "Each alert's expression is evaluated by the server over the last day, and its `for` \
               and `keep_firing_for` applied.",
-        needs_server: true,
+        needs: SERVER,
         run: Run::Rule(online::count),
+        ..CHECK
+    },
+    Check {
+        id: "alerts/external_labels",
+        severity: Severity::Bug,
+        summary: "external labels that the server does not have",
+        doc: "A template uses `$externalLabels.x`, and `x` is not among the `external_labels` of \
+              the server's configuration: it expands to nothing.",
+        needs: SERVER,
+        run: Run::Rule(online::external_labels),
         ..CHECK
     },
     Check {
@@ -167,6 +180,17 @@ pub static CHECKS: &[Check] = &[
         ..CHECK
     },
     Check {
+        id: "labels/conflict",
+        summary: "labels of rules that others set as well",
+        doc: "A label of the rule is one of the server's `external_labels`, so that it says \
+              something else outside than series of other rules; or it is a label of the \
+              server's targets that the expression keeps: what it told apart becomes one \
+              series, and the evaluation fails.",
+        needs: SERVER,
+        run: Run::Rule(online::conflict),
+        ..CHECK
+    },
+    Check {
         id: "pint/comment",
         summary: "comments that have no effect",
         doc: "A comment begins like one for the linter, but names no directive, no check, or no \
@@ -203,8 +227,19 @@ pub static CHECKS: &[Check] = &[
         summary: "counters read as they are, and rates of gauges",
         doc: "The server knows the types of metrics. A counter's value depends on when its process \
               was started; what `rate` makes of a gauge depends on how often it falls.",
-        needs_server: true,
+        needs: SERVER,
         run: Run::Rule(online::counter),
+        ..CHECK
+    },
+    Check {
+        id: "promql/features",
+        severity: Severity::Bug,
+        summary: "expressions the server cannot read",
+        doc: "The server is asked to evaluate the expression at a time before there were any \
+              samples. It refuses what is newer than itself, or wants a feature that is off \
+              (`--enable-feature`).",
+        needs: SERVER,
+        run: Run::Rule(online::features),
         ..CHECK
     },
     Check {
@@ -238,6 +273,25 @@ pub static CHECKS: &[Check] = &[
         bad: "- record: job:error_ratio:avg\n  expr: avg by (job) (errors / requests)\n",
         good: "- record: job:error_ratio:avg\n  expr: avg by (job) (errors / (requests > 0))\n",
         run: Run::Rule(expressions::nan),
+        ..CHECK
+    },
+    Check {
+        id: "promql/offset",
+        severity: Severity::Bug,
+        summary: "selectors that look back further than samples are kept",
+        doc: "`offset` or `@` leads to a time before the server's retention: there is never \
+              anything.",
+        needs: SERVER,
+        run: Run::Rule(online::offset),
+        ..CHECK
+    },
+    Check {
+        id: "promql/range_query",
+        summary: "windows longer than samples are kept",
+        doc: "A window, its offset and the subqueries around it reach back further than the \
+              server's retention: the result is that of a shorter window.",
+        needs: SERVER,
+        run: Run::Rule(online::range_query),
         ..CHECK
     },
     Check {
@@ -280,7 +334,7 @@ pub static CHECKS: &[Check] = &[
         doc: "The server has no such metric, or none with such a label, now and within the last \
               day. What rules of these files record is not asked for, nor what stands in \
               `absent`, `or` or behind `unless`.",
-        needs_server: true,
+        needs: SERVER,
         run: Run::Rule(online::series),
         ..CHECK
     },
@@ -302,10 +356,23 @@ pub static CHECKS: &[Check] = &[
         doc: "Series of the two sides match when the labels `on` names, or all but those \
               `ignoring` names, are equal. Reported where aggregations and matchers leave sides \
               that cannot be equal; for metrics that no rule records, it is taken that scraped \
-              series have `instance` and `job`.",
+              series have `instance` and `job`. With `--server` also where its series do not \
+              match though both sides have some, or match too many.",
         bad: "- alert: Errors\n  expr: sum by (job) (errors) / sum by (team) (requests) > 0.1\n  for: 5m\n",
         good: "- alert: Errors\n  expr: sum by (job) (errors) / sum by (job) (requests) > 0.1\n  for: 5m\n",
         run: Run::Rule(impossible::matching),
+        ..CHECK
+    },
+    Check {
+        id: "query/cost",
+        severity: Severity::Info,
+        summary: "what an evaluation costs the server",
+        doc: "The server evaluates each expression once and tells how many series it gives and \
+              how many samples it reads. The settings hold what is too much. Parts that a \
+              recording rule of these files or of the server computes already are named.",
+        settings: "cost: {max_series: 1000, max_samples: 1000000, max_peak_samples: 100000, max_duration: 2s, severity: warning}\n",
+        needs: SERVER,
+        run: Run::Project(online::cost),
         ..CHECK
     },
     Check {
@@ -366,6 +433,19 @@ pub static CHECKS: &[Check] = &[
         ..CHECK
     },
     Check {
+        id: "rule/link",
+        severity: Severity::Bug,
+        summary: "links in annotations that lead nowhere",
+        doc: "Links that match the policy are followed, and must be answered with 200. `uri` says \
+              what to ask for instead, with `$1` for what a group of the pattern matched, and \
+              `headers` what to send along. Links with templates in them are left out. The \
+              server need not be named for it.",
+        settings: "rules:\n- link:\n  - {url: 'https://runbooks\\.example\\.com/(.+)', uri: 'https://raw.example.com/$1.md'}\n",
+        needs: "a policy",
+        run: Run::Rule(online::link),
+        ..CHECK
+    },
+    Check {
         id: "rule/name",
         severity: Severity::Info,
         summary: "how a policy wants rules named",
@@ -420,6 +500,18 @@ pub static CHECKS: &[Check] = &[
         bad: "- record: job:up:sum\n  expr: sum by (job) (up)\n",
         good: "- record: job:up:sum\n  expr: sum by (job) (up)\n- alert: Down\n  expr: job:up:sum < 2\n",
         run: Run::Project(project::unused),
+        ..CHECK
+    },
+    Check {
+        id: "server/answer",
+        severity: Severity::Fatal,
+        summary: "servers that cannot be asked",
+        doc: "There is no server at the address, it answers too late (`--server.timeout`) or with \
+              something else than Prometheus' JSON: an error when nothing could be asked, a \
+              warning at each rule whose question had no answer. When several in a row have \
+              none, no more are asked.",
+        needs: SERVER,
+        run: Run::Project(online::unanswered),
         ..CHECK
     },
     Check {

@@ -11,7 +11,7 @@ use super::registry;
 use crate::diagnostics::Severity;
 use crate::diagnostics::nearest::nearest;
 use crate::model::duration::parse_duration;
-use crate::model::regex::AnchoredRegex;
+use crate::model::regex::{AnchoredRegex, GoRegex};
 
 /// Why settings cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -40,6 +40,7 @@ pub struct Settings {
     pub(super) owners: Option<Owners>,
     pub(super) regexp: RegexpSettings,
     pub(super) dependency: DependencySettings,
+    pub(super) cost: CostSettings,
     pub(super) rules: Vec<Policy>,
 }
 
@@ -63,6 +64,18 @@ pub(super) struct RegexpSettings {
 pub(super) struct DependencySettings {
     /// Metrics of other groups that may be read with a delay.
     pub ignore: Vec<Pattern>,
+}
+
+/// What an evaluation may cost.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct CostSettings {
+    pub max_series: Option<u64>,
+    pub max_samples: Option<u64>,
+    pub max_peak_samples: Option<u64>,
+    pub max_duration: Option<Millis>,
+    pub severity: Option<SeverityName>,
+    pub comment: Option<String>,
 }
 
 /// Who may own rules.
@@ -92,6 +105,7 @@ pub(super) struct Policy {
     pub selector: Vec<SelectorPolicy>,
     pub reject: Vec<RejectPolicy>,
     pub report: Option<ReportPolicy>,
+    pub link: Vec<LinkPolicy>,
 }
 
 /// Which rules: all that is given must hold.
@@ -185,6 +199,19 @@ pub(super) struct ReportPolicy {
     pub severity: Option<SeverityName>,
 }
 
+/// Links that must be answered with 200.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LinkPolicy {
+    pub url: Pattern,
+    /// What to ask for instead; `$1` is what the pattern's first group matched.
+    pub uri: Option<String>,
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    pub severity: Option<SeverityName>,
+    pub comment: Option<String>,
+}
+
 /// `info`, `warning` or `bug`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -229,6 +256,13 @@ impl Pattern {
 
     pub(super) fn as_str(&self) -> &str {
         &self.source
+    }
+
+    /// The template with what the pattern's groups match in a text.
+    pub(super) fn expand(&self, template: &str, text: &str) -> String {
+        let found = GoRegex::anchored(&self.source).ok();
+        let found = found.and_then(|regex| Some(regex.expand(template, text, &regex.find(text)?)));
+        found.unwrap_or_else(|| text.to_owned())
     }
 }
 

@@ -18,9 +18,18 @@ pub struct QueryMetrics {
     concurrent_max: Gauge<i64, AtomicI64>,
     samples: Counter<u64, AtomicU64>,
     samples_read: Counter<u64, AtomicU64>,
-    duration_seconds: Family<SliceLabels, Summary>,
-    duration_histogram_seconds: Family<SliceLabels, Histogram>,
+    slices: [Slice; SLICES.len()],
 }
+
+/// How long one part of queries took.
+#[derive(Clone, Debug)]
+struct Slice {
+    seconds: Summary,
+    histogram_seconds: Histogram,
+}
+
+/// The parts, in the order in which [`QueryMetrics::observe_all`] has them.
+const SLICES: [&str; 4] = ["queue_time", "prepare_time", "inner_eval", "result_sort"];
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct SliceLabels {
@@ -32,13 +41,23 @@ const BUCKETS: [f64; 11] = [0.01, 0.1, 0.5, 1.0, 5.0, 10.0, 20.0, 30.0, 60.0, 10
 impl QueryMetrics {
     /// Registers the metrics.
     pub fn new(registry: &mut Registry) -> Self {
+        let duration_seconds: Family<SliceLabels, Summary> =
+            Family::new_with_constructor(|| Summary::new(&[0.5, 0.9, 0.99]));
+        let duration_histogram_seconds: Family<SliceLabels, Histogram> =
+            Family::new_with_constructor(|| Histogram::new(BUCKETS));
+        let slices = SLICES.map(|slice| {
+            let labels = SliceLabels { slice };
+            Slice {
+                seconds: duration_seconds.get_or_create(&labels).clone(),
+                histogram_seconds: duration_histogram_seconds.get_or_create(&labels).clone(),
+            }
+        });
         let metrics = Self {
             queries: Gauge::default(),
             concurrent_max: Gauge::default(),
             samples: Counter::default(),
             samples_read: Counter::default(),
-            duration_seconds: Family::new_with_constructor(|| Summary::new(&[0.5, 0.9, 0.99])),
-            duration_histogram_seconds: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
+            slices,
         };
         registry.register(
             "prometheus_engine_queries",
@@ -63,12 +82,12 @@ impl QueryMetrics {
         registry.register(
             "prometheus_engine_query_duration_seconds",
             "Query timings",
-            metrics.duration_seconds.clone(),
+            duration_seconds,
         );
         registry.register(
             "prometheus_engine_query_duration_histogram_seconds",
             "The duration of various parts of PromQL query execution",
-            metrics.duration_histogram_seconds.clone(),
+            duration_histogram_seconds,
         );
         metrics
     }
@@ -83,19 +102,19 @@ impl QueryMetrics {
         Running(self.queries.clone())
     }
 
-    /// Notes what a finished query cost.
-    pub(super) fn observe(&self, stats: &QueryStats) {
-        self.samples.inc_by(stats.total_queryable_samples);
-        self.samples_read.inc_by(stats.samples_read);
-        for (slice, seconds) in [
-            ("queue_time", stats.queue_seconds),
-            ("prepare_time", stats.prepare_seconds),
-            ("inner_eval", stats.inner_eval_seconds),
-            ("result_sort", stats.result_sort_seconds),
-        ] {
-            let labels = SliceLabels { slice };
-            self.duration_seconds.get_or_create(&labels).observe(seconds);
-            self.duration_histogram_seconds.get_or_create(&labels).observe(seconds);
+    /// Notes what queries cost that finished together.
+    pub(super) fn observe_all<'s>(&self, all: impl Iterator<Item = &'s QueryStats> + Clone) {
+        self.samples.inc_by(all.clone().map(|stats| stats.total_queryable_samples).sum());
+        self.samples_read.inc_by(all.clone().map(|stats| stats.samples_read).sum());
+        let seconds: [fn(&QueryStats) -> f64; SLICES.len()] = [
+            |stats| stats.queue_seconds,
+            |stats| stats.prepare_seconds,
+            |stats| stats.inner_eval_seconds,
+            |stats| stats.result_sort_seconds,
+        ];
+        for (slice, seconds) in self.slices.iter().zip(seconds) {
+            slice.seconds.observe_all(all.clone().map(seconds));
+            all.clone().for_each(|stats| slice.histogram_seconds.observe(seconds(stats)));
         }
     }
 }

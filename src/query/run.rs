@@ -154,7 +154,7 @@ async fn evaluate(
         ..sample_stats(stats, grid, exec_options.per_step_stats)
     };
     if let Some(metrics) = engine.metrics.get() {
-        metrics.observe(&stats);
+        metrics.observe_all(std::iter::once(&stats));
     }
     Ok(QueryResult { value, annotations, stats })
 }

@@ -189,7 +189,12 @@ impl Batch<'_> {
             }
             frames.put(frame);
         }
-        answers.into_iter().map(|a| a.expect("BUG: every query has its answer")).collect()
+        let answers: Vec<Answer> =
+            answers.into_iter().map(|a| a.expect("BUG: every query has its answer")).collect();
+        if let Some(metrics) = engine.metrics.get() {
+            metrics.observe_all(answers.iter().flatten().map(|result| &result.stats));
+        }
+        answers
     }
 
     /// All queries bound: as the last time, if that can be.
@@ -301,9 +306,6 @@ impl Batch<'_> {
             exec_total_seconds: total,
             ..run::sample_stats(stats, self.grid, per_step)
         };
-        if let Some(metrics) = self.engine.metrics.get() {
-            metrics.observe(&stats);
-        }
         Ok(QueryResult { value, annotations, stats })
     }
 }

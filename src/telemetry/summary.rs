@@ -78,18 +78,30 @@ impl Summary {
         self.observe_at(value, self.inner.origin.elapsed());
     }
 
+    /// Adds observations made at the same time, for less than one by one.
+    pub fn observe_all(&self, values: impl Iterator<Item = f64>) {
+        self.observe_all_at(values, self.inner.origin.elapsed());
+    }
+
     fn observe_at(&self, value: f64, at: Duration) {
+        self.observe_all_at(std::iter::once(value), at);
+    }
+
+    fn observe_all_at(&self, values: impl Iterator<Item = f64>, at: Duration) {
         let mut state = self.inner.state.lock();
-        state.sum += value;
-        state.count += 1;
-        if value.is_nan() {
-            return;
-        }
         state.rotate(at);
-        let slot = (state.newest % SLOTS) as usize;
-        let entry = state.slots[slot].buckets.entry(bucket_of(value)).or_default();
-        entry.0 += 1;
-        entry.1 += value;
+        // Many of one value in a row, as those that a batch shares, are added at once.
+        let (mut run, mut count) = (f64::NAN, 0);
+        for value in values {
+            state.sum += value;
+            state.count += 1;
+            if value.to_bits() != run.to_bits() {
+                state.add(run, count);
+                (run, count) = (value, 0);
+            }
+            count += 1;
+        }
+        state.add(run, count);
     }
 
     /// Sum, count and the quantiles' values (NaN when the window is empty).
@@ -102,6 +114,17 @@ impl Summary {
 }
 
 impl State {
+    /// Adds so many observations of one value to the newest slot.
+    fn add(&mut self, value: f64, count: u64) {
+        if value.is_nan() || count == 0 {
+            return;
+        }
+        let slot = (self.newest % SLOTS) as usize;
+        let entry = self.slots[slot].buckets.entry(bucket_of(value)).or_default();
+        entry.0 += count;
+        entry.1 += value * count as f64;
+    }
+
     /// Empties the slots whose time has passed.
     fn rotate(&mut self, at: Duration) {
         let now = at.as_secs() / SLOT.as_secs();
@@ -204,6 +227,17 @@ mod tests {
         assert_eq!(summary.snapshot_at(minutes(13)).2, [5.0]);
         assert_eq!(summary.snapshot_at(minutes(16)), (18.0, 4, vec![7.0]));
         assert!(summary.snapshot_at(minutes(60)).2[0].is_nan());
+    }
+
+    #[test]
+    fn observations_made_together_count_as_one_by_one() {
+        let values = [0.25, 0.25, 0.5, f64::NAN, 0.5, -1.0, 0.0, 0.25];
+        let (one_by_one, together) = (Summary::default(), Summary::default());
+        values.iter().for_each(|value| one_by_one.observe_at(*value, minutes(1)));
+        together.observe_all_at(values.into_iter(), minutes(1));
+        together.observe_all_at(std::iter::empty(), minutes(1));
+        let show = |summary: &Summary| format!("{:?}", summary.snapshot_at(minutes(2)));
+        assert_eq!(show(&together), show(&one_by_one));
     }
 
     #[test]

@@ -83,6 +83,9 @@ fn is_own_check(word: &str) -> bool {
     registry::ids().any(|id| id == word || id.split('/').next() == Some(word))
 }
 
+/// The check that finds templates which cannot be used.
+const TEMPLATES: &str = "alerts/template";
+
 /// Runs `watchfire check rules`.
 pub(super) fn run(args: &RulesArgs, features: &FeatureFlags) -> ExitCode {
     let mut outcome = Outcome::default();
@@ -91,8 +94,8 @@ pub(super) fn run(args: &RulesArgs, features: &FeatureFlags) -> ExitCode {
     let own = args.lint.own_checks();
     if let Some(output) = args.output {
         let duplicates = checks.contains("duplicate-rules").then_some("rule/duplicate");
-        let wanted = ["none", "yaml", "promql/syntax"].into_iter().chain(duplicates).chain(own);
-        let wanted: Vec<&str> = wanted.collect();
+        let refused = ["none", "yaml", "promql/syntax", TEMPLATES];
+        let wanted: Vec<&str> = refused.into_iter().chain(duplicates).chain(own).collect();
         return linting(args, &wanted, options, output);
     }
     if args.files.is_empty() {
@@ -119,8 +122,14 @@ fn linting(args: &RulesArgs, wanted: &[&str], load: LoadOptions, output: Output)
         return crate::cli::fail(&error);
     }
     let fail_on = if args.lint.lint_fatal { Severity::Info } else { Severity::Fatal };
+    // Templates that cannot be used are wrong; what else is said of them is advice.
+    let advised = args.lint.own_checks().iter().any(|id| TEMPLATES.starts_with(id));
     match report(&args.files, load, settings) {
-        Ok(report) => show(&report, output, fail_on),
+        Ok(mut report) => {
+            let kept = |id: &str| advised || id != TEMPLATES;
+            report.diagnostics.retain(|d| kept(d.id) || d.severity == Severity::Fatal);
+            show(&report, output, fail_on)
+        }
         Err(error) => crate::cli::fail(&error),
     }
 }

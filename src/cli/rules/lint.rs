@@ -8,9 +8,10 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::{files, online};
-use crate::cli::client::{ApiClient, ClientArgs};
+use crate::cli::client::ClientArgs;
 use crate::cli::{FeatureFlags, check, fail, say, small_runtime};
 use crate::diagnostics::{self, Look, Report, Severity};
+use crate::lint::online::Observed;
 use crate::lint::{self, Input, Options, Settings, mistakes, page, registry};
 use crate::model::Clock;
 use crate::model::duration::parse_duration;
@@ -30,13 +31,13 @@ pub(crate) struct LintArgs {
     #[arg(long = "lint.config", value_name = "FILE")]
     lint_config: Option<PathBuf>,
     /// End with 3 when something is at least as grave.
-    #[arg(long, value_enum, default_value = "bug")]
+    #[arg(long, value_enum, value_name = "GRADE", default_value = "bug")]
     fail_on: Grade,
     /// Show what is at least as grave.
-    #[arg(long, value_enum, default_value = "warning")]
+    #[arg(long, value_enum, value_name = "GRADE", default_value = "warning")]
     min_severity: Grade,
     /// How to show it.
-    #[arg(long, value_enum, default_value = "text")]
+    #[arg(long, value_enum, value_name = "FORM", default_value = "text")]
     output: Output,
     /// Interval of groups that name none: global.evaluation_interval.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
@@ -48,7 +49,7 @@ pub(crate) struct LintArgs {
     #[arg(long)]
     dialects: bool,
     /// Ask a server that speaks Prometheus' API as well: which series there are, what type
-    /// metrics have, how often alerts would have fired.
+    /// metrics have, how often alerts would have fired, what rules cost.
     #[arg(long, value_name = "URL")]
     server: Option<String>,
     /// How far back to ask.
@@ -57,6 +58,9 @@ pub(crate) struct LintArgs {
     /// How long to wait for one answer.
     #[arg(long = "server.timeout", value_name = "DURATION", default_value = "1m", value_parser = duration)]
     server_timeout: i64,
+    /// Most requests made to the server.
+    #[arg(long = "server.max-requests", value_name = "N", default_value_t = 10_000)]
+    server_max_requests: usize,
     #[command(flatten)]
     client: ClientArgs,
     /// List the checks instead.
@@ -148,11 +152,7 @@ pub(in crate::cli) fn run(args: &LintArgs, features: &FeatureFlags) -> ExitCode 
         dialects: args.dialects,
         ..LoadOptions::default()
     };
-    let found = match &args.server {
-        None => report(&args.files, load, settings),
-        Some(server) => with_server(args, server, load, settings),
-    };
-    match found {
+    match online_report(args, load, settings) {
         Ok(mut report) => {
             let least = args.min_severity.severity().min(args.fail_on.severity());
             report.diagnostics.retain(|d| d.severity >= least);
@@ -162,23 +162,38 @@ pub(in crate::cli) fn run(args: &LintArgs, features: &FeatureFlags) -> ExitCode 
     }
 }
 
-fn with_server(
-    args: &LintArgs,
-    server: &str,
-    load: LoadOptions,
-    settings: Settings,
-) -> Result<Report, String> {
+/// What is to be said about files, with what a server knows where one is named, and where the
+/// links lead that a policy is about.
+fn online_report(args: &LintArgs, load: LoadOptions, settings: Settings) -> Result<Report, String> {
     let inputs = inputs(&args.files)?;
     let now_ms = SystemClock::default().now_ms();
-    let options = Options { load, settings, now_ms };
+    let mut options = Options { load, settings, now_ms };
     let questions = lint::online::questions(&inputs, &options);
+    if args.server.is_none() && questions.links.is_empty() {
+        return Ok(lint::lint(inputs, &options));
+    }
     let timeout = Duration::from_millis(args.server_timeout.unsigned_abs());
     let asking = async {
-        let client = ApiClient::new(&args.client, server, timeout).await?;
-        online::ask(&client, &questions, args.server_range, now_ms).await
+        let mut observed = match &args.server {
+            Some(url) => {
+                let (client, requests_max) = (&args.client, args.server_max_requests);
+                let server = online::Server { url, client, timeout, requests_max };
+                let asked = online::ask(&server, &questions, args.server_range, now_ms).await;
+                asked.map_err(|e| format!("{url}: {e}"))?
+            }
+            None => Observed::default(),
+        };
+        observed.links = online::follow(&questions.links, timeout).await;
+        Ok::<_, String>(observed)
     };
     let runtime = small_runtime().map_err(|e| e.to_string())?;
-    let observed = runtime.block_on(asking).map_err(|e| format!("{server}: {e}"))?;
+    let observed = runtime.block_on(asking)?;
+    if let Some(ms) = observed.scrape_interval_ms {
+        options.settings.default_scrape_interval(ms);
+    }
+    if let Some(ms) = observed.evaluation_interval_ms {
+        options.settings.default_evaluation_interval(ms);
+    }
     Ok(lint::lint_with(inputs, &options, Some(observed)))
 }
 

@@ -1,7 +1,7 @@
 //! `watchfire rules`: what a person asks about rules beside checking and testing them.
 
 mod diff;
-mod files;
+pub(super) mod files;
 mod graph;
 mod lint;
 mod online;

@@ -4,6 +4,7 @@
 mod coverage;
 mod files;
 mod promql;
+mod record;
 mod rules;
 mod templates;
 
@@ -34,6 +35,14 @@ enum TestCommand {
     /// Every instant query also runs with its selectors pinned at other times, and as the
     /// middle of a range query.
     Promql(promql::PromqlArgs),
+    /// Make a unit test of what an alert did on a server: the fewest series with which it
+    /// does the same.
+    ///
+    /// The samples the alert reads are fetched, back to what windows, offsets, the lookback
+    /// and `for` need, and put on the grid of the evaluations. Series without which the
+    /// same alerts fire with the same texts are left out. The test is run before it is
+    /// written; what could not be carried over is said on standard error.
+    Record(Box<record::RecordArgs>),
     /// Run cases of templates: JSON files with texts and what they expand to.
     ///
     /// A file is {"common": {...}, "cases": [...]}. Each case has a template and either
@@ -49,6 +58,7 @@ pub(crate) fn run(args: &TestArgs, features: &FeatureFlags) -> ExitCode {
         TestCommand::Rules(rules) => rules::run(rules, args.junit.as_deref(), features),
         _ if args.junit.is_some() => fail(&"--junit is for `test rules`"),
         TestCommand::Promql(args) => promql::run(args, features),
+        TestCommand::Record(args) => record::run(args, features),
         TestCommand::Templates(args) => templates::run(args),
     }
 }

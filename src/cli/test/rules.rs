@@ -7,6 +7,7 @@ use chrono::{SecondsFormat, Utc};
 use clap::Args;
 
 use super::coverage::{self, CoverageFormat};
+use crate::cli::progress::Progress;
 use crate::cli::{FeatureFlags, fail, junit, say, small_runtime};
 use crate::model::regex::GoRegex;
 use crate::rules::unit_test::{
@@ -78,17 +79,23 @@ pub(crate) fn run(args: &RulesArgs, junit: Option<&Path>, features: &FeatureFlag
     let mut failed = false;
     let mut suites = Vec::new();
     let (mut covered, mut survivors) = (Vec::new(), 0);
+    let progress = Progress::new("testing", args.files.len());
     for file in &args.files {
+        progress.at(&file.display().to_string());
         let timestamp = Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true);
         // One file at a time, so that its outcome is seen before the next begins.
         for report in runtime.block_on(run_unit_tests(std::slice::from_ref(file), &options)) {
-            show(&report, args.debug);
+            progress.step();
             failed |= !report.passed();
-            survivors += report.mutation.as_ref().map_or(0, show_mutation);
+            survivors += progress.aside(|| {
+                show(&report, args.debug);
+                report.mutation.as_ref().map_or(0, show_mutation)
+            });
             suites.push(suite(&report, timestamp.clone()));
             covered.extend(report.coverage);
         }
     }
+    drop(progress);
     if let Some(junit) = junit
         && let Err(error) = std::fs::write(junit, junit::document(&suites))
     {

@@ -6,6 +6,7 @@ use std::ops::Range;
 use crate::diagnostics::Diagnostic;
 use crate::lint::context::{Findings, Project, RuleCx, finding};
 use crate::lint::infer::{Inferred, Kind, labels, values};
+use crate::lint::online;
 use crate::model::METRIC_NAME;
 use crate::rules::graph::reads;
 use crate::rules::graph::shape;
@@ -45,9 +46,12 @@ pub(in crate::lint) fn impossible(cx: &RuleCx<'_>, out: &mut Findings<'_>) {
 
 /// `promql/vector_matching`
 pub(in crate::lint) fn matching(cx: &RuleCx<'_>, out: &mut Findings<'_>) {
+    let mut told = false;
     for inferred in of_labels(cx).into_iter().filter(|i| i.kind == Kind::Unmatched) {
+        told = true;
         out.rule(cx, diagnostic(cx, inferred));
     }
+    online::matching(cx, told, out);
 }
 
 /// `promql/always`

@@ -24,7 +24,7 @@ fn listed(words: &[String]) -> String {
 }
 
 /// The first occurrence of a word in a text from an offset on.
-fn find_word(text: &str, word: &str, from: usize) -> Option<Range<usize>> {
+pub(super) fn find_word(text: &str, word: &str, from: usize) -> Option<Range<usize>> {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     let mut start = from.min(text.len());
     while let Some(at) = text.get(start..)?.find(word) {

@@ -8,6 +8,8 @@ use super::node::{BranchKind, Command, List, Node, Pipe, Term, TermKind};
 pub(crate) struct Uses {
     /// Labels of the result, by name: `$labels.job`, `.Labels.job`, `index $labels "job"`.
     pub labels: Vec<(String, usize)>,
+    /// External labels, by name: `$externalLabels.region`, `.ExternalLabels.region`.
+    pub external: Vec<(String, usize)>,
     pub values: Vec<ValueUse>,
 }
 
@@ -60,12 +62,23 @@ impl UseWalk {
             {
                 self.label(text, key.pos);
             }
+            if let [function, map, key, ..] = &command.args[..]
+                && matches!(&function.kind, TermKind::Identifier(name) if name == "index")
+                && let TermKind::Str { text, .. } = &key.kind
+                && is_external(map, dot)
+            {
+                self.external(text, key.pos);
+            }
             command.args.iter().for_each(|term| self.term(term, dot, plain));
         }
     }
 
     fn label(&mut self, name: &str, pos: usize) {
         self.found.labels.push((name.to_owned(), pos.saturating_sub(self.from)));
+    }
+
+    fn external(&mut self, name: &str, pos: usize) {
+        self.found.external.push((name.to_owned(), pos.saturating_sub(self.from)));
     }
 
     fn term(&mut self, term: &Term, dot: bool, plain: bool) {
@@ -79,6 +92,9 @@ impl UseWalk {
             TermKind::Variable(names) => {
                 match names.iter().map(String::as_str).collect::<Vec<_>>()[..] {
                     ["$labels", name, ..] | ["$", "Labels", name, ..] => self.label(name, term.pos),
+                    ["$externalLabels", name, ..] | ["$", "ExternalLabels", name, ..] => {
+                        self.external(name, term.pos);
+                    }
                     ["$value"] | ["$", "Value"] => value(term.pos),
                     _ => {}
                 }
@@ -86,6 +102,7 @@ impl UseWalk {
             TermKind::Field(names) if dot => {
                 match names.iter().map(String::as_str).collect::<Vec<_>>()[..] {
                     ["Labels", name, ..] => self.label(name, term.pos),
+                    ["ExternalLabels", name, ..] => self.external(name, term.pos),
                     ["Value"] => value(term.pos),
                     _ => {}
                 }
@@ -101,6 +118,16 @@ fn is_labels(term: &Term, dot: bool) -> bool {
     match &term.kind {
         TermKind::Variable(names) => names[..] == ["$labels"] || names[..] == ["$", "Labels"],
         TermKind::Field(names) => dot && names[..] == ["Labels"],
+        _ => false,
+    }
+}
+
+fn is_external(term: &Term, dot: bool) -> bool {
+    match &term.kind {
+        TermKind::Variable(names) => {
+            names[..] == ["$externalLabels"] || names[..] == ["$", "ExternalLabels"]
+        }
+        TermKind::Field(names) => dot && names[..] == ["ExternalLabels"],
         _ => false,
     }
 }

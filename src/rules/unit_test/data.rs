@@ -56,6 +56,12 @@ impl Feed {
         Ok(Self { samples, stored: 0 })
     }
 
+    /// Samples in time order.
+    pub(super) fn of(samples: impl Iterator<Item = (TimestampMs, Labels, f64)>) -> Self {
+        let samples = samples.map(|(at, labels, v)| (at, labels, Point::Float(v))).collect();
+        Self { samples, stored: 0 }
+    }
+
     /// Stores what is due by `ts`. Rules may not see the future.
     pub(super) fn store_until(&mut self, ts: TimestampMs, sink: &dyn Sink) -> Result<(), String> {
         let mut appender = sink.appender();

@@ -9,6 +9,7 @@ mod coverage;
 mod data;
 mod diff;
 mod mutate;
+pub mod record;
 mod run;
 mod schema;
 

@@ -37,7 +37,7 @@ use crate::vector::RawSamples;
 
 /// Keeps what an Alertmanager would have been sent since it was last asked.
 #[derive(Default)]
-struct Recorder(Mutex<Vec<OutgoingAlert>>);
+pub(super) struct Recorder(Mutex<Vec<OutgoingAlert>>);
 
 impl Notifier for Recorder {
     fn send(&self, alerts: Vec<OutgoingAlert>) {
@@ -214,7 +214,7 @@ fn pace_ms(file: &TestFile, groups: &[Group]) -> i64 {
 
 /// The errors of the last evaluation. Where a rule says what is to happen when it fails,
 /// that is looked at instead.
-fn failures(group: &Group, ts: TimestampMs) -> Vec<String> {
+pub(super) fn failures(group: &Group, ts: TimestampMs) -> Vec<String> {
     let kept = group.rules.iter().filter(|r| r.policy.on_error == OnError::Keep);
     let failed = kept.filter_map(|r| Some((r, r.last_error()?)));
     let text = |(rule, e): (&Rule, RuleError)| {
@@ -224,7 +224,7 @@ fn failures(group: &Group, ts: TimestampMs) -> Vec<String> {
     failed.map(text).collect()
 }
 
-fn context(
+pub(super) fn context(
     test: &Test,
     file: &TestFile,
     options: &UnitTestOptions,
@@ -261,7 +261,7 @@ fn context(
 }
 
 /// The groups in the order they are evaluated in: those without a place come first.
-fn plan(
+pub(super) fn plan(
     test: &Test,
     file: &TestFile,
     specs: Vec<GroupSpec>,
@@ -285,7 +285,11 @@ fn plan(
 }
 
 /// The alerts of a name, in all groups, that are `wanted`.
-fn alerts_that(groups: &[Group], alert: &str, wanted: fn(&Alert) -> bool) -> Vec<ExpectedAlert> {
+pub(super) fn alerts_that(
+    groups: &[Group],
+    alert: &str,
+    wanted: fn(&Alert) -> bool,
+) -> Vec<ExpectedAlert> {
     let rules = groups.iter().flat_map(|g| &g.rules);
     rules
         .filter_map(|rule| rule.alerting.as_ref())

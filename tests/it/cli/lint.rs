@@ -97,6 +97,14 @@ help: did you mean `sum`?
 1 file: 1 error";
     check(&["--output=text", "broken.yml"], 1, excerpt);
     check(&["--output=text", "warned.yml"], 0, "1 file: nothing found");
+    // Templates are part of a rule, advice about them is not.
+    let template = "groups:\n- name: g\n  rules:\n  - alert: A\n    expr: sum(x) > 0\n    annotations: {a: '{{ $labels.b }}', c: '{{ $label }}'}\n";
+    fs::write(dir.path().join("template.yml"), template).expect("a file");
+    let said = outcome(&["check", "rules", "--output=text", "template.yml"], dir.path());
+    assert!(
+        said.0 == Some(1) && said.1.ends_with("1 file: 1 error") && said.1.contains("$label"),
+        "{said:?}"
+    );
     check(
         &["--output=github", "broken.yml"],
         1,
@@ -230,5 +238,5 @@ groups:
     assert_eq!(output.status.code(), Some(3), "{}", said(&output));
     let (code, text) =
         outcome(&["rules", "lint", "--server", "127.0.0.1:1", "rules.yml"], dir.path());
-    assert!(code == Some(1) && text.contains("127.0.0.1:1: "), "{text}");
+    assert!(code == Some(1) && text.contains("error[server/answer]"), "{text}");
 }

@@ -1,7 +1,15 @@
 //! The command line as a script sees it: what it prints and how it exits.
 
+mod analyze;
+mod help;
 mod lint;
+mod lint_online;
+mod mistakes;
+mod progress;
 mod promtool;
+mod record;
+mod record_made;
+mod snapshots;
 mod tsdb;
 
 use std::fs;
@@ -260,4 +268,21 @@ fn a_reader_that_stops_reading_is_no_crash() {
     drop(child.stdout.take());
     let output = child.wait_with_output().expect("watchfire ends");
     assert!(output.status.success(), "{}", said(&output));
+}
+
+/// Holds what was made against a file that is kept, or with WATCHFIRE_UPDATE writes it.
+#[track_caller]
+fn kept_up_to_date(path: &Path, made: &str, test: &str) {
+    if std::env::var_os("WATCHFIRE_UPDATE").is_some() {
+        fs::write(path, format!("{made}\n")).expect("the file can be written");
+        return;
+    }
+    let kept = fs::read_to_string(path).unwrap_or_default();
+    let (kept, made) = (kept.trim_end(), made.trim_end());
+    let first = kept.lines().zip(made.lines()).find(|(kept, made)| kept != made);
+    assert!(
+        kept == made,
+        "{} is stale (first difference: {first:?}); look at the change after\n  WATCHFIRE_UPDATE=1 cargo nextest run -E 'test({test})'",
+        path.display()
+    );
 }

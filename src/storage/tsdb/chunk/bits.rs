@@ -130,6 +130,11 @@ impl<'a> BitReader<'a> {
         self.at += count as usize;
     }
 
+    /// Bits used.
+    pub(crate) fn position(&self) -> usize {
+        self.at
+    }
+
     /// True once more bits were used than there are.
     #[inline]
     pub(crate) fn overrun(&self) -> bool {

@@ -102,6 +102,10 @@ pub(crate) fn read_samples(
     to_ms: TimestampMs,
     out: &mut RawSamples,
 ) -> Result<(), StorageError> {
+    // What is broken may announce more than its bytes can hold: a sample takes two bits.
+    let announced = iter.left().min(len * 4);
+    out.ts.reserve(announced);
+    out.vs.reserve(announced);
     for (ts, value) in iter.by_ref() {
         if ts > to_ms {
             return Ok(());

@@ -173,11 +173,13 @@ impl XorAppender {
     }
 
     /// The bytes to read from and where in them, so that no sample at or after `from_ms` is
-    /// missed; the mark is `None` for the whole chunk. From the first reading on there are
-    /// marks to come.
+    /// missed; the mark is `None` for the whole chunk. The first reading makes the marks.
     pub(crate) fn bytes_from(&mut self, from_ms: TimestampMs) -> (&[u8], Option<Mark>) {
-        let marks = self.marks.get_or_insert_default();
-        let usable = marks.iter().filter(|m| m.count > 0 && m.ts < from_ms);
+        if self.marks.is_none() {
+            self.marks = Some(self.mark_all());
+        }
+        let marks = self.marks.iter().flat_map(|marks| marks.iter());
+        let usable = marks.filter(|m| m.count > 0 && m.ts < from_ms);
         match usable.max_by_key(|m| m.count).copied() {
             None => (self.bytes(), None),
             Some(mark) => {
@@ -186,6 +188,26 @@ impl XorAppender {
                 (&self.bytes()[first..], Some(inside))
             }
         }
+    }
+
+    /// The marks as they would be had there been readers all along.
+    fn mark_all(&self) -> Box<[Mark; MARKS]> {
+        let mut marks = Box::<[Mark; MARKS]>::default();
+        let mut iter = XorIter::new(self.bytes());
+        while iter.next().is_some() {
+            let count = iter.read as u16;
+            if count.is_multiple_of(MARK_EVERY) {
+                marks[usize::from(count / MARK_EVERY) % MARKS] = Mark {
+                    ts: iter.ts,
+                    value: iter.value,
+                    delta: iter.delta,
+                    // The number of samples comes before what is read as bits.
+                    position: 16 + iter.bits.position() as u32,
+                    count,
+                };
+            }
+        }
+        marks
     }
 
     fn mark(&mut self) {
@@ -316,6 +338,11 @@ impl<'a> XorIter<'a> {
             delta: mark.delta,
             broken: false,
         }
+    }
+
+    /// Samples still to come, as announced.
+    pub(crate) fn left(&self) -> usize {
+        self.left.into()
     }
 
     /// True when the bytes ended before the announced number of samples.

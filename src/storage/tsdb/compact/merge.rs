@@ -173,18 +173,18 @@ fn join<'b>(parts: &[Part<'b>], recoder: &mut Recoder) -> Result<Vec<Piece<'b>>,
     Ok(pieces)
 }
 
+type SymbolIter<'b> = Box<dyn Iterator<Item = Result<&'b str, StorageError>> + 'b>;
+
 /// The symbols of several blocks, sorted, each once.
 struct Symbols<'b> {
-    sources: Vec<Peekable<Texts<'b>>>,
+    sources: Vec<Peekable<SymbolIter<'b>>>,
 }
-
-type Texts<'b> = Box<dyn Iterator<Item = Result<&'b str, StorageError>> + 'b>;
 
 impl<'b> Symbols<'b> {
     fn of(blocks: &'b [Arc<Block>]) -> Result<Self, StorageError> {
         let mut sources = Vec::with_capacity(blocks.len());
         for block in blocks {
-            let symbols: Texts<'b> = Box::new(block.symbols()?);
+            let symbols: SymbolIter<'b> = Box::new(block.symbols()?);
             sources.push(symbols.peekable());
         }
         Ok(Self { sources })

@@ -1,12 +1,15 @@
 //! `watchfire query`: asks any server with Prometheus' HTTP API. Output and exit codes
 //! are promtool's.
 
+mod analyze;
+
 use std::process::ExitCode;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::Value as Json;
+use tokio::runtime::Runtime;
 
 use super::client::{ApiClient, ClientArgs};
 use super::{fail, format, say, small_runtime};
@@ -33,6 +36,15 @@ pub(crate) struct QueryArgs {
 
 #[derive(Debug, Subcommand)]
 enum QueryCommand {
+    #[command(flatten)]
+    Ask(AskCommand),
+    /// Show how many buckets of histograms are populated, over time.
+    Analyze(analyze::AnalyzeArgs),
+}
+
+/// Commands that show one answer.
+#[derive(Debug, Subcommand)]
+enum AskCommand {
     /// Run an instant query.
     Instant {
         /// The server, e.g. http://127.0.0.1:9090.
@@ -66,8 +78,10 @@ enum QueryCommand {
         /// Series selector; repeatable.
         #[arg(long = "match", required = true)]
         matchers: Vec<String>,
+        /// Start of the time looked at: RFC 3339 or Unix seconds; all time if left out.
         #[arg(long)]
         start: Option<String>,
+        /// End of the time looked at.
         #[arg(long)]
         end: Option<String>,
     },
@@ -80,8 +94,10 @@ enum QueryCommand {
         /// Series selector; repeatable.
         #[arg(long = "match")]
         matchers: Vec<String>,
+        /// Start of the time looked at: RFC 3339 or Unix seconds; all time if left out.
         #[arg(long)]
         start: Option<String>,
+        /// End of the time looked at.
         #[arg(long)]
         end: Option<String>,
     },
@@ -99,7 +115,25 @@ pub(crate) fn run(args: &QueryArgs) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error),
     };
-    match runtime.block_on(answer(args)) {
+    let analyze = match &args.command {
+        QueryCommand::Ask(command) => return ask(args, command, &runtime),
+        QueryCommand::Analyze(analyze) => analyze,
+    };
+    let mut out = String::new();
+    let done = runtime.block_on(analyze::run(analyze, &args.client, &mut out));
+    say(&out.trim_end_matches('\n'));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // As promtool, which says no more than this.
+            eprintln!("{error}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn ask(args: &QueryArgs, command: &AskCommand, runtime: &Runtime) -> ExitCode {
+    match runtime.block_on(answer(args, command)) {
         Ok(text) => {
             if !text.is_empty() {
                 say(&format_args!("{text}"));
@@ -113,7 +147,7 @@ pub(crate) fn run(args: &QueryArgs) -> ExitCode {
     }
 }
 
-async fn answer(args: &QueryArgs) -> Result<String, String> {
+async fn answer(args: &QueryArgs, command: &AskCommand) -> Result<String, String> {
     let client = |server: String| async move {
         ApiClient::new(&args.client, &server, REQUEST_TIMEOUT).await
     };
@@ -125,24 +159,24 @@ async fn answer(args: &QueryArgs) -> Result<String, String> {
         OutputFormat::Json => data.to_string(),
         OutputFormat::Promql => lines(data, line),
     };
-    match &args.command {
-        QueryCommand::Instant { server, expr, time } => {
+    match command {
+        AskCommand::Instant { server, expr, time } => {
             let time = time.as_deref().map(seconds).transpose()?.unwrap_or_else(now_seconds);
             let form = [("query", expr.clone()), ("time", time.to_string())];
             let data = client(server.clone()).await?.api_post("api/v1/query", &form).await?;
             Ok(render(&data))
         }
-        QueryCommand::Range { server, expr, start, end, step } => {
+        AskCommand::Range { server, expr, start, end, step } => {
             let form = range_form(expr, start.as_deref(), end.as_deref(), step.as_deref())?;
             let client = client(server.clone()).await?;
             Ok(render(&client.api_post("api/v1/query_range", &form).await?))
         }
-        QueryCommand::Series { server, matchers, start, end } => {
+        AskCommand::Series { server, matchers, start, end } => {
             let form = match_form(matchers, start.as_deref(), end.as_deref())?;
             let data = client(server.clone()).await?.api_post("api/v1/series", &form).await?;
             Ok(list(&data, format::label_set))
         }
-        QueryCommand::Labels { server, name, matchers, start, end } => {
+        AskCommand::Labels { server, name, matchers, start, end } => {
             let form = match_form(matchers, start.as_deref(), end.as_deref())?;
             let path = format!("api/v1/label/{name}/values");
             let data = client(server.clone()).await?.api_get(&path, &form).await?;

@@ -2,9 +2,23 @@
 //! how often alerts would have fired. Here is what to ask and what to make of the answers;
 //! whoever has a client does the asking.
 
+mod cost;
+mod links;
+mod matching;
+mod server;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+pub use cost::Cost;
+pub(super) use cost::cost;
+pub use links::Link;
+pub(super) use links::link;
+pub(super) use matching::matching;
+pub use matching::{Matched, Sides};
+pub(super) use server::{conflict, external_labels, features, offset, range_query, unanswered};
+
 use super::context::{Findings, RuleCx, finding};
+use super::registry::CHECKS;
 use super::{Input, Options, with_project};
 use crate::diagnostics::nearest::nearest;
 use crate::model::duration::format_duration;
@@ -19,6 +33,29 @@ pub struct Questions {
     pub selectors: BTreeMap<String, Vec<Matcher>>,
     /// Expressions of alerts.
     pub alerts: BTreeSet<String>,
+    /// Expressions whose cost is to be known.
+    pub costs: BTreeSet<String>,
+    /// Expressions the server must be able to read.
+    pub syntax: BTreeSet<String>,
+    /// Operators, by what finds matches.
+    pub matchings: BTreeMap<String, Sides>,
+    /// Links by where they lead; they are not asked of the server.
+    pub links: BTreeMap<String, Link>,
+    /// What is asked once.
+    pub wants: Wants,
+}
+
+/// What there is to know of a server as a whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wants {
+    /// Types and names of metrics.
+    pub metrics: bool,
+    pub retention: bool,
+    pub configuration: bool,
+    /// Labels of its targets.
+    pub targets: bool,
+    /// Its recording rules.
+    pub rules: bool,
 }
 
 /// What a server has of a selector.
@@ -46,22 +83,75 @@ pub struct Observed {
     pub names: Vec<String>,
     /// By expression: times in ms at which each series of the result was there.
     pub alerts: HashMap<String, Vec<Vec<i64>>>,
+    /// By expression.
+    pub costs: HashMap<String, Cost>,
+    /// Memory a series takes on the server.
+    pub bytes_per_series: Option<f64>,
+    /// Why expressions cannot be read, or `None` when they can.
+    pub syntax: HashMap<String, Option<String>>,
+    pub matchings: HashMap<String, Matched>,
+    /// HTTP status of links, or why there is none.
+    pub links: HashMap<String, Result<u16, String>>,
+    /// How long samples are kept, in ms.
+    pub retention_ms: Option<i64>,
+    pub version: Option<String>,
+    pub external_labels: Option<BTreeMap<String, String>>,
+    pub target_labels: BTreeSet<String>,
+    /// Recorded metrics by the expression, as it is printed.
+    pub recorded: HashMap<String, String>,
+    /// Distance of two scrapes, where the server's configuration tells.
+    pub scrape_interval_ms: Option<i64>,
+    pub evaluation_interval_ms: Option<i64>,
+    /// Why nothing could be asked at all.
+    pub silent: Option<String>,
+    /// What the server does not tell of itself, and why.
+    pub gaps: Vec<(String, String)>,
+    /// Questions that had no answer, and why.
+    pub failed: HashMap<String, String>,
+    /// When it was asked, in ms.
+    pub now_ms: i64,
     /// How far back was looked, in ms.
     pub range_ms: i64,
     /// Between the times, in ms.
     pub step_ms: i64,
 }
 
-/// What to ask about some files.
+/// What to ask about some files, for the checks that are on.
 pub fn questions(inputs: &[Input], options: &Options) -> Questions {
     let mut questions = Questions::default();
+    let on = |id: &str| CHECKS.iter().any(|c| c.id == id && options.settings.is_on(c));
+    questions.wants = Wants {
+        metrics: on("promql/series") || on("promql/counter"),
+        retention: on("promql/range_query") || on("promql/offset"),
+        // Intervals stand there as well, which offline checks use.
+        configuration: true,
+        targets: on("labels/conflict"),
+        rules: on("query/cost"),
+    };
     with_project(inputs.to_vec(), options, |project, _| {
         for cx in project.rules() {
-            for (selector, _) in asked(&cx) {
-                questions.selectors.insert(text(&selector.matchers), selector.matchers.clone());
+            let printed = &cx.spec.expr.printed;
+            if on("promql/series") {
+                for (selector, _) in asked(&cx) {
+                    questions.selectors.insert(text(&selector.matchers), selector.matchers.clone());
+                }
             }
-            if cx.alert().is_some() {
-                questions.alerts.insert(cx.spec.expr.printed.clone());
+            if on("alerts/count") && cx.alert().is_some() {
+                questions.alerts.insert(printed.clone());
+            }
+            if on("query/cost") {
+                questions.costs.insert(printed.clone());
+            }
+            if on("promql/features") {
+                questions.syntax.insert(printed.clone());
+            }
+            if on("promql/vector_matching") {
+                let probes = matching::probes(cx.expr());
+                questions.matchings.extend(probes.into_iter().map(|p| (p.key, p.sides)));
+            }
+            if on("rule/link") {
+                let found = links::links(&cx);
+                questions.links.extend(found.iter().map(|found| (found.url.clone(), found.link())));
             }
         }
     });
@@ -331,6 +421,7 @@ mod tests {
             )]),
             range_ms: 3_600_000,
             step_ms: 60_000,
+            ..Observed::default()
         };
         let report = lint_with(vec![input], &options, Some(observed));
         let said: Vec<String> =
