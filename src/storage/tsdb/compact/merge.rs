@@ -173,12 +173,12 @@ fn join<'b>(parts: &[Part<'b>], recoder: &mut Recoder) -> Result<Vec<Piece<'b>>,
     Ok(pieces)
 }
 
+type Texts<'b> = Box<dyn Iterator<Item = Result<&'b str, StorageError>> + 'b>;
+
 /// The symbols of several blocks, sorted, each once.
 struct Symbols<'b> {
     sources: Vec<Peekable<Texts<'b>>>,
 }
-
-type Texts<'b> = Box<dyn Iterator<Item = Result<&'b str, StorageError>> + 'b>;
 
 impl<'b> Symbols<'b> {
     fn of(blocks: &'b [Arc<Block>]) -> Result<Self, StorageError> {
