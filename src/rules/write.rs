@@ -38,6 +38,9 @@ impl Written {
 /// The last reason samples were refused for, and how many were.
 pub(super) type Refused = Option<(AppendError, usize)>;
 
+/// What one rule wrote the last time, and what it writes now.
+pub(super) type RuleSamples<'r> = (&'r Mutex<Written>, Vec<(Labels, Sample)>);
+
 /// Samples up to which a batch is written where it is: a hop to another thread costs more
 /// than appending this many.
 const SMALL_BATCH: usize = 2_048;
@@ -93,12 +96,10 @@ pub(super) async fn write(
 /// one batch where that comes to the same. One that fails fails alone.
 pub(super) async fn write_all(
     sink: &Arc<dyn Sink>,
-    rules: Vec<(&Mutex<Written>, Vec<(Labels, Sample)>)>,
+    rules: Vec<RuleSamples<'_>>,
     at: TimestampMs,
 ) -> Vec<Result<Refused, StorageError>> {
-    let len = |(previous, samples): &(&Mutex<Written>, Vec<(Labels, Sample)>)| {
-        samples.len() + previous.lock().series.len()
-    };
+    let len = |(previous, samples): &RuleSamples<'_>| samples.len() + previous.lock().series.len();
     let len: usize = rules.iter().map(len).sum();
     if rules.len() > 1
         && len <= 2 * SMALL_BATCH
@@ -118,7 +119,7 @@ pub(super) async fn write_all(
 /// as writing them one by one: two write the same series, or something fails.
 fn write_together(
     sink: &dyn Sink,
-    rules: &[(&Mutex<Written>, Vec<(Labels, Sample)>)],
+    rules: &[RuleSamples<'_>],
     at: TimestampMs,
 ) -> Option<Vec<Refused>> {
     let work = || {
