@@ -36,12 +36,9 @@ enum TestCommand {
     ///   rule_files: [rules.yml]
     ///   evaluation_interval: 1m
     ///   tests:
-    ///   - input_series:
-    ///     - {series: 'up{job="api"}', values: '1x5 0x10'}   # 1 six times, then 0 eleven times
-    ///     alert_rule_test:
-    ///     - {eval_time: 12m, alertname: Down, exp_alerts: [{exp_labels: {job: api}}]}
-    ///     promql_expr_test:
-    ///     - {expr: 'sum(up)', eval_time: 2m, exp_samples: [{labels: '{}', value: 1}]}
+    ///   - input_series: [{series: 'up{job="api"}', values: '1x5 0x10'}]   # 1 six times, 0 eleven
+    ///     alert_rule_test: [{eval_time: 12m, alertname: Down, exp_alerts: [{exp_labels: {job: api}}]}]
+    ///     promql_expr_test: [{expr: 'sum(up)', eval_time: 2m, exp_samples: [{labels: '{}', value: 1}]}]
     ///
     /// Ends with 1 when a test failed or could not run, and with 3 when --mutate found mistakes
     /// that no test notices.
