@@ -353,7 +353,7 @@ fn extrapolates(rule: &RuleSpec) -> bool {
 fn chained(group: &GroupSpec) -> BTreeSet<usize> {
     let ticks = Ticks { interval_ms: 60_000, offset_ms: Some(0) };
     let graph = RuleGraph::new([(group, ticks)]);
-    let reads = graph.edges.iter().filter(|e| e.sees == Sees::ThisTick && e.in_query);
+    let reads = graph.edges().filter(|e| e.sees == Sees::ThisTick && e.in_query);
     reads.map(|edge| edge.reader).collect()
 }
 
