@@ -7,7 +7,7 @@ use watchfire::storage::tsdb::WalCompression;
 use super::*;
 use crate::support::{Program, available, free_address, http_get, until};
 
-fn now_ms() -> i64 {
+pub(super) fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
     i64::try_from(since.as_millis()).expect("a time of this age")
 }
@@ -17,7 +17,11 @@ fn prometheus(dir: &Path, scrape: &str) -> Option<(Program, String)> {
     prometheus_with(dir, scrape, &[])
 }
 
-fn prometheus_with(dir: &Path, scrape: &str, flags: &[&str]) -> Option<(Program, String)> {
+pub(super) fn prometheus_with(
+    dir: &Path,
+    scrape: &str,
+    flags: &[&str],
+) -> Option<(Program, String)> {
     let address = free_address();
     let config = dir.join("prometheus.yml");
     std::fs::write(&config, scrape.replace("ADDRESS", &address.to_string())).expect("a file");

@@ -4,6 +4,7 @@
 mod blocks;
 mod crash;
 mod interop;
+mod interop_histograms;
 mod isolation;
 mod model;
 mod rules;
