@@ -1,6 +1,7 @@
 //! A client of somebody's HTTP API: the server's address, options of the HTTP client from
 //! a file, headers from flags, bounded answers.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,11 +9,35 @@ use std::time::Duration;
 use clap::Args;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Url};
+use serde::Deserialize;
 use serde_json::Value as Json;
 
 use crate::config::read_http_client;
 use crate::http::{Client, ClientConfig, HttpError};
 use crate::telemetry::clock::SystemClock;
+
+/// The part of a server's configuration that commands look at.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct ServerConfig {
+    pub global: ServerGlobals,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct ServerGlobals {
+    pub scrape_interval: Option<String>,
+    pub evaluation_interval: Option<String>,
+    pub external_labels: BTreeMap<String, String>,
+}
+
+impl ServerConfig {
+    /// Of the answer of `api/v1/status/config`.
+    pub fn of(answer: &Json) -> Result<Self, String> {
+        let text = answer["yaml"].as_str().ok_or("there is no YAML in its answer")?;
+        serde_yaml::from_str(text).map_err(|e| e.to_string())
+    }
+}
 
 /// Largest answer read into memory.
 const ANSWER_BYTES_MAX: usize = 1 << 30;

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use thiserror::Error;
 
-use super::config::{GroupSpec, LoadOptions, Problem, read_written, render};
+use super::config::{GroupSpec, LoadOptions, Problem, Written, read_written, render};
 use crate::model::lines::Lines;
 use crate::parser::{self, ParserOptions};
 use crate::yaml::{self, Content, Entry, Node, Style, node_span};
@@ -134,27 +134,32 @@ pub(super) fn comments(text: &str) -> BTreeMap<&str, usize> {
     found
 }
 
+/// Which mappings of a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Level {
+pub(super) enum Level {
     Rules,
     Groups,
 }
 
-/// Lays out all mappings of a level anew.
-fn rewrite(file: &str, text: &str, options: &LoadOptions, level: Level) -> String {
-    let written = read_written(file, text, options);
+/// The mappings of a level from the last to the first, so that lines before stay where they
+/// are; an aliased one once.
+pub(super) fn mappings(written: &Written, level: Level) -> Vec<&Node> {
     let groups = written.groups.iter();
     let mut nodes: Vec<&Node> = match level {
         Level::Groups => groups.map(|group| &*group.node).collect(),
         Level::Rules => groups.flat_map(|g| g.rules.iter().map(|r| &*r.node)).collect(),
     };
-    // From the last to the first, so that lines before stay where they are; an aliased node
-    // is there more than once.
     nodes.sort_by_key(|node| std::cmp::Reverse(node.at));
     nodes.dedup_by_key(|node| node.at);
+    nodes
+}
+
+/// Lays out all mappings of a level anew.
+fn rewrite(file: &str, text: &str, options: &LoadOptions, level: Level) -> String {
+    let written = read_written(file, text, options);
     let source = Lines::new(text);
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
-    for node in nodes {
+    for node in mappings(&written, level) {
         let Some(block) = Block::new(&lines, &source, node) else { continue };
         let laid_out = block.laid_out(&lines, &source, options, level);
         lines.splice(block.start..block.tail, laid_out);

@@ -16,7 +16,7 @@ use thiserror::Error;
 
 use self::keys::Fate;
 use super::config::{GroupSpec, LoadOptions, RuleSpec, Written, read_written, render};
-use super::fmt::{Block, comments, indent, is_blank, is_comment};
+use super::fmt::{Block, Level, comments, indent, is_blank, is_comment, mappings};
 use super::graph::{RuleGraph, Sees, Ticks};
 use super::policy::{GroupPolicySpec, PolicySpec};
 use crate::model::labels::quote;
@@ -401,12 +401,6 @@ fn text_of(file: &str, source: &str, to: Target, load: &LoadOptions) -> Option<(
     Some((head, out))
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Level {
-    Rules,
-    Groups,
-}
-
 /// Takes out and renames keys of the mappings of a level.
 fn with_keys(
     file: &str,
@@ -418,18 +412,11 @@ fn with_keys(
     let written = read_written(file, text, load);
     let source = Lines::new(text);
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
-    let groups = written.groups.iter();
-    let mut nodes: Vec<&Node> = match level {
-        Level::Groups => groups.map(|group| &*group.node).collect(),
-        Level::Rules => groups.flat_map(|g| g.rules.iter().map(|r| &*r.node)).collect(),
-    };
-    nodes.sort_by_key(|node| std::cmp::Reverse(node.at));
-    nodes.dedup_by_key(|node| node.at);
     let fate = |name: &str, value: &Node| match level {
         Level::Groups => keys::of_group(name, value, to),
         Level::Rules => keys::of_rule(name, to),
     };
-    for node in nodes {
+    for node in mappings(&written, level) {
         let Content::Mapping(entries) = &node.content else { return None };
         // What a merge key brings along may have to go.
         if entries.iter().any(|(key, _)| key.is_merge()) {

@@ -1,11 +1,11 @@
 //! What a server tells of itself: configuration, retention, version, targets, rules, metrics.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
-use serde::Deserialize;
 use serde_json::Value as Json;
 
 use super::asker::Asker;
+use crate::cli::client::ServerConfig;
 use crate::lint::online::{Observed, Wants};
 use crate::model::duration::parse_duration;
 use crate::parser::{self, ParserOptions};
@@ -21,8 +21,8 @@ pub(super) async fn ask(asker: &Asker<'_>, wants: Wants, observed: &mut Observed
     }
     if wants.configuration {
         let read = configuration(asker).await;
-        let read: Option<Configuration> = or_gap(read.map(Some), "its configuration", observed);
-        if let Some(Configuration { global }) = read {
+        let read: Option<ServerConfig> = or_gap(read.map(Some), "its configuration", observed);
+        if let Some(ServerConfig { global }) = read {
             let ms = |text: Option<String>| text.and_then(|text| parse_duration(&text).ok());
             observed.scrape_interval_ms = ms(global.scrape_interval);
             observed.evaluation_interval_ms = ms(global.evaluation_interval);
@@ -49,25 +49,8 @@ fn or_gap<T: Default>(answer: Result<T, String>, what: &str, observed: &mut Obse
     })
 }
 
-/// The part of a server's configuration that matters here.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Configuration {
-    global: Global,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Global {
-    scrape_interval: Option<String>,
-    evaluation_interval: Option<String>,
-    external_labels: BTreeMap<String, String>,
-}
-
-async fn configuration(asker: &Asker<'_>) -> Result<Configuration, String> {
-    let data = asker.get("api/v1/status/config", &[]).await?;
-    let text = data["yaml"].as_str().ok_or("there is no YAML in its answer")?;
-    serde_yaml::from_str(text).map_err(|e| e.to_string())
+async fn configuration(asker: &Asker<'_>) -> Result<ServerConfig, String> {
+    ServerConfig::of(&asker.get("api/v1/status/config", &[]).await?)
 }
 
 async fn version(asker: &Asker<'_>) -> Option<String> {

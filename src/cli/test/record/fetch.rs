@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
 use serde_json::Value as Json;
 
-use crate::cli::client::ApiClient;
+use crate::cli::client::{ApiClient, ServerConfig};
 use crate::cli::progress::Progress;
 use crate::model::duration::{format_duration, parse_duration};
 use crate::model::labels::quote;
@@ -26,23 +25,9 @@ pub(super) struct About {
     pub evaluation_interval_ms: Option<i64>,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Configuration {
-    global: Global,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Global {
-    evaluation_interval: Option<String>,
-    external_labels: BTreeMap<String, String>,
-}
-
 pub(super) async fn about(client: &ApiClient) -> About {
     let config = client.api_get("api/v1/status/config", &[]).await.unwrap_or_default();
-    let config: Configuration =
-        serde_yaml::from_str(config["yaml"].as_str().unwrap_or("")).unwrap_or_default();
+    let config = ServerConfig::of(&config).unwrap_or_default();
     let flags = client.api_get("api/v1/status/flags", &[]).await.unwrap_or_default();
     let interval = config.global.evaluation_interval;
     About {
