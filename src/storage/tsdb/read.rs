@@ -58,18 +58,14 @@ impl Source for Tsdb {
         Box::pin(async move {
             let view = self.head.view();
             let shown = self.blocks.shown();
-            let mut names = self.head.label_names(&view, request).await;
-            let head = names.len();
+            let names = self.head.label_names(&view, request).await;
             let mut more = BTreeSet::new();
             for block in &shown.blocks {
                 if block.overlaps(request.from_ms, request.to_ms) {
                     more.extend(block.label_names(request).await?);
                 }
             }
-            more.retain(|name| names[..head].binary_search(name).is_err());
-            names.extend(more);
-            names.sort_unstable();
-            Ok(LabelAnswer { values: names, warnings: Vec::new() })
+            Ok(LabelAnswer { values: with(names, more), warnings: Vec::new() })
         })
     }
 
@@ -81,18 +77,14 @@ impl Source for Tsdb {
         Box::pin(async move {
             let view = self.head.view();
             let shown = self.blocks.shown();
-            let mut values = self.head.label_values(&view, name, request).await;
-            let head = values.len();
+            let values = self.head.label_values(&view, name, request).await;
             let mut more = BTreeSet::new();
             for block in &shown.blocks {
                 if block.overlaps(request.from_ms, request.to_ms) {
                     more.extend(block.label_values(name, request).await?);
                 }
             }
-            more.retain(|value| values[..head].binary_search(value).is_err());
-            values.extend(more);
-            values.sort_unstable();
-            Ok(LabelAnswer { values, warnings: Vec::new() })
+            Ok(LabelAnswer { values: with(values, more), warnings: Vec::new() })
         })
     }
 
@@ -102,6 +94,14 @@ impl Source for Tsdb {
     ) -> BoxFuture<'a, Result<Vec<ExemplarSeries>, StorageError>> {
         Box::pin(async move { Ok(self.head.exemplars().select(request)) })
     }
+}
+
+/// The texts of both, sorted, each once; so are those of the head already.
+fn with(mut head: Vec<String>, mut blocks: BTreeSet<String>) -> Vec<String> {
+    blocks.retain(|text| head.binary_search(text).is_err());
+    head.extend(blocks);
+    head.sort_unstable();
+    head
 }
 
 type Cursor = (TimestampMs, TimestampMs, Peekable<std::vec::IntoIter<Arc<dyn RawSeries>>>);

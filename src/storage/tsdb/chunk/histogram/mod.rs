@@ -259,12 +259,16 @@ impl HistogramAppender {
             if self.encoding() == Encoding::Histogram && !is_whole(h) {
                 return Err(Follows::NotReset);
             }
-            let positive = merged_spans(&self.layout.positive, &h.positive_spans);
-            let negative = merged_spans(&self.layout.negative, &h.negative_spans);
-            if bucket_count(&positive) > self.layout.positive_count()
-                || bucket_count(&negative) > self.layout.negative_count()
-            {
-                self.rewrite(Layout { positive, negative, ..self.layout.clone() });
+            // Mostly the spans are those of the one before.
+            let layout = &self.layout;
+            if h.positive_spans != layout.positive || h.negative_spans != layout.negative {
+                let positive = merged_spans(&layout.positive, &h.positive_spans);
+                let negative = merged_spans(&layout.negative, &h.negative_spans);
+                if bucket_count(&positive) > layout.positive_count()
+                    || bucket_count(&negative) > layout.negative_count()
+                {
+                    self.rewrite(Layout { positive, negative, ..layout.clone() });
+                }
             }
         }
         self.push_known(ts, h);
