@@ -71,7 +71,7 @@ pub(crate) trait Operator<'a>: Send {
 pub(crate) type BoxOp<'a> = Box<dyn Operator<'a> + 'a>;
 
 /// Slots of a block: 256 KiB of floats, so that a block stays in the L2 cache.
-const BLOCK_SLOTS: u32 = 32_768;
+const BLOCK_SLOTS: u32 = 4_096;
 
 /// Rows a block should have.
 pub(crate) fn rows_per_block(steps: u32) -> u32 {
