@@ -20,6 +20,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("parser", &["model", "vector", "functions", "aggregations"]),
     ("diagnostics", &["model", "functions", "aggregations", "parser"]),
     ("storage", &["model", "vector", "http"]),
+    ("remote_read", &["model", "vector", "storage"]),
     ("remote_write", &["model", "vector", "storage"]),
     ("plan", &["model", "vector", "functions", "aggregations", "parser", "storage"]),
     ("exec", &["model", "vector", "functions", "aggregations", "parser", "plan", "storage"]),
@@ -34,7 +35,18 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("lint", &["model", "yaml", "functions", "aggregations", "parser", "diagnostics", "rules"]),
     (
         "config",
-        &["model", "yaml", "parser", "relabel", "http", "discovery", "scrape", "notifier", "rules"],
+        &[
+            "model",
+            "yaml",
+            "parser",
+            "relabel",
+            "http",
+            "storage",
+            "discovery",
+            "scrape",
+            "notifier",
+            "rules",
+        ],
     ),
     (
         "api",
@@ -46,6 +58,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "parser",
             "query",
             "storage",
+            "remote_read",
             "remote_write",
             "scrape",
             "rules",
@@ -72,6 +85,7 @@ const WALLS: &[(&str, &[&str])] = &[
             "query/",
             "telemetry/",
             "promqltest/",
+            "storage/remote/",
         ],
     ),
     ("saphyr_parser", &["yaml/"]),
@@ -83,6 +97,7 @@ const WALLS: &[(&str, &[&str])] = &[
             "notifier/",
             "cli/",
             "diagnostics/",
+            "storage/remote/",
             // A block's description is a JSON file.
             "storage/tsdb/block/meta.rs",
         ],
@@ -96,6 +111,7 @@ const WALLS: &[(&str, &[&str])] = &[
     ("Local::now", &["cli/", "telemetry/"]),
     ("println!", &["cli/"]),
     ("storage::tsdb", &["cli/", "storage/tsdb/"]),
+    ("storage::remote", &["cli/", "config/", "storage/"]),
     ("storage::memory", &["cli/", "storage/", "promqltest/", "rules/unit_test"]),
 ];
 
