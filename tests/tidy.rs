@@ -20,7 +20,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("parser", &["model", "vector", "functions", "aggregations"]),
     ("diagnostics", &["model", "functions", "aggregations", "parser"]),
     ("storage", &["model", "vector", "http"]),
-    ("remote_write", &["model", "vector", "storage"]),
+    ("remote_write", &["model", "vector", "relabel", "http", "storage"]),
     ("plan", &["model", "vector", "functions", "aggregations", "parser", "storage"]),
     ("exec", &["model", "vector", "functions", "aggregations", "parser", "plan", "storage"]),
     (
@@ -34,7 +34,18 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("lint", &["model", "yaml", "functions", "aggregations", "parser", "diagnostics", "rules"]),
     (
         "config",
-        &["model", "yaml", "parser", "relabel", "http", "discovery", "scrape", "notifier", "rules"],
+        &[
+            "model",
+            "yaml",
+            "parser",
+            "relabel",
+            "http",
+            "remote_write",
+            "discovery",
+            "scrape",
+            "notifier",
+            "rules",
+        ],
     ),
     (
         "api",
@@ -63,6 +74,7 @@ const WALLS: &[(&str, &[&str])] = &[
         "tokio",
         &[
             "http/",
+            "remote_write/send/",
             "scrape/",
             "discovery/",
             "rules/",
