@@ -20,6 +20,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("parser", &["model", "vector", "functions", "aggregations"]),
     ("diagnostics", &["model", "functions", "aggregations", "parser"]),
     ("storage", &["model", "vector", "http"]),
+    ("remote_read", &["model", "vector", "storage"]),
     ("remote_write", &["model", "vector", "relabel", "http", "storage"]),
     ("plan", &["model", "vector", "functions", "aggregations", "parser", "storage"]),
     ("exec", &["model", "vector", "functions", "aggregations", "parser", "plan", "storage"]),
@@ -40,6 +41,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "parser",
             "relabel",
             "http",
+            "storage",
             "remote_write",
             "discovery",
             "scrape",
@@ -57,6 +59,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "parser",
             "query",
             "storage",
+            "remote_read",
             "remote_write",
             "scrape",
             "rules",
@@ -84,6 +87,7 @@ const WALLS: &[(&str, &[&str])] = &[
             "query/",
             "telemetry/",
             "promqltest/",
+            "storage/remote/",
         ],
     ),
     ("saphyr_parser", &["yaml/"]),
@@ -95,6 +99,7 @@ const WALLS: &[(&str, &[&str])] = &[
             "notifier/",
             "cli/",
             "diagnostics/",
+            "storage/remote/",
             // A block's description is a JSON file.
             "storage/tsdb/block/meta.rs",
         ],
@@ -108,6 +113,7 @@ const WALLS: &[(&str, &[&str])] = &[
     ("Local::now", &["cli/", "telemetry/"]),
     ("println!", &["cli/"]),
     ("storage::tsdb", &["cli/", "storage/tsdb/"]),
+    ("storage::remote", &["cli/", "config/", "storage/"]),
     ("storage::memory", &["cli/", "storage/", "promqltest/", "rules/unit_test"]),
 ];
 

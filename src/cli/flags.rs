@@ -201,6 +201,21 @@ pub(crate) struct ServeFlags {
     #[arg(long = "alertmanager.drain-notification-queue-on-shutdown", default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub drain_notification_queue: bool,
 
+    /// Most samples of one query answered by remote read with samples; 0 for no limit. It
+    /// does not apply to streamed chunks.
+    #[arg(
+        long = "storage.remote.read-sample-limit",
+        value_name = "N",
+        default_value_t = 50_000_000
+    )]
+    pub remote_read_sample_limit: usize,
+    /// Remote read requests answered at once; further ones wait. 0 for no limit.
+    #[arg(long = "storage.remote.read-concurrent-limit", value_name = "N", default_value_t = 10)]
+    pub remote_read_concurrent_limit: usize,
+    /// Most bytes of a frame of streamed chunks, before it is sent.
+    #[arg(long = "storage.remote.read-max-bytes-in-frame", value_name = "BYTES", default_value_t = 1 << 20)]
+    pub remote_read_max_bytes_in_frame: usize,
+
     /// How far back an instant selector looks for a sample.
     #[arg(long = "query.lookback-delta", value_name = "DURATION", default_value = "5m", value_parser = duration)]
     pub lookback_delta: Duration,
@@ -244,9 +259,6 @@ const UNSERVED: &[(&str, bool)] = &[
     ("storage.tsdb.head-chunks-write-queue-size", true),
     ("storage.tsdb.allow-overlapping-blocks", false),
     ("storage.tsdb.delay-compact-file.path", true),
-    ("storage.remote.read-sample-limit", true),
-    ("storage.remote.read-concurrent-limit", true),
-    ("storage.remote.read-max-bytes-in-frame", true),
     ("storage.agent.path", true),
     ("agent", false),
     ("auto-gomaxprocs", false),

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::late::LateStorage;
 use super::status::Status;
 use super::{ExternalUrl, Given, Origin};
-use crate::api::{ApiMetrics, ApiOptions, ApiState, Notice, Notifications, Readiness};
+use crate::api::{ApiMetrics, ApiOptions, ApiState, Notice, Notifications, Readiness, RemoteRead};
 use crate::cli::features::FeatureFlags;
 use crate::cli::flags::ServeFlags;
 use crate::config::Config;
@@ -21,6 +21,7 @@ use crate::model::regex::AnchoredRegex;
 use crate::model::{Clock, Labels};
 use crate::notifier::{self, NotifierOptions};
 use crate::query::{Engine, EngineOptions, QueryMetrics};
+use crate::remote_read::{ReadLimits, RemoteReadMetrics};
 use crate::remote_write::send::{Sender, SenderOptions};
 use crate::remote_write::{RemoteWriteMetrics, Version};
 use crate::rules::config::{LoadOptions, LoadedFile};
@@ -175,6 +176,7 @@ impl Service {
             metrics: ApiMetrics::new(&mut registry),
             notifications,
             remote_write: RemoteWriteMetrics::new(&mut registry),
+            remote_read: RemoteRead::new(read_limits(flags), RemoteReadMetrics::new(&mut registry)),
             registry: Arc::new(registry),
             readiness: Readiness::default(),
             reload: Arc::new(move || {
@@ -470,6 +472,14 @@ fn tsdb_options(flags: &ServeFlags, metrics: TsdbMetrics) -> TsdbOptions {
         wal_compression,
         metrics,
         ..TsdbOptions::default()
+    }
+}
+
+fn read_limits(flags: &ServeFlags) -> ReadLimits {
+    ReadLimits {
+        samples: flags.remote_read_sample_limit,
+        concurrent: flags.remote_read_concurrent_limit,
+        frame_bytes: flags.remote_read_max_bytes_in_frame,
     }
 }
 
