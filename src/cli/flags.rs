@@ -100,6 +100,16 @@ pub(crate) struct ServeFlags {
     #[arg(long = "storage.tsdb.wal-compression-type", value_name = "TYPE", default_value = "snappy", value_parser = ["snappy", "zstd"])]
     pub wal_compression_type: String,
 
+    /// How long stopping waits for samples to be sent on by remote write. What is not sent
+    /// then stays in the queue on disk and is sent after the next start.
+    #[arg(long = "storage.remote.flush-deadline", value_name = "DURATION", default_value = "1m", value_parser = duration)]
+    pub remote_flush_deadline: Duration,
+    /// Most bytes a queue of remote write takes on disk, under remote_write in
+    /// --storage.tsdb.path, unless its queue_config has a max_disk_size. Beyond it the oldest
+    /// samples are dropped. (Prometheus' queue is in memory.)
+    #[arg(long = "storage.remote.queue-max-disk-size", value_name = "BYTES", default_value = "8GB", value_parser = bytes)]
+    pub remote_queue_bytes_max: u64,
+
     /// Minimum age of an alert that was active before a restart to be restored: alerts
     /// with a shorter `for` start anew.
     #[arg(long = "rules.alert.for-grace-period", value_name = "DURATION", default_value = "10m", value_parser = duration)]
@@ -256,7 +266,6 @@ const UNSERVED: &[(&str, bool)] = &[
     ("storage.tsdb.head-chunks-write-queue-size", true),
     ("storage.tsdb.allow-overlapping-blocks", false),
     ("storage.tsdb.delay-compact-file.path", true),
-    ("storage.remote.flush-deadline", true),
     ("storage.agent.path", true),
     ("agent", false),
     ("auto-gomaxprocs", false),

@@ -23,6 +23,7 @@ use crate::model::{Clock, Labels};
 use crate::notifier::{self, NotifierOptions};
 use crate::query::{Engine, EngineOptions, QueryMetrics};
 use crate::remote_read::{ReadLimits, RemoteReadMetrics};
+use crate::remote_write::send::{Sender, SenderOptions};
 use crate::remote_write::{RemoteWriteMetrics, Version};
 use crate::rules::config::{LoadOptions, LoadedFile};
 use crate::rules::state::{StateLog, StateMetrics, StateOptions, StateSync};
@@ -64,6 +65,8 @@ pub(super) struct Service {
     notifier: Arc<notifier::Manager>,
     rules: Arc<rules::Manager>,
     scrape: Arc<ScrapeManager>,
+    /// Sends on what is committed to the store.
+    sender: Arc<Sender>,
     reloads: ReloadMetrics,
     notifications: Notifications,
     /// One reload at a time.
@@ -83,7 +86,8 @@ impl Service {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let storage = Arc::new(LateStorage::default());
         let source: Arc<dyn Source> = storage.clone();
-        let sink: Arc<dyn Sink> = storage.clone();
+        let sender = Sender::new(sender_options(flags, &clock), &mut registry);
+        let sink = sender.tee(storage.clone());
         let engine = Engine::new(engine_options(flags, features));
         engine.set_clock(clock.clone());
         engine.set_metrics(QueryMetrics::new(&mut registry));
@@ -162,6 +166,7 @@ impl Service {
             notifier: notifier.clone(),
             rules: rules.clone(),
             scrape: scrape.clone(),
+            sender: Arc::new(sender),
             reloads,
             notifications: notifications.clone(),
             reloading: tokio::sync::Mutex::default(),
@@ -305,6 +310,12 @@ impl Service {
     async fn apply(&self, config: &Config) -> Result<Option<String>, String> {
         self.engine.set_default_subquery_step_ms(config.global.evaluation_interval_ms);
         let sources = self.rule_sources(config)?;
+        let mut problems = Vec::new();
+        // Before there is anything to send on.
+        let labels = &config.global.external_labels;
+        if let Err(errors) = self.sender.apply(&config.remote_write, labels).await {
+            problems.extend(errors.iter().map(ToString::to_string));
+        }
         let settings = RuleSettings {
             sources,
             interval_ms: config.global.evaluation_interval_ms,
@@ -322,8 +333,6 @@ impl Service {
         if let Some(store) = self.storage.get() {
             store.set_max_exemplars(self.max_exemplars(config));
         }
-        let labels = &config.global.external_labels;
-        let mut problems = Vec::new();
         if let Some(store) = self.storage.own()
             && let Err(error) =
                 store.set_out_of_order_window_ms(config.storage.out_of_order_window_ms())
@@ -409,6 +418,7 @@ impl Service {
         self.scrape.stop().await;
         self.rules.shutdown().await;
         self.notifier.shutdown().await;
+        self.sender.shutdown().await;
     }
 
     /// Closes the store; nothing may append any more.
@@ -431,6 +441,16 @@ pub(super) fn check_rules(sources: &[RuleSource], features: &FeatureFlags) -> Re
         return Ok(());
     }
     Err(format!("loading rule files failed\n{}", errors.join("\n")))
+}
+
+fn sender_options(flags: &ServeFlags, clock: &Arc<dyn Clock>) -> SenderOptions {
+    SenderOptions {
+        dir: flags.storage_path.join("remote_write"),
+        queue_bytes_max: flags.remote_queue_bytes_max.max(1 << 16),
+        flush_deadline: flags.remote_flush_deadline,
+        user_agent: concat!("Watchfire/", env!("CARGO_PKG_VERSION")).to_owned(),
+        clock: clock.clone(),
+    }
 }
 
 /// Where alerts are remembered.
