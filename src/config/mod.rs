@@ -7,6 +7,7 @@ mod check;
 mod decode;
 mod env;
 mod global;
+mod remote;
 mod sections;
 mod unserved;
 pub mod web;
@@ -21,6 +22,8 @@ use crate::http::ClientConfig;
 use crate::http::config::join;
 use crate::notifier::AlertingConfig;
 use crate::scrape::ScrapeConfig;
+use crate::storage::datasources::{Datasource, Datasources};
+use crate::storage::remote::RemoteReadConfig;
 
 pub use check::{CheckProblem, check_references};
 pub use global::{
@@ -48,6 +51,11 @@ pub struct Config {
     #[serde(skip)]
     pub included_scrape_configs: Vec<ScrapeConfig>,
     pub storage: StorageConfig,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub remote_read: Vec<RemoteReadConfig>,
+    /// Watchfire's own section: other systems by name.
+    #[serde(skip_serializing_if = "Datasources::is_empty")]
+    pub datasources: Datasources,
     /// Sections that are not served yet, as written and with secrets hidden.
     #[serde(flatten)]
     pub unserved: std::collections::BTreeMap<String, serde_yaml::Value>,
@@ -162,6 +170,12 @@ impl Config {
         self.scrape_config_files.iter_mut().for_each(|pattern| join(dir, pattern));
         self.scrape_configs.iter_mut().for_each(|scrape| scrape.resolve_paths(dir));
         self.alerting.alertmanagers.iter_mut().for_each(|set| set.resolve_paths(dir));
+        self.remote_read.iter_mut().for_each(|read| read.http.resolve_paths(dir));
+        for datasource in self.datasources.values_mut() {
+            if let Datasource::Server(server) = datasource {
+                server.http.resolve_paths(dir);
+            }
+        }
     }
 }
 

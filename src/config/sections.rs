@@ -6,7 +6,7 @@ use super::decode::{from_node, unknown_field};
 use super::yaml::{Node, YamlError, parse};
 use super::{
     Config, ConfigError, GlobalConfig, Loaded, RuntimeConfig, StorageConfig, env, matching,
-    read as read_file, unserved,
+    read as read_file, remote, unserved,
 };
 use crate::discovery::{
     DiscoveryConfig, DiscoveryConfigError, DnsConfig, FileConfig, HttpConfig, OTHER_KINDS,
@@ -31,6 +31,7 @@ const SECTIONS: &[&str] = &[
     "tracing",
     "remote_write",
     "remote_read",
+    "datasources",
     "otlp",
 ];
 
@@ -38,14 +39,14 @@ type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// What reading collects beside the values.
 #[derive(Default)]
-struct Notes {
-    problems: Vec<YamlError>,
+pub(super) struct Notes {
+    pub problems: Vec<YamlError>,
     warnings: Vec<String>,
 }
 
 impl Notes {
     /// Keeps a value, or its problem.
-    fn keep<T>(&mut self, result: Result<T, YamlError>) -> Option<T> {
+    pub(super) fn keep<T>(&mut self, result: Result<T, YamlError>) -> Option<T> {
         result.map_err(|problem| self.problems.push(problem)).ok()
     }
 
@@ -105,6 +106,9 @@ fn sections(root: &Node, lookup: Lookup, notes: &mut Notes) -> Config {
         scrape_configs,
         included_scrape_configs: Vec::new(),
         storage: storage.unwrap_or_default(),
+        remote_read: section("remote_read").map_or_else(Vec::new, |n| remote::reads(n, notes)),
+        datasources: section("datasources")
+            .map_or_else(Default::default, |n| remote::datasources(n, notes)),
         unserved: unserved_sections(root, scheme, notes),
     }
 }
@@ -169,7 +173,6 @@ fn unserved_sections(
     let mut kept = BTreeMap::new();
     for (name, effect) in [
         ("remote_write", "samples are not sent on"),
-        ("remote_read", "nothing is read from there"),
         ("tracing", "no traces are sent"),
         ("otlp", "OTLP is not received"),
     ] {
@@ -177,7 +180,7 @@ fn unserved_sections(
         let checked = match name {
             "tracing" => unserved::check_tracing(node),
             "otlp" => unserved::check_otlp(node),
-            _ => unserved::check_remote(node, &name["remote_".len()..], scheme),
+            _ => unserved::check_remote_write(node, scheme),
         };
         notes.keep(checked);
         if let Some(value) = notes.keep(unserved::masked(node)) {

@@ -28,17 +28,6 @@ const REMOTE_WRITE: &[&str] = &[
     "google_iam",
 ];
 
-const REMOTE_READ: &[&str] = &[
-    "url",
-    "remote_timeout",
-    "chunked_read_limit",
-    "headers",
-    "read_recent",
-    "name",
-    "required_matchers",
-    "filter_external_labels",
-];
-
 const TRACING: &[&str] = &[
     "client_type",
     "endpoint",
@@ -62,9 +51,9 @@ const OTLP: &[&str] = &[
     "label_name_preserve_multiple_underscores",
 ];
 
-/// Checks `remote_write` or `remote_read`; `word` is `write` or `read`.
-pub(super) fn check_remote(node: &Node, word: &str, scheme: NameScheme) -> Result<(), YamlError> {
-    let known = if word == "write" { REMOTE_WRITE } else { REMOTE_READ };
+/// Checks `remote_write`.
+pub(super) fn check_remote_write(node: &Node, scheme: NameScheme) -> Result<(), YamlError> {
+    let word = "write";
     let mut names = BTreeSet::new();
     for item in node.items(&format!("remote_{word}"))? {
         if item.is_null() {
@@ -72,7 +61,7 @@ pub(super) fn check_remote(node: &Node, word: &str, scheme: NameScheme) -> Resul
             return Err(YamlError::at(item.line(), text));
         }
         let (client, own) = item.split(|key| http::FIELDS.contains(&key));
-        check_keys(&own, known)?;
+        check_keys(&own, REMOTE_WRITE)?;
         let mut client: ClientConfig = from_node(&client)?;
         client.normalize().map_err(|e| YamlError::at(item.line(), e.to_string()))?;
         if own.get("url").is_none_or(|node| node.is_null()) {

@@ -13,6 +13,7 @@ mod notifier;
 mod parser;
 mod promql;
 mod promqltest;
+mod remote_read;
 mod rules;
 mod scrape;
 mod serve;
