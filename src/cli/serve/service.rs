@@ -21,7 +21,7 @@ use crate::discovery::DiscoveryMetrics;
 use crate::model::regex::AnchoredRegex;
 use crate::model::{Clock, Labels};
 use crate::notifier::{self, NotifierOptions};
-use crate::query::{Engine, EngineOptions, QueryMetrics};
+use crate::query::{Engine, EngineOptions, PushTarget, QueryMetrics};
 use crate::remote_read::{ReadLimits, RemoteReadMetrics};
 use crate::remote_write::send::{Sender, SenderOptions};
 use crate::remote_write::{RemoteWriteMetrics, Version};
@@ -31,10 +31,13 @@ use crate::rules::{
     self, EvaluationOptions, External, RulePolicyDefaults, RuleSettings, RuleSource, UpdateError,
 };
 use crate::scrape::{self, ScrapeManager, ScrapeMetrics};
+use crate::storage::datasources;
 use crate::storage::overlay::{Overlay, OverlayMetrics, OverlayOptions};
 use crate::storage::tsdb::{
     Follower, ReplayProgress, Tsdb, TsdbMetrics, TsdbOptions, WalCompression,
 };
+use crate::storage::remote::{self, LocalStart, RemoteMetrics, Surroundings};
+use crate::storage::router::{Router, Table};
 use crate::storage::{Sink, Source};
 use crate::telemetry::clock::SystemClock;
 use crate::telemetry::{Registry, ReloadMetrics, new_registry};
@@ -52,6 +55,9 @@ pub(super) struct Service {
     clock: Arc<dyn Clock>,
     config: Arc<ArcSwap<Config>>,
     storage: Arc<LateStorage>,
+    router: Arc<Router>,
+    /// What other systems are read with.
+    remote: Surroundings,
     tsdb_options: TsdbOptions,
     keeps_exemplars: bool,
     tsdb_dir: PathBuf,
@@ -87,12 +93,14 @@ impl Service {
         let mut registry = new_registry();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let storage = Arc::new(LateStorage::default());
-        let source: Arc<dyn Source> = storage.clone();
+        let router = Arc::new(Router::new(storage.clone()));
+        let source: Arc<dyn Source> = router.clone();
         let sender = Sender::new(sender_options(flags, &clock), &mut registry);
         let sink = sender.tee(storage.clone());
         let engine = Engine::new(engine_options(flags, features));
         engine.set_clock(clock.clone());
         engine.set_metrics(QueryMetrics::new(&mut registry));
+        engine.set_push_target(PushTarget { source: source.clone(), written_here: None });
         let notifier_options = NotifierOptions {
             queue_capacity: flags.notification_queue_capacity,
             max_batch_size: flags.notification_batch_size,
@@ -156,6 +164,12 @@ impl Service {
             clock: clock.clone(),
             config,
             storage,
+            router,
+            remote: Surroundings {
+                clock: clock.clone(),
+                metrics: RemoteMetrics::new(&mut registry),
+                user_agent: concat!("Watchfire/", env!("CARGO_PKG_VERSION")).to_owned(),
+            },
             tsdb_options: TsdbOptions {
                 memory_snapshots: features.memory_snapshots(),
                 replay_progress,
@@ -318,7 +332,10 @@ impl Service {
     /// Rules first: when they are to change all or nothing, a bad rule file stops the rest.
     /// Gives what was set aside.
     async fn apply(&self, config: &Config) -> Result<Option<String>, String> {
+        let remote = self.remote_sources(config).await?;
         self.engine.set_default_subquery_step_ms(config.global.evaluation_interval_ms);
+        // Rules are planned by what the remote evaluate themselves.
+        self.router.set(remote);
         let sources = self.rule_sources(config)?;
         let mut problems = Vec::new();
         // Before there is anything to send on.
@@ -369,6 +386,28 @@ impl Service {
         }
         problems.extend(set_aside);
         Err(problems.join("; "))
+    }
+
+    /// The other systems a configuration names.
+    async fn remote_sources(&self, config: &Config) -> Result<Table, String> {
+        let storage = self.storage.clone();
+        let margin_ms = 2 * self.tsdb_options.chunk_range_ms;
+        let local_start: LocalStart = Arc::new(move || {
+            let range = storage.get()?.time_range_ms();
+            // Before that, the oldest block may have been cut off already.
+            Some(range.map_or(i64::MAX, |(oldest, _)| oldest.saturating_add(margin_ms)))
+        });
+        let labels = &config.global.external_labels;
+        let mut table = Table::default();
+        for read in &config.remote_read {
+            let open =
+                remote::open_remote_read(read, labels, local_start.clone(), &self.remote).await;
+            table.beside.push(open.map_err(|e| format!("remote_read: {e}"))?);
+        }
+        let local: Arc<dyn Source> = self.storage.clone();
+        let named = datasources::open_all(&config.datasources, &local, &self.remote).await;
+        table.named = named.map_err(|e| format!("datasources: {e}"))?;
+        Ok(table)
     }
 
     /// What goes on beside everything else. Does not end.
