@@ -1,5 +1,6 @@
 //! Storage that opens later: the HTTP side answers (with 503) while the write-ahead log
-//! is still being replayed, so every room is given this and finds the store in it then.
+//! is still being replayed, so every room is given this and finds the store in it then. What
+//! opens is the embedded store, or a server that is read.
 
 use std::sync::{Arc, OnceLock};
 
@@ -13,25 +14,41 @@ use crate::storage::{
     SeriesSet, Sink, Source, StorageError,
 };
 
-/// A place for the store, empty until it is open.
+/// What was opened.
+struct Opened {
+    source: Arc<dyn Source>,
+    sink: Arc<dyn Sink>,
+    /// When it is the embedded store.
+    tsdb: Option<Arc<Tsdb>>,
+}
+
+/// A place for the storage, empty until it is open.
 #[derive(Default)]
 pub(super) struct LateStorage {
-    store: OnceLock<Arc<Tsdb>>,
+    opened: OnceLock<Opened>,
 }
 
 impl LateStorage {
-    /// Puts the store in place; done once.
+    /// Puts the embedded store in place; done once, unless `set_remote` is.
     pub fn set(&self, store: Arc<Tsdb>) {
-        assert!(self.store.set(store).is_ok(), "BUG: the store is opened once");
+        let opened =
+            Opened { source: store.clone(), sink: store.clone(), tsdb: Some(store.clone()) };
+        assert!(self.opened.set(opened).is_ok(), "BUG: the store is opened once");
     }
 
-    /// The store, once it is open.
+    /// Puts a server in place, and what is written while nothing is kept here.
+    pub fn set_remote(&self, source: Arc<dyn Source>, sink: Arc<dyn Sink>) {
+        let opened = Opened { source, sink, tsdb: None };
+        assert!(self.opened.set(opened).is_ok(), "BUG: the storage is opened once");
+    }
+
+    /// The embedded store, once it is open.
     pub fn get(&self) -> Option<&Arc<Tsdb>> {
-        self.store.get()
+        self.opened.get()?.tsdb.as_ref()
     }
 
-    fn open(&self) -> Result<&Arc<Tsdb>, StorageError> {
-        self.get().ok_or(StorageError::Closed)
+    fn open(&self) -> Result<&Arc<dyn Source>, StorageError> {
+        self.opened.get().map(|opened| &opened.source).ok_or(StorageError::Closed)
     }
 }
 
@@ -68,15 +85,17 @@ impl Source for LateStorage {
 
 impl Sink for LateStorage {
     fn appender(&self) -> Box<dyn Appender> {
-        match self.get() {
-            Some(store) => store.appender(),
+        match self.opened.get() {
+            Some(opened) => opened.sink.appender(),
             None => Box::new(NotOpen),
         }
     }
 
     fn commit_waits(&self) -> bool {
-        self.get().is_some_and(|store| store.commit_waits())
+        self.opened.get().is_some_and(|opened| opened.sink.commit_waits())
     }
+
+    // What a server is sent shows later: `rule_storage` knows before anything is open.
 }
 
 /// What appends meet before the store is open.

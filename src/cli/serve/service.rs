@@ -9,21 +9,27 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 
+use super::backend::{self, Backend};
 use super::late::LateStorage;
 use super::status::Status;
 use super::{ExternalUrl, Given, Origin};
-use crate::api::{ApiMetrics, ApiOptions, ApiState, Notice, Notifications, Readiness, RemoteRead};
+use crate::api::{
+    ApiMetrics, ApiOptions, ApiState, Notice, Notifications, Readiness, ReloadHandle, RemoteRead,
+    Ruler,
+};
 use crate::cli::features::FeatureFlags;
 use crate::cli::flags::ServeFlags;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::discovery::DiscoveryMetrics;
+use crate::http::ClientConfig;
 use crate::model::regex::AnchoredRegex;
 use crate::model::{Clock, Labels};
 use crate::notifier::{self, NotifierOptions};
 use crate::query::{Engine, EngineOptions, QueryMetrics};
 use crate::remote_read::{ReadLimits, RemoteReadMetrics};
-use crate::remote_write::send::{Sender, SenderOptions};
+use crate::remote_write::send::{Nowhere, Sender, SenderOptions};
 use crate::remote_write::{RemoteWriteMetrics, Version};
+use crate::rule_sources::{self, RuleSourceOptions, RuleSources};
 use crate::rules::config::{LoadOptions, LoadedFile};
 use crate::rules::state::{StateLog, StateMetrics, StateOptions, StateSync};
 use crate::rules::{
@@ -31,11 +37,14 @@ use crate::rules::{
 };
 use crate::scrape::{self, ScrapeManager, ScrapeMetrics};
 use crate::storage::overlay::{Overlay, OverlayMetrics, OverlayOptions};
+use crate::storage::remote::RemoteMetrics;
 use crate::storage::tsdb::{Tsdb, TsdbMetrics, TsdbOptions, WalCompression};
 use crate::storage::{Sink, Source};
 use crate::telemetry::clock::SystemClock;
 use crate::telemetry::{Registry, ReloadMetrics, new_registry};
 
+/// Nobody is asked for rules more often.
+const MIN_REFRESH: Duration = Duration::from_secs(1);
 /// How often the store drops what retention allows.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -46,6 +55,8 @@ pub(super) struct Service {
     clock: Arc<dyn Clock>,
     config: Arc<ArcSwap<Config>>,
     storage: Arc<LateStorage>,
+    backend: Backend,
+    remote_metrics: RemoteMetrics,
     tsdb_options: TsdbOptions,
     keeps_exemplars: bool,
     tsdb_dir: PathBuf,
@@ -57,6 +68,7 @@ pub(super) struct Service {
     engine: Arc<Engine>,
     notifier: Arc<notifier::Manager>,
     rules: Arc<rules::Manager>,
+    rule_sources: Arc<RuleSources>,
     scrape: Arc<ScrapeManager>,
     /// Sends on what is committed to the store.
     sender: Arc<Sender>,
@@ -68,13 +80,13 @@ pub(super) struct Service {
 
 impl Service {
     /// Makes the parts and what the web server needs of them. Nothing runs yet.
-    pub fn new(
+    pub async fn new(
         given: Given<'_>,
         origin: Origin,
         config: &Config,
         url: ExternalUrl,
     ) -> Result<(Arc<Self>, Arc<ApiState>), String> {
-        let Given { flags, features, effective, .. } = given;
+        let Given { flags, features, effective, backend, .. } = given;
         let mut registry = new_registry();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let storage = Arc::new(LateStorage::default());
@@ -97,7 +109,20 @@ impl Service {
             discovery.clone(),
             &mut registry,
         ));
-        let (rule_source, rule_sink) = rule_storage(flags, &source, &sink, &mut registry);
+        let shows_at_once = matches!(backend, Backend::Embedded);
+        let (rule_source, rule_sink) =
+            rule_storage(flags, shows_at_once, &source, &sink, &mut registry);
+        // Over a server, who asks sees results before the server shows them.
+        let source = if shows_at_once { source } else { rule_source.clone() };
+        let remote_metrics = RemoteMetrics::new(&mut registry);
+        let peer = match &flags.state_peer {
+            Some(url) => {
+                let own = rule_source.clone();
+                Some(backend::open_peer(url, own, &clock, &remote_metrics).await?)
+            }
+            None => None,
+        };
+        let rule_sources = Arc::new(rule_sources(flags, features, &clock, &mut registry)?);
         let rules = rules::Manager::new(rules::ManagerOptions {
             engine: engine.clone(),
             source: rule_source,
@@ -113,6 +138,8 @@ impl Service {
             policy: rule_policy(flags),
             strict: flags.rules_strict,
             last_good_dir: Some(flags.storage_path.join("rules_last_good")),
+            shard: flags.rules_shard,
+            peer,
         });
         let hostname = super::hostname();
         let labels = &config.global.external_labels;
@@ -143,6 +170,8 @@ impl Service {
             clock: clock.clone(),
             config,
             storage,
+            backend,
+            remote_metrics,
             tsdb_options: tsdb_options(flags, TsdbMetrics::new(&mut registry)),
             keeps_exemplars: features.exemplar_storage(),
             tsdb_dir: flags.storage_path.clone(),
@@ -156,6 +185,7 @@ impl Service {
             engine: engine.clone(),
             notifier: notifier.clone(),
             rules: rules.clone(),
+            rule_sources: rule_sources.clone(),
             scrape: scrape.clone(),
             sender: Arc::new(sender),
             reloads,
@@ -164,6 +194,14 @@ impl Service {
             url: url.clone(),
         });
         let reloader = Arc::clone(&service);
+        let ruler = rule_sources.store().map(|store| {
+            let service = Arc::clone(&service);
+            let apply: ReloadHandle = Arc::new(move || {
+                let service = Arc::clone(&service);
+                Box::pin(async move { service.reload_rules().await })
+            });
+            Ruler { store: store.clone(), apply }
+        });
         let state = ApiState {
             engine,
             source,
@@ -183,6 +221,7 @@ impl Service {
                 let service = Arc::clone(&reloader);
                 Box::pin(async move { service.reload().await })
             }),
+            ruler,
             quit: CancellationToken::new(),
             options: api_options(flags, effective, url)?,
         };
@@ -191,6 +230,12 @@ impl Service {
 
     /// Opens the store and replays its log; may take long.
     pub async fn open_storage(&self) -> Result<(), String> {
+        if let Backend::Server(config) = &self.backend {
+            let source = backend::open_server(config, &self.clock, &self.remote_metrics).await?;
+            tracing::info!(url = config.url, "Samples are read from a server");
+            self.storage.set_remote(source, Arc::new(Nowhere));
+            return self.open_state().await;
+        }
         let (dir, mut options) = (self.tsdb_dir.clone(), self.tsdb_options.clone());
         options.max_exemplars = self.max_exemplars(&self.config.load());
         let clock = Arc::clone(&self.clock);
@@ -284,20 +329,7 @@ impl Service {
         if let Err(errors) = self.sender.apply(&config.remote_write, labels).await {
             problems.extend(errors.iter().map(ToString::to_string));
         }
-        let settings = RuleSettings {
-            sources: self.origin.rule_sources(config),
-            interval_ms: config.global.evaluation_interval_ms,
-            query_offset_ms: config.global.rule_query_offset_ms,
-            external: External {
-                labels: config.global.external_labels.clone(),
-                url: self.url.url.as_str().trim_end_matches('/').to_owned(),
-            },
-        };
-        let set_aside = match self.rules.update(settings).await {
-            Ok(()) => None,
-            Err(error @ UpdateError::Quarantined(_)) => Some(error.to_string()),
-            Err(error) => return Err(error.to_string()),
-        };
+        let set_aside = self.apply_rules(config).await?;
         if let Some(store) = self.storage.get() {
             store.set_max_exemplars(self.max_exemplars(config));
         }
@@ -316,10 +348,73 @@ impl Service {
         Err(problems.join("; "))
     }
 
+    /// Loads the rules. Gives what was set aside.
+    async fn apply_rules(&self, config: &Config) -> Result<Option<String>, String> {
+        let sources = match &self.origin {
+            Origin::Builtin(_) => {
+                let mut sources = self.origin.rule_sources(config);
+                sources.extend(self.rule_sources.load(&[]).await);
+                sources
+            }
+            Origin::File(_) | Origin::Made(_) => self.rule_sources.load(&config.rule_files).await,
+        };
+        let settings = RuleSettings {
+            sources,
+            interval_ms: config.global.evaluation_interval_ms,
+            query_offset_ms: config.global.rule_query_offset_ms,
+            external: External {
+                labels: config.global.external_labels.clone(),
+                url: self.url.url.as_str().trim_end_matches('/').to_owned(),
+            },
+        };
+        match self.rules.update(settings).await {
+            Ok(()) => Ok(None),
+            Err(error @ UpdateError::Quarantined(_)) => Ok(Some(error.to_string())),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Loads the rules anew, and nothing else. What was set aside is an error.
+    async fn reload_rules(&self) -> Result<(), String> {
+        let _one = self.reloading.lock().await;
+        let config = self.config.load_full();
+        match self.apply_rules(&config).await {
+            Ok(None) => Ok(()),
+            Ok(Some(error)) | Err(error) => Err(error),
+        }
+    }
+
+    /// Loads rules anew when where they come from has changed. Does not end.
+    async fn follow_rules(&self) {
+        loop {
+            self.rule_sources.changed.notified().await;
+            match self.reload_rules().await {
+                Ok(()) => tracing::info!("Rules have changed and were loaded anew"),
+                Err(error) => tracing::error!("Rules have changed: {error}"),
+            }
+        }
+    }
+
+    /// Over a server: says when results cannot be written to it.
+    async fn look_for_receivers(&self) {
+        if matches!(self.backend, Backend::Embedded) {
+            return;
+        }
+        let config = self.config.load_full();
+        let looks = config
+            .remote_write
+            .iter()
+            .map(|target| backend::look_for_receiver(target, self.clock.clone()));
+        futures_util::future::join_all(looks).await;
+    }
+
     /// What goes on beside everything else. Does not end.
     pub async fn keep_house(&self) {
         tokio::join!(
             self.keep_limits(),
+            self.rule_sources.follow(),
+            self.follow_rules(),
+            self.look_for_receivers(),
             self.notifier.follow_discovery(),
             self.scrape.follow_discovery(),
         );
@@ -371,6 +466,36 @@ pub(super) fn check_rules(sources: &[RuleSource], features: &FeatureFlags) -> Re
     Err(format!("loading rule files failed\n{}", errors.join("\n")))
 }
 
+/// Rules of servers, and those that are written through the API.
+fn rule_sources(
+    flags: &ServeFlags,
+    features: &FeatureFlags,
+    clock: &Arc<dyn Clock>,
+    registry: &mut Registry,
+) -> Result<RuleSources, String> {
+    let http = match &flags.rules_http_config {
+        Some(file) => {
+            config::read_http_client(file).map_err(|e| format!("--rules.http.config.file: {e}"))?
+        }
+        None => ClientConfig::default(),
+    };
+    let store = if flags.enable_rules_api {
+        let dir = flags.storage_path.join("ruler");
+        let opened = rule_sources::open_store(dir, load_options(features));
+        Some(opened.map_err(|e| format!("--web.enable-rules-api: {e}"))?)
+    } else {
+        None
+    };
+    let options = RuleSourceOptions {
+        interval: flags.rules_refresh_interval.max(MIN_REFRESH),
+        watch_files: flags.rules_watch_files,
+        http,
+        user_agent: backend::USER_AGENT.to_owned(),
+        clock: clock.clone(),
+    };
+    Ok(RuleSources::new(options, store, registry))
+}
+
 fn sender_options(flags: &ServeFlags, clock: &Arc<dyn Clock>) -> SenderOptions {
     SenderOptions {
         dir: flags.storage_path.join("remote_write"),
@@ -415,6 +540,7 @@ fn rule_policy(flags: &ServeFlags) -> RulePolicyDefaults {
 /// it, the results of the last minutes are laid over what it answers.
 fn rule_storage(
     flags: &ServeFlags,
+    shows_at_once: bool,
     source: &Arc<dyn Source>,
     sink: &Arc<dyn Sink>,
     registry: &mut Registry,
@@ -422,7 +548,7 @@ fn rule_storage(
     let overlay = match flags.read_your_writes.as_str() {
         "always" => true,
         "never" => false,
-        _ => !sink.shows_at_once(),
+        _ => !shows_at_once,
     };
     if !overlay {
         return (source.clone(), sink.clone());
