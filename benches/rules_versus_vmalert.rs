@@ -16,14 +16,13 @@ mod rival;
 mod scale;
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value as Json;
 
-use rival::{compressed, http, processors, series};
+use rival::{Server, compressed, http, processors, series};
 use scale::{SCALES, Scale};
 
 const STEP_MS: i64 = 15_000;
@@ -39,59 +38,11 @@ fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as i64
 }
 
-/// A program, killed when dropped.
-struct Program {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Program {
-    /// Starts a program whose arguments are made for the address it listens on.
-    fn start(name: &str, ready: &str, args: impl Fn(SocketAddr) -> Vec<String>) -> Option<Self> {
-        let address = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).ok()?;
-        let mut command = Command::new(name);
-        command.args(args(address)).env("GOMAXPROCS", processors().to_string());
-        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()?;
-        let program = Self { child, address };
-        let ready = program.url(ready);
-        for _ in 0..300 {
-            if http(&ready, None).is_some() {
-                return Some(program);
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        eprintln!("{name} did not get ready");
-        None
-    }
-
-    fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
-    }
-
-    /// Processor seconds of all threads since the start.
-    fn cpu_seconds(&self) -> f64 {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
-        let stat = stat.unwrap_or_default();
-        let after = stat.rsplit(')').next().unwrap_or_default();
-        let field = |i: usize| -> f64 {
-            after.split_whitespace().nth(i).and_then(|v| v.parse().ok()).unwrap_or(0.0)
-        };
-        (field(11) + field(12)) / 100.0
-    }
-
-    /// The sum of the metrics of these names over what they are labelled with.
-    fn metric(&self, wanted: &[&str]) -> f64 {
-        let text = http(&self.url("/metrics"), None).unwrap_or_default();
-        let lines = text.lines().filter(|line| wanted.iter().any(|w| line.starts_with(w)));
-        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
-    }
+/// The sum of the metrics of these names over what they are labelled with.
+fn metric(server: &Server, wanted: &[&str]) -> f64 {
+    let text = http(&server.url("/metrics"), None).unwrap_or_default();
+    let lines = text.lines().filter(|line| wanted.iter().any(|w| line.starts_with(w)));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }
 
 /// What a server has done so far.
@@ -103,16 +54,19 @@ struct Done {
     bytes_out: f64,
 }
 
-fn done(server: &Program, evaluator: Option<&Program>) -> Done {
+fn done(server: &Server, evaluator: Option<&Server>) -> Done {
     Done {
         server_cpu: server.cpu_seconds(),
-        evaluator_cpu: evaluator.map_or(0.0, Program::cpu_seconds),
-        queries: server.metric(&[
-            "vm_http_requests_total{path=\"/api/v1/query\"}",
-            "vm_http_requests_total{path=\"/api/v1/query_range\"}",
-            "vm_http_requests_total{path=\"/api/v1/export\"}",
-        ]),
-        bytes_out: server.metric(&["vm_tcplistener_written_bytes_total{name=\"http\""]),
+        evaluator_cpu: evaluator.map_or(0.0, Server::cpu_seconds),
+        queries: metric(
+            server,
+            &[
+                "vm_http_requests_total{path=\"/api/v1/query\"}",
+                "vm_http_requests_total{path=\"/api/v1/query_range\"}",
+                "vm_http_requests_total{path=\"/api/v1/export\"}",
+            ],
+        ),
+        bytes_out: metric(server, &["vm_tcplistener_written_bytes_total{name=\"http\""]),
     }
 }
 
@@ -128,7 +82,7 @@ impl Done {
 }
 
 /// What a cycle costs while an evaluator runs, the server's own work taken off.
-fn measure(server: &Program, evaluator: &Program, idle: Done) -> Done {
+fn measure(server: &Server, evaluator: &Server, idle: Done) -> Done {
     // The first cycles make series.
     std::thread::sleep(2 * INTERVAL);
     let before = done(server, Some(evaluator));
@@ -143,7 +97,7 @@ fn measure(server: &Program, evaluator: &Program, idle: Done) -> Done {
     }
 }
 
-fn write(server: &Program, data: &scale::Data, first_ms: i64) {
+fn write(server: &Server, data: &scale::Data, first_ms: i64) {
     let steps: Vec<i64> = (0..(HISTORY_MS + AHEAD_MS) / STEP_MS).collect();
     for (number, part) in data.series.chunks(SERIES_PER_REQUEST).enumerate() {
         for steps in steps.chunks(SAMPLES_PER_REQUEST) {
@@ -160,7 +114,7 @@ fn write(server: &Program, data: &scale::Data, first_ms: i64) {
 }
 
 /// How many series with a colon in their names have a sample in the last two minutes.
-fn recorded(server: &Program) -> usize {
+fn recorded(server: &Server) -> usize {
     let text = "count({__name__=~\".+:.+\"}[2m])";
     let text: String = url::form_urlencoded::byte_serialize(text.as_bytes()).collect();
     let text = http(&server.url(&format!("/api/v1/query?query={text}")), None).expect("an answer");
@@ -169,44 +123,59 @@ fn recorded(server: &Program) -> usize {
     value.and_then(|v| v.parse().ok()).unwrap_or(0)
 }
 
-fn start_server(home: &Path) -> Option<Program> {
-    Program::start("victoria-metrics", "/health", |address| {
-        vec![
-            format!("-httpListenAddr={address}"),
-            format!("-storageDataPath={}", home.display()),
-            "-search.latencyOffset=0s".to_owned(),
-            "-search.disableCache".to_owned(),
-        ]
+fn quiet(program: &str, args: &[String]) -> Command {
+    let mut command = Command::new(program);
+    command.args(args).stderr(Stdio::null());
+    command
+}
+
+fn start_server(home: &Path) -> Option<Server> {
+    Server::launch("victoria-metrics", "/health", |address| {
+        quiet(
+            "victoria-metrics",
+            &[
+                format!("-httpListenAddr={address}"),
+                format!("-storageDataPath={}", home.display()),
+                "-search.latencyOffset=0s".to_owned(),
+                "-search.disableCache".to_owned(),
+            ],
+        )
     })
 }
 
-fn start_vmalert(server: &Program, rules: &Path) -> Option<Program> {
-    Program::start("vmalert", "/health", |address| {
-        vec![
-            format!("-httpListenAddr={address}"),
-            format!("-datasource.url={}", server.url("")),
-            format!("-remoteWrite.url={}", server.url("")),
-            format!("-rule={}", rules.display()),
-            format!("-evaluationInterval={}s", INTERVAL.as_secs()),
-            "-notifier.blackhole".to_owned(),
-        ]
+fn start_vmalert(server: &Server, rules: &Path) -> Option<Server> {
+    Server::launch("vmalert", "/health", |address| {
+        quiet(
+            "vmalert",
+            &[
+                format!("-httpListenAddr={address}"),
+                format!("-datasource.url={}", server.url("")),
+                format!("-remoteWrite.url={}", server.url("")),
+                format!("-rule={}", rules.display()),
+                format!("-evaluationInterval={}s", INTERVAL.as_secs()),
+                "-notifier.blackhole".to_owned(),
+            ],
+        )
     })
 }
 
-fn start_sidecar(server: &Program, rules: &Path, home: &Path, evaluate: &str) -> Option<Program> {
-    Program::start(env!("CARGO_BIN_EXE_watchfire"), "/-/ready", |address| {
-        vec![
-            "sidecar".to_owned(),
-            "--prometheus.type=victoriametrics".to_owned(),
-            format!("--prometheus.evaluate={evaluate}"),
-            format!("--prometheus.url={}", server.url("")),
-            format!("--rules={}", rules.display()),
-            format!("--rules.evaluation-interval={}s", INTERVAL.as_secs()),
-            format!("--storage.path={}", home.display()),
-            format!("--web.listen-address={address}"),
-            "--rules.align-groups".to_owned(),
-            "--log.level=error".to_owned(),
-        ]
+fn start_sidecar(server: &Server, rules: &Path, home: &Path, evaluate: &str) -> Option<Server> {
+    Server::launch("watchfire", "/-/ready", |address| {
+        quiet(
+            env!("CARGO_BIN_EXE_watchfire"),
+            &[
+                "sidecar".to_owned(),
+                "--prometheus.type=victoriametrics".to_owned(),
+                format!("--prometheus.evaluate={evaluate}"),
+                format!("--prometheus.url={}", server.url("")),
+                format!("--rules={}", rules.display()),
+                format!("--rules.evaluation-interval={}s", INTERVAL.as_secs()),
+                format!("--storage.path={}", home.display()),
+                format!("--web.listen-address={address}"),
+                "--rules.align-groups".to_owned(),
+                "--log.level=error".to_owned(),
+            ],
+        )
     })
 }
 

@@ -74,6 +74,13 @@ pub(crate) struct ServeFlags {
     /// Directory of the data. (Prometheus' default is data/.)
     #[arg(long = "storage.tsdb.path", value_name = "DIR", default_value = "watchfire-data")]
     pub storage_path: PathBuf,
+    /// Data directory of a running Prometheus to answer queries and evaluate alerting rules
+    /// from, instead of data of one's own: it is followed as it grows, nothing is written
+    /// there, and its owner is not asked anything. Nothing is scraped or taken in, and
+    /// recording rules are refused. Alerts are still remembered in --storage.tsdb.path.
+    /// (Prometheus has no such flag.)
+    #[arg(long = "storage.tsdb.read-only", value_name = "DIR")]
+    pub storage_read_only: Option<PathBuf>,
     /// How long to keep samples.
     #[arg(long = "storage.tsdb.retention.time", value_name = "DURATION", default_value = "15d", value_parser = duration)]
     pub retention_time: Duration,

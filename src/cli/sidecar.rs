@@ -22,9 +22,15 @@ use crate::storage::remote::{DatasourceConfig, DatasourceKind, Evaluation};
 #[derive(Debug, Args)]
 pub(crate) struct SidecarArgs {
     /// The server that has the samples: Prometheus, Thanos, Mimir (its URL ends in
-    /// /prometheus), VictoriaMetrics; whatever speaks Prometheus' query API.
-    #[arg(long = "prometheus.url", value_name = "URL")]
-    url: String,
+    /// /prometheus), VictoriaMetrics; whatever speaks Prometheus' query API. With
+    /// --storage.tsdb.read-only samples are read from a data directory instead, and this is
+    /// only where results are written.
+    #[arg(
+        long = "prometheus.url",
+        value_name = "URL",
+        required_unless_present = "storage_read_only"
+    )]
+    url: Option<String>,
     /// What the server is: its language and what can be left to it follow.
     #[arg(long = "prometheus.type", value_name = "TYPE", default_value = "prometheus", value_parser = ["prometheus", "victoriametrics"])]
     kind: String,
@@ -169,7 +175,11 @@ fn url(flag: &str, text: &str) -> Result<(Url, Option<BasicAuth>), String> {
 impl SidecarArgs {
     /// The server as a source.
     pub fn backend(&self) -> Result<Backend, String> {
-        let (url, auth) = url("prometheus.url", &self.url)?;
+        let text = match &self.url {
+            Some(text) if self.serve.storage_read_only.is_none() => text,
+            _ => return Ok(Backend::Embedded),
+        };
+        let (url, auth) = url("prometheus.url", text)?;
         let config = DatasourceConfig {
             url: url.to_string(),
             name: "prometheus".to_owned(),
@@ -215,8 +225,7 @@ impl SidecarArgs {
             "alerting": {"alertmanagers": alertmanagers},
             "rule_files": self.rules,
         });
-        let (server, server_auth) = url("prometheus.url", &self.url)?;
-        let write = self.write(&server)?;
+        let write = self.write()?;
         if let Some((url, _)) = &write {
             let headers: BTreeMap<_, _> = self.headers.iter().cloned().collect();
             text["remote_write"] = json!([{
@@ -237,10 +246,6 @@ impl SidecarArgs {
         }
         if let (Some(target), Some((_, auth))) = (loaded.config.remote_write.first_mut(), write) {
             let own = self.write_http_config.as_deref();
-            let auth = match self.write_url {
-                Some(_) => auth,
-                None => server_auth,
-            };
             target.http = self.client(own.or(self.http_config.as_deref()), auth)?;
             target.http.enable_http2 = false;
         }
@@ -248,14 +253,14 @@ impl SidecarArgs {
     }
 
     /// Where results are written.
-    fn write(&self, server: &Url) -> Result<Option<(Url, Option<BasicAuth>)>, String> {
-        match self.write_url.as_deref() {
-            Some("none") => Ok(None),
-            Some(text) => url("remote-write.url", text).map(Some),
-            None => {
-                let mut url = server.clone();
-                url.set_path(&format!("{}/api/v1/write", server.path().trim_end_matches('/')));
-                Ok(Some((url, None)))
+    fn write(&self) -> Result<Option<(Url, Option<BasicAuth>)>, String> {
+        match (self.write_url.as_deref(), &self.url) {
+            (Some("none"), _) | (None, None) => Ok(None),
+            (Some(text), _) => url("remote-write.url", text).map(Some),
+            (None, Some(server)) => {
+                let (mut url, auth) = url("prometheus.url", server)?;
+                url.set_path(&format!("{}/api/v1/write", url.path().trim_end_matches('/')));
+                Ok(Some((url, auth)))
             }
         }
     }

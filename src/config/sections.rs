@@ -153,12 +153,6 @@ fn patterns(root: &Node, section: &str, what: &str, notes: &mut Notes) -> Vec<St
 
 fn warn_storage(storage: &StorageConfig, notes: &mut Notes) {
     let Some(tsdb) = &storage.tsdb else { return };
-    if tsdb.out_of_order_time_window_ms > 0 {
-        notes.warn(
-            "storage.tsdb.out_of_order_time_window is not served yet: out-of-order samples are \
-             refused",
-        );
-    }
     if tsdb.stale_series_compaction_threshold.is_some() {
         notes.warn("storage.tsdb.stale_series_compaction_threshold is not served yet");
     }

@@ -8,47 +8,81 @@ use futures_util::future::BoxFuture;
 
 use crate::model::metadata::Metadata;
 use crate::model::{FloatHistogram, Labels, TimestampMs};
-use crate::storage::tsdb::Tsdb;
+use crate::storage::tsdb::{Follower, Tsdb};
 use crate::storage::{
     AppendError, Appender, ExemplarSeries, LabelAnswer, LabelRequest, SelectRequest, SeriesRef,
     SeriesSet, Sink, Source, StorageError,
 };
 
-/// What was opened.
-struct Opened {
-    source: Arc<dyn Source>,
-    sink: Arc<dyn Sink>,
-    /// When it is the embedded store.
-    tsdb: Option<Arc<Tsdb>>,
-}
-
 /// A place for the storage, empty until it is open.
 #[derive(Default)]
 pub(super) struct LateStorage {
-    opened: OnceLock<Opened>,
+    store: OnceLock<Opened>,
+}
+
+/// What is open.
+enum Opened {
+    Own(Arc<Tsdb>),
+    /// Another process' own data directory.
+    Followed(Arc<Follower>),
+    /// A server, and where goes what is written meanwhile.
+    Server {
+        source: Arc<dyn Source>,
+        sink: Arc<dyn Sink>,
+    },
 }
 
 impl LateStorage {
-    /// Puts the embedded store in place; done once, unless `set_remote` is.
+    /// Puts the store in place; done once.
     pub fn set(&self, store: Arc<Tsdb>) {
-        let opened =
-            Opened { source: store.clone(), sink: store.clone(), tsdb: Some(store.clone()) };
-        assert!(self.opened.set(opened).is_ok(), "BUG: the store is opened once");
+        self.put(Opened::Own(store));
     }
 
-    /// Puts a server in place, and what is written while nothing is kept here.
-    pub fn set_remote(&self, source: Arc<dyn Source>, sink: Arc<dyn Sink>) {
-        let opened = Opened { source, sink, tsdb: None };
-        assert!(self.opened.set(opened).is_ok(), "BUG: the storage is opened once");
+    /// Puts a directory in place that is only read; done once.
+    pub fn set_followed(&self, follower: Arc<Follower>) {
+        self.put(Opened::Followed(follower));
     }
 
-    /// The embedded store, once it is open.
-    pub fn get(&self) -> Option<&Arc<Tsdb>> {
-        self.opened.get()?.tsdb.as_ref()
+    /// Puts a server in place; done once.
+    pub fn set_server(&self, source: Arc<dyn Source>, sink: Arc<dyn Sink>) {
+        self.put(Opened::Server { source, sink });
     }
 
-    fn open(&self) -> Result<&Arc<dyn Source>, StorageError> {
-        self.opened.get().map(|opened| &opened.source).ok_or(StorageError::Closed)
+    fn put(&self, opened: Opened) {
+        assert!(self.store.set(opened).is_ok(), "BUG: the store is opened once");
+    }
+
+    /// The store, once it is open: one's own, or what was last seen of another's.
+    pub fn get(&self) -> Option<Arc<Tsdb>> {
+        match self.store.get()? {
+            Opened::Own(store) => Some(Arc::clone(store)),
+            Opened::Followed(follower) => Some(follower.store()),
+            Opened::Server { .. } => None,
+        }
+    }
+
+    /// The store, once it is open, if it may be written.
+    pub fn own(&self) -> Option<&Arc<Tsdb>> {
+        match self.store.get()? {
+            Opened::Own(store) => Some(store),
+            Opened::Followed(_) | Opened::Server { .. } => None,
+        }
+    }
+
+    /// The directory that is only read, once it is open.
+    pub fn followed(&self) -> Option<&Arc<Follower>> {
+        match self.store.get()? {
+            Opened::Followed(follower) => Some(follower),
+            Opened::Own(_) | Opened::Server { .. } => None,
+        }
+    }
+
+    fn open(&self) -> Result<Arc<dyn Source>, StorageError> {
+        match self.store.get().ok_or(StorageError::Closed)? {
+            Opened::Own(store) => Ok(store.clone()),
+            Opened::Followed(follower) => Ok(follower.store()),
+            Opened::Server { source, .. } => Ok(source.clone()),
+        }
     }
 }
 
@@ -85,23 +119,27 @@ impl Source for LateStorage {
 
 impl Sink for LateStorage {
     fn appender(&self) -> Box<dyn Appender> {
-        match self.opened.get() {
-            Some(opened) => opened.sink.appender(),
-            None => Box::new(NotOpen),
+        match self.store.get() {
+            Some(Opened::Own(store)) => store.appender(),
+            Some(Opened::Server { sink, .. }) => sink.appender(),
+            Some(Opened::Followed(_)) => Box::new(Refuses(StorageError::Unsupported(
+                "the data directory is another process' own and only read here \
+                  (--storage.tsdb.read-only); send samples to that process"
+                    .to_owned(),
+            ))),
+            None => Box::new(Refuses(StorageError::Closed)),
         }
     }
 
     fn commit_waits(&self) -> bool {
-        self.opened.get().is_some_and(|opened| opened.sink.commit_waits())
+        self.own().is_some_and(|store| store.commit_waits())
     }
-
-    // What a server is sent shows later: `rule_storage` knows before anything is open.
 }
 
-/// What appends meet before the store is open.
-struct NotOpen;
+/// What appends meet where nothing can be appended.
+struct Refuses(StorageError);
 
-impl Appender for NotOpen {
+impl Appender for Refuses {
     fn append(
         &mut self,
         _: Option<SeriesRef>,
@@ -109,7 +147,7 @@ impl Appender for NotOpen {
         _: TimestampMs,
         _: f64,
     ) -> Result<SeriesRef, AppendError> {
-        Err(StorageError::Closed.into())
+        Err(self.0.clone().into())
     }
 
     fn append_histogram(
@@ -119,12 +157,12 @@ impl Appender for NotOpen {
         _: TimestampMs,
         _: &Arc<FloatHistogram>,
     ) -> Result<SeriesRef, AppendError> {
-        Err(StorageError::Closed.into())
+        Err(self.0.clone().into())
     }
 
     fn append_metadata(&mut self, _: &str, _: &Metadata) {}
 
     fn commit(self: Box<Self>) -> Result<(), StorageError> {
-        Err(StorageError::Closed)
+        Err(self.0)
     }
 }

@@ -4,6 +4,7 @@
 mod backend;
 mod builtin;
 mod late;
+mod read_only;
 mod service;
 mod status;
 

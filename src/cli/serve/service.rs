@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::backend::{self, Backend};
 use super::late::LateStorage;
+use super::read_only::refuse_recording_rules;
 use super::status::Status;
 use super::{ExternalUrl, Given, Origin};
 use crate::api::{
@@ -38,7 +39,7 @@ use crate::rules::{
 use crate::scrape::{self, ScrapeManager, ScrapeMetrics};
 use crate::storage::overlay::{Overlay, OverlayMetrics, OverlayOptions};
 use crate::storage::remote::RemoteMetrics;
-use crate::storage::tsdb::{Tsdb, TsdbMetrics, TsdbOptions, WalCompression};
+use crate::storage::tsdb::{Follower, Tsdb, TsdbMetrics, TsdbOptions, WalCompression};
 use crate::storage::{Sink, Source};
 use crate::telemetry::clock::SystemClock;
 use crate::telemetry::{Registry, ReloadMetrics, new_registry};
@@ -47,6 +48,9 @@ use crate::telemetry::{Registry, ReloadMetrics, new_registry};
 const MIN_REFRESH: Duration = Duration::from_secs(1);
 /// How often the store drops what retention allows.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How often a directory that is only read is looked at.
+const FOLLOW_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Everything that runs beside the web server.
 pub(super) struct Service {
@@ -60,6 +64,9 @@ pub(super) struct Service {
     tsdb_options: TsdbOptions,
     keeps_exemplars: bool,
     tsdb_dir: PathBuf,
+    /// Another process' data directory, to be read instead of one's own.
+    read_only_dir: Option<PathBuf>,
+    load_options: LoadOptions,
     /// `None` when alerts are not remembered.
     state_dir: Option<PathBuf>,
     state_sync: StateSync,
@@ -109,10 +116,16 @@ impl Service {
             discovery.clone(),
             &mut registry,
         ));
-        let shows_at_once = matches!(backend, Backend::Embedded);
+        // Over what others own, results are sent on at most.
+        let shows_at_once =
+            matches!(backend, Backend::Embedded) && flags.storage_read_only.is_none();
+        let results = match flags.storage_read_only {
+            Some(_) => sender.tee(Arc::new(Nowhere)),
+            None => sink.clone(),
+        };
         let (rule_source, rule_sink) =
-            rule_storage(flags, shows_at_once, &source, &sink, &mut registry);
-        // Over a server, who asks sees results before the server shows them.
+            rule_storage(flags, shows_at_once, &source, &results, &mut registry);
+        // Who asks sees results before those show them who own the samples.
         let source = if shows_at_once { source } else { rule_source.clone() };
         let remote_metrics = RemoteMetrics::new(&mut registry);
         let peer = match &flags.state_peer {
@@ -175,6 +188,8 @@ impl Service {
             tsdb_options: tsdb_options(flags, TsdbMetrics::new(&mut registry)),
             keeps_exemplars: features.exemplar_storage(),
             tsdb_dir: flags.storage_path.clone(),
+            read_only_dir: flags.storage_read_only.clone(),
+            load_options: load_options(features),
             state_dir: state_dir(flags),
             state_sync: match flags.state_sync.as_str() {
                 "always" => StateSync::Always,
@@ -233,20 +248,29 @@ impl Service {
         if let Backend::Server(config) = &self.backend {
             let source = backend::open_server(config, &self.clock, &self.remote_metrics).await?;
             tracing::info!(url = config.url, "Samples are read from a server");
-            self.storage.set_remote(source, Arc::new(Nowhere));
+            self.storage.set_server(source, Arc::new(Nowhere));
             return self.open_state().await;
         }
         let (dir, mut options) = (self.tsdb_dir.clone(), self.tsdb_options.clone());
-        options.max_exemplars = self.max_exemplars(&self.config.load());
+        let config = self.config.load();
+        options.max_exemplars = self.max_exemplars(&config);
+        options.out_of_order_window_ms = config.storage.out_of_order_window_ms();
         let clock = Arc::clone(&self.clock);
         let began_ns = self.clock.monotonic_ns();
-        let opened = tokio::task::spawn_blocking(move || Tsdb::open(dir, options, clock)).await;
-        let store = opened
-            .map_err(|e| format!("BUG: opening the store died: {e}"))?
-            .map_err(|e| format!("cannot open storage (--storage.tsdb.path): {e}"))?;
+        let storage = Arc::clone(&self.storage);
+        let read_only = self.read_only_dir.clone();
+        let opened = tokio::task::spawn_blocking(move || match read_only {
+            None => Tsdb::open(dir, options, clock)
+                .map(|store| storage.set(store))
+                .map_err(|e| format!("cannot open storage (--storage.tsdb.path): {e}")),
+            Some(dir) => Follower::open(dir, options, clock)
+                .map(|follower| storage.set_followed(follower))
+                .map_err(|e| format!("cannot read storage (--storage.tsdb.read-only): {e}")),
+        });
+        opened.await.map_err(|e| format!("BUG: opening the store died: {e}"))??;
         let seconds = (self.clock.monotonic_ns() - began_ns) as f64 / 1e9;
-        tracing::info!(dir = %self.tsdb_dir.display(), seconds, "Storage opened");
-        self.storage.set(store);
+        let dir = self.read_only_dir.as_ref().unwrap_or(&self.tsdb_dir);
+        tracing::info!(dir = %dir.display(), seconds, "Storage opened");
         self.open_state().await
     }
 
@@ -319,24 +343,57 @@ impl Service {
         if self.keeps_exemplars { config.storage.max_exemplars() } else { 0 }
     }
 
+    /// The rules of a configuration, from wherever they come. Those that ship are about a
+    /// store of one's own.
+    async fn rules_of(&self, config: &Config) -> Result<Vec<RuleSource>, String> {
+        let sources = match &self.origin {
+            Origin::File(_) | Origin::Made(_) => self.rule_sources.load(&config.rule_files).await,
+            Origin::Builtin(_) => {
+                let mut sources = self.rule_sources.load(&[]).await;
+                if self.read_only_dir.is_none() {
+                    sources.extend(self.origin.rule_sources(config));
+                }
+                sources
+            }
+        };
+        if self.read_only_dir.is_some() && config.remote_write.is_empty() {
+            refuse_recording_rules(&sources, &self.load_options)?;
+        }
+        Ok(sources)
+    }
+
     /// Rules first: when they are to change all or nothing, a bad rule file stops the rest.
     /// Gives what was set aside.
     async fn apply(&self, config: &Config) -> Result<Option<String>, String> {
         self.engine.set_default_subquery_step_ms(config.global.evaluation_interval_ms);
+        let sources = self.rules_of(config).await?;
         let mut problems = Vec::new();
         // Before there is anything to send on.
         let labels = &config.global.external_labels;
         if let Err(errors) = self.sender.apply(&config.remote_write, labels).await {
             problems.extend(errors.iter().map(ToString::to_string));
         }
-        let set_aside = self.apply_rules(config).await?;
+        let set_aside = self.apply_rules(config, sources).await?;
         if let Some(store) = self.storage.get() {
             store.set_max_exemplars(self.max_exemplars(config));
+        }
+        if let Some(store) = self.storage.own()
+            && let Err(error) =
+                store.set_out_of_order_window_ms(config.storage.out_of_order_window_ms())
+        {
+            problems.push(format!("storage.tsdb.out_of_order_time_window: {error}"));
         }
         if let Err(error) = self.notifier.apply(&config.alerting, labels).await {
             problems.push(format!("alerting: {error}"));
         }
-        let jobs: Vec<_> = config.all_scrape_configs().collect();
+        let mut jobs: Vec<_> = config.all_scrape_configs().collect();
+        if self.read_only_dir.is_some() && !jobs.is_empty() {
+            tracing::warn!(
+                jobs = jobs.len(),
+                "nothing is scraped with --storage.tsdb.read-only; scrape_configs have no effect"
+            );
+            jobs.clear();
+        }
         if let Err(errors) = self.scrape.apply(&jobs).await {
             problems.extend(errors.iter().map(ToString::to_string));
         }
@@ -349,15 +406,11 @@ impl Service {
     }
 
     /// Loads the rules. Gives what was set aside.
-    async fn apply_rules(&self, config: &Config) -> Result<Option<String>, String> {
-        let sources = match &self.origin {
-            Origin::Builtin(_) => {
-                let mut sources = self.origin.rule_sources(config);
-                sources.extend(self.rule_sources.load(&[]).await);
-                sources
-            }
-            Origin::File(_) | Origin::Made(_) => self.rule_sources.load(&config.rule_files).await,
-        };
+    async fn apply_rules(
+        &self,
+        config: &Config,
+        sources: Vec<RuleSource>,
+    ) -> Result<Option<String>, String> {
         let settings = RuleSettings {
             sources,
             interval_ms: config.global.evaluation_interval_ms,
@@ -378,7 +431,8 @@ impl Service {
     async fn reload_rules(&self) -> Result<(), String> {
         let _one = self.reloading.lock().await;
         let config = self.config.load_full();
-        match self.apply_rules(&config).await {
+        let sources = self.rules_of(&config).await?;
+        match self.apply_rules(&config, sources).await {
             Ok(None) => Ok(()),
             Ok(Some(error)) | Err(error) => Err(error),
         }
@@ -415,6 +469,7 @@ impl Service {
             self.rule_sources.follow(),
             self.follow_rules(),
             self.look_for_receivers(),
+            self.follow(),
             self.notifier.follow_discovery(),
             self.scrape.follow_discovery(),
         );
@@ -426,11 +481,37 @@ impl Service {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let Some(store) = self.storage.get().cloned() else { continue };
+            let Some(store) = self.storage.own().cloned() else { continue };
             match tokio::task::spawn_blocking(move || store.maintain()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::error!(%error, "storage maintenance failed"),
                 Err(error) => tracing::error!(%error, "BUG: storage maintenance died"),
+            }
+        }
+    }
+
+    /// Looks what the owner of a directory that is only read wrote there. Does not end.
+    async fn follow(&self) {
+        let mut ticks = tokio::time::interval(FOLLOW_INTERVAL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut failing = false;
+        loop {
+            ticks.tick().await;
+            let Some(follower) = self.storage.followed().cloned() else { continue };
+            let polled = tokio::task::spawn_blocking(move || follower.poll()).await;
+            let error = match polled {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(error) => Some(format!("BUG: reading on died: {error}")),
+            };
+            match error {
+                None => failing = false,
+                // Said once: it is tried again twice a second.
+                Some(_) if failing => {}
+                Some(error) => {
+                    failing = true;
+                    tracing::error!(%error, "cannot read on in --storage.tsdb.read-only");
+                }
             }
         }
     }
@@ -446,7 +527,7 @@ impl Service {
 
     /// Closes the store; nothing may append any more.
     pub async fn close_storage(&self) {
-        let Some(store) = self.storage.get().cloned() else { return };
+        let Some(store) = self.storage.own().cloned() else { return };
         match tokio::task::spawn_blocking(move || store.close()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(%error, "closing the store failed"),

@@ -1,0 +1,33 @@
+//! `--storage.tsdb.read-only`: rules over the data directory of a running Prometheus, which
+//! is only read. What rules make has no place in it: it is sent on by remote write, where a
+//! target is configured, and laid over what is read for some minutes. Without a target,
+//! recording rules are refused.
+
+use crate::rules::config::{LoadOptions, RuleKind};
+use crate::rules::{self, RuleSource};
+
+/// Fails when there are rules whose results nothing would keep.
+pub(super) fn refuse_recording_rules(
+    sources: &[RuleSource],
+    options: &LoadOptions,
+) -> Result<(), String> {
+    let mut found = Vec::new();
+    for file in rules::load_all(sources, options) {
+        for group in file.groups {
+            for rule in group.rules {
+                if let RuleKind::Recording { record } = rule.kind {
+                    found.push(format!("{record} ({}, group {:?})", group.file, group.name));
+                }
+            }
+        }
+    }
+    let Some(first) = found.first() else { return Ok(()) };
+    let more = match found.len() {
+        1 => String::new(),
+        n => format!(" and {} more", n - 1),
+    };
+    Err(format!(
+        "recording rules have nowhere to write to with --storage.tsdb.read-only and without \
+         remote_write: {first}{more}; leave them to the server that owns the directory, and only alerting rules here"
+    ))
+}
