@@ -141,7 +141,7 @@ alerting:
 ";
     let loaded = config::parse(yaml, Path::new("/etc/x")).unwrap();
     for word in [
-        "remote_write",
+        "azuread",
         "otlp",
         "scrape config \"k8s\": kubernetes_sd_configs",
         "scrape_native_histograms",

@@ -229,7 +229,7 @@ fn the_benchmark_of_writing_says_what_promtools_says() {
     let text = String::from_utf8(dumped.stdout).expect("text");
     let lines: Vec<&str> = text.lines().filter(|line| line.contains("x=\"3\"")).collect();
     assert_eq!((text.lines().count(), lines.len()), (3000, 300));
-    assert_eq!(lines.last().copied(), Some("{__name__=\"a\", x=\"3\"} 123756789 8970000"));
+    assert_eq!(lines.last().copied(), Some("{__name__=\"a\", x=\"3\"} 1.23756789e+08 8970000"));
 
     // Again over what it left, but never over what is somebody's.
     assert!(watchfire(&args, dir.path(), None).status.success());
