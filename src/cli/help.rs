@@ -184,6 +184,7 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     ("tsdb dump", &[("One metric", "tsdb dump --match='up' data/")]),
     ("tsdb dump-openmetrics", &[("To take elsewhere", "tsdb dump-openmetrics data/ > all.om")]),
     ("tsdb verify", &[("After a power cut", "tsdb verify data/")]),
+    ("tsdb bench write", &[("How quick this disk is", "tsdb bench write --scrapes=1000")]),
     (
         "tsdb create-blocks-from openmetrics",
         &[("What another system exported", "tsdb create-blocks-from openmetrics all.om data/")],

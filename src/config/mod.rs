@@ -7,6 +7,7 @@ mod check;
 mod decode;
 mod env;
 mod global;
+mod remote;
 mod sections;
 mod unserved;
 pub mod web;
@@ -22,6 +23,8 @@ use crate::http::config::join;
 use crate::notifier::AlertingConfig;
 use crate::remote_write::send::RemoteWriteConfig;
 use crate::scrape::ScrapeConfig;
+use crate::storage::datasources::{Datasource, Datasources};
+use crate::storage::remote::RemoteReadConfig;
 
 pub use check::{CheckProblem, check_references};
 pub use global::{
@@ -51,6 +54,10 @@ pub struct Config {
     pub storage: StorageConfig,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub remote_write: Vec<RemoteWriteConfig>,
+    pub remote_read: Vec<RemoteReadConfig>,
+    /// Watchfire's own section: other systems by name.
+    #[serde(skip_serializing_if = "Datasources::is_empty")]
+    pub datasources: Datasources,
     /// Sections that are not served yet, as written and with secrets hidden.
     #[serde(flatten)]
     pub unserved: std::collections::BTreeMap<String, serde_yaml::Value>,
@@ -167,6 +174,12 @@ impl Config {
         self.scrape_configs.iter_mut().for_each(|scrape| scrape.resolve_paths(dir));
         self.alerting.alertmanagers.iter_mut().for_each(|set| set.resolve_paths(dir));
         self.remote_write.iter_mut().for_each(|target| target.resolve_paths(dir));
+        self.remote_read.iter_mut().for_each(|read| read.http.resolve_paths(dir));
+        for datasource in self.datasources.values_mut() {
+            if let Datasource::Server(server) = datasource {
+                server.http.resolve_paths(dir);
+            }
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use super::decode::{from_node, unknown_field};
 use super::yaml::{Node, YamlError, parse};
 use super::{
     Config, ConfigError, GlobalConfig, Loaded, RuntimeConfig, StorageConfig, env, is_url, matching,
-    read as read_file, unserved,
+    read as read_file, remote, unserved,
 };
 use crate::discovery::{
     DiscoveryConfig, DiscoveryConfigError, DnsConfig, FileConfig, HttpConfig, OTHER_KINDS,
@@ -33,6 +33,7 @@ const SECTIONS: &[&str] = &[
     "tracing",
     "remote_write",
     "remote_read",
+    "datasources",
     "otlp",
 ];
 
@@ -40,14 +41,14 @@ type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// What reading collects beside the values.
 #[derive(Default)]
-struct Notes {
-    problems: Vec<YamlError>,
+pub(super) struct Notes {
+    pub problems: Vec<YamlError>,
     warnings: Vec<String>,
 }
 
 impl Notes {
     /// Keeps a value, or its problem.
-    fn keep<T>(&mut self, result: Result<T, YamlError>) -> Option<T> {
+    pub(super) fn keep<T>(&mut self, result: Result<T, YamlError>) -> Option<T> {
         result.map_err(|problem| self.problems.push(problem)).ok()
     }
 
@@ -110,6 +111,9 @@ fn sections(root: &Node, lookup: Lookup, notes: &mut Notes) -> Config {
         remote_write: section("remote_write")
             .map(|node| remote_write(node, scheme, notes))
             .unwrap_or_default(),
+        remote_read: section("remote_read").map_or_else(Vec::new, |n| remote::reads(n, notes)),
+        datasources: section("datasources")
+            .map_or_else(Default::default, |n| remote::datasources(n, notes)),
         unserved: unserved_sections(root, notes),
     }
 }
@@ -163,16 +167,11 @@ fn warn_storage(storage: &StorageConfig, notes: &mut Notes) {
 
 fn unserved_sections(root: &Node, notes: &mut Notes) -> BTreeMap<String, serde_yaml::Value> {
     let mut kept = BTreeMap::new();
-    for (name, effect) in [
-        ("remote_read", "nothing is read from there"),
-        ("tracing", "no traces are sent"),
-        ("otlp", "OTLP is not received"),
-    ] {
+    for (name, effect) in [("tracing", "no traces are sent"), ("otlp", "OTLP is not received")] {
         let Some(node) = root.get(name).filter(|node| !node.is_null()) else { continue };
         let checked = match name {
             "tracing" => unserved::check_tracing(node),
-            "otlp" => unserved::check_otlp(node),
-            _ => unserved::check_remote_read(node),
+            _ => unserved::check_otlp(node),
         };
         notes.keep(checked);
         if let Some(value) = notes.keep(unserved::masked(node)) {

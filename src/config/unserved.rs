@@ -1,24 +1,12 @@
 //! Sections that Prometheus knows and this program does not serve yet: their keys are
 //! checked, so that a typing error is found now, and they are kept for printing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::decode::{from_node, unknown_field};
+use super::decode::unknown_field;
 use super::yaml::{Content, Node, YamlError};
-use crate::http::{ClientConfig, config as http};
-
-const REMOTE_READ: &[&str] = &[
-    "url",
-    "remote_timeout",
-    "chunked_read_limit",
-    "headers",
-    "read_recent",
-    "name",
-    "required_matchers",
-    "filter_external_labels",
-];
 
 const TRACING: &[&str] = &[
     "client_type",
@@ -42,30 +30,6 @@ const OTLP: &[&str] = &[
     "label_name_underscore_sanitization",
     "label_name_preserve_multiple_underscores",
 ];
-
-/// Checks `remote_read`.
-pub(super) fn check_remote_read(node: &Node) -> Result<(), YamlError> {
-    let mut names = BTreeSet::new();
-    for item in node.items("remote_read")? {
-        if item.is_null() {
-            return Err(YamlError::at(item.line(), "empty or null remote read config section"));
-        }
-        let (client, own) = item.split(|key| http::FIELDS.contains(&key));
-        check_keys(&own, REMOTE_READ)?;
-        let mut client: ClientConfig = from_node(&client)?;
-        client.normalize().map_err(|e| YamlError::at(item.line(), e.to_string()))?;
-        if own.get("url").is_none_or(|node| node.is_null()) {
-            return Err(YamlError::at(item.line(), "url for remote_read is empty"));
-        }
-        let name: String =
-            own.get("name").map(|node| from_node(node)).transpose()?.unwrap_or_default();
-        if !name.is_empty() && !names.insert(name.clone()) {
-            let text = format!("found multiple remote read configs with job name {name:?}");
-            return Err(YamlError::at(item.line(), text));
-        }
-    }
-    Ok(())
-}
 
 /// Checks the `tracing` section.
 pub(super) fn check_tracing(node: &Node) -> Result<(), YamlError> {

@@ -30,6 +30,8 @@ pub use value::{Sample, Value};
 
 /// The reserved label that carries a series' metric name.
 pub const METRIC_NAME: &str = "__name__";
+/// Reserved label of selectors: which datasource they are about. No series carries it.
+pub const DATASOURCE: &str = "__datasource__";
 /// Label carrying a metric's type when `type-and-unit-labels` is on.
 pub const METRIC_TYPE: &str = "__type__";
 /// Label carrying a metric's unit when `type-and-unit-labels` is on.

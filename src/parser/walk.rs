@@ -1,7 +1,7 @@
 //! Walking a tree.
 
 use super::ast::*;
-use crate::model::Matcher;
+use crate::model::{DATASOURCE, Matcher};
 
 impl Expr {
     /// The direct children, in text order (an aggregation's parameter before its input).
@@ -75,6 +75,16 @@ impl Expr {
         for child in self.children_mut() {
             child.change_selectors(change);
         }
+    }
+
+    /// Gives every selector that names no datasource the one of this name.
+    pub fn ask_datasource(&mut self, name: &str) {
+        self.change_selectors(&mut |selector| {
+            if !selector.matchers.iter().any(|m| &*m.name == DATASOURCE) {
+                // That of the name stays the last.
+                selector.matchers.insert(0, Matcher::equal(DATASOURCE, name));
+            }
+        });
     }
 
     /// The expression without parentheses around it.

@@ -3,7 +3,9 @@
 use std::fmt::Write;
 
 use super::node::{NameDrop, Node, RangeSource, Select};
+use crate::model::DATASOURCE;
 use crate::parser::ast::{AtModifier, Grouping};
+use crate::storage::PUSHED;
 
 /// The tree under a node.
 pub(super) fn explain(root: &Node) -> String {
@@ -75,6 +77,11 @@ fn describe(node: &Node) -> String {
 }
 
 fn selector(select: &Select) -> String {
+    if let Some(pushed) = select.matchers.iter().find(|m| &*m.name == PUSHED) {
+        let about = select.matchers.iter().find(|m| &*m.name == DATASOURCE);
+        let about = about.map_or("the source", |m| &*m.value);
+        return format!("#{} evaluated by {about}: {}", select.id, pushed.value);
+    }
     let matchers: Vec<String> = select.matchers.iter().map(ToString::to_string).collect();
     let mut out = format!("#{} {{{}}}", select.id, matchers.join(","));
     match select.at {

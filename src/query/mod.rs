@@ -2,6 +2,7 @@
 
 mod bundle;
 mod metrics;
+mod push;
 mod run;
 mod together;
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 pub use bundle::Bundle;
 pub use metrics::QueryMetrics;
+pub use push::{PushTarget, WrittenHere};
 use thiserror::Error;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -74,6 +76,7 @@ pub struct Engine {
     /// Measures how long phases take; without one every duration is 0.
     clock: OnceLock<Arc<dyn Clock>>,
     metrics: OnceLock<QueryMetrics>,
+    push_target: OnceLock<PushTarget>,
 }
 
 impl Engine {
@@ -86,6 +89,7 @@ impl Engine {
             slots: Arc::new(Semaphore::new(slots)),
             clock: OnceLock::new(),
             metrics: OnceLock::new(),
+            push_target: OnceLock::new(),
         })
     }
 
@@ -103,6 +107,13 @@ impl Engine {
     pub fn set_metrics(&self, metrics: QueryMetrics) {
         metrics.set_concurrent_max(self.options.max_concurrency);
         self.metrics.get_or_init(|| metrics);
+    }
+
+    /// Lets the source evaluate itself what it evaluates exactly as this engine does. Queries
+    /// prepared from now on must run over this source, or one that passes on to it what it
+    /// does not know. The first target stays.
+    pub fn set_push_target(&self, target: PushTarget) {
+        self.push_target.get_or_init(|| target);
     }
 
     /// Changes the step of subqueries that name none; from the next evaluation on.
@@ -124,6 +135,20 @@ impl Engine {
         self.prepare_expr(text, expr)
     }
 
+    /// As `prepare`; selectors that name no datasource are about the one of that name.
+    pub fn prepare_on(
+        self: &Arc<Self>,
+        text: &str,
+        datasource: &str,
+    ) -> Result<PreparedQuery, QueryError> {
+        let mut expr = parser::parse(text, &self.options.parser)?;
+        if !datasource.is_empty() {
+            parser::with_stack(expr.is_deep(), || expr.ask_datasource(datasource))
+                .map_err(QueryError::no_thread)?;
+        }
+        self.prepare_expr(text, expr)
+    }
+
     /// As `prepare`, from an expression that has been parsed already (rules keep the tree).
     pub fn prepare_expr(
         self: &Arc<Self>,
@@ -133,7 +158,10 @@ impl Engine {
         let expr = expr.into();
         let options = PlanOptions { delayed_name_removal: self.options.delayed_name_removal };
         let deep = expr.is_deep();
-        let plan = parser::with_stack(deep, || Arc::new(Plan::new(&expr, options)))
+        let target = self.push_target.get().filter(|_| !deep);
+        let pushed = target.and_then(|target| push::rewritten(&expr, target, &self.options));
+        let planned = pushed.as_ref().unwrap_or(&expr);
+        let plan = parser::with_stack(deep, || Arc::new(Plan::new(planned, options)))
             .map_err(QueryError::no_thread)?;
         Ok(PreparedQuery { engine: self.clone(), text: text.into(), expr, plan, deep })
     }

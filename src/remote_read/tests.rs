@@ -60,9 +60,9 @@ fn line(labels: &[Label], raw: &RawSamples) -> String {
 }
 
 const EXPECTED: [&str; 3] = [
-    "a{job=\"x\", region=\"eu\"} 990 0 10000 999000",
-    "b{job=\"x\", region=\"eu\"} 990 0 10000 999000",
-    "h{job=\"x\", region=\"own\"} 0 40 10000 49000",
+    "{__name__=\"a\", job=\"x\", region=\"eu\"} 990 0 10000 999000",
+    "{__name__=\"b\", job=\"x\", region=\"eu\"} 990 0 10000 999000",
+    "{__name__=\"h\", job=\"x\", region=\"own\"} 0 40 10000 49000",
 ];
 
 #[test]

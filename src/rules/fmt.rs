@@ -23,6 +23,7 @@ pub(crate) const RULE_KEYS: &[&str] = &[
     "expr",
     "for",
     "keep_firing_for",
+    "datasource",
     "on_no_data",
     "on_error",
     "missing_evals_to_resolve",
@@ -37,6 +38,7 @@ pub(crate) const RULE_KEYS: &[&str] = &[
 pub(crate) const GROUP_KEYS: &[&str] = &[
     "name",
     "type",
+    "datasource",
     "interval",
     "query_offset",
     "evaluation_delay",

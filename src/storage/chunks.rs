@@ -43,7 +43,7 @@ pub fn encode(samples: &RawSamples) -> Vec<WireChunk> {
         min_ms: chunk.min_ms,
         max_ms: chunk.max_ms,
         encoding: chunk.encoding as u8,
-        data: Bytes::from(chunk.bytes.into_vec()),
+        data: Bytes::copy_from_slice(&chunk.bytes),
     };
     Recoder::default().encode(samples).into_iter().map(wire).collect()
 }

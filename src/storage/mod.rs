@@ -8,13 +8,17 @@
 //! - staleness markers are returned as they were stored; `exec` interprets them;
 //! - a label with an empty value is the same as no label.
 
+pub mod by_age;
 pub(crate) mod chunks;
+pub mod datasources;
 pub mod fanout;
 pub(crate) mod frames;
 pub mod memory;
 pub mod overlay;
 pub mod prompb;
 pub mod remote;
+pub mod router;
+pub mod shards;
 pub mod tsdb;
 
 use std::sync::Arc;
@@ -129,7 +133,14 @@ pub struct PushDown {
     /// Whole expressions; else only what samples alone cannot tell, as where staleness
     /// markers are not shown.
     pub whole: bool,
+    /// Each of several servers answers for what it holds, in series of its own (see
+    /// [`SHARD`]): only what can be put together from such answers is pushed down.
+    pub sharded: bool,
 }
+
+/// Reserved label: tells apart what several servers answered to the same pushed-down
+/// expression.
+pub const SHARD: &str = "__watchfire_shard__";
 
 /// Reading side.
 pub trait Source: Send + Sync {

@@ -209,7 +209,7 @@ pub fn start_prometheus(dir: &std::path::Path, config: &str) -> Option<(Program,
         format!("--storage.tsdb.path={}", dir.join("data").display()),
         format!("--web.listen-address={address}"),
         "--web.enable-remote-write-receiver".to_owned(),
-        "--enable-feature=promql-per-step-stats".to_owned(),
+        "--enable-feature=promql-per-step-stats,native-histograms".to_owned(),
     ];
     let base = format!("http://{address}");
     let mut program = Program::start("prometheus", &args)?;

@@ -24,7 +24,7 @@ pub(super) async fn instant(State(state): State<Arc<ApiState>>, params: Params) 
     let limit = params.limit()?;
     let at_ms = params.time_or("time", state.clock.now_ms())?;
     let (options, _cancel_on_drop) = run_options(&params)?;
-    let query = state.engine.prepare(params.get("query"))?;
+    let query = state.engine.prepare_on(params.get("query"), params.get("datasource"))?;
     let result = query.instant(&state.source, at_ms, &options).await?;
     Ok(answer(result, query.text(), &params, limit))
 }
@@ -58,7 +58,7 @@ pub(super) async fn range(State(state): State<Arc<ApiState>>, params: Params) ->
         })?;
     let (options, _cancel_on_drop) = run_options(&params)?;
     let options = RunOptions { end_ms: Some(end_ms), ..options };
-    let query = state.engine.prepare(params.get("query"))?;
+    let query = state.engine.prepare_on(params.get("query"), params.get("datasource"))?;
     let result = query.range(&state.source, grid, &options).await?;
     Ok(answer(result, query.text(), &params, limit))
 }

@@ -1,17 +1,22 @@
 //! What the service stands on: its own store, or somebody else's server. Everything else of
 //! `serve` is the same over either.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
 use reqwest::{Method, StatusCode};
 
 use crate::http::Client;
-use crate::model::Clock;
+use crate::model::{Clock, METRIC_NAME, Matcher};
+use crate::query::WrittenHere;
 use crate::remote_write::send::RemoteWriteConfig;
 use crate::remote_write::{self, proto};
-use crate::storage::remote::{self, DatasourceConfig, RemoteMetrics};
+use crate::rules::config::{LoadOptions, RuleKind};
+use crate::rules::{self, RuleSource};
+use crate::storage::remote::{self, DatasourceConfig, Surroundings};
 use crate::storage::{
     ExemplarSeries, LabelAnswer, LabelRequest, SelectRequest, SeriesSet, Source, StorageError,
 };
@@ -36,23 +41,16 @@ pub(super) const USER_AGENT: &str = concat!("Watchfire/", env!("CARGO_PKG_VERSIO
 /// A source over a server.
 pub(super) async fn open_server(
     config: &DatasourceConfig,
-    clock: &Arc<dyn Clock>,
-    metrics: &RemoteMetrics,
+    around: &Surroundings,
 ) -> Result<Arc<dyn Source>, String> {
-    let around = remote::Surroundings {
-        clock: clock.clone(),
-        metrics: metrics.clone(),
-        user_agent: USER_AGENT.to_owned(),
-    };
-    remote::open(config, &around).await.map_err(|e| e.to_string())
+    remote::open(config, around).await.map_err(|e| e.to_string())
 }
 
 /// Where alerts are restored from: a peer that has them, else where they are anyway.
 pub(super) async fn open_peer(
     url: &str,
     own: Arc<dyn Source>,
-    clock: &Arc<dyn Clock>,
-    metrics: &RemoteMetrics,
+    around: &Surroundings,
 ) -> Result<Arc<dyn Source>, String> {
     let config = DatasourceConfig {
         url: url.to_owned(),
@@ -60,7 +58,7 @@ pub(super) async fn open_peer(
         timeout_ms: PEER_TIMEOUT_MS,
         ..DatasourceConfig::default()
     };
-    let peer = open_server(&config, clock, metrics).await;
+    let peer = open_server(&config, around).await;
     let peer = peer.map_err(|e| format!("--state.peer={url}: {e}"))?;
     Ok(Arc::new(PeerFirst { peer, own }))
 }
@@ -107,6 +105,39 @@ impl Source for PeerFirst {
         request: &'a LabelRequest,
     ) -> BoxFuture<'a, Result<Vec<ExemplarSeries>, StorageError>> {
         self.own.select_exemplars(request)
+    }
+}
+
+/// The names of what rules write. A server has it only when it has been sent there, so parts
+/// of expressions that look at it are not left to the server.
+#[derive(Clone, Default)]
+pub(super) struct WrittenNames(Arc<ArcSwap<BTreeSet<String>>>);
+
+impl WrittenNames {
+    /// Notes what these rules write. Names are never forgotten: rules that are set aside may
+    /// go on as they were.
+    pub fn set(&self, sources: &[RuleSource], options: &LoadOptions) {
+        let mut names = BTreeSet::clone(&self.0.load());
+        names.extend(["ALERTS", "ALERTS_FOR_STATE"].map(str::to_owned));
+        for file in rules::load_all(sources, options) {
+            for rule in file.groups.into_iter().flat_map(|group| group.rules) {
+                if let RuleKind::Recording { record } = rule.kind {
+                    names.insert(record);
+                }
+            }
+        }
+        self.0.store(Arc::new(names));
+    }
+
+    /// Whether a selector may find any of it.
+    pub fn judge(&self) -> WrittenHere {
+        let names = self.0.clone();
+        Arc::new(move |matchers: &[Matcher]| {
+            let names = names.load();
+            let about: Vec<&Matcher> =
+                matchers.iter().filter(|m| &*m.name == METRIC_NAME).collect();
+            names.iter().any(|name| about.iter().all(|m| m.matches(name)))
+        })
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 
-use super::backend::{self, Backend};
+use super::backend::{self, Backend, WrittenNames};
 use super::late::LateStorage;
 use super::read_only::refuse_recording_rules;
 use super::status::Status;
@@ -26,7 +26,7 @@ use crate::http::ClientConfig;
 use crate::model::regex::AnchoredRegex;
 use crate::model::{Clock, Labels};
 use crate::notifier::{self, NotifierOptions};
-use crate::query::{Engine, EngineOptions, QueryMetrics};
+use crate::query::{Engine, EngineOptions, PushTarget, QueryMetrics};
 use crate::remote_read::{ReadLimits, RemoteReadMetrics};
 use crate::remote_write::send::{Nowhere, Sender, SenderOptions};
 use crate::remote_write::{RemoteWriteMetrics, Version};
@@ -37,9 +37,13 @@ use crate::rules::{
     self, EvaluationOptions, External, RulePolicyDefaults, RuleSettings, RuleSource, UpdateError,
 };
 use crate::scrape::{self, ScrapeManager, ScrapeMetrics};
+use crate::storage::datasources;
 use crate::storage::overlay::{Overlay, OverlayMetrics, OverlayOptions};
-use crate::storage::remote::RemoteMetrics;
-use crate::storage::tsdb::{Follower, Tsdb, TsdbMetrics, TsdbOptions, WalCompression};
+use crate::storage::remote::{self, LocalStart, RemoteMetrics, Surroundings};
+use crate::storage::router::{Router, Table};
+use crate::storage::tsdb::{
+    Follower, ReplayProgress, Tsdb, TsdbMetrics, TsdbOptions, WalCompression,
+};
 use crate::storage::{Sink, Source};
 use crate::telemetry::clock::SystemClock;
 use crate::telemetry::{Registry, ReloadMetrics, new_registry};
@@ -60,7 +64,11 @@ pub(super) struct Service {
     config: Arc<ArcSwap<Config>>,
     storage: Arc<LateStorage>,
     backend: Backend,
-    remote_metrics: RemoteMetrics,
+    router: Arc<Router>,
+    /// What rules write, which a server may not have yet.
+    written: WrittenNames,
+    /// What other systems are read with.
+    remote: Surroundings,
     tsdb_options: TsdbOptions,
     keeps_exemplars: bool,
     tsdb_dir: PathBuf,
@@ -97,12 +105,21 @@ impl Service {
         let mut registry = new_registry();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let storage = Arc::new(LateStorage::default());
-        let source: Arc<dyn Source> = storage.clone();
+        let router = Arc::new(Router::new(storage.clone()));
+        let source: Arc<dyn Source> = router.clone();
         let sender = Sender::new(sender_options(flags, &clock), &mut registry);
         let sink = sender.tee(storage.clone());
         let engine = Engine::new(engine_options(flags, features));
         engine.set_clock(clock.clone());
         engine.set_metrics(QueryMetrics::new(&mut registry));
+        let written = WrittenNames::default();
+        engine.set_push_target(PushTarget {
+            source: source.clone(),
+            written_here: match backend {
+                Backend::Embedded => None,
+                Backend::Server(_) => Some(written.judge()),
+            },
+        });
         let notifier_options = NotifierOptions {
             queue_capacity: flags.notification_queue_capacity,
             max_batch_size: flags.notification_batch_size,
@@ -127,11 +144,15 @@ impl Service {
             rule_storage(flags, shows_at_once, &source, &results, &mut registry);
         // Who asks sees results before those show them who own the samples.
         let source = if shows_at_once { source } else { rule_source.clone() };
-        let remote_metrics = RemoteMetrics::new(&mut registry);
+        let remote = Surroundings {
+            clock: clock.clone(),
+            metrics: RemoteMetrics::new(&mut registry),
+            user_agent: backend::USER_AGENT.to_owned(),
+        };
         let peer = match &flags.state_peer {
             Some(url) => {
                 let own = rule_source.clone();
-                Some(backend::open_peer(url, own, &clock, &remote_metrics).await?)
+                Some(backend::open_peer(url, own, &remote).await?)
             }
             None => None,
         };
@@ -170,7 +191,11 @@ impl Service {
             Notifications::new(flags.max_notifications_subscribers, clock.clone(), &mut registry);
         notifications.raise(Notice::Starting);
         let config = Arc::new(ArcSwap::from_pointee(config.clone()));
+        let (tsdb_metrics, replay_progress) =
+            (TsdbMetrics::new(&mut registry), ReplayProgress::default());
         let status = Status {
+            tsdb_metrics: tsdb_metrics.clone(),
+            replay_progress: replay_progress.clone(),
             config: config.clone(),
             storage: storage.clone(),
             reloads: reloads.clone(),
@@ -184,8 +209,14 @@ impl Service {
             config,
             storage,
             backend,
-            remote_metrics,
-            tsdb_options: tsdb_options(flags, TsdbMetrics::new(&mut registry)),
+            remote,
+            router,
+            written,
+            tsdb_options: TsdbOptions {
+                memory_snapshots: features.memory_snapshots(),
+                replay_progress,
+                ..tsdb_options(flags, tsdb_metrics)
+            },
             keeps_exemplars: features.exemplar_storage(),
             tsdb_dir: flags.storage_path.clone(),
             read_only_dir: flags.storage_read_only.clone(),
@@ -246,7 +277,7 @@ impl Service {
     /// Opens the store and replays its log; may take long.
     pub async fn open_storage(&self) -> Result<(), String> {
         if let Backend::Server(config) = &self.backend {
-            let source = backend::open_server(config, &self.clock, &self.remote_metrics).await?;
+            let source = backend::open_server(config, &self.remote).await?;
             tracing::info!(url = config.url, "Samples are read from a server");
             self.storage.set_server(source, Arc::new(Nowhere));
             return self.open_state().await;
@@ -365,7 +396,10 @@ impl Service {
     /// Rules first: when they are to change all or nothing, a bad rule file stops the rest.
     /// Gives what was set aside.
     async fn apply(&self, config: &Config) -> Result<Option<String>, String> {
+        let remote = self.remote_sources(config).await?;
         self.engine.set_default_subquery_step_ms(config.global.evaluation_interval_ms);
+        // Rules are planned by what the remote evaluate themselves.
+        self.router.set(remote);
         let sources = self.rules_of(config).await?;
         let mut problems = Vec::new();
         // Before there is anything to send on.
@@ -411,6 +445,10 @@ impl Service {
         config: &Config,
         sources: Vec<RuleSource>,
     ) -> Result<Option<String>, String> {
+        if matches!(self.backend, Backend::Server(_)) {
+            // Before rules are planned: what they read of each other is evaluated here.
+            self.written.set(&sources, &self.load_options);
+        }
         let settings = RuleSettings {
             sources,
             interval_ms: config.global.evaluation_interval_ms,
@@ -460,6 +498,28 @@ impl Service {
             .iter()
             .map(|target| backend::look_for_receiver(target, self.clock.clone()));
         futures_util::future::join_all(looks).await;
+    }
+
+    /// The other systems a configuration names.
+    async fn remote_sources(&self, config: &Config) -> Result<Table, String> {
+        let storage = self.storage.clone();
+        let margin_ms = 2 * self.tsdb_options.chunk_range_ms;
+        let local_start: LocalStart = Arc::new(move || {
+            let range = storage.get()?.time_range_ms();
+            // Before that, the oldest block may have been cut off already.
+            Some(range.map_or(i64::MAX, |(oldest, _)| oldest.saturating_add(margin_ms)))
+        });
+        let labels = &config.global.external_labels;
+        let mut table = Table::default();
+        for read in &config.remote_read {
+            let open =
+                remote::open_remote_read(read, labels, local_start.clone(), &self.remote).await;
+            table.beside.push(open.map_err(|e| format!("remote_read: {e}"))?);
+        }
+        let local: Arc<dyn Source> = self.storage.clone();
+        let named = datasources::open_all(&config.datasources, &local, &self.remote).await;
+        table.named = named.map_err(|e| format!("datasources: {e}"))?;
+        Ok(table)
     }
 
     /// What goes on beside everything else. Does not end.

@@ -25,6 +25,7 @@ const FIELDS: &[(&str, &[&str])] = &[
             "catch_up",
             "depends_on",
             "budget",
+            "datasource",
         ],
     ),
     (
@@ -41,6 +42,7 @@ const FIELDS: &[(&str, &[&str])] = &[
             "on_error",
             "missing_evals_to_resolve",
             "depends_on",
+            "datasource",
         ],
     ),
 ];

@@ -28,6 +28,8 @@ pub(super) struct GroupExtensions {
     pub eval_offset_ms: Option<i64>,
     pub aligned: bool,
     pub concurrency: Option<usize>,
+    /// Which datasource its rules are about.
+    pub datasource: Option<String>,
     /// Written in a query language that is not PromQL; its rules are not to be read.
     pub foreign_language: bool,
 }
@@ -37,6 +39,8 @@ pub(super) struct GroupExtensions {
 pub(super) struct RuleExtensions {
     pub policy: PolicySpec,
     pub depends_on: Vec<String>,
+    /// Which datasource it is about.
+    pub datasource: Option<String>,
     /// Where the first key stands that only alerts may have, and its name.
     pub alert_only: Option<(Position, &'static str)>,
 }
@@ -80,6 +84,7 @@ impl Reader<'_> {
         let mut found = GroupExtensions {
             policy: self.policy(fields, &context).0,
             depends_on: self.depends_on(fields, &context),
+            datasource: self.datasource(fields, &context),
             ..GroupExtensions::default()
         };
         found.group_policy.on_limit = self.word(fields, "on_limit", &context).map(|(_, v)| v);
@@ -110,6 +115,7 @@ impl Reader<'_> {
     ) -> RuleExtensions {
         let (policy, alert_only) = self.policy(fields, prefix);
         let depends_on = self.depends_on(fields, prefix);
+        let datasource = self.datasource(fields, prefix);
         if self.options().dialects {
             if let Some((key, node)) = fields.take_entry("debug")
                 && self.decode().bool(&node)
@@ -123,7 +129,7 @@ impl Reader<'_> {
         } else {
             self.note_dialects(fields, RULE_KEYS, prefix);
         }
-        RuleExtensions { policy, depends_on, alert_only }
+        RuleExtensions { policy, depends_on, datasource, alert_only }
     }
 
     /// The policy keys, and where the first of them stands.
@@ -157,6 +163,15 @@ impl Reader<'_> {
             missing_evals_to_resolve: missing.map(|(_, v)| v),
         };
         (policy, first.into_iter().flatten().min())
+    }
+
+    fn datasource(&mut self, fields: &mut Fields, context: &dyn Display) -> Option<String> {
+        let node = fields.take("datasource")?;
+        let name = self.text(&node, "datasource", context)?;
+        if name.is_empty() {
+            return self.refuse(node.at, context, "datasource", "want the name of a datasource");
+        }
+        Some(name)
     }
 
     fn depends_on(&mut self, fields: &mut Fields, context: &dyn Display) -> Vec<String> {

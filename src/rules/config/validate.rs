@@ -296,6 +296,7 @@ impl<'a> Reader<'a> {
         let labels = labels.unwrap_or_default();
         self.check_labels(&labels, &"");
 
+        let datasource = more.datasource;
         let mut group = GroupSpec {
             file: self.identity(&name, at, dialect),
             origin: self.file.to_owned(),
@@ -322,7 +323,7 @@ impl<'a> Reader<'a> {
         let usable = !self.reject_since(mark, dialect, scope);
         let first_rejected = self.rejected.len();
         for (i, node) in rules.unwrap_or_default().iter().enumerate() {
-            let rule = self.read_rule(node, dialect, &group, i, &labels);
+            let rule = self.read_rule(node, dialect, &group, i, (&labels, datasource.as_deref()));
             group.rules.extend(rule);
         }
         if usable {
@@ -405,7 +406,7 @@ impl<'a> Reader<'a> {
         dialect: &Dialect,
         group: &GroupSpec,
         index: usize,
-        group_labels: &[MapEntry],
+        (group_labels, group_datasource): (&[MapEntry], Option<&str>),
     ) -> Option<RuleSpec> {
         let mark = self.mark();
         let mut expr = None;
@@ -429,7 +430,10 @@ impl<'a> Reader<'a> {
             self.made.push(raw.made(group_labels));
             return None;
         }
-        let expr = expr?;
+        let mut expr = expr?;
+        if let Some(name) = raw.more.datasource.as_deref().or(group_datasource) {
+            expr.ask_datasource(name);
+        }
         let expr = RuleExpr { printed: expr.to_string(), expr: Arc::new(expr) };
         Some(raw.into_spec(expr, group_labels, node.at))
     }

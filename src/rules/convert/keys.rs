@@ -25,6 +25,7 @@ const OWN: &[&str] = &[
     "budget",
     "catch_up",
     "depends_on",
+    "datasource",
 ];
 
 /// What becomes of a key of a group with that value.

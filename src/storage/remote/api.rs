@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::{BoxFuture, try_join};
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
@@ -31,6 +32,9 @@ use crate::vector::RawSamples;
 
 /// Answers up to this size are decoded where they arrive.
 const SMALL_BYTES: usize = 256 << 10;
+/// How long a server may take to say what it is.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+const PROBE_BYTES_MAX: u64 = 1 << 20;
 /// Most steps a server is asked for at once; Prometheus allows 11,000.
 const STEPS_MAX: i64 = 10_000;
 
@@ -38,7 +42,8 @@ const STEPS_MAX: i64 = 10_000;
 pub(super) struct ApiSource {
     endpoint: Arc<Endpoint>,
     kind: DatasourceKind,
-    evaluate: Evaluation,
+    /// Whole expressions are pushed down.
+    whole: bool,
     limits: Limits,
 }
 
@@ -82,8 +87,52 @@ impl Steps {
 }
 
 impl ApiSource {
-    pub(super) fn new(endpoint: Arc<Endpoint>, config: &DatasourceConfig) -> Self {
-        Self { endpoint, kind: config.kind, evaluate: config.evaluate, limits: config.limits() }
+    pub(super) async fn new(endpoint: Arc<Endpoint>, config: &DatasourceConfig) -> Self {
+        let (kind, limits) = (config.kind, config.limits());
+        let mut source = Self { endpoint, kind, whole: false, limits };
+        source.whole = match config.evaluate {
+            Evaluation::Here => false,
+            Evaluation::PushDown => true,
+            Evaluation::Auto => {
+                kind == DatasourceKind::Prometheus && source.is_recent_prometheus().await
+            }
+        };
+        source
+    }
+
+    /// Whether the server says that it is a Prometheus of version 3 or later. One that does
+    /// not answer is none.
+    async fn is_recent_prometheus(&self) -> bool {
+        #[derive(serde::Deserialize)]
+        struct Build {
+            #[serde(default)]
+            version: String,
+            // Mimir says its own name and Thanos counts from 0.
+            #[serde(default)]
+            application: String,
+        }
+        let mut request = Request::new(Method::GET, self.url(&["status", "buildinfo"]));
+        *request.timeout_mut() = Some(PROBE_TIMEOUT);
+        let asked = async {
+            let response = self.endpoint.send_once(request).await?;
+            self.endpoint.body(response, PROBE_BYTES_MAX).await
+        };
+        let answer = tokio::time::timeout(PROBE_TIMEOUT, asked).await;
+        let body = match answer {
+            Ok(Ok(body)) => body,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "Everything is evaluated here: the server did not say its version");
+                return false;
+            }
+            Err(_) => {
+                tracing::warn!(datasource = %self.endpoint.name, "Everything is evaluated here: the server did not say its version in time");
+                return false;
+            }
+        };
+        let Ok((build, _)) = api_json::parse::<Build>(&body) else { return false };
+        let major = build.version.trim_start_matches('v').split('.').next();
+        let major: Option<u32> = major.and_then(|major| major.parse().ok());
+        build.application.is_empty() && major.is_some_and(|major| major >= 3)
     }
 
     /// The body of the answer to a form.
@@ -412,7 +461,7 @@ impl Source for ApiSource {
             DatasourceKind::VictoriaMetrics => Dialect::MetricsQl,
             _ => Dialect::PromQl,
         };
-        Some(PushDown { dialect, whole: self.evaluate == Evaluation::PushDown })
+        Some(PushDown { dialect, whole: self.whole, sharded: false })
     }
 }
 

@@ -148,8 +148,8 @@ fn said(kind: &str, error: &str) -> String {
     if kind.is_empty() { error.to_owned() } else { format!("{kind}: {error}") }
 }
 
-/// One line of VictoriaMetrics' `/api/v1/export`. Values are numbers, `null` for a staleness
-/// marker, and infinities, which JSON does not have:
+/// One line of VictoriaMetrics' `/api/v1/export`. Values are numbers, `null` or `NaN` for a
+/// staleness marker (of what is no number nothing else is stored), and infinities:
 /// `{"metric":{...},"values":[1,null,+Inf],"timestamps":[1000,2000,3000]}`
 pub(super) fn export_line(line: &str) -> Result<(Labels, RawSamples), String> {
     let wrong = || format!("this is no line of an export: {}", crate::model::labels::quote(line));
@@ -166,7 +166,7 @@ pub(super) fn export_line(line: &str) -> Result<(Labels, RawSamples), String> {
     let mut times = times.split(',');
     for value in values.split(',').filter(|v| !v.is_empty()) {
         let value = match value {
-            "null" => Some(stale_nan()),
+            "null" | "NaN" => Some(stale_nan()),
             "Infinity" => Some(f64::INFINITY),
             "-Infinity" => Some(f64::NEG_INFINITY),
             value => number(value.trim_matches('"')),
@@ -197,7 +197,7 @@ mod tests {
         let (data, warnings) = parse::<QueryData>(body.as_bytes()).unwrap();
         assert_eq!((data.kind.as_str(), warnings), ("matrix", vec!["half of it".to_owned()]));
         let [a, b]: [Series; 2] = data.result.try_into().ok().unwrap();
-        assert_eq!(a.metric.0.to_string(), "m{job=\"a\\\"b\"}");
+        assert_eq!(a.metric.0.to_string(), "{__name__=\"m\", job=\"a\\\"b\"}");
         assert!(!a.has_histograms() && b.has_histograms());
         let points: Vec<_> = a.points().collect();
         assert_eq!(points[..2], [(1500, 1000.0), (1_795_275_462_123, f64::INFINITY)]);
@@ -232,13 +232,13 @@ mod tests {
 
     #[test]
     fn lines_of_an_export_have_markers_and_infinities() {
-        let line = r#"{"metric":{"__name__":"bar","x":"],\"values\":["},"values":[1,2.5,null,+Inf,-Inf],"timestamps":[10,20,30,40,50]}"#;
+        let line = r#"{"metric":{"__name__":"bar","x":"],\"values\":["},"values":[1,2.5,null,+Inf,-Inf,NaN],"timestamps":[10,20,30,40,50,60]}"#;
         let (labels, samples) = export_line(line).unwrap();
         assert_eq!(labels.get("x"), Some("],\"values\":["));
-        assert_eq!(samples.ts, [10, 20, 30, 40, 50]);
+        assert_eq!(samples.ts, [10, 20, 30, 40, 50, 60]);
         assert_eq!(samples.vs[..2], [1.0, 2.5]);
-        assert!(is_stale_nan(samples.vs[2]));
-        assert_eq!(samples.vs[3..], [f64::INFINITY, f64::NEG_INFINITY]);
+        assert!(is_stale_nan(samples.vs[2]) && is_stale_nan(samples.vs[5]));
+        assert_eq!(samples.vs[3..5], [f64::INFINITY, f64::NEG_INFINITY]);
         for cut in 1..line.len() {
             assert!(export_line(&line[..cut]).is_err(), "cut at {cut}");
         }

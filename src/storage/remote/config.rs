@@ -18,6 +18,8 @@ use crate::model::labels::quote;
 pub(super) const CHUNKED_READ_LIMIT: u64 = 50_000_000;
 /// Largest answer, in bytes as sent.
 const BYTES_MAX: u64 = 1 << 30;
+/// Requests to one server at once: what a Prometheus evaluates at once.
+const CONCURRENT_MAX: usize = 20;
 /// Most series of an answer.
 const SERIES_MAX: usize = 5_000_000;
 
@@ -44,7 +46,7 @@ const RESERVED_HEADERS: &[&str] = &[
 /// Why a section was refused; texts are Prometheus' where it has them.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum DatasourceError {
-    #[error("url for remote_read is empty")]
+    #[error("url is empty")]
     NoUrl,
     #[error("parse {}: {why}", quote(url))]
     Url { url: String, why: String },
@@ -133,6 +135,7 @@ impl RemoteReadConfig {
             timeout_ms: self.remote_timeout_ms,
             headers: self.headers.clone(),
             parameters: BTreeMap::new(),
+            concurrent_max: CONCURRENT_MAX,
             http: self.http.clone(),
             sigv4: None,
         }
@@ -163,10 +166,14 @@ pub enum DatasourceKind {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Evaluation {
+    /// `push_down` when the server says that it is a Prometheus of version 3 or later, whose
+    /// ranges are open at their start, as here; else `here`. It is asked once, when the
+    /// source is made.
+    #[default]
+    Auto,
     /// Samples are fetched and everything is evaluated here.
     Here,
     /// What the server answers as it would be answered here is asked of it whole.
-    #[default]
     PushDown,
 }
 
@@ -190,6 +197,8 @@ pub struct DatasourceConfig {
     /// Added to each request to a query API: `dedup`, `partial_response`, `extra_label`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: BTreeMap<String, String>,
+    /// Requests sent at once; further ones wait.
+    pub max_concurrent_requests: usize,
     /// Most series of one answer.
     pub max_series: usize,
     /// Most bytes of one answer.
@@ -211,6 +220,7 @@ impl Default for DatasourceConfig {
             timeout_ms: 60_000,
             headers: BTreeMap::new(),
             parameters: BTreeMap::new(),
+            max_concurrent_requests: CONCURRENT_MAX,
             max_series: SERIES_MAX,
             max_response_bytes: BYTES_MAX,
             sigv4: None,
@@ -225,6 +235,7 @@ impl DatasourceConfig {
         check_url(&self.url)?;
         check_headers(&self.headers)?;
         for (name, value) in [
+            ("max_concurrent_requests", self.max_concurrent_requests as u64),
             ("max_series", self.max_series as u64),
             ("max_response_bytes", self.max_response_bytes),
             ("timeout", self.timeout_ms.max(0).unsigned_abs()),
@@ -256,6 +267,7 @@ impl DatasourceConfig {
             timeout_ms: self.timeout_ms,
             headers: self.headers.clone(),
             parameters: self.parameters.clone(),
+            concurrent_max: self.max_concurrent_requests,
             http: self.http.clone(),
             sigv4: self.sigv4.clone(),
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Request, Response, StatusCode, Url};
+use tokio::sync::Semaphore;
 
 use super::metrics::ServerMetrics;
 use super::{OpenError, Surroundings, failed};
@@ -32,6 +33,7 @@ pub(super) struct EndpointConfig {
     pub timeout_ms: i64,
     pub headers: BTreeMap<String, String>,
     pub parameters: BTreeMap<String, String>,
+    pub concurrent_max: usize,
     pub http: ClientConfig,
     pub sigv4: Option<SigV4Config>,
 }
@@ -45,6 +47,7 @@ pub(super) struct Endpoint {
     /// Added to each request to a query API.
     pub parameters: BTreeMap<String, String>,
     headers: HeaderMap,
+    slots: Semaphore,
     client: Client,
     clock: Arc<dyn Clock>,
 }
@@ -86,6 +89,7 @@ impl Endpoint {
             timeout: Duration::from_millis(config.timeout_ms.max(1).unsigned_abs()),
             metrics: around.metrics.server(&config.name, shown.as_str()),
             parameters: config.parameters.clone(),
+            slots: Semaphore::new(config.concurrent_max.clamp(1, Semaphore::MAX_PERMITS)),
             url,
             headers,
             client,
@@ -103,12 +107,14 @@ impl Endpoint {
         url.to_string()
     }
 
-    /// Runs a whole exchange within the server's time.
+    /// Runs a whole exchange within the server's time, which begins when its turn has come:
+    /// a thousand rules ask at once. The query's own time goes on meanwhile.
     pub(super) async fn within_time<T>(
         &self,
         exchange: impl Future<Output = Result<T, StorageError>>,
     ) -> Result<T, StorageError> {
         let _in_flight = self.metrics.begin();
+        let _slot = self.slots.acquire().await.expect("BUG: nobody closes the semaphore");
         tokio::time::timeout(self.timeout, exchange).await.unwrap_or_else(|_| {
             let seconds = self.timeout.as_secs_f64();
             Err(failed(
@@ -165,6 +171,16 @@ impl Endpoint {
             wait *= 2;
         }
         Err(failed(&self.name, "BUG: no attempt was the last"))
+    }
+
+    /// Sends a request a single time.
+    pub(super) async fn send_once(&self, mut request: Request) -> Result<Response, StorageError> {
+        request.headers_mut().extend(self.headers.clone());
+        let response = self.client.execute(request).await.map_err(|e| failed(&self.name, &e))?;
+        match response.status() {
+            StatusCode::OK => Ok(response),
+            _ => Err(self.refusal(response).await),
+        }
     }
 
     /// Why a server refused, in the words of Prometheus' client.

@@ -61,7 +61,7 @@ pub async fn open(
             Restriction::default(),
         )),
         DatasourceKind::Prometheus | DatasourceKind::VictoriaMetrics => {
-            Arc::new(api::ApiSource::new(endpoint, config))
+            Arc::new(api::ApiSource::new(endpoint, config).await)
         }
     })
 }

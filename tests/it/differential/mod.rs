@@ -3,8 +3,8 @@
 //! expressions, which the next run asks again.
 
 mod causes;
-mod data;
-mod generate;
+pub mod data;
+pub mod generate;
 mod invalid;
 mod rules;
 
@@ -20,11 +20,11 @@ use self::generate::Generator;
 use crate::api::{TestServer, answer};
 use crate::support::{Program, alike, ordered, start_prometheus};
 
-const SEED: u64 = 20_240_603;
+pub const SEED: u64 = 20_240_603;
 const EXPRESSIONS: usize = 700;
 const MUTATIONS: usize = 700;
 /// Sums in another order and other compensation move the last digits.
-const TOLERANCE: f64 = 1e-9;
+pub const TOLERANCE: f64 = 1e-9;
 
 /// Both servers, holding the same samples.
 struct Pair {

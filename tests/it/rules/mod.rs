@@ -8,7 +8,7 @@ mod cost;
 mod crash;
 mod faults;
 mod graph;
-mod harness;
+pub mod harness;
 mod late;
 mod limits;
 mod manager;
