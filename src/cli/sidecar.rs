@@ -35,8 +35,9 @@ pub(crate) struct SidecarArgs {
     #[arg(long = "prometheus.type", value_name = "TYPE", default_value = "prometheus", value_parser = ["prometheus", "victoriametrics"])]
     kind: String,
     /// Where expressions are evaluated: "push-down" leaves to the server what it answers as
-    /// it would be answered here, "here" fetches samples.
-    #[arg(long = "prometheus.evaluate", value_name = "WHERE", default_value = "push-down", value_parser = ["push-down", "here"])]
+    /// it would be answered here, "here" fetches samples, "auto" decides by what the server
+    /// says of its version.
+    #[arg(long = "prometheus.evaluate", value_name = "WHERE", default_value = "auto", value_parser = ["auto", "push-down", "here"])]
     evaluate: String,
     /// HTTP client options (TLS, credentials, proxy) for asking and writing to the server, in
     /// a file of their own.
@@ -189,7 +190,8 @@ impl SidecarArgs {
             },
             evaluate: match self.evaluate.as_str() {
                 "here" => Evaluation::Here,
-                _ => Evaluation::PushDown,
+                "push-down" => Evaluation::PushDown,
+                _ => Evaluation::Auto,
             },
             headers: self.headers.iter().cloned().collect(),
             parameters: self.parameters.iter().cloned().collect(),

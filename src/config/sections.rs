@@ -167,10 +167,7 @@ fn warn_storage(storage: &StorageConfig, notes: &mut Notes) {
 
 fn unserved_sections(root: &Node, notes: &mut Notes) -> BTreeMap<String, serde_yaml::Value> {
     let mut kept = BTreeMap::new();
-    for (name, effect) in [
-        ("tracing", "no traces are sent"),
-        ("otlp", "OTLP is not received"),
-    ] {
+    for (name, effect) in [("tracing", "no traces are sent"), ("otlp", "OTLP is not received")] {
         let Some(node) = root.get(name).filter(|node| !node.is_null()) else { continue };
         let checked = match name {
             "tracing" => unserved::check_tracing(node),

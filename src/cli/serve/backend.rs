@@ -1,16 +1,21 @@
 //! What the service stands on: its own store, or somebody else's server. Everything else of
 //! `serve` is the same over either.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
 use reqwest::{Method, StatusCode};
 
 use crate::http::Client;
-use crate::model::Clock;
+use crate::model::{Clock, METRIC_NAME, Matcher};
+use crate::query::WrittenHere;
 use crate::remote_write::send::RemoteWriteConfig;
 use crate::remote_write::{self, proto};
+use crate::rules::config::{LoadOptions, RuleKind};
+use crate::rules::{self, RuleSource};
 use crate::storage::remote::{self, DatasourceConfig, Surroundings};
 use crate::storage::{
     ExemplarSeries, LabelAnswer, LabelRequest, SelectRequest, SeriesSet, Source, StorageError,
@@ -100,6 +105,39 @@ impl Source for PeerFirst {
         request: &'a LabelRequest,
     ) -> BoxFuture<'a, Result<Vec<ExemplarSeries>, StorageError>> {
         self.own.select_exemplars(request)
+    }
+}
+
+/// The names of what rules write. A server has it only when it has been sent there, so parts
+/// of expressions that look at it are not left to the server.
+#[derive(Clone, Default)]
+pub(super) struct WrittenNames(Arc<ArcSwap<BTreeSet<String>>>);
+
+impl WrittenNames {
+    /// Notes what these rules write. Names are never forgotten: rules that are set aside may
+    /// go on as they were.
+    pub fn set(&self, sources: &[RuleSource], options: &LoadOptions) {
+        let mut names = BTreeSet::clone(&self.0.load());
+        names.extend(["ALERTS", "ALERTS_FOR_STATE"].map(str::to_owned));
+        for file in rules::load_all(sources, options) {
+            for rule in file.groups.into_iter().flat_map(|group| group.rules) {
+                if let RuleKind::Recording { record } = rule.kind {
+                    names.insert(record);
+                }
+            }
+        }
+        self.0.store(Arc::new(names));
+    }
+
+    /// Whether a selector may find any of it.
+    pub fn judge(&self) -> WrittenHere {
+        let names = self.0.clone();
+        Arc::new(move |matchers: &[Matcher]| {
+            let names = names.load();
+            let about: Vec<&Matcher> =
+                matchers.iter().filter(|m| &*m.name == METRIC_NAME).collect();
+            names.iter().any(|name| about.iter().all(|m| m.matches(name)))
+        })
     }
 }
 

@@ -10,8 +10,8 @@ use crate::model::metadata::Metadata;
 use crate::model::{FloatHistogram, Labels, TimestampMs};
 use crate::storage::tsdb::{Follower, Tsdb};
 use crate::storage::{
-    AppendError, Appender, ExemplarSeries, LabelAnswer, LabelRequest, SelectRequest, SeriesRef,
-    SeriesSet, Sink, Source, StorageError,
+    AppendError, Appender, ExemplarSeries, LabelAnswer, LabelRequest, PushDown, SelectRequest,
+    SeriesRef, SeriesSet, Sink, Source, StorageError,
 };
 
 /// A place for the storage, empty until it is open.
@@ -107,6 +107,10 @@ impl Source for LateStorage {
         request: &'a LabelRequest,
     ) -> BoxFuture<'a, Result<LabelAnswer, StorageError>> {
         Box::pin(async move { self.open()?.label_values(name, request).await })
+    }
+
+    fn push_down(&self, datasource: Option<&str>) -> Option<PushDown> {
+        self.open().ok()?.push_down(datasource)
     }
 
     fn select_exemplars<'a>(

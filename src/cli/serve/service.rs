@@ -9,7 +9,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 
-use super::backend::{self, Backend};
+use super::backend::{self, Backend, WrittenNames};
 use super::late::LateStorage;
 use super::read_only::refuse_recording_rules;
 use super::status::Status;
@@ -39,11 +39,11 @@ use crate::rules::{
 use crate::scrape::{self, ScrapeManager, ScrapeMetrics};
 use crate::storage::datasources;
 use crate::storage::overlay::{Overlay, OverlayMetrics, OverlayOptions};
+use crate::storage::remote::{self, LocalStart, RemoteMetrics, Surroundings};
+use crate::storage::router::{Router, Table};
 use crate::storage::tsdb::{
     Follower, ReplayProgress, Tsdb, TsdbMetrics, TsdbOptions, WalCompression,
 };
-use crate::storage::remote::{self, LocalStart, RemoteMetrics, Surroundings};
-use crate::storage::router::{Router, Table};
 use crate::storage::{Sink, Source};
 use crate::telemetry::clock::SystemClock;
 use crate::telemetry::{Registry, ReloadMetrics, new_registry};
@@ -63,10 +63,12 @@ pub(super) struct Service {
     clock: Arc<dyn Clock>,
     config: Arc<ArcSwap<Config>>,
     storage: Arc<LateStorage>,
+    backend: Backend,
     router: Arc<Router>,
+    /// What rules write, which a server may not have yet.
+    written: WrittenNames,
     /// What other systems are read with.
     remote: Surroundings,
-    backend: Backend,
     tsdb_options: TsdbOptions,
     keeps_exemplars: bool,
     tsdb_dir: PathBuf,
@@ -110,7 +112,14 @@ impl Service {
         let engine = Engine::new(engine_options(flags, features));
         engine.set_clock(clock.clone());
         engine.set_metrics(QueryMetrics::new(&mut registry));
-        engine.set_push_target(PushTarget { source: source.clone(), written_here: None });
+        let written = WrittenNames::default();
+        engine.set_push_target(PushTarget {
+            source: source.clone(),
+            written_here: match backend {
+                Backend::Embedded => None,
+                Backend::Server(_) => Some(written.judge()),
+            },
+        });
         let notifier_options = NotifierOptions {
             queue_capacity: flags.notification_queue_capacity,
             max_batch_size: flags.notification_batch_size,
@@ -138,7 +147,7 @@ impl Service {
         let remote = Surroundings {
             clock: clock.clone(),
             metrics: RemoteMetrics::new(&mut registry),
-            user_agent: concat!("Watchfire/", env!("CARGO_PKG_VERSION")).to_owned(),
+            user_agent: backend::USER_AGENT.to_owned(),
         };
         let peer = match &flags.state_peer {
             Some(url) => {
@@ -199,9 +208,10 @@ impl Service {
             clock: clock.clone(),
             config,
             storage,
-            router,
-            remote,
             backend,
+            remote,
+            router,
+            written,
             tsdb_options: TsdbOptions {
                 memory_snapshots: features.memory_snapshots(),
                 replay_progress,
@@ -429,34 +439,16 @@ impl Service {
         Err(problems.join("; "))
     }
 
-    /// The other systems a configuration names.
-    async fn remote_sources(&self, config: &Config) -> Result<Table, String> {
-        let storage = self.storage.clone();
-        let margin_ms = 2 * self.tsdb_options.chunk_range_ms;
-        let local_start: LocalStart = Arc::new(move || {
-            let range = storage.get()?.time_range_ms();
-            // Before that, the oldest block may have been cut off already.
-            Some(range.map_or(i64::MAX, |(oldest, _)| oldest.saturating_add(margin_ms)))
-        });
-        let labels = &config.global.external_labels;
-        let mut table = Table::default();
-        for read in &config.remote_read {
-            let open =
-                remote::open_remote_read(read, labels, local_start.clone(), &self.remote).await;
-            table.beside.push(open.map_err(|e| format!("remote_read: {e}"))?);
-        }
-        let local: Arc<dyn Source> = self.storage.clone();
-        let named = datasources::open_all(&config.datasources, &local, &self.remote).await;
-        table.named = named.map_err(|e| format!("datasources: {e}"))?;
-        Ok(table)
-    }
-
     /// Loads the rules. Gives what was set aside.
     async fn apply_rules(
         &self,
         config: &Config,
         sources: Vec<RuleSource>,
     ) -> Result<Option<String>, String> {
+        if matches!(self.backend, Backend::Server(_)) {
+            // Before rules are planned: what they read of each other is evaluated here.
+            self.written.set(&sources, &self.load_options);
+        }
         let settings = RuleSettings {
             sources,
             interval_ms: config.global.evaluation_interval_ms,
@@ -506,6 +498,28 @@ impl Service {
             .iter()
             .map(|target| backend::look_for_receiver(target, self.clock.clone()));
         futures_util::future::join_all(looks).await;
+    }
+
+    /// The other systems a configuration names.
+    async fn remote_sources(&self, config: &Config) -> Result<Table, String> {
+        let storage = self.storage.clone();
+        let margin_ms = 2 * self.tsdb_options.chunk_range_ms;
+        let local_start: LocalStart = Arc::new(move || {
+            let range = storage.get()?.time_range_ms();
+            // Before that, the oldest block may have been cut off already.
+            Some(range.map_or(i64::MAX, |(oldest, _)| oldest.saturating_add(margin_ms)))
+        });
+        let labels = &config.global.external_labels;
+        let mut table = Table::default();
+        for read in &config.remote_read {
+            let open =
+                remote::open_remote_read(read, labels, local_start.clone(), &self.remote).await;
+            table.beside.push(open.map_err(|e| format!("remote_read: {e}"))?);
+        }
+        let local: Arc<dyn Source> = self.storage.clone();
+        let named = datasources::open_all(&config.datasources, &local, &self.remote).await;
+        table.named = named.map_err(|e| format!("datasources: {e}"))?;
+        Ok(table)
     }
 
     /// What goes on beside everything else. Does not end.
