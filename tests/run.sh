@@ -7,8 +7,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 tools=$PWD/target/tools
-programs=(prometheus promtool victoria-metrics prometheus-alertmanager amtool prometheus-node-exporter prometheus-pushgateway openssl)
-packages=(prometheus victoria-metrics prometheus-alertmanager prometheus-node-exporter prometheus-pushgateway openssl)
+programs=(prometheus promtool prometheus-alertmanager amtool prometheus-node-exporter prometheus-pushgateway victoria-metrics openssl)
+packages=(prometheus prometheus-alertmanager prometheus-node-exporter prometheus-pushgateway victoria-metrics openssl)
 export PATH="$tools/usr/bin:$PATH"
 
 missing() {

@@ -21,7 +21,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("diagnostics", &["model", "functions", "aggregations", "parser"]),
     ("storage", &["model", "vector", "http"]),
     ("remote_read", &["model", "vector", "storage"]),
-    ("remote_write", &["model", "vector", "storage"]),
+    ("remote_write", &["model", "vector", "relabel", "http", "storage"]),
     ("plan", &["model", "vector", "functions", "aggregations", "parser", "storage"]),
     ("exec", &["model", "vector", "functions", "aggregations", "parser", "plan", "storage"]),
     (
@@ -42,6 +42,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "relabel",
             "http",
             "storage",
+            "remote_write",
             "discovery",
             "scrape",
             "notifier",
@@ -76,6 +77,7 @@ const WALLS: &[(&str, &[&str])] = &[
         "tokio",
         &[
             "http/",
+            "remote_write/send/",
             "scrape/",
             "discovery/",
             "rules/",

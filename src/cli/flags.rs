@@ -69,6 +69,13 @@ pub(crate) struct ServeFlags {
     /// Directory of the data. (Prometheus' default is data/.)
     #[arg(long = "storage.tsdb.path", value_name = "DIR", default_value = "watchfire-data")]
     pub storage_path: PathBuf,
+    /// Data directory of a running Prometheus to answer queries and evaluate alerting rules
+    /// from, instead of data of one's own: it is followed as it grows, nothing is written
+    /// there, and its owner is not asked anything. Nothing is scraped or taken in, and
+    /// recording rules are refused. Alerts are still remembered in --storage.tsdb.path.
+    /// (Prometheus has no such flag.)
+    #[arg(long = "storage.tsdb.read-only", value_name = "DIR")]
+    pub storage_read_only: Option<PathBuf>,
     /// How long to keep samples.
     #[arg(long = "storage.tsdb.retention.time", value_name = "DURATION", default_value = "15d", value_parser = duration)]
     pub retention_time: Duration,
@@ -92,6 +99,16 @@ pub(crate) struct ServeFlags {
     /// Compression of the write-ahead log.
     #[arg(long = "storage.tsdb.wal-compression-type", value_name = "TYPE", default_value = "snappy", value_parser = ["snappy", "zstd"])]
     pub wal_compression_type: String,
+
+    /// How long stopping waits for samples to be sent on by remote write. What is not sent
+    /// then stays in the queue on disk and is sent after the next start.
+    #[arg(long = "storage.remote.flush-deadline", value_name = "DURATION", default_value = "1m", value_parser = duration)]
+    pub remote_flush_deadline: Duration,
+    /// Most bytes a queue of remote write takes on disk, under remote_write in
+    /// --storage.tsdb.path, unless its queue_config has a max_disk_size. Beyond it the oldest
+    /// samples are dropped. (Prometheus' queue is in memory.)
+    #[arg(long = "storage.remote.queue-max-disk-size", value_name = "BYTES", default_value = "8GB", value_parser = bytes)]
+    pub remote_queue_bytes_max: u64,
 
     /// Minimum age of an alert that was active before a restart to be restored: alerts
     /// with a shorter `for` start anew.
@@ -249,7 +266,6 @@ const UNSERVED: &[(&str, bool)] = &[
     ("storage.tsdb.head-chunks-write-queue-size", true),
     ("storage.tsdb.allow-overlapping-blocks", false),
     ("storage.tsdb.delay-compact-file.path", true),
-    ("storage.remote.flush-deadline", true),
     ("storage.agent.path", true),
     ("agent", false),
     ("auto-gomaxprocs", false),

@@ -195,6 +195,11 @@ pub struct StorageConfig {
 }
 
 impl StorageConfig {
+    /// How far behind the newest sample one may be that comes out of order; 0 takes none.
+    pub fn out_of_order_window_ms(&self) -> i64 {
+        self.tsdb.as_ref().map_or(0, |tsdb| tsdb.out_of_order_time_window_ms)
+    }
+
     /// How many exemplars are kept, where they are kept at all.
     pub fn max_exemplars(&self) -> usize {
         let given = self.exemplars.clone().unwrap_or_default();

@@ -21,6 +21,7 @@ use thiserror::Error;
 use crate::http::ClientConfig;
 use crate::http::config::join;
 use crate::notifier::AlertingConfig;
+use crate::remote_write::send::RemoteWriteConfig;
 use crate::scrape::ScrapeConfig;
 use crate::storage::datasources::{Datasource, Datasources};
 use crate::storage::remote::RemoteReadConfig;
@@ -51,6 +52,8 @@ pub struct Config {
     #[serde(skip)]
     pub included_scrape_configs: Vec<ScrapeConfig>,
     pub storage: StorageConfig,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub remote_write: Vec<RemoteWriteConfig>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub remote_read: Vec<RemoteReadConfig>,
     /// Watchfire's own section: other systems by name.
@@ -170,6 +173,7 @@ impl Config {
         self.scrape_config_files.iter_mut().for_each(|pattern| join(dir, pattern));
         self.scrape_configs.iter_mut().for_each(|scrape| scrape.resolve_paths(dir));
         self.alerting.alertmanagers.iter_mut().for_each(|set| set.resolve_paths(dir));
+        self.remote_write.iter_mut().for_each(|target| target.resolve_paths(dir));
         self.remote_read.iter_mut().for_each(|read| read.http.resolve_paths(dir));
         for datasource in self.datasources.values_mut() {
             if let Datasource::Server(server) = datasource {

@@ -1,32 +1,12 @@
 //! Sections that Prometheus knows and this program does not serve yet: their keys are
 //! checked, so that a typing error is found now, and they are kept for printing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::decode::{from_node, unknown_field};
+use super::decode::unknown_field;
 use super::yaml::{Content, Node, YamlError};
-use crate::http::{ClientConfig, config as http};
-use crate::relabel::{NameScheme, RelabelConfig};
-
-const REMOTE_WRITE: &[&str] = &[
-    "url",
-    "remote_timeout",
-    "headers",
-    "write_relabel_configs",
-    "name",
-    "send_exemplars",
-    "send_native_histograms",
-    "round_robin_dns",
-    "protobuf_message",
-    "failed_request_logging",
-    "queue_config",
-    "metadata_config",
-    "sigv4",
-    "azuread",
-    "google_iam",
-];
 
 const TRACING: &[&str] = &[
     "client_type",
@@ -50,38 +30,6 @@ const OTLP: &[&str] = &[
     "label_name_underscore_sanitization",
     "label_name_preserve_multiple_underscores",
 ];
-
-/// Checks `remote_write`.
-pub(super) fn check_remote_write(node: &Node, scheme: NameScheme) -> Result<(), YamlError> {
-    let word = "write";
-    let mut names = BTreeSet::new();
-    for item in node.items(&format!("remote_{word}"))? {
-        if item.is_null() {
-            let text = format!("empty or null remote {word} config section");
-            return Err(YamlError::at(item.line(), text));
-        }
-        let (client, own) = item.split(|key| http::FIELDS.contains(&key));
-        check_keys(&own, REMOTE_WRITE)?;
-        let mut client: ClientConfig = from_node(&client)?;
-        client.normalize().map_err(|e| YamlError::at(item.line(), e.to_string()))?;
-        if own.get("url").is_none_or(|node| node.is_null()) {
-            return Err(YamlError::at(item.line(), format!("url for remote_{word} is empty")));
-        }
-        if let Some(rules) = own.get("write_relabel_configs") {
-            for rule in from_node::<Vec<RelabelConfig>>(rules)? {
-                let checked = rule.validate(scheme);
-                checked.map_err(|e| YamlError::at(rules.line(), e.to_string()))?;
-            }
-        }
-        let name: String =
-            own.get("name").map(|node| from_node(node)).transpose()?.unwrap_or_default();
-        if !name.is_empty() && !names.insert(name.clone()) {
-            let text = format!("found multiple remote {word} configs with job name {name:?}");
-            return Err(YamlError::at(item.line(), text));
-        }
-    }
-    Ok(())
-}
 
 /// Checks the `tracing` section.
 pub(super) fn check_tracing(node: &Node) -> Result<(), YamlError> {

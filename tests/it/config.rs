@@ -84,6 +84,34 @@ fn mistakes_are_refused_with_line_and_the_words_of_prometheus() {
             "line 1: expected Alertmanager api version to be one of [v2] but got v1",
         ),
         ("remote_write: [{name: x}]".to_owned(), "line 1: url for remote_write is empty"),
+        (
+            "remote_write: [{url: 'http://x/', headers: {Authorization: y}}]".to_owned(),
+            "line 1: authorization header must be changed via the basic_auth, authorization, \
+             oauth2, sigv4, azuread or google_iam parameter",
+        ),
+        (
+            "remote_write: [{url: 'http://x/', headers: {Content-Type: y}}]".to_owned(),
+            "line 1: Content-Type is a reserved header. It must not be changed",
+        ),
+        (
+            "remote_write: [{url: 'http://x/', protobuf_message: v3}]".to_owned(),
+            "line 1: unknown remote write protobuf message v3, supported: \
+             prometheus.WriteRequest, io.prometheus.write.v2.Request",
+        ),
+        (
+            "remote_write: [{url: 'http://x/', sigv4: {region: r}, basic_auth: {username: u}}]"
+                .to_owned(),
+            "line 1: at most one of basic_auth, authorization, oauth2, sigv4, azuread or \
+             google_iam must be configured",
+        ),
+        (
+            "remote_write: [{url: 'http://x/', name: a}, {url: 'http://y/', name: a}]".to_owned(),
+            "line 1: found multiple remote write configs with job name \"a\"",
+        ),
+        (
+            "remote_write: [{url: 'http://x/', queue_config: {max_shards: 0}}]".to_owned(),
+            "line 1: queue_config: max_shards must be at least 1",
+        ),
         ("rule_files: ['a/*/b.yml']".to_owned(), "line 1: invalid rule file path \"a/*/b.yml\""),
         // Several mistakes are named together.
         (
@@ -100,7 +128,7 @@ fn mistakes_are_refused_with_line_and_the_words_of_prometheus() {
 #[test]
 fn what_is_not_served_is_named_in_a_warning() {
     let yaml = "
-remote_write: [{url: 'http://x/', basic_auth: {password: hunter2}, queue_config: {capacity: 5}}]
+remote_write: [{url: 'http://x/', basic_auth: {username: u, password: hunter2}, azuread: {oauth: {client_secret: hunter2}}}]
 otlp: {promote_resource_attributes: [a]}
 storage: {tsdb: {out_of_order_time_window: 30m, retention: {time: 10d, size: 1GB}}}
 scrape_configs:
@@ -126,6 +154,50 @@ alerting:
     assert!(!printed.contains("hunter2"), "{printed}");
     let retention = loaded.config.storage.tsdb.unwrap().retention.unwrap();
     assert_eq!((retention.time_ms, retention.size_bytes), (864_000_000, 1 << 30));
+}
+
+#[test]
+fn other_systems_are_checked_as_prometheus_does_and_in_our_own_words() {
+    let check = |yaml: &str, expected: &str| {
+        let error = config::parse(yaml, Path::new("/etc/x")).unwrap_err().to_string();
+        assert!(error.contains(expected), "{yaml}: {error}");
+    };
+    check("remote_read: [{}]", "url for remote_read is empty");
+    check("remote_read: [null]", "empty or null remote read config section");
+    check("remote_read: [{url: 'x'}]", "parse \"x\"");
+    check("remote_read: [{url: 'http://x/', nonsense: 1}]", "nonsense");
+    check(
+        "remote_read: [{url: 'http://x/', headers: {Host: a}}]",
+        "Host is a reserved header. It must not be changed",
+    );
+    check(
+        "remote_read: [{url: 'http://x/', headers: {authorization: a}}]",
+        "authorization header must be changed via",
+    );
+    check(
+        "remote_read: [{url: 'http://x/', name: a}, {url: 'http://y/', name: a}]",
+        "found multiple remote read configs with job name \"a\"",
+    );
+    check("datasources: {a: {url: 'ftp://x'}}", "datasources.a: \"ftp://x\" is not an HTTP URL");
+    check("datasources: {a: {url: 'http://x', type: odd}}", "odd");
+    check("datasources: {a: {url: 'http://x', max_series: 0}}", "max_series must be greater");
+    check("datasources: {a: {shards: [b]}}", "there is no datasource \"b\"");
+    check("datasources: {a: {shards: [a]}}", "datasources.a is made of itself");
+    check("datasources: {local: {url: 'http://x'}}", "that of the local storage");
+    let yaml = "
+remote_read: [{url: 'http://u:hunter2@x/', basic_auth: {username: u, password: hunter2}, required_matchers: {a: b}, read_recent: true}]
+datasources:
+  a: {url: 'http://u:hunter2@x/', type: victoriametrics, evaluate: here, bearer_token: hunter2}
+  b: {shards: [a, local], replica_labels: [r], partial_response: warn}
+  c: {routes: [{source: a, max_age: 2d}, {source: b}]}
+";
+    let loaded = config::parse(yaml, Path::new("/etc/x")).unwrap();
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    let printed = loaded.config.to_yaml();
+    assert!(!printed.contains("hunter2"), "{printed}");
+    for text in ["read_recent: true", "type: victoriametrics", "evaluate: here", "max_age: 2d"] {
+        assert!(printed.contains(text), "{text}: {printed}");
+    }
 }
 
 #[test]

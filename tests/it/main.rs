@@ -14,6 +14,7 @@ mod parser;
 mod promql;
 mod promqltest;
 mod remote_read;
+mod remote_write;
 mod rules;
 mod scrape;
 mod serve;

@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 
 use crate::model::metadata::Metadata;
 use crate::model::{FloatHistogram, Labels, TimestampMs};
-use crate::storage::tsdb::Tsdb;
+use crate::storage::tsdb::{Follower, Tsdb};
 use crate::storage::{
     AppendError, Appender, ExemplarSeries, LabelAnswer, LabelRequest, SelectRequest, SeriesRef,
     SeriesSet, Sink, Source, StorageError,
@@ -16,21 +16,53 @@ use crate::storage::{
 /// A place for the store, empty until it is open.
 #[derive(Default)]
 pub(super) struct LateStorage {
-    store: OnceLock<Arc<Tsdb>>,
+    store: OnceLock<Opened>,
+}
+
+/// Whose data directory is open.
+enum Opened {
+    Own(Arc<Tsdb>),
+    /// Another process' own.
+    Followed(Arc<Follower>),
 }
 
 impl LateStorage {
     /// Puts the store in place; done once.
     pub fn set(&self, store: Arc<Tsdb>) {
-        assert!(self.store.set(store).is_ok(), "BUG: the store is opened once");
+        assert!(self.store.set(Opened::Own(store)).is_ok(), "BUG: the store is opened once");
     }
 
-    /// The store, once it is open.
-    pub fn get(&self) -> Option<&Arc<Tsdb>> {
-        self.store.get()
+    /// Puts a directory in place that is only read; done once.
+    pub fn set_followed(&self, follower: Arc<Follower>) {
+        let set = self.store.set(Opened::Followed(follower));
+        assert!(set.is_ok(), "BUG: the store is opened once");
     }
 
-    fn open(&self) -> Result<&Arc<Tsdb>, StorageError> {
+    /// The store, once it is open: one's own, or what was last seen of another's.
+    pub fn get(&self) -> Option<Arc<Tsdb>> {
+        Some(match self.store.get()? {
+            Opened::Own(store) => Arc::clone(store),
+            Opened::Followed(follower) => follower.store(),
+        })
+    }
+
+    /// The store, once it is open, if it may be written.
+    pub fn own(&self) -> Option<&Arc<Tsdb>> {
+        match self.store.get()? {
+            Opened::Own(store) => Some(store),
+            Opened::Followed(_) => None,
+        }
+    }
+
+    /// The directory that is only read, once it is open.
+    pub fn followed(&self) -> Option<&Arc<Follower>> {
+        match self.store.get()? {
+            Opened::Own(_) => None,
+            Opened::Followed(follower) => Some(follower),
+        }
+    }
+
+    fn open(&self) -> Result<Arc<Tsdb>, StorageError> {
         self.get().ok_or(StorageError::Closed)
     }
 }
@@ -68,21 +100,26 @@ impl Source for LateStorage {
 
 impl Sink for LateStorage {
     fn appender(&self) -> Box<dyn Appender> {
-        match self.get() {
-            Some(store) => store.appender(),
-            None => Box::new(NotOpen),
+        match self.store.get() {
+            Some(Opened::Own(store)) => store.appender(),
+            Some(Opened::Followed(_)) => Box::new(Refuses(StorageError::Unsupported(
+                "the data directory is another process' own and only read here \
+                 (--storage.tsdb.read-only); send samples to that process"
+                    .to_owned(),
+            ))),
+            None => Box::new(Refuses(StorageError::Closed)),
         }
     }
 
     fn commit_waits(&self) -> bool {
-        self.get().is_some_and(|store| store.commit_waits())
+        self.own().is_some_and(|store| store.commit_waits())
     }
 }
 
-/// What appends meet before the store is open.
-struct NotOpen;
+/// What appends meet where nothing can be appended.
+struct Refuses(StorageError);
 
-impl Appender for NotOpen {
+impl Appender for Refuses {
     fn append(
         &mut self,
         _: Option<SeriesRef>,
@@ -90,7 +127,7 @@ impl Appender for NotOpen {
         _: TimestampMs,
         _: f64,
     ) -> Result<SeriesRef, AppendError> {
-        Err(StorageError::Closed.into())
+        Err(self.0.clone().into())
     }
 
     fn append_histogram(
@@ -100,12 +137,12 @@ impl Appender for NotOpen {
         _: TimestampMs,
         _: &Arc<FloatHistogram>,
     ) -> Result<SeriesRef, AppendError> {
-        Err(StorageError::Closed.into())
+        Err(self.0.clone().into())
     }
 
     fn append_metadata(&mut self, _: &str, _: &Metadata) {}
 
     fn commit(self: Box<Self>) -> Result<(), StorageError> {
-        Err(StorageError::Closed)
+        Err(self.0)
     }
 }

@@ -3,6 +3,7 @@
 
 mod builtin;
 mod late;
+mod read_only;
 mod service;
 mod status;
 

@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 
 use super::late::LateStorage;
+use super::read_only::{Discard, refuse_recording_rules};
 use super::status::Status;
 use super::{ExternalUrl, Given, Origin};
 use crate::api::{ApiMetrics, ApiOptions, ApiState, Notice, Notifications, Readiness, RemoteRead};
@@ -22,6 +23,7 @@ use crate::model::{Clock, Labels};
 use crate::notifier::{self, NotifierOptions};
 use crate::query::{Engine, EngineOptions, PushTarget, QueryMetrics};
 use crate::remote_read::{ReadLimits, RemoteReadMetrics};
+use crate::remote_write::send::{Sender, SenderOptions};
 use crate::remote_write::{RemoteWriteMetrics, Version};
 use crate::rules::config::{LoadOptions, LoadedFile};
 use crate::rules::state::{StateLog, StateMetrics, StateOptions, StateSync};
@@ -33,13 +35,16 @@ use crate::storage::datasources;
 use crate::storage::overlay::{Overlay, OverlayMetrics, OverlayOptions};
 use crate::storage::remote::{self, LocalStart, RemoteMetrics, Surroundings};
 use crate::storage::router::{Router, Table};
-use crate::storage::tsdb::{Tsdb, TsdbMetrics, TsdbOptions, WalCompression};
+use crate::storage::tsdb::{Follower, Tsdb, TsdbMetrics, TsdbOptions, WalCompression};
 use crate::storage::{Sink, Source};
 use crate::telemetry::clock::SystemClock;
 use crate::telemetry::{Registry, ReloadMetrics, new_registry};
 
 /// How often the store drops what retention allows.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How often a directory that is only read is looked at.
+const FOLLOW_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Everything that runs beside the web server.
 pub(super) struct Service {
@@ -54,6 +59,9 @@ pub(super) struct Service {
     tsdb_options: TsdbOptions,
     keeps_exemplars: bool,
     tsdb_dir: PathBuf,
+    /// Another process' data directory, to be read instead of one's own.
+    read_only_dir: Option<PathBuf>,
+    load_options: LoadOptions,
     /// `None` when alerts are not remembered.
     state_dir: Option<PathBuf>,
     state_sync: StateSync,
@@ -63,6 +71,8 @@ pub(super) struct Service {
     notifier: Arc<notifier::Manager>,
     rules: Arc<rules::Manager>,
     scrape: Arc<ScrapeManager>,
+    /// Sends on what is committed to the store.
+    sender: Arc<Sender>,
     reloads: ReloadMetrics,
     notifications: Notifications,
     /// One reload at a time.
@@ -83,7 +93,8 @@ impl Service {
         let storage = Arc::new(LateStorage::default());
         let router = Arc::new(Router::new(storage.clone()));
         let source: Arc<dyn Source> = router.clone();
-        let sink: Arc<dyn Sink> = storage.clone();
+        let sender = Sender::new(sender_options(flags, &clock), &mut registry);
+        let sink = sender.tee(storage.clone());
         let engine = Engine::new(engine_options(flags, features));
         engine.set_clock(clock.clone());
         engine.set_metrics(QueryMetrics::new(&mut registry));
@@ -156,6 +167,8 @@ impl Service {
             tsdb_options: tsdb_options(flags, TsdbMetrics::new(&mut registry)),
             keeps_exemplars: features.exemplar_storage(),
             tsdb_dir: flags.storage_path.clone(),
+            read_only_dir: flags.storage_read_only.clone(),
+            load_options: load_options(features),
             state_dir: state_dir(flags),
             state_sync: match flags.state_sync.as_str() {
                 "always" => StateSync::Always,
@@ -167,6 +180,7 @@ impl Service {
             notifier: notifier.clone(),
             rules: rules.clone(),
             scrape: scrape.clone(),
+            sender: Arc::new(sender),
             reloads,
             notifications: notifications.clone(),
             reloading: tokio::sync::Mutex::default(),
@@ -201,16 +215,25 @@ impl Service {
     /// Opens the store and replays its log; may take long.
     pub async fn open_storage(&self) -> Result<(), String> {
         let (dir, mut options) = (self.tsdb_dir.clone(), self.tsdb_options.clone());
-        options.max_exemplars = self.max_exemplars(&self.config.load());
+        let config = self.config.load();
+        options.max_exemplars = self.max_exemplars(&config);
+        options.out_of_order_window_ms = config.storage.out_of_order_window_ms();
         let clock = Arc::clone(&self.clock);
         let began_ns = self.clock.monotonic_ns();
-        let opened = tokio::task::spawn_blocking(move || Tsdb::open(dir, options, clock)).await;
-        let store = opened
-            .map_err(|e| format!("BUG: opening the store died: {e}"))?
-            .map_err(|e| format!("cannot open storage (--storage.tsdb.path): {e}"))?;
+        let storage = Arc::clone(&self.storage);
+        let read_only = self.read_only_dir.clone();
+        let opened = tokio::task::spawn_blocking(move || match read_only {
+            None => Tsdb::open(dir, options, clock)
+                .map(|store| storage.set(store))
+                .map_err(|e| format!("cannot open storage (--storage.tsdb.path): {e}")),
+            Some(dir) => Follower::open(dir, options, clock)
+                .map(|follower| storage.set_followed(follower))
+                .map_err(|e| format!("cannot read storage (--storage.tsdb.read-only): {e}")),
+        });
+        opened.await.map_err(|e| format!("BUG: opening the store died: {e}"))??;
         let seconds = (self.clock.monotonic_ns() - began_ns) as f64 / 1e9;
-        tracing::info!(dir = %self.tsdb_dir.display(), seconds, "Storage opened");
-        self.storage.set(store);
+        let dir = self.read_only_dir.as_ref().unwrap_or(&self.tsdb_dir);
+        tracing::info!(dir = %dir.display(), seconds, "Storage opened");
         self.open_state().await
     }
 
@@ -283,15 +306,35 @@ impl Service {
         if self.keeps_exemplars { config.storage.max_exemplars() } else { 0 }
     }
 
+    /// The rules of a configuration. Those that ship are about a store of one's own.
+    fn rule_sources(&self, config: &Config) -> Result<Vec<RuleSource>, String> {
+        match (&self.read_only_dir, &self.origin) {
+            (None, _) => Ok(self.origin.rule_sources(config)),
+            (Some(_), Origin::Builtin(_)) => Ok(Vec::new()),
+            (Some(_), Origin::File(_)) => {
+                let sources = self.origin.rule_sources(config);
+                refuse_recording_rules(&sources, &self.load_options)?;
+                Ok(sources)
+            }
+        }
+    }
+
     /// Rules first: when they are to change all or nothing, a bad rule file stops the rest.
     /// Gives what was set aside.
     async fn apply(&self, config: &Config) -> Result<Option<String>, String> {
-        let sources = self.remote_sources(config).await?;
+        let others = self.remote_sources(config).await?;
         self.engine.set_default_subquery_step_ms(config.global.evaluation_interval_ms);
         // Rules are planned by what the sources evaluate themselves.
-        self.router.set(sources);
+        self.router.set(others);
+        let sources = self.rule_sources(config)?;
+        let mut problems = Vec::new();
+        // Before there is anything to send on.
+        let labels = &config.global.external_labels;
+        if let Err(errors) = self.sender.apply(&config.remote_write, labels).await {
+            problems.extend(errors.iter().map(ToString::to_string));
+        }
         let settings = RuleSettings {
-            sources: self.origin.rule_sources(config),
+            sources,
             interval_ms: config.global.evaluation_interval_ms,
             query_offset_ms: config.global.rule_query_offset_ms,
             external: External {
@@ -307,12 +350,23 @@ impl Service {
         if let Some(store) = self.storage.get() {
             store.set_max_exemplars(self.max_exemplars(config));
         }
-        let labels = &config.global.external_labels;
-        let mut problems = Vec::new();
+        if let Some(store) = self.storage.own()
+            && let Err(error) =
+                store.set_out_of_order_window_ms(config.storage.out_of_order_window_ms())
+        {
+            problems.push(format!("storage.tsdb.out_of_order_time_window: {error}"));
+        }
         if let Err(error) = self.notifier.apply(&config.alerting, labels).await {
             problems.push(format!("alerting: {error}"));
         }
-        let jobs: Vec<_> = config.all_scrape_configs().collect();
+        let mut jobs: Vec<_> = config.all_scrape_configs().collect();
+        if self.read_only_dir.is_some() && !jobs.is_empty() {
+            tracing::warn!(
+                jobs = jobs.len(),
+                "nothing is scraped with --storage.tsdb.read-only; scrape_configs have no effect"
+            );
+            jobs.clear();
+        }
         if let Err(errors) = self.scrape.apply(&jobs).await {
             problems.extend(errors.iter().map(ToString::to_string));
         }
@@ -350,6 +404,7 @@ impl Service {
     pub async fn keep_house(&self) {
         tokio::join!(
             self.keep_limits(),
+            self.follow(),
             self.notifier.follow_discovery(),
             self.scrape.follow_discovery(),
         );
@@ -361,11 +416,37 @@ impl Service {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let Some(store) = self.storage.get().cloned() else { continue };
+            let Some(store) = self.storage.own().cloned() else { continue };
             match tokio::task::spawn_blocking(move || store.maintain()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::error!(%error, "storage maintenance failed"),
                 Err(error) => tracing::error!(%error, "BUG: storage maintenance died"),
+            }
+        }
+    }
+
+    /// Looks what the owner of a directory that is only read wrote there. Does not end.
+    async fn follow(&self) {
+        let mut ticks = tokio::time::interval(FOLLOW_INTERVAL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut failing = false;
+        loop {
+            ticks.tick().await;
+            let Some(follower) = self.storage.followed().cloned() else { continue };
+            let polled = tokio::task::spawn_blocking(move || follower.poll()).await;
+            let error = match polled {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(error) => Some(format!("BUG: reading on died: {error}")),
+            };
+            match error {
+                None => failing = false,
+                // Said once: it is tried again twice a second.
+                Some(_) if failing => {}
+                Some(error) => {
+                    failing = true;
+                    tracing::error!(%error, "cannot read on in --storage.tsdb.read-only");
+                }
             }
         }
     }
@@ -376,11 +457,12 @@ impl Service {
         self.scrape.stop().await;
         self.rules.shutdown().await;
         self.notifier.shutdown().await;
+        self.sender.shutdown().await;
     }
 
     /// Closes the store; nothing may append any more.
     pub async fn close_storage(&self) {
-        let Some(store) = self.storage.get().cloned() else { return };
+        let Some(store) = self.storage.own().cloned() else { return };
         match tokio::task::spawn_blocking(move || store.close()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(%error, "closing the store failed"),
@@ -398,6 +480,16 @@ pub(super) fn check_rules(sources: &[RuleSource], features: &FeatureFlags) -> Re
         return Ok(());
     }
     Err(format!("loading rule files failed\n{}", errors.join("\n")))
+}
+
+fn sender_options(flags: &ServeFlags, clock: &Arc<dyn Clock>) -> SenderOptions {
+    SenderOptions {
+        dir: flags.storage_path.join("remote_write"),
+        queue_bytes_max: flags.remote_queue_bytes_max.max(1 << 16),
+        flush_deadline: flags.remote_flush_deadline,
+        user_agent: concat!("Watchfire/", env!("CARGO_PKG_VERSION")).to_owned(),
+        clock: clock.clone(),
+    }
 }
 
 /// Where alerts are remembered.
@@ -438,6 +530,8 @@ fn rule_storage(
     sink: &Arc<dyn Sink>,
     registry: &mut Registry,
 ) -> (Arc<dyn Source>, Arc<dyn Sink>) {
+    let discard: Arc<dyn Sink> = Arc::new(Discard);
+    let sink = if flags.storage_read_only.is_some() { &discard } else { sink };
     let overlay = match flags.read_your_writes.as_str() {
         "always" => true,
         "never" => false,

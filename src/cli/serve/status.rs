@@ -77,7 +77,7 @@ impl StatusView for Status {
     }
 
     fn admin(&self) -> Option<Arc<dyn StoreAdmin>> {
-        let store: Arc<dyn StoreAdmin> = Arc::new(Admin(Arc::clone(self.storage.get()?)));
+        let store: Arc<dyn StoreAdmin> = Arc::new(Admin(Arc::clone(self.storage.own()?)));
         Some(store)
     }
 

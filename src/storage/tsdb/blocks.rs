@@ -41,6 +41,9 @@ pub(super) struct BlockSet {
     shown: RwLock<Arc<Shown>>,
     /// Blocks that cannot be opened: told once, and left alone.
     broken: Mutex<HashSet<Ulid>>,
+    /// Blocks in a directory of another process that were not listed the last time. A list
+    /// that is read while blocks come and go may lack one that is there.
+    unlisted: Mutex<HashSet<Ulid>>,
 }
 
 /// Blocks that go, and why that is worth counting.
@@ -67,13 +70,47 @@ impl BlockSet {
             read_only,
             shown: RwLock::new(Arc::new(shown)),
             broken: Mutex::default(),
+            unlisted: Mutex::default(),
         };
         set.reload(None, &[], 0)?;
-        let end = set.shown().blocks.iter().map(|b| b.meta().max_time).max();
-        if let Some(end) = end {
-            set.show(set.shown().blocks.clone(), end);
+        let shown = set.shown();
+        let ends = shown.blocks.iter().filter(|b| !b.meta().compaction.from_out_of_order());
+        if let Some(end) = ends.map(|b| b.meta().max_time).max() {
+            set.show(shown.blocks.clone(), end);
         }
         Ok(set)
+    }
+
+    /// Looks at the directory of another process again. `head` are the times of the oldest
+    /// and newest sample in memory: when a block came that has the older ones, the first
+    /// time that the head needs no more is given.
+    pub(super) fn follow(
+        &self,
+        (oldest_ms, newest_ms): (TimestampMs, TimestampMs),
+    ) -> Result<Option<TimestampMs>, StorageError> {
+        let before = self.shown();
+        let changed: Vec<Ulid> = before
+            .blocks
+            .iter()
+            .filter(|block| block.is_outdated())
+            .map(|block| block.meta().ulid)
+            .collect();
+        self.reload(None, &changed, 0)?;
+        let shown = self.shown();
+        // As Prometheus decides it when it starts: what is older than its newest block is
+        // in blocks. One that ends later than a head is cut was put there by other means.
+        let is_cut = |meta: &BlockMeta| {
+            let half = (meta.max_time - meta.min_time) / 2;
+            !meta.compaction.from_out_of_order()
+                && meta.max_time <= newest_ms.saturating_sub(half)
+                && meta.max_time > oldest_ms
+        };
+        let ends = shown.blocks.iter().map(|b| b.meta()).filter(|meta| is_cut(meta));
+        let end = ends.map(|meta| meta.max_time).max().filter(|end| *end > shown.head_from_ms);
+        if let Some(end) = end {
+            self.show(shown.blocks.clone(), end);
+        }
+        Ok(end)
     }
 
     /// What is served now.
@@ -124,9 +161,11 @@ impl BlockSet {
             open.remove(id);
         }
         let mut failed: Vec<(Ulid, StorageError)> = Vec::new();
+        let mut listed = HashSet::new();
         for dir in block::list(&self.dir)? {
             let name = dir.file_name().unwrap_or_default().to_string_lossy().parse();
             let Ok(id): Result<Ulid, _> = name else { continue };
+            listed.insert(id);
             if open.contains_key(&id) || self.broken.lock().contains(&id) {
                 continue;
             }
@@ -134,8 +173,15 @@ impl BlockSet {
                 Ok(block) => {
                     open.insert(id, Arc::new(block));
                 }
+                // Its owner may just be removing it.
+                Err(_) if self.read_only && !dir.exists() => {}
                 Err(e) => failed.push((id, e)),
             }
+        }
+        if self.read_only {
+            let mut unlisted = self.unlisted.lock();
+            open.retain(|id, _| listed.contains(id) || !unlisted.contains(id));
+            *unlisted = open.keys().filter(|id| !listed.contains(id)).copied().collect();
         }
         let metas: Vec<(&BlockMeta, u64)> =
             open.values().map(|b| (b.meta(), b.size_bytes())).collect();

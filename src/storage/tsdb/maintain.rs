@@ -10,13 +10,19 @@ use crate::storage::StorageError;
 use super::Tsdb;
 use super::block::{BlockMeta, Ulid};
 use super::compact::compact;
+use super::head::LateCut;
 
 /// What is known from one round to the next.
 #[derive(Debug, Default)]
 pub(super) struct Maintenance {
     /// A range that a block has, and the head still has too: `(end, mark)`. It leaves the
     /// head when nobody reads any more who began before the mark.
-    cut: Option<(TimestampMs, u64)>,
+    pub(super) cut: Option<(TimestampMs, u64)>,
+    /// A range was cut since blocks were made of what came out of order.
+    late_due: bool,
+    /// What is being made blocks of, and once that is done, the mark after which readers
+    /// see them.
+    late: Option<(LateCut, Option<u64>)>,
 }
 
 impl Tsdb {
@@ -24,6 +30,7 @@ impl Tsdb {
     pub(super) fn maintain_once(&self) -> Result<(), StorageError> {
         let mut known = self.maintenance.lock();
         let result = self.cut_head(&mut known).and_then(|()| {
+            self.cut_late(&mut known)?;
             self.head.maintain()?;
             self.compact_blocks()?;
             self.blocks.reload(None, &[], self.head.wal_bytes())
@@ -54,14 +61,44 @@ impl Tsdb {
             }
             self.blocks.reload(Some(to_ms), &[], self.head.wal_bytes())?;
             known.cut = Some((to_ms, self.head.mark()));
+            known.late_due = true;
         }
     }
 
-    fn truncate_cut(&self, known: &mut Maintenance) {
+    /// Makes blocks of what came out of order, once for each time that the head was cut.
+    /// Where readers are in the way, the next round goes on.
+    fn cut_late(&self, known: &mut Maintenance) -> Result<(), StorageError> {
+        if known.late.is_none() && known.late_due {
+            known.late = self.head.begin_late_cut()?.map(|cut| (cut, None));
+            known.late_due = false;
+        }
+        if let Some((cut, written @ None)) = &mut known.late
+            && self.head.all_read_since(cut.mark)
+        {
+            self.metrics.compactions_triggered.inc();
+            let start_ns = self.clock.monotonic_ns();
+            for meta in self.head.write_late_blocks(&self.dir, *cut, &self.stop)? {
+                tell_written("block of samples that came out of order", &meta);
+                self.count_compaction(&Ok(None), start_ns);
+            }
+            self.blocks.reload(None, &[], self.head.wal_bytes())?;
+            *written = Some(self.head.mark());
+        }
+        if let Some((cut, Some(mark))) = known.late
+            && self.head.all_read_since(mark)
+        {
+            known.late = None;
+            self.head.finish_late_cut(cut)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn truncate_cut(&self, known: &mut Maintenance) {
         if let Some((to_ms, mark)) = known.cut
             && self.head.all_read_since(mark)
         {
             self.head.truncate(to_ms);
+            self.head.forget_followed();
             known.cut = None;
         }
     }
@@ -86,12 +123,18 @@ impl Tsdb {
         loop {
             self.stop.check()?;
             let shown = self.blocks.shown();
-            let metas: Vec<&BlockMeta> = shown.blocks.iter().map(|b| b.meta()).collect();
+            // Of what came out of order the head may hold the rest still: compacted with other
+            // blocks, it would look as if they had all of that time.
+            let settled = |meta: &BlockMeta| {
+                !meta.compaction.from_out_of_order() || meta.max_time <= shown.head_from_ms
+            };
+            let blocks: Vec<_> = shown.blocks.iter().filter(|b| settled(b.meta())).collect();
+            let metas: Vec<&BlockMeta> = blocks.iter().map(|b| b.meta()).collect();
             let chosen = self.plan.next(&metas);
             if chosen.is_empty() || self.head.due().is_some() {
                 return Ok(());
             }
-            let chosen: Vec<_> = chosen.iter().map(|i| Arc::clone(&shown.blocks[*i])).collect();
+            let chosen: Vec<_> = chosen.iter().map(|i| Arc::clone(blocks[*i])).collect();
             drop(shown);
             self.metrics.compactions_triggered.inc();
             let overlapping =
@@ -188,6 +231,9 @@ impl Tsdb {
         if !skip_head && oldest <= newest {
             let from_ms = oldest.max(shown.head_from_ms);
             self.head.write_block(&dir, (from_ms, newest.saturating_add(1)), &self.stop)?;
+        }
+        if !skip_head {
+            self.head.copy_late_blocks(&dir, &self.stop)?;
         }
         drop(view);
         Ok(name)

@@ -17,6 +17,42 @@ pub(crate) struct SampleType {
     r#type: &'static str,
 }
 
+/// Metrics of a log. Cloning shares the counters.
+#[derive(Clone, Debug)]
+pub(crate) struct LogMetrics {
+    pub(crate) fsync_seconds: Summary,
+    pub(crate) page_flushes: Counter,
+    pub(crate) completed_pages: Counter,
+    pub(crate) writes_failed: Counter,
+    pub(crate) segment: Gauge,
+    pub(crate) storage_bytes: Gauge,
+    pub(crate) truncations: Counter,
+    pub(crate) truncations_failed: Counter,
+}
+
+impl LogMetrics {
+    /// Registers the metrics of the log `wal` or `out_of_order_wbl`.
+    #[rustfmt::skip]
+    fn new(r: &mut Adder<'_>, log: &str) -> Self {
+        let name = |rest: &str| format!("prometheus_tsdb_{log}_{rest}");
+        Self {
+            fsync_seconds: r.summary(&name("fsync_duration_seconds"), "Duration of write log fsync."),
+            page_flushes: r.counter(&name("page_flushes"), "Total number of page flushes."),
+            completed_pages: r.counter(&name("completed_pages"), "Total number of completed pages."),
+            writes_failed: r.counter(&name("writes_failed"), "Total number of write log writes that failed."),
+            segment: r.gauge(&name("segment_current"), "Write log segment index that TSDB is currently writing to."),
+            storage_bytes: r.gauge(&name("storage_size_bytes"), "Size of the write log directory."),
+            truncations: r.counter(&name("truncations"), "Total number of write log truncations attempted."),
+            truncations_failed: r.counter(&name("truncations_failed"), "Total number of write log truncations that failed."),
+        }
+    }
+
+    /// Metrics nobody reads.
+    pub(crate) fn unseen() -> Self {
+        Self::new(&mut Adder { registry: &mut Registry::default() }, "wal")
+    }
+}
+
 /// The store's metrics. Cloning shares the counters.
 #[derive(Clone, Debug)]
 pub struct TsdbMetrics {
@@ -52,17 +88,15 @@ pub struct TsdbMetrics {
     pub(crate) size_retentions: Counter,
     pub(crate) compaction_seconds: Histogram,
     pub(crate) tombstone_cleanup_seconds: Histogram,
-    pub(crate) wal_fsync_seconds: Summary,
+    pub(crate) wal: LogMetrics,
+    /// Of the log of samples that came out of order.
+    pub(crate) wbl: LogMetrics,
+    pub(crate) late_appended: Family<SampleType, Counter>,
+    pub(crate) too_old: Family<SampleType, Counter>,
+    pub(crate) late_delta_seconds: Histogram,
     pub(crate) wal_truncate_seconds: Summary,
     pub(crate) head_gc_seconds: Summary,
-    pub(crate) wal_page_flushes: Counter,
-    pub(crate) wal_completed_pages: Counter,
-    pub(crate) wal_writes_failed: Counter,
-    pub(crate) wal_segment: Gauge,
-    pub(crate) wal_storage_bytes: Gauge,
     pub(crate) wal_corruptions: Counter,
-    pub(crate) wal_truncations: Counter,
-    pub(crate) wal_truncations_failed: Counter,
     pub(crate) checkpoints_created: Counter,
     pub(crate) checkpoints_failed: Counter,
     pub(crate) replay_seconds: Gauge<f64, AtomicU64>,
@@ -84,6 +118,11 @@ impl TsdbMetrics {
     pub fn new(registry: &mut Registry) -> Self {
         let exemplars = ExemplarMetrics::new(registry);
         let mut r = Adder { registry };
+        let (wal, wbl) = (LogMetrics::new(&mut r, "wal"), LogMetrics::new(&mut r, "out_of_order_wbl"));
+        let late_appended: Family<SampleType, Counter> = Family::default();
+        r.registry.register("prometheus_tsdb_head_out_of_order_samples_appended", "Total number of appended out of order samples.", late_appended.clone());
+        let too_old: Family<SampleType, Counter> = Family::default();
+        r.registry.register("prometheus_tsdb_too_old_samples", "Total number of out of order samples ingestion failed attempts with out of support enabled, but sample outside of time window.", too_old.clone());
         let appended: Family<SampleType, Counter> = Family::default();
         r.registry.register("prometheus_tsdb_head_samples_appended", "Total number of appended samples.", appended.clone());
         let out_of_order: Family<SampleType, Counter> = Family::default();
@@ -93,7 +132,7 @@ impl TsdbMetrics {
         let retention_seconds = r.gauge("prometheus_tsdb_retention_limit_seconds", "How long to retain samples in storage.");
         let replay_seconds = Gauge::default();
         r.registry.register("prometheus_tsdb_data_replay_duration_seconds", "Time taken to replay the data on disk.", replay_seconds.clone());
-        for family in [&appended, &out_of_order, &out_of_bound] {
+        for family in [&appended, &out_of_order, &out_of_bound, &late_appended, &too_old] {
             for kind in ["float", "histogram"] {
                 let _ = family.get_or_create(&SampleType { r#type: kind });
             }
@@ -131,17 +170,14 @@ impl TsdbMetrics {
             size_retentions: r.counter("prometheus_tsdb_size_retentions", "The number of times that blocks were deleted because the maximum number of bytes was exceeded."),
             compaction_seconds: r.histogram("prometheus_tsdb_compaction_duration_seconds", "Duration of compaction runs", exponential_buckets(1.0, 2.0, 14)),
             tombstone_cleanup_seconds: r.histogram("prometheus_tsdb_tombstone_cleanup_seconds", "The time taken to recompact blocks to remove tombstones.", exponential_buckets(1.0, 2.0, 14)),
-            wal_fsync_seconds: r.summary("prometheus_tsdb_wal_fsync_duration_seconds", "Duration of write log fsync."),
+            wal,
+            wbl,
+            late_appended,
+            too_old,
+            late_delta_seconds: r.histogram("prometheus_tsdb_sample_ooo_delta", "Delta in seconds by which a sample is considered out of order (reported regardless of OOO time window and whether sample is accepted or not).", [600.0, 1800.0, 3600.0, 7200.0, 10_800.0, 21_600.0, 43_200.0].into_iter()),
             wal_truncate_seconds: r.summary("prometheus_tsdb_wal_truncate_duration_seconds", "Duration of WAL truncation."),
             head_gc_seconds: r.summary("prometheus_tsdb_head_gc_duration_seconds", "Runtime of garbage collection in the head block."),
-            wal_page_flushes: r.counter("prometheus_tsdb_wal_page_flushes", "Total number of page flushes."),
-            wal_completed_pages: r.counter("prometheus_tsdb_wal_completed_pages", "Total number of completed pages."),
-            wal_writes_failed: r.counter("prometheus_tsdb_wal_writes_failed", "Total number of write log writes that failed."),
-            wal_segment: r.gauge("prometheus_tsdb_wal_segment_current", "Write log segment index that TSDB is currently writing to."),
-            wal_storage_bytes: r.gauge("prometheus_tsdb_wal_storage_size_bytes", "Size of the write log directory."),
             wal_corruptions: r.counter("prometheus_tsdb_wal_corruptions", "Total number of WAL corruptions."),
-            wal_truncations: r.counter("prometheus_tsdb_wal_truncations", "Total number of write log truncations attempted."),
-            wal_truncations_failed: r.counter("prometheus_tsdb_wal_truncations_failed", "Total number of write log truncations that failed."),
             checkpoints_created: r.counter("prometheus_tsdb_checkpoint_creations", "Total number of checkpoint creations attempted."),
             checkpoints_failed: r.counter("prometheus_tsdb_checkpoint_creations_failed", "Total number of checkpoint creations that failed."),
             replay_seconds,
@@ -153,6 +189,14 @@ impl TsdbMetrics {
 
     pub(crate) fn count_out_of_order(&self, kind: &'static str) {
         counter_of(&self.out_of_order, kind).inc();
+    }
+
+    pub(crate) fn count_too_old(&self, kind: &'static str) {
+        counter_of(&self.too_old, kind).inc();
+    }
+
+    pub(crate) fn count_late(&self, kind: &'static str) {
+        counter_of(&self.late_appended, kind).inc();
     }
 
     pub(crate) fn count_out_of_bound(&self, kind: &'static str) {

@@ -4,6 +4,7 @@
 //! <data directory>/
 //!   lock      held while a process has the directory open
 //!   wal/      write-ahead log in Prometheus' format, see `wal`
+//!   wbl/      the same of samples that came out of order, see `head::late_cut`
 //!   <ULID>/   blocks: the samples of two hours or more, see `block`
 //!   chunks_head/, snapshots/, and what else Prometheus has
 //! ```
@@ -22,6 +23,7 @@ pub(in crate::storage) mod chunk;
 pub(in crate::storage) mod compact;
 mod encoding;
 mod exemplars;
+mod follow;
 mod head;
 mod import;
 mod index;
@@ -45,6 +47,7 @@ use crate::model::{Clock, TimestampMs};
 use super::{Appender, Sink, StorageError};
 
 pub use block::{BlockCompaction, BlockDesc, BlockMeta, BlockStats, NotUlid, Ulid};
+pub use follow::Follower;
 pub use head::TsdbStats;
 pub use import::BlockBuilder;
 pub use index::PostingsStats;
@@ -75,6 +78,9 @@ pub struct TsdbOptions {
     /// `--storage.tsdb.max-block-duration`: what a compacted block covers at most; 0 for a
     /// tenth of the retention, or 31 days if that is less.
     pub block_range_max_ms: i64,
+    /// `storage.tsdb.out_of_order_time_window`: how far behind the newest sample of all one
+    /// may be that comes after a newer one of its series; 0 takes none.
+    pub out_of_order_window_ms: i64,
     /// `storage.exemplars.max_exemplars`: the newest of all series are kept, 0 for none.
     pub max_exemplars: usize,
     /// `--storage.tsdb.wal-segment-size`, in bytes.
@@ -94,6 +100,7 @@ impl Default for TsdbOptions {
             retention_bytes: 0,
             chunk_range_ms: 2 * 3600 * 1000,
             block_range_max_ms: 0,
+            out_of_order_window_ms: 0,
             max_exemplars: 0,
             wal_segment_bytes: 128 << 20,
             wal_compression: WalCompression::default(),
@@ -165,7 +172,11 @@ impl Tsdb {
         clock: Arc<dyn Clock>,
         lock: Option<DirLock>,
     ) -> Result<Arc<Self>, StorageError> {
-        let retention = Retention { time_ms: options.retention_ms, bytes: options.retention_bytes };
+        let retention = match lock {
+            Some(_) => Retention { time_ms: options.retention_ms, bytes: options.retention_bytes },
+            // How long blocks stay is for their owner to say.
+            None => Retention { time_ms: 0, bytes: 0 },
+        };
         let metrics = options.metrics;
         metrics.retention_seconds.set(options.retention_ms / 1000);
         metrics.retention_bytes.set(i64::try_from(options.retention_bytes).unwrap_or(i64::MAX));
@@ -174,6 +185,7 @@ impl Tsdb {
             chunk_range_ms: options.chunk_range_ms,
             min_valid_ms: blocks.shown().head_from_ms,
             read_only: lock.is_none(),
+            late_window_ms: options.out_of_order_window_ms.max(0),
             max_exemplars: options.max_exemplars,
             wal: WalOptions {
                 segment_bytes: options.wal_segment_bytes.max(1),
@@ -237,6 +249,11 @@ impl Tsdb {
         self.head.exemplars().resize(max);
     }
 
+    /// Changes how far behind the newest sample one may be that comes out of order.
+    pub fn set_out_of_order_window_ms(&self, window_ms: i64) -> Result<(), StorageError> {
+        self.head.set_late_window(window_ms)
+    }
+
     /// Metadata of a metric family.
     pub fn metadata(&self, family: &str) -> Option<Metadata> {
         self.head.metadata(family)
@@ -250,6 +267,8 @@ impl Tsdb {
     /// Times of the oldest and newest sample, `None` while there is none.
     pub fn time_range_ms(&self) -> Option<(TimestampMs, TimestampMs)> {
         let (mut min, mut max) = self.head.bounds();
+        let (late_min, late_max) = self.head.late_bounds();
+        (min, max) = (min.min(late_min), max.max(late_max));
         for block in &self.blocks.shown().blocks {
             min = min.min(block.meta().min_time);
             max = max.max(block.meta().max_time.saturating_sub(1));

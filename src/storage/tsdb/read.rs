@@ -45,6 +45,8 @@ impl Source for Tsdb {
             }
             let from_ms = shown.head_from_ms;
             let series = self.head.select(&view, from_ms, request).await;
+            // Also what came out of order is read from the head, however old.
+            let from_ms = from_ms.min(self.head.late_bounds().0);
             let limit = if request.hints.limit == 0 { usize::MAX } else { request.hints.limit };
             found.push(Found { from_ms, to_ms: TimestampMs::MAX, series });
             Ok(SeriesSet { series: join(found, limit).await, warnings: Vec::new() })

@@ -13,7 +13,7 @@ use super::*;
 
 const DIR_VARIABLE: &str = "WATCHFIRE_TEST_VICTIM_DIR";
 const SERIES: usize = 20;
-const SECOND: i64 = 1_000;
+pub(super) const SECOND: i64 = 1_000;
 
 /// Starts a victim on a directory.
 fn start(test: &str, dir: &Path, prelude: &str) -> Child {
@@ -36,7 +36,7 @@ fn say(line: &str) {
 
 /// Small segments, ranges and retention, so that cutting, checkpoints, truncation,
 /// compaction and the removal of blocks all happen while the victim dies.
-fn victim_options() -> TsdbOptions {
+pub(super) fn victim_options() -> TsdbOptions {
     TsdbOptions {
         retention_ms: 400 * SECOND,
         chunk_range_ms: 20 * SECOND,

@@ -13,7 +13,7 @@ pub(super) fn now_ms() -> i64 {
 }
 
 /// Starts Prometheus on a directory with a configuration; ready when this returns.
-fn prometheus(dir: &Path, scrape: &str) -> Option<(Program, String)> {
+pub(super) fn prometheus(dir: &Path, scrape: &str) -> Option<(Program, String)> {
     prometheus_with(dir, scrape, &[])
 }
 
@@ -38,7 +38,7 @@ pub(super) fn prometheus_with(
 }
 
 /// `(time in ms, value)` of the single series of a range-vector query.
-fn query(url: &str, expr: &str) -> Vec<(i64, String)> {
+pub(super) fn query(url: &str, expr: &str) -> Vec<(i64, String)> {
     let (status, body) = http_get(&format!("{url}/api/v1/query?query={expr}")).expect("an answer");
     assert_eq!(status, 200, "{body}");
     let json: serde_json::Value = serde_json::from_str(&body).expect("JSON");
@@ -49,6 +49,10 @@ fn query(url: &str, expr: &str) -> Vec<(i64, String)> {
     };
     values.iter().filter_map(point).collect()
 }
+
+/// Prometheus scrapes itself five times a second.
+pub(super) const SCRAPE_SELF: &str = "global: {scrape_interval: 200ms, scrape_timeout: 200ms}\n\
+    scrape_configs: [{job_name: self, static_configs: [{targets: [ADDRESS], labels: {instance: me}}]}]\n";
 
 #[test]
 fn prometheus_serves_what_we_wrote() {
@@ -119,9 +123,7 @@ fn promtool_dumps_a_checkpoint_and_segments_we_wrote() {
 #[test]
 fn we_serve_what_prometheus_scraped_even_after_sigkill() {
     let dir = tempfile::tempdir().expect("a directory");
-    let scrape = "global: {scrape_interval: 200ms, scrape_timeout: 200ms}\n\
-                  scrape_configs: [{job_name: self, static_configs: [{targets: [ADDRESS]}]}]\n";
-    let Some((mut program, url)) = prometheus(dir.path(), scrape) else { return };
+    let Some((mut program, url)) = prometheus(dir.path(), SCRAPE_SELF) else { return };
     let expr = "scrape_samples_scraped[5m]";
     let before =
         until(Duration::from_secs(60), || Some(query(&url, expr)).filter(|v| v.len() >= 5))
@@ -148,7 +150,7 @@ fn we_serve_what_prometheus_scraped_even_after_sigkill() {
 }
 
 /// Blocks after seconds instead of hours.
-const QUICK: [&str; 2] =
+pub(super) const QUICK: [&str; 2] =
     ["--storage.tsdb.min-block-duration=2s", "--storage.tsdb.max-block-duration=18s"];
 
 #[test]
@@ -191,9 +193,7 @@ fn prometheus_serves_blocks_and_log_we_wrote() {
 #[test]
 fn we_serve_blocks_and_log_of_prometheus_and_it_serves_them_again() {
     let dir = tempfile::tempdir().expect("a directory");
-    let scrape = "global: {scrape_interval: 200ms, scrape_timeout: 200ms}\n\
-                  scrape_configs: [{job_name: self, static_configs: [{targets: [ADDRESS]}]}]\n";
-    let Some((mut program, url)) = prometheus_with(dir.path(), scrape, &QUICK) else { return };
+    let Some((mut program, url)) = prometheus_with(dir.path(), SCRAPE_SELF, &QUICK) else { return };
     let blocks = || {
         let (_, metrics) = http_get(&format!("{url}/metrics")).ok()?;
         let line =

@@ -3,6 +3,7 @@
 
 mod blocks;
 mod crash;
+mod follow;
 mod interop;
 mod interop_histograms;
 mod isolation;

@@ -1,8 +1,8 @@
 //! Files of a block as bytes in memory, and reading from them with checks.
 //!
-//! A block never changes once it has its name, and the data directory is locked against
-//! other processes, so what is mapped stays as it is; an unlinked file stays mapped. This is
-//! the one place of the program with `unsafe`: the compiler cannot know that.
+//! A block never changes once it has its name, neither in a directory of ours, which is
+//! locked against other processes, nor in that of a Prometheus whose directory is only read:
+//! so what is mapped stays as it is, and an unlinked file stays mapped. This is the one place of the program with `unsafe`: the compiler cannot know that.
 //!
 //! Whatever is read is first checked: that it lies inside the file, and against its
 //! checksum where the format has one. Errors name the file and the offset in it.

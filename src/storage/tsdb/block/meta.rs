@@ -90,6 +90,24 @@ pub struct BlockDesc {
     pub max_time: TimestampMs,
 }
 
+/// The hint of a block whose samples came out of order.
+const FROM_OUT_OF_ORDER: &str = "from-out-of-order";
+
+impl BlockCompaction {
+    /// True for a block of samples that came out of order: the head holds more of its
+    /// interval.
+    pub fn from_out_of_order(&self) -> bool {
+        self.hints.iter().any(|hint| hint == FROM_OUT_OF_ORDER)
+    }
+
+    /// Notes that it is one.
+    pub(crate) fn set_from_out_of_order(&mut self) {
+        if !self.from_out_of_order() {
+            self.hints.push(FROM_OUT_OF_ORDER.to_owned());
+        }
+    }
+}
+
 impl BlockMeta {
     /// A new block of an interval, open at its end.
     pub(crate) fn new(ulid: Ulid, min_time: TimestampMs, max_time: TimestampMs) -> Self {

@@ -61,6 +61,8 @@ pub(crate) struct Block {
     index: IndexReader,
     chunks: ChunkReader,
     tombstones: Tombstones,
+    /// When the file of tombstones was written.
+    tombstones_written: Option<std::time::SystemTime>,
     bytes: u64,
 }
 
@@ -71,10 +73,17 @@ impl Block {
         let meta = BlockMeta::read(dir)?;
         let index = IndexReader::open(dir)?;
         let chunks = ChunkReader::open(dir)?;
+        let tombstones_written = Tombstones::written(dir);
         let tombstones = Tombstones::read(dir)?;
         let len = |name: &str| fs::metadata(dir.join(name)).map_or(0, |m| m.len());
         let bytes = chunks.size_bytes() + index.size_bytes() + len(META_FILE) + len("tombstones");
-        Ok(Self { dir: dir.to_owned(), meta, index, chunks, tombstones, bytes })
+        let dir = dir.to_owned();
+        Ok(Self { dir, meta, index, chunks, tombstones, tombstones_written, bytes })
+    }
+
+    /// True when something was deleted of it, or brought back, since it was opened.
+    pub(crate) fn is_outdated(&self) -> bool {
+        Tombstones::written(&self.dir) != self.tombstones_written
     }
 
     pub(crate) fn meta(&self) -> &BlockMeta {

@@ -68,6 +68,11 @@ impl Tombstones {
         Ok(all)
     }
 
+    /// When the file of a block was last written; nothing without one.
+    pub(super) fn written(block: &Path) -> Option<std::time::SystemTime> {
+        fs::metadata(block.join(FILE)).and_then(|m| m.modified()).ok()
+    }
+
     /// Puts the file into a block's directory, durably and in one step.
     pub(super) fn write(&self, block: &Path) -> Result<(), StorageError> {
         let (path, temporary) = (block.join(FILE), block.join("tombstones.tmp"));

@@ -25,17 +25,28 @@ const RECORD_ENTRIES_MAX: usize = 1 << 16;
 /// Families whose metadata is kept; further ones wait until truncation makes room.
 const METADATA_FAMILIES_MAX: usize = 1 << 17;
 
-struct Pending {
-    series: Arc<MemSeries>,
-    ts: TimestampMs,
-    value: SampleValue,
+pub(super) struct Pending {
+    pub(super) series: Arc<MemSeries>,
+    pub(super) ts: TimestampMs,
+    pub(super) value: SampleValue,
+    /// It comes out of order.
+    pub(super) late: bool,
+}
+
+/// What may be appended, fixed at a batch's first sample, so that it does not outrun itself.
+#[derive(Clone, Copy)]
+struct Bounds {
+    /// Older samples cannot go in order.
+    from_ms: TimestampMs,
+    newest_ms: TimestampMs,
+    /// How far behind the newest sample one may be that comes out of order.
+    late_window_ms: i64,
 }
 
 /// One batch.
 pub(crate) struct HeadAppender {
     head: Arc<Head>,
-    /// Fixed at the first sample, so that a batch does not outrun itself.
-    appendable_from_ms: Option<TimestampMs>,
+    bounds: Option<Bounds>,
     /// Time of the oldest sample; the head knows it, and cuts nothing newer meanwhile.
     oldest_ms: Option<TimestampMs>,
     pending: Vec<Pending>,
@@ -48,7 +59,7 @@ impl HeadAppender {
         head.metrics.active_appenders.inc();
         Self {
             head,
-            appendable_from_ms: None,
+            bounds: None,
             oldest_ms: None,
             pending: Vec::new(),
             exemplars: Vec::new(),
@@ -79,7 +90,40 @@ impl HeadAppender {
         if labels.is_empty() {
             return Err(AppendError::Invalid("empty labelset".to_owned()));
         }
-        Ok(self.head.get_or_create(labels))
+        Ok(self.head.series_of(labels, None).0)
+    }
+
+    fn bounds(&mut self, first_ts: TimestampMs) -> Bounds {
+        let head = &self.head;
+        *self.bounds.get_or_insert_with(|| {
+            let newest_ms = head.newest_ms(first_ts);
+            Bounds {
+                from_ms: head.appendable_from_ms(newest_ms),
+                newest_ms,
+                late_window_ms: head.late_window_ms.load(Ordering::Acquire),
+            }
+        })
+    }
+
+    /// Whether a sample that cannot go in order may come out of order.
+    fn check_late(
+        &self,
+        ts: TimestampMs,
+        value: &SampleValue,
+        bounds: Bounds,
+    ) -> Result<(), AppendError> {
+        let metrics = &self.head.metrics;
+        if bounds.late_window_ms == 0 {
+            metrics.count_out_of_order(value.kind());
+            return Err(AppendError::OutOfOrder);
+        }
+        let behind_ms = bounds.newest_ms.saturating_sub(ts);
+        metrics.late_delta_seconds.observe(behind_ms as f64 / 1000.0);
+        if behind_ms > bounds.late_window_ms {
+            metrics.count_too_old(value.kind());
+            return Err(AppendError::TooOld);
+        }
+        Ok(())
     }
 
     fn add(
@@ -92,9 +136,10 @@ impl HeadAppender {
         if self.head.closed.load(Ordering::Acquire) {
             return Err(StorageError::Closed.into());
         }
+        let bounds = self.bounds(ts);
         let head = &self.head;
-        let from_ms = *self.appendable_from_ms.get_or_insert_with(|| head.appendable_from_ms(ts));
-        if ts < from_ms {
+        let in_bounds = ts >= bounds.from_ms;
+        if !in_bounds && bounds.late_window_ms == 0 {
             head.metrics.count_out_of_bound(value.kind());
             return Err(AppendError::OutOfBounds);
         }
@@ -107,13 +152,16 @@ impl HeadAppender {
             let stale = FloatHistogram { sum: v, ..FloatHistogram::default() };
             value = SampleValue::Histogram(Arc::new(stale));
         }
-        if let Err(e) = series.check(ts, &value) {
-            if e == AppendError::OutOfOrder {
-                self.head.metrics.count_out_of_order(value.kind());
+        let fits = if in_bounds { series.check(ts, &value) } else { Err(AppendError::OutOfOrder) };
+        let late = match fits {
+            Ok(()) => false,
+            Err(AppendError::OutOfOrder) => {
+                self.check_late(ts, &value, bounds)?;
+                true
             }
-            return Err(e);
-        }
-        if self.oldest_ms.is_none_or(|oldest| ts < oldest) {
+            Err(e) => return Err(e),
+        };
+        if !late && self.oldest_ms.is_none_or(|oldest| ts < oldest) {
             if !self.head.under_way.replace(self.oldest_ms, ts) {
                 self.head.metrics.count_out_of_bound(value.kind());
                 return Err(AppendError::OutOfBounds);
@@ -121,7 +169,7 @@ impl HeadAppender {
             self.oldest_ms = Some(ts);
         }
         let id = SeriesRef(series.id);
-        self.pending.push(Pending { series, ts, value });
+        self.pending.push(Pending { series, ts, value, late });
         Ok(id)
     }
 }
@@ -197,13 +245,15 @@ impl Drop for HeadAppender {
 }
 
 impl Head {
-    fn get_or_create(&self, labels: &Labels) -> Arc<MemSeries> {
-        let (series, created) = self.series.get_or_create(labels, None);
+    /// The series of a label set, created when there is none: the flag says whether it was.
+    /// `id` is for replay, which knows it.
+    pub(super) fn series_of(&self, labels: &Labels, id: Option<u64>) -> (Arc<MemSeries>, bool) {
+        let (series, created) = self.series.get_or_create(labels, id);
         if created {
             self.metrics.head_series.inc();
             self.metrics.head_series_created.inc();
         }
-        series
+        (series, created)
     }
 
     fn commit_batch(
@@ -217,6 +267,9 @@ impl Head {
             return Err(StorageError::Closed);
         }
         self.revive(pending);
+        if committer.wbl.is_some() {
+            mark_late(pending);
+        }
         let metadata_refs = refs_of_families(pending, &metadata);
         committer.log(pending, &metadata_refs, &exemplars)?;
         for p in pending.iter() {
@@ -236,7 +289,7 @@ impl Head {
     fn revive(&self, pending: &mut [Pending]) {
         for p in pending {
             if p.series.is_gone() {
-                p.series = self.get_or_create(&p.series.labels);
+                p.series = self.series_of(&p.series.labels, None).0;
             }
         }
     }
@@ -248,7 +301,23 @@ impl Head {
         let range = self.options.chunk_range_ms;
         let (mut min, mut max) = (TimestampMs::MAX, TimestampMs::MIN);
         let (mut floats, mut histograms, mut chunks) = (0u64, 0u64, 0u64);
-        for Pending { series, ts, value } in pending {
+        let (mut late_min, mut late_max) = (TimestampMs::MAX, TimestampMs::MIN);
+        for Pending { series, ts, value, late } in pending {
+            if *late {
+                let Some(completed) = series.insert_late(*ts, value, commit, oldest_visible) else {
+                    self.metrics.duplicates.inc();
+                    continue;
+                };
+                chunks += completed as u64;
+                late_min = late_min.min(*ts);
+                late_max = late_max.max(*ts);
+                self.metrics.count_late(value.kind());
+                match value {
+                    SampleValue::Float(_) => floats += 1,
+                    SampleValue::Histogram(_) => histograms += 1,
+                }
+                continue;
+            }
             match series.append(*ts, value, commit, oldest_visible, range) {
                 Outcome::OutOfOrder => {
                     self.metrics.count_out_of_order(value.kind());
@@ -272,6 +341,7 @@ impl Head {
         if min <= max {
             self.note_times(min, max);
         }
+        self.widen_late(late_min, late_max);
         self.isolation.finish(commit);
         self.metrics.floats_appended.inc_by(floats);
         self.metrics.histograms_appended.inc_by(histograms);
@@ -279,6 +349,17 @@ impl Head {
         self.metrics.head_chunks_created.inc_by(chunks);
         self.metrics.isolation_high.set(commit as i64);
         self.metrics.isolation_low.set(oldest_visible as i64);
+    }
+}
+
+/// Finds out which samples come out of order because of others of their batch.
+fn mark_late(pending: &mut [Pending]) {
+    let mut newest: HashMap<u64, TimestampMs, FxBuildHasher> = HashMap::default();
+    for p in pending.iter_mut().filter(|p| !p.late) {
+        let newest = newest.entry(p.series.id).or_insert_with(|| p.series.newest_ms());
+        // A second one of the same time is a duplicate, not out of order.
+        p.late = p.ts < *newest;
+        *newest = p.ts.max(*newest);
     }
 }
 
@@ -301,7 +382,7 @@ fn refs_of_families<'a>(
 }
 
 impl Committer {
-    /// Writes the batch to the log; when this fails, the log is as before.
+    /// Writes the batch to the logs; when this fails, they are as before.
     fn log(
         &mut self,
         pending: &[Pending],
@@ -315,22 +396,40 @@ impl Committer {
             encode_metadata(metadata.iter().copied(), records.next());
         }
         for run in runs(pending) {
-            log_samples(run, &mut records);
+            log_samples(run, false, &mut records);
         }
         log_exemplars(exemplars, &mut records);
-        let used = records.used;
-        let records: Vec<&[u8]> =
-            self.buffers[..used].iter().map(Vec::as_slice).filter(|r| !r.is_empty()).collect();
-        if records.is_empty() {
-            return Ok(());
+        let in_wal = records.used;
+        for run in runs(pending) {
+            log_samples(run, true, &mut records);
         }
-        wal.log(&records)?;
-        if let Some(max) = pending.iter().map(|p| p.ts).max() {
+        let used = records.used;
+        let (wal_records, wbl_records) = self.buffers[..used].split_at(in_wal);
+        let (wal_records, wbl_records) = (filled(wal_records), filled(wbl_records));
+        if !wal_records.is_empty() {
+            wal.log(&wal_records)?;
+        }
+        // What names the series comes first, so that the other log never names unknown ones.
+        if !wbl_records.is_empty() {
+            let logged =
+                self.wbl.as_mut().ok_or(StorageError::Closed).and_then(|wbl| wbl.log(&wbl_records));
+            if let Err(e) = logged {
+                if !wal_records.is_empty() {
+                    wal.take_back();
+                }
+                return Err(e);
+            }
+        }
+        if let Some(max) = pending.iter().filter(|p| !p.late).map(|p| p.ts).max() {
             let held = self.segment_max_ms.entry(wal.segment()).or_insert(max);
             *held = max.max(*held);
         }
         Ok(())
     }
+}
+
+fn filled(records: &[Vec<u8>]) -> Vec<&[u8]> {
+    records.iter().map(Vec::as_slice).filter(|r| !r.is_empty()).collect()
 }
 
 /// Record buffers that are reused from commit to commit.
@@ -379,15 +478,20 @@ fn log_exemplars(exemplars: &[(Arc<MemSeries>, Exemplar)], records: &mut Records
     }
 }
 
-fn log_samples(run: &[Pending], records: &mut Records<'_>) {
+/// Those that come out of order, or the others.
+fn log_samples(run: &[Pending], late: bool, records: &mut Records<'_>) {
+    if late && !run.iter().any(|p| p.late) {
+        return;
+    }
     for part in run.chunks(RECORD_ENTRIES_MAX) {
-        let floats = part.iter().filter_map(|p| match p.value {
+        let floats = part.iter().filter(|p| p.late == late).filter_map(|p| match p.value {
             SampleValue::Float(value) => Some(RefSample { series: p.series.id, ts: p.ts, value }),
             SampleValue::Histogram(_) => None,
         });
         encode_samples(floats, records.next());
         let histograms: Vec<_> = part
             .iter()
+            .filter(|p| p.late == late)
             .filter_map(|p| match &p.value {
                 SampleValue::Float(_) => None,
                 SampleValue::Histogram(value) => {

@@ -74,7 +74,7 @@ impl Head {
     }
 
     /// All names and values, sorted, each once.
-    fn symbols(&self) -> Vec<Box<str>> {
+    pub(super) fn symbols(&self) -> Vec<Box<str>> {
         let postings = self.series.postings();
         let mut all: Vec<Box<str>> = Vec::new();
         for name in postings.names() {
@@ -118,7 +118,8 @@ impl Head {
         let mut stones = Vec::new();
         let mut series = Vec::new();
         for one in found {
-            let (oldest, newest) = one.bounds();
+            let ((oldest, newest), late) = (one.bounds(), one.late_bounds());
+            let (oldest, newest) = (oldest.min(late.0), newest.max(late.1));
             let (min_ms, max_ms) = (from_ms.max(oldest), to_ms.min(newest));
             if min_ms <= max_ms {
                 stones.push(RefTombstone { series: one.id, min_ms, max_ms });
@@ -139,7 +140,7 @@ impl Head {
 
     /// Bytes of the log on disk.
     pub(crate) fn wal_bytes(&self) -> u64 {
-        u64::try_from(self.metrics.wal_storage_bytes.get()).unwrap_or(0)
+        u64::try_from(self.metrics.wal.storage_bytes.get()).unwrap_or(0)
     }
 }
 

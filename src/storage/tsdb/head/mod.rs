@@ -7,7 +7,10 @@
 
 mod appender;
 mod cut;
+mod follow;
 mod isolation;
+mod late;
+mod late_cut;
 mod map;
 mod ranking;
 mod read;
@@ -36,7 +39,10 @@ use super::wal::{Wal, WalOptions, segment};
 
 pub(crate) use appender::HeadAppender;
 pub(crate) use cut::new_chunk;
+pub(crate) use follow::Followed;
+use follow::Tail;
 use isolation::Isolation;
+pub(crate) use late_cut::LateCut;
 use map::SeriesMap;
 use ranking::Ranking;
 use selections::Selections;
@@ -52,6 +58,9 @@ pub(crate) struct HeadOptions {
     pub(crate) min_valid_ms: TimestampMs,
     /// The log is read as it is, and not written.
     pub(crate) read_only: bool,
+    /// How far behind the head's newest sample one may be that comes out of order; 0 takes
+    /// none.
+    pub(crate) late_window_ms: i64,
     /// Exemplars to keep; 0 keeps none.
     pub(crate) max_exemplars: usize,
     pub(crate) wal: WalOptions,
@@ -61,6 +70,12 @@ pub(crate) struct HeadOptions {
 pub(crate) struct Head {
     options: HeadOptions,
     wal_dir: PathBuf,
+    /// The log of samples that came out of order.
+    wbl_dir: PathBuf,
+    late_window_ms: AtomicI64,
+    /// Times of the oldest and newest sample that came out of order.
+    late_min_ms: AtomicI64,
+    late_max_ms: AtomicI64,
     clock: Arc<dyn Clock>,
     metrics: TsdbMetrics,
     series: SeriesMap,
@@ -79,6 +94,8 @@ pub(crate) struct Head {
     metadata: RwLock<BTreeMap<Box<str>, Metadata>>,
     exemplars: ExemplarStore,
     commit: Mutex<Committer>,
+    /// Where the log of another process is read on.
+    tail: Mutex<Tail>,
     closed: AtomicBool,
     /// One maintenance at a time.
     maintenance: Mutex<()>,
@@ -88,6 +105,8 @@ pub(crate) struct Head {
 struct Committer {
     /// `None` once closed.
     wal: Option<Wal>,
+    /// `None` while nothing may come out of order, and once closed.
+    wbl: Option<Wal>,
     /// Which segment is being written, and since when.
     segment_started: (u32, TimestampMs),
     /// Newest sample of each segment, to know when a segment is obsolete.
@@ -109,7 +128,11 @@ impl Head {
         let exemplars = ExemplarStore::new(options.max_exemplars, metrics.exemplars.clone());
         let mut head = Self {
             options,
+            wbl_dir: wal_dir.with_file_name("wbl"),
             wal_dir,
+            late_window_ms: AtomicI64::new(options.late_window_ms),
+            late_min_ms: AtomicI64::new(TimestampMs::MAX),
+            late_max_ms: AtomicI64::new(TimestampMs::MIN),
             clock,
             metrics,
             series: SeriesMap::default(),
@@ -124,24 +147,27 @@ impl Head {
             exemplars,
             commit: Mutex::new(Committer {
                 wal: None,
+                wbl: None,
                 segment_started: (0, 0),
                 segment_max_ms: BTreeMap::new(),
                 expiring: HashMap::default(),
                 buffers: Vec::new(),
             }),
+            tail: Mutex::default(),
             closed: AtomicBool::new(false),
             maintenance: Mutex::default(),
         };
         let start_ns = head.clock.monotonic_ns();
-        let replayed = head.replay()?;
+        let (replayed, tail) = head.replay()?;
         let elapsed_ns = head.clock.monotonic_ns().saturating_sub(start_ns);
         head.metrics.replay_seconds.set(elapsed_ns as f64 / 1e9);
         if options.read_only {
+            head.tail = Mutex::new(tail);
             head.closed.store(true, Ordering::Release);
             return Ok(Arc::new(head));
         }
-        let wal =
-            Wal::open(&head.wal_dir, options.wal, head.metrics.clone(), Arc::clone(&head.clock))?;
+        let wal_metrics = head.metrics.wal.clone();
+        let wal = Wal::open(&head.wal_dir, options.wal, wal_metrics, Arc::clone(&head.clock))?;
         let now_ms = head.clock.now_ms();
         let committer = head.commit.get_mut();
         committer.segment_started = (wal.segment(), now_ms);
@@ -153,15 +179,20 @@ impl Head {
         head.metrics.head_min_time.set(min);
         head.metrics.head_max_time.set(max);
         let bytes = segment::size_bytes(&head.wal_dir)?;
-        head.metrics.wal_storage_bytes.set(bytes as i64);
+        head.metrics.wal.storage_bytes.set(bytes as i64);
+        if options.late_window_ms > 0 || head.wbl_dir.exists() {
+            head.open_wbl()?;
+        }
         Ok(Arc::new(head))
     }
 
     /// Syncs the log and refuses further batches.
     pub(crate) fn close(&self) -> Result<(), StorageError> {
         self.closed.store(true, Ordering::Release);
-        let wal = self.commit.lock().wal.take();
-        wal.map_or(Ok(()), |mut wal| wal.close())
+        let mut committer = self.commit.lock();
+        let (wal, wbl) = (committer.wal.take(), committer.wbl.take());
+        drop(committer);
+        [wal, wbl].into_iter().flatten().try_for_each(|mut log| log.close())
     }
 
     /// Times of the oldest and newest sample; the first is greater while there is none.
@@ -169,14 +200,18 @@ impl Head {
         (self.min_ms.load(Ordering::Acquire), self.max_ms.load(Ordering::Acquire))
     }
 
-    /// Older samples are out of bounds: what truncation removed, and what lies so far
-    /// behind the newest sample that its chunk may be complete.
-    fn appendable_from_ms(&self, first_ts: TimestampMs) -> TimestampMs {
-        let newest = match self.max_ms.load(Ordering::Acquire) {
+    /// The newest sample, or the first one to be.
+    fn newest_ms(&self, first_ts: TimestampMs) -> TimestampMs {
+        match self.max_ms.load(Ordering::Acquire) {
             TimestampMs::MIN => first_ts,
             newest => newest,
-        };
-        let window = newest.saturating_sub(self.options.chunk_range_ms / 2);
+        }
+    }
+
+    /// Older samples are out of bounds: what truncation removed, and what lies so far
+    /// behind the newest sample that its chunk may be complete.
+    fn appendable_from_ms(&self, newest_ms: TimestampMs) -> TimestampMs {
+        let window = newest_ms.saturating_sub(self.options.chunk_range_ms / 2);
         self.under_way.min_valid_ms().max(window)
     }
 

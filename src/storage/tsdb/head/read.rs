@@ -7,6 +7,7 @@ use hashbrown::HashSet;
 use rustc_hash::FxBuildHasher;
 
 use crate::model::{Labels, Matcher, TimestampMs};
+use crate::storage::fanout::merge;
 use crate::storage::{LabelRequest, RawSeries, SelectRequest, StorageError, breathe};
 use crate::vector::RawSamples;
 
@@ -41,7 +42,15 @@ impl RawSeries for HeadSeries {
         to_ms: TimestampMs,
         out: &mut RawSamples,
     ) -> Result<(), StorageError> {
-        self.series.read_into(self.view.visible(), from_ms.max(self.from_ms), to_ms, out)
+        let visible = self.view.visible();
+        if !self.series.has_late(from_ms, to_ms) {
+            return self.series.read_into(visible, from_ms.max(self.from_ms), to_ms, out);
+        }
+        let late = self.series.read_late(visible, (from_ms, to_ms), false)?;
+        let mut in_order = RawSamples::default();
+        self.series.read_into(visible, from_ms.max(self.from_ms), to_ms, &mut in_order)?;
+        out.append(merge(&in_order, &late));
+        Ok(())
     }
 
     fn read_newest_into(
@@ -50,6 +59,9 @@ impl RawSeries for HeadSeries {
         to_ms: TimestampMs,
         out: &mut RawSamples,
     ) -> Result<(), StorageError> {
+        if self.series.has_late(from_ms, to_ms) {
+            return self.read_into(from_ms, to_ms, out);
+        }
         self.series.read_newest_into(self.view.visible(), from_ms.max(self.from_ms), to_ms, out)
     }
 }
@@ -70,7 +82,7 @@ impl Head {
         request: &SelectRequest,
     ) -> Vec<Arc<dyn RawSeries>> {
         let first_ms = request.from_ms.max(from_ms);
-        if first_ms > request.to_ms {
+        if first_ms > request.to_ms && !self.has_late(request.from_ms, request.to_ms) {
             return Vec::new();
         }
         let found = self.satisfying(&request.matchers).await;
@@ -83,7 +95,9 @@ impl Head {
             if out.len() == limit {
                 break;
             }
-            if series.overlaps(view.visible(), first_ms, request.to_ms) {
+            if series.overlaps(view.visible(), first_ms, request.to_ms)
+                || series.overlaps_late(view.visible(), request.from_ms, request.to_ms)
+            {
                 let (view, series) = (Arc::clone(view), Arc::clone(series));
                 out.push(Arc::new(HeadSeries { view, series, from_ms }));
             }
@@ -126,8 +140,7 @@ impl Head {
         let postings = self.series.postings();
         let by_id = self.series.all_by_id();
         let (from, to) = (request.from_ms, request.to_ms);
-        let counts =
-            |id: &u64| by_id.get(*id).is_some_and(|s| s.overlaps(view.visible(), from, to));
+        let counts = |id: &u64| by_id.get(*id).is_some_and(|s| s.shows(view.visible(), from, to));
         postings.values(name).any(|(_, list)| list.iter().any(counts))
     }
 
@@ -150,7 +163,7 @@ impl Head {
                     let postings = self.series.postings();
                     let by_id = self.series.all_by_id();
                     let counts = |id: &u64| {
-                        by_id.get(*id).is_some_and(|s| s.overlaps(view.visible(), from, to))
+                        by_id.get(*id).is_some_and(|s| s.shows(view.visible(), from, to))
                     };
                     let used = |value: &String| postings.get(name, value).iter().any(counts);
                     values.extend(part.into_iter().filter(used));
@@ -182,7 +195,7 @@ impl Head {
         for matchers in &request.matcher_sets {
             let found = self.satisfying(matchers).await;
             let counts = |s: &&Arc<MemSeries>| {
-                s.overlaps(view.visible(), request.from_ms, request.to_ms) && seen.insert(s.id)
+                s.shows(view.visible(), request.from_ms, request.to_ms) && seen.insert(s.id)
             };
             all.extend(found.iter().filter(counts).cloned());
         }

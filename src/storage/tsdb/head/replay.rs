@@ -4,7 +4,7 @@
 //! came back. Samples are taken by the rules of a live append, so what was refused then is
 //! refused again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,15 +12,17 @@ use std::sync::Arc;
 use rustc_hash::FxBuildHasher;
 
 use crate::model::exemplar::Exemplar;
-use crate::model::{METRIC_NAME, TimestampMs};
+use crate::model::{Labels, METRIC_NAME, TimestampMs};
 use crate::storage::StorageError;
 use crate::storage::tsdb::encoding::DecodeError;
 use crate::storage::tsdb::wal::checkpoint::remove_obsolete;
 use crate::storage::tsdb::wal::reader::{Damage, ReadError, SegmentReader};
 use crate::storage::tsdb::wal::record::{Record, RefExemplar, RefHistogram, RefSample};
-use crate::storage::tsdb::wal::segment::{self, Segment};
+use crate::storage::tsdb::wal::segment::{self, CheckpointDir, Segment};
 
 use super::Head;
+use super::follow::Tail;
+use super::isolation::CommitId;
 use super::series::{MemSeries, Outcome, SampleValue};
 
 /// What replay found.
@@ -36,30 +38,32 @@ pub(super) struct Replayed {
     unknown_records: u64,
 }
 
-struct Replayer<'a> {
-    head: &'a Head,
+/// Applies records to a head.
+#[derive(Debug, Default)]
+pub(super) struct Replayer {
     series: HashMap<u64, Arc<MemSeries>, FxBuildHasher>,
-    found: Replayed,
+    /// References whose series had left the head when it was last looked.
+    gone: HashSet<u64, FxBuildHasher>,
+    pub(super) found: Replayed,
     chunks: u64,
     newest_ms: TimestampMs,
+    /// The commit that samples are part of, and what every reader sees: see `Isolation`.
+    pub(super) commit: (CommitId, CommitId),
+    /// What is read is the log of samples that came out of order.
+    pub(super) late: bool,
 }
 
 impl Head {
     /// Reads the log into the empty head. Damage in the last segment is a write that a
     /// crash tore: it is cut off. Damage elsewhere is repaired likewise, and the segments
-    /// after it, which build on what is lost, are set aside as `NNNNNNNN.corrupt`.
-    pub(super) fn replay(&self) -> Result<Replayed, StorageError> {
+    /// after it, which build on what is lost, are set aside as `NNNNNNNN.corrupt`. In a
+    /// directory that is only read, damage is passed over; the tail is where to go on.
+    pub(super) fn replay(&self) -> Result<(Replayed, Tail), StorageError> {
         let dir = &self.wal_dir;
-        let mut replayer = Replayer {
-            head: self,
-            series: HashMap::default(),
-            found: Replayed::default(),
-            chunks: 0,
-            newest_ms: TimestampMs::MIN,
-        };
+        let mut tail = Tail::default();
         let read_only = self.options.read_only;
         if read_only && !dir.exists() {
-            return Ok(Replayed::default());
+            return Ok((Replayed::default(), tail));
         }
         if !read_only {
             segment::remove_temporary(dir)?;
@@ -67,7 +71,8 @@ impl Head {
         let checkpoint = segment::last_checkpoint(dir)?;
         if let Some(checkpoint) = &checkpoint {
             for source in segment::list(&checkpoint.path)? {
-                if let Some((offset, damage)) = replayer.read(&source)? {
+                let mut reader = SegmentReader::open(&source)?;
+                if let Some((offset, damage)) = tail.replayer.read(self, &mut reader)? {
                     return Err(StorageError::Corrupt {
                         what: format!("WAL checkpoint {}", source.path.display()),
                         offset,
@@ -80,28 +85,63 @@ impl Head {
                 remove_obsolete(dir, checkpoint.index)?;
             }
         }
-        let segments = segment::list(dir)?;
+        let mut segments = segment::list(dir)?;
+        if read_only {
+            self.check_whole(checkpoint.as_ref(), &segments)?;
+            segments.retain(|s| checkpoint.as_ref().is_none_or(|c| s.index > c.index));
+        }
         for (i, source) in segments.iter().enumerate() {
-            replayer.newest_ms = TimestampMs::MIN;
-            let damage = replayer.read(source)?;
-            if replayer.newest_ms > TimestampMs::MIN {
-                replayer.found.segment_max_ms.insert(source.index, replayer.newest_ms);
-            }
-            if let Some((offset, damage)) = damage {
+            let mut reader = SegmentReader::open(source)?;
+            let damage = tail.replayer.read_segment(self, &mut reader)?;
+            tail.reader = Some(reader);
+            let Some((offset, damage)) = damage else { continue };
+            let is_last = i + 1 == segments.len();
+            if !read_only {
                 self.metrics.wal_corruptions.inc();
-                if read_only {
-                    // The last segment may be growing just now.
-                    tracing::warn!(segment = %source.path.display(), offset, reason = %damage, "the write-ahead log is read up to here");
-                } else {
-                    repair(source, offset, &damage, &segments[i + 1..])?;
-                }
+                repair(source, offset, &damage, &segments[i + 1..])?;
                 break;
             }
+            // The last segment may be growing just now.
+            if !is_last {
+                self.tell_passed_over(source, offset, &damage);
+            }
         }
+        self.replay_late(&mut tail)?;
+        self.finish_replay(&mut tail.replayer);
+        Ok((std::mem::take(&mut tail.replayer.found), tail))
+    }
+
+    /// Reads the log of samples that came out of order, which names series of the other one.
+    fn replay_late(&self, tail: &mut Tail) -> Result<(), StorageError> {
+        let read_only = self.options.read_only;
+        if !self.wbl_dir.exists() {
+            return Ok(());
+        }
+        tail.replayer.late = true;
+        let segments = segment::list(&self.wbl_dir)?;
+        for (i, source) in segments.iter().enumerate() {
+            let mut reader = SegmentReader::open(source)?;
+            let damage = tail.replayer.read_segment(self, &mut reader)?;
+            tail.late_reader = Some(reader);
+            let Some((offset, damage)) = damage else { continue };
+            if !read_only {
+                self.metrics.wal_corruptions.inc();
+                repair(source, offset, &damage, &segments[i + 1..])?;
+                break;
+            }
+            if i + 1 < segments.len() {
+                self.tell_passed_over(source, offset, &damage);
+            }
+        }
+        tail.replayer.late = false;
+        Ok(())
+    }
+
+    fn finish_replay(&self, replayer: &mut Replayer) {
         self.metrics.head_chunks.set(replayer.chunks as i64);
         self.metrics.head_chunks_created.inc_by(replayer.chunks);
-        let mut found = replayer.found;
-        self.forget_empty(&mut found);
+        let found = &mut replayer.found;
+        self.forget_empty(found);
         self.metrics.head_series_not_found.inc_by(found.unknown_refs);
         if found.unknown_refs > 0 || found.unknown_records > 0 {
             tracing::warn!(
@@ -115,17 +155,43 @@ impl Head {
             samples = found.samples,
             "write-ahead log replayed"
         );
-        Ok(found)
     }
-}
 
-impl Head {
+    /// Fails when the log of a running server changed while it was listed.
+    fn check_whole(
+        &self,
+        checkpoint: Option<&CheckpointDir>,
+        segments: &[Segment],
+    ) -> Result<(), StorageError> {
+        let first_wanted = checkpoint.map_or(0, |c| c.index + 1);
+        let now = segment::last_checkpoint(&self.wal_dir)?.map(|c| c.index);
+        let gap = checkpoint.is_some() && segments.first().is_some_and(|s| s.index > first_wanted);
+        if gap || now != checkpoint.map(|c| c.index) {
+            return Err(StorageError::Io {
+                what: format!("read WAL directory {}", self.wal_dir.display()),
+                cause: "it was truncated meanwhile; try again".to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    pub(super) fn tell_passed_over(&self, source: &Segment, offset: u64, damage: &Damage) {
+        self.metrics.wal_corruptions.inc();
+        tracing::warn!(
+            segment = %source.path.display(),
+            offset,
+            reason = %damage,
+            "a segment of the write-ahead log is damaged; the rest of it is not read"
+        );
+    }
+
     /// Drops series of which blocks have all samples. Segments may name them still.
     fn forget_empty(&self, found: &mut Replayed) {
         let mut empty = Vec::new();
         self.series.for_each(|series| {
-            let (oldest, newest) = series.bounds();
-            if oldest > newest {
+            let ((oldest, newest), late) = (series.bounds(), series.late_bounds());
+            if oldest > newest && late.0 > late.1 {
+                series.close();
                 empty.push(Arc::clone(series));
             }
         });
@@ -136,16 +202,34 @@ impl Head {
     }
 }
 
-impl Replayer<'_> {
-    /// Reads a segment up to its end or to damage, whose offset is returned.
-    fn read(&mut self, source: &Segment) -> Result<Option<(u64, Damage)>, StorageError> {
-        let mut reader = SegmentReader::open(source)?;
+impl Replayer {
+    /// Reads a segment up to its end or to damage, whose offset is returned, and notes its
+    /// newest sample.
+    pub(super) fn read_segment(
+        &mut self,
+        head: &Head,
+        reader: &mut SegmentReader,
+    ) -> Result<Option<(u64, Damage)>, StorageError> {
+        self.newest_ms = TimestampMs::MIN;
+        let damage = self.read(head, reader);
+        if !self.late && self.newest_ms > TimestampMs::MIN {
+            self.found.segment_max_ms.insert(reader.segment(), self.newest_ms);
+        }
+        damage
+    }
+
+    /// As `read_segment`, without the note.
+    fn read(
+        &mut self,
+        head: &Head,
+        reader: &mut SegmentReader,
+    ) -> Result<Option<(u64, Damage)>, StorageError> {
         loop {
             let damage = match reader.next() {
                 Ok(None) => return Ok(None),
                 Ok(Some(bytes)) => match Record::decode(bytes) {
                     Ok(record) => {
-                        self.apply(record);
+                        self.apply(head, record);
                         continue;
                     }
                     Err(DecodeError::UnknownType(_)) => {
@@ -161,24 +245,40 @@ impl Replayer<'_> {
         }
     }
 
-    fn apply(&mut self, record: Record) {
+    /// Entries so far whose series is not known.
+    pub(super) fn unknown_refs(&self) -> u64 {
+        self.found.unknown_refs
+    }
+
+    /// Forgets references of series that left the head at the time before this, and did not
+    /// come back since: whoever writes the log does not use them any more either.
+    pub(super) fn forget_gone(&mut self) {
+        let is_gone = |(id, s): (&u64, &Arc<MemSeries>)| s.is_gone().then_some(*id);
+        let gone: HashSet<u64, _> = self.series.iter().filter_map(is_gone).collect();
+        self.series.retain(|id, _| !(gone.contains(id) && self.gone.contains(id)));
+        self.gone = gone;
+        self.found.aliases.clear();
+        self.found.segment_max_ms.clear();
+    }
+
+    fn apply(&mut self, head: &Head, record: Record) {
         match record {
             Record::Series(all) => {
                 for (id, labels) in all {
                     // A series without labels cannot be written; one in the log is ignored.
                     if !labels.is_empty() && !self.series.contains_key(&id) {
-                        self.add_series(id, &labels);
+                        self.add_series(head, id, &labels);
                     }
                 }
             }
             Record::Samples(all) => {
                 for RefSample { series, ts, value } in all {
-                    self.add_sample(series, ts, &SampleValue::Float(value));
+                    self.add_sample(head, series, ts, &SampleValue::Float(value));
                 }
             }
             Record::Histograms(all) => {
                 for RefHistogram { series, ts, value } in all {
-                    self.add_sample(series, ts, &SampleValue::Histogram(value));
+                    self.add_sample(head, series, ts, &SampleValue::Histogram(value));
                 }
             }
             Record::Tombstones(all) => {
@@ -194,7 +294,7 @@ impl Replayer<'_> {
                     let Some(series) = self.series.get(&id) else { continue };
                     if let Some(name) = series.labels.get(METRIC_NAME) {
                         let family = metadata.kind.family(name);
-                        self.head.metadata.write().insert(family.into(), metadata);
+                        head.metadata.write().insert(family.into(), metadata);
                     }
                 }
             }
@@ -203,43 +303,69 @@ impl Replayer<'_> {
                     let Some(series) = self.series.get(&series) else { continue };
                     // The log does not say whether the time is its own.
                     let exemplar = Exemplar { labels, value, ts, has_ts: true };
-                    self.head.exemplars().add(&series.labels, exemplar);
+                    head.exemplars().add(&series.labels, exemplar);
                 }
             }
             Record::Other => {}
         }
     }
 
-    fn add_series(&mut self, id: u64, labels: &crate::model::Labels) {
-        let (series, created) = self.head.series.get_or_create(labels, Some(id));
-        if created {
-            self.head.metrics.head_series.inc();
-            self.head.metrics.head_series_created.inc();
-        } else {
-            self.head.series.reserve_id(id);
+    fn add_series(&mut self, head: &Head, id: u64, labels: &Labels) {
+        let (series, created) = head.series_of(labels, Some(id));
+        if !created {
+            head.series.reserve_id(id);
             self.found.aliases.push(id);
         }
         series.set_logged();
         self.series.insert(id, series);
     }
 
-    fn add_sample(&mut self, id: u64, ts: TimestampMs, value: &SampleValue) {
+    fn add_late(&mut self, head: &Head, id: u64, ts: TimestampMs, value: &SampleValue) {
+        let Some(series) = self.series.get_mut(&id) else {
+            self.found.unknown_refs += 1;
+            // Whoever gets the reference next must not get the samples.
+            head.series.reserve_id(id);
+            return;
+        };
+        if series.is_gone() {
+            *series = head.series_of(&series.labels, Some(id)).0;
+        }
+        let (commit, oldest_visible) = self.commit;
+        if let Some(completed) = series.insert_late(ts, value, commit, oldest_visible) {
+            self.chunks += completed as u64;
+            self.found.samples += 1;
+            head.widen_late(ts, ts);
+        }
+    }
+
+    fn add_sample(&mut self, head: &Head, id: u64, ts: TimestampMs, value: &SampleValue) {
+        if self.late {
+            return self.add_late(head, id, ts, value);
+        }
         // A block has it: the log is only truncated some time after.
-        if ts < self.head.options.min_valid_ms {
+        if ts < head.under_way.min_valid_ms() {
             return;
         }
-        let Some(series) = self.series.get(&id) else {
+        let Some(series) = self.series.get_mut(&id) else {
             self.found.unknown_refs += 1;
             return;
         };
-        match series.append(ts, value, 0, 0, self.head.options.chunk_range_ms) {
+        let range_ms = head.options.chunk_range_ms;
+        let mut outcome = series.append(ts, value, self.commit.0, self.commit.1, range_ms);
+        if outcome == Outcome::Gone {
+            // It left the head here sooner than where the log is written, and is given the
+            // log's reference again: no other one is free for certain.
+            *series = head.series_of(&series.labels, Some(id)).0;
+            outcome = series.append(ts, value, self.commit.0, self.commit.1, range_ms);
+        }
+        match outcome {
             Outcome::AppendedToNewChunk => self.chunks += 1,
             Outcome::Appended => {}
             Outcome::Duplicate | Outcome::OutOfOrder | Outcome::Gone => return,
         }
         self.found.samples += 1;
         self.newest_ms = self.newest_ms.max(ts);
-        self.head.widen(ts);
+        head.widen(ts);
     }
 }
 

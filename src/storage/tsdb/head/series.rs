@@ -20,6 +20,7 @@ use crate::storage::{AppendError, StorageError};
 use crate::vector::RawSamples;
 
 use super::isolation::CommitId;
+use super::late::Late;
 
 /// A sample's value on its way in.
 #[derive(Clone, Debug)]
@@ -70,6 +71,9 @@ pub(crate) struct MemSeries {
     /// says, so that a selector need not take every lock.
     min_ms: AtomicI64,
     max_ms: AtomicI64,
+    /// The same of samples that came out of order.
+    late_min_ms: AtomicI64,
+    late_max_ms: AtomicI64,
     /// Last commit that appended here.
     last_commit: AtomicU64,
     /// The log holds the series' record.
@@ -91,6 +95,8 @@ struct State {
     recent: SmallVec<[(CommitId, TimestampMs); 1]>,
     /// `None` while nothing is deleted.
     tombstones: Option<Arc<Intervals>>,
+    /// `None` while nothing came out of order.
+    late: Option<Box<Late>>,
     gone: bool,
 }
 
@@ -237,6 +243,8 @@ impl MemSeries {
             labels,
             min_ms: AtomicI64::new(TimestampMs::MAX),
             max_ms: AtomicI64::new(TimestampMs::MIN),
+            late_min_ms: AtomicI64::new(TimestampMs::MAX),
+            late_max_ms: AtomicI64::new(TimestampMs::MIN),
             last_commit: AtomicU64::new(0),
             logged: AtomicBool::new(false),
             rank: AtomicU32::new(0),
@@ -263,6 +271,11 @@ impl MemSeries {
     /// Whether a sample may be appended, as far as is committed.
     pub(crate) fn check(&self, ts: TimestampMs, value: &SampleValue) -> Result<(), AppendError> {
         self.state.lock().check(ts, value)
+    }
+
+    /// Time of the newest sample that was appended in order, `i64::MIN` when there is none.
+    pub(crate) fn newest_ms(&self) -> TimestampMs {
+        self.state.lock().last.as_ref().map_or(TimestampMs::MIN, |(ts, _)| *ts)
     }
 
     /// True when the newest sample is a histogram.
@@ -310,8 +323,7 @@ impl MemSeries {
         from_ms: TimestampMs,
         to_ms: TimestampMs,
     ) -> bool {
-        let min = self.min_ms.load(Ordering::Acquire);
-        let max = self.max_ms.load(Ordering::Acquire);
+        let (min, max) = self.bounds();
         if min > max || min > to_ms || max < from_ms {
             return false;
         }
@@ -322,7 +334,93 @@ impl MemSeries {
         min < hidden_from && (hidden_from == TimestampMs::MAX || from_ms < hidden_from)
     }
 
-    /// Appends the samples of the closed interval that the reader may see to `out`.
+    /// True when samples that came out of order may lie in the closed interval.
+    pub(crate) fn has_late(&self, from_ms: TimestampMs, to_ms: TimestampMs) -> bool {
+        let (min, max) = self.late_bounds();
+        min <= to_ms && from_ms <= max
+    }
+
+    /// As `overlaps`, for samples that came out of order.
+    pub(crate) fn overlaps_late(
+        &self,
+        visible: CommitId,
+        from_ms: TimestampMs,
+        to_ms: TimestampMs,
+    ) -> bool {
+        self.has_late(from_ms, to_ms)
+            && self
+                .state
+                .lock()
+                .late
+                .as_ref()
+                .is_some_and(|late| late.overlaps(visible, from_ms, to_ms))
+    }
+
+    /// As `overlaps`, for all samples.
+    pub(crate) fn shows(&self, visible: CommitId, from: TimestampMs, to: TimestampMs) -> bool {
+        self.overlaps(visible, from, to) || self.overlaps_late(visible, from, to)
+    }
+
+    /// Adds a sample that came out of order: `None` when there is one of its time, otherwise
+    /// how many chunks were completed.
+    pub(crate) fn insert_late(
+        &self,
+        ts: TimestampMs,
+        value: &SampleValue,
+        commit: CommitId,
+        oldest_visible: CommitId,
+    ) -> Option<usize> {
+        let mut state = self.state.lock();
+        let late = state.late.get_or_insert_default();
+        let completed = late.insert(ts, value, commit, oldest_visible)?;
+        self.late_max_ms.fetch_max(ts, Ordering::AcqRel);
+        self.late_min_ms.fetch_min(ts, Ordering::AcqRel);
+        Some(completed)
+    }
+
+    /// The samples that came out of order and are not deleted: those of the closed interval
+    /// that a reader may see. With `sealed` only those that are about to leave.
+    pub(crate) fn read_late(
+        &self,
+        visible: CommitId,
+        interval: (TimestampMs, TimestampMs),
+        sealed: bool,
+    ) -> Result<RawSamples, StorageError> {
+        let state = self.state.lock();
+        // Few series have any, and few samples each: copied, so that decoding them keeps
+        // nobody waiting.
+        let late = state.late.clone();
+        let tombstones = state.tombstones.clone();
+        drop(state);
+        let Some(late) = late else { return Ok(RawSamples::default()) };
+        let mut samples = late.read(visible, interval, sealed)?;
+        if let Some(deleted) = tombstones {
+            deleted.remove_from(&mut samples);
+        }
+        Ok(samples)
+    }
+
+    /// Prepares what came out of order up to a commit, which everybody sees, for a block.
+    pub(crate) fn seal_late(&self, up_to: CommitId) {
+        if let Some(late) = &mut self.state.lock().late {
+            late.seal(up_to);
+        }
+    }
+
+    /// Lets go of what was prepared: a block has it. Says how many chunks that were.
+    pub(crate) fn drop_sealed(&self) -> usize {
+        let mut state = self.state.lock();
+        let Some(late) = &mut state.late else { return 0 };
+        let dropped = late.drop_sealed();
+        let (min, max) = late.bounds();
+        self.late_min_ms.store(min, Ordering::Release);
+        self.late_max_ms.store(max, Ordering::Release);
+        state.late.take_if(|late| late.is_empty());
+        dropped
+    }
+
+    /// Appends the samples of the closed interval that the reader may see to `out`, but for
+    /// those that came out of order.
     pub(crate) fn read_into(
         &self,
         visible: CommitId,
@@ -415,12 +513,14 @@ impl MemSeries {
             state.open = None;
             dropped += 1;
         }
-        if let Some(intervals) = &mut state.tombstones {
+        if state.late.is_none()
+            && let Some(intervals) = &mut state.tombstones
+        {
             Arc::make_mut(intervals).forget_before(from_ms);
         }
         state.tombstones.take_if(|intervals| intervals.is_empty());
         state.chunks.shrink_to_fit();
-        state.gone = state.chunks.is_empty() && state.open.is_none();
+        state.gone = state.chunks.is_empty() && state.open.is_none() && state.late.is_none();
         self.min_ms.store(state.min_ms(), Ordering::Release);
         (dropped, state.gone)
     }
@@ -440,6 +540,11 @@ impl MemSeries {
         (chunks, state.tombstones.clone())
     }
 
+    /// Lets nothing be appended any more: an empty series leaves the head.
+    pub(crate) fn close(&self) {
+        self.state.lock().gone = true;
+    }
+
     /// True once the series left the head.
     pub(crate) fn is_gone(&self) -> bool {
         self.state.lock().gone
@@ -448,6 +553,11 @@ impl MemSeries {
     /// Times of the oldest and newest sample.
     pub(crate) fn bounds(&self) -> (TimestampMs, TimestampMs) {
         (self.min_ms.load(Ordering::Acquire), self.max_ms.load(Ordering::Acquire))
+    }
+
+    /// Times of the oldest and newest sample that came out of order.
+    pub(crate) fn late_bounds(&self) -> (TimestampMs, TimestampMs) {
+        (self.late_min_ms.load(Ordering::Acquire), self.late_max_ms.load(Ordering::Acquire))
     }
 
     /// Chunks and the bytes the series takes with its labels.
@@ -462,114 +572,12 @@ impl MemSeries {
             Some(OpenData::Histograms(h)) => h.capacity() + size_of::<HistogramAppender>(),
             None => 0,
         };
-        (state.chunks.len() + usize::from(state.open.is_some()), bytes)
+        bytes += state.late.as_ref().map_or(0, |late| late.size_bytes());
+        let late = state.late.as_ref().map_or(0, |late| late.chunk_count());
+        (state.chunks.len() + usize::from(state.open.is_some()) + late, bytes)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::histogram::{CounterResetHint, Span};
-
-    const RANGE: i64 = 7_200_000;
-
-    fn read(series: &MemSeries, visible: CommitId, from: i64, to: i64) -> Vec<i64> {
-        let mut out = RawSamples::default();
-        series.read_into(visible, from, to, &mut out).expect("sound chunks");
-        out.ts
-    }
-
-    #[test]
-    fn a_reader_sees_no_sample_of_a_later_commit() {
-        let s = MemSeries::new(1, 0, Labels::empty());
-        for (commit, ts) in [(1, 10), (1, 11), (2, 20), (3, 30)] {
-            s.append(ts, &SampleValue::Float(1.0), commit, 0, RANGE);
-        }
-        for (visible, expected) in
-            [(0, vec![]), (1, vec![10, 11]), (2, vec![10, 11, 20]), (3, vec![10, 11, 20, 30])]
-        {
-            assert_eq!(read(&s, visible, 0, 100), expected);
-            assert_eq!(s.overlaps(visible, 0, 100), !expected.is_empty());
-        }
-        // Once every reader sees commit 3, the earlier borders are forgotten.
-        s.append(40, &SampleValue::Float(1.0), 4, 3, RANGE);
-        assert_eq!((read(&s, 3, 0, 100).len(), read(&s, 4, 0, 100).len()), (4, 5));
-        assert_eq!(s.state.lock().recent.len(), 1);
-    }
-
-    #[test]
-    fn repeated_and_older_samples_follow_prometheus_rules() {
-        let s = MemSeries::new(1, 0, Labels::empty());
-        let float = SampleValue::Float;
-        s.append(10, &float(f64::NAN), 1, 1, RANGE);
-        assert_eq!(s.check(10, &float(f64::NAN)), Ok(()));
-        assert_eq!(s.check(10, &float(1.0)), Err(AppendError::DuplicateForTimestamp));
-        let histogram = SampleValue::Histogram(Arc::default());
-        assert_eq!(s.check(10, &histogram), Err(AppendError::DuplicateForTimestamp));
-        assert_eq!(s.check(9, &float(1.0)), Err(AppendError::OutOfOrder));
-        assert_eq!(s.append(10, &float(2.0), 2, 2, RANGE), Outcome::Duplicate);
-        assert_eq!(s.append(9, &float(2.0), 2, 2, RANGE), Outcome::OutOfOrder);
-        assert_eq!(s.append(11, &histogram, 2, 2, RANGE), Outcome::AppendedToNewChunk);
-        assert_eq!(s.check(11, &histogram), Ok(()));
-        assert!(s.ends_in_histogram());
-    }
-
-    #[test]
-    fn chunks_are_cut_by_time_and_dropped_by_truncation() {
-        let s = MemSeries::new(1, 0, Labels::empty());
-        for i in 0..960 {
-            s.append(i * 15_000, &SampleValue::Float(i as f64), 1, 1, RANGE);
-        }
-        // 480 samples per range in four chunks of 120, two ranges.
-        assert_eq!(s.size().0, 8);
-        assert_eq!(s.truncate(RANGE), (4, false));
-        assert_eq!(read(&s, 1, 0, i64::MAX).first(), Some(&RANGE));
-        assert_eq!(s.bounds().0, RANGE);
-        assert_eq!(s.truncate(i64::MAX), (4, true));
-        assert_eq!(s.append(i64::MAX, &SampleValue::Float(0.0), 1, 1, RANGE), Outcome::Gone);
-    }
-
-    #[test]
-    fn histograms_are_read_with_the_hints_of_their_chunks() {
-        let s = MemSeries::new(1, 0, Labels::empty());
-        for (i, count) in [4.0, 5.0, 2.0, 2.5, 3.0].into_iter().enumerate() {
-            let h = FloatHistogram { count, ..FloatHistogram::default() };
-            s.append(i as i64, &SampleValue::Histogram(Arc::new(h)), 1, 1, RANGE);
-            let (mut newest, mut all) = (RawSamples::default(), RawSamples::default());
-            s.read_newest_into(1, 0, 100, &mut newest).expect("sound chunks");
-            s.read_into(1, 0, 100, &mut all).expect("sound chunks");
-            assert_eq!(newest.hist.last(), all.hist.last());
-        }
-        // A reset begins a chunk, and so does the first count that is not whole; the whole
-        // one after it does not.
-        assert_eq!(s.size().0, 3);
-    }
-
-    #[test]
-    fn large_histograms_are_cut_by_bytes() {
-        let s = MemSeries::new(1, 0, Labels::empty());
-        for i in 0..100u32 {
-            let buckets: Vec<f64> =
-                (0..100u32).map(|b| f64::from((b * 7919 + i * i * 104_729) % 1000)).collect();
-            let h = FloatHistogram {
-                counter_reset_hint: CounterResetHint::Gauge,
-                positive_spans: vec![Span { offset: 0, length: 100 }],
-                positive_buckets: buckets,
-                ..FloatHistogram::default()
-            };
-            s.append(i64::from(i) * 1000, &SampleValue::Histogram(Arc::new(h)), 1, 1, RANGE);
-        }
-        assert_eq!(s.size().0, 10, "ten each, since each is far larger than a tenth");
-    }
-
-    #[test]
-    fn deleted_intervals_are_not_read() {
-        let s = MemSeries::new(1, 0, Labels::empty());
-        for i in 0..10 {
-            s.append(i, &SampleValue::Float(0.0), 1, 1, RANGE);
-        }
-        s.delete(2, 4);
-        s.delete(8, 20);
-        assert_eq!(read(&s, 1, 1, 9), [1, 5, 6, 7]);
-    }
-}
+#[path = "series_tests.rs"]
+mod tests;

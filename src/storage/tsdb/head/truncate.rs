@@ -18,12 +18,17 @@ impl Head {
     /// meanwhile. Safe to repeat after an error.
     pub(crate) fn maintain(&self) -> Result<(), StorageError> {
         let _alone = self.maintenance.lock();
+        self.rank_if_stale();
+        self.truncate_wal()
+    }
+
+    /// Ranks all series when many are new.
+    pub(super) fn rank_if_stale(&self) {
         if self.ranking.is_stale(self.series.len()) {
             let mut all = Vec::with_capacity(self.series.len());
             self.series.for_each(|series| all.push(Arc::clone(series)));
             self.ranking.rank(all);
         }
-        self.truncate_wal()
     }
 
     /// Drops whole chunks older than `from_ms` and the series that are empty then.
@@ -47,8 +52,9 @@ impl Head {
         });
         self.series.remove(&gone);
         self.selections.clear();
-        let segment = committer.wal.as_ref().map_or(0, |w| w.segment());
-        committer.expiring.extend(gone.iter().map(|s| (s.id, segment)));
+        if let Some(segment) = committer.wal.as_ref().map(|w| w.segment()) {
+            committer.expiring.extend(gone.iter().map(|s| (s.id, segment)));
+        }
         self.min_ms.store(oldest, Ordering::Release);
         if oldest == TimestampMs::MAX {
             self.max_ms.store(TimestampMs::MIN, Ordering::Release);
@@ -80,7 +86,7 @@ impl Head {
     fn truncate_wal(&self) -> Result<(), StorageError> {
         let Some(last) = self.obsolete_segments()? else { return Ok(()) };
         let start_ns = self.clock.monotonic_ns();
-        self.metrics.wal_truncations.inc();
+        self.metrics.wal.truncations.inc();
         self.metrics.checkpoints_created.inc();
         let expiring = self.commit.lock().expiring.clone();
         let keep = Keep {
@@ -92,7 +98,7 @@ impl Head {
         let (options, clock) = (self.options.wal, Arc::clone(&self.clock));
         if let Err(e) = checkpoint::create(&self.wal_dir, last, &keep, options, clock) {
             self.metrics.checkpoints_failed.inc();
-            self.metrics.wal_truncations_failed.inc();
+            self.metrics.wal.truncations_failed.inc();
             return Err(e);
         }
         observe_since(&self.metrics.wal_truncate_seconds, self.clock.as_ref(), start_ns);
@@ -100,7 +106,7 @@ impl Head {
         committer.expiring.retain(|_, segment| *segment > last);
         committer.segment_max_ms.retain(|segment, _| *segment > last);
         drop(committer);
-        self.metrics.wal_storage_bytes.set(segment::size_bytes(&self.wal_dir)? as i64);
+        self.metrics.wal.storage_bytes.set(segment::size_bytes(&self.wal_dir)? as i64);
         tracing::info!(checkpoint = last, "write-ahead log truncated");
         Ok(())
     }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crate::model::metadata::Metadata;
 use crate::model::{Clock, TimestampMs};
 use crate::storage::StorageError;
-use crate::storage::tsdb::metrics::TsdbMetrics;
+use crate::storage::tsdb::metrics::LogMetrics;
 
 use super::reader::{ReadError, SegmentReader};
 use super::record::{
@@ -55,7 +55,7 @@ pub(crate) fn create(
         segment::remove_dir(&temporary)?;
     }
     // Its own metrics: the log's describe the log.
-    let mut out = Wal::open(&temporary, options, TsdbMetrics::default(), clock)?;
+    let mut out = Wal::open(&temporary, options, LogMetrics::unseen(), clock)?;
     let mut metadata = BTreeMap::new();
     let mut pending = Pending::default();
     for source in &sources {
@@ -74,11 +74,7 @@ pub(crate) fn create(
 
 /// Removes the segments and checkpoints that a checkpoint replaces.
 pub(crate) fn remove_obsolete(dir: &Path, checkpoint: u32) -> Result<(), StorageError> {
-    for segment in segment::list(dir)? {
-        if segment.index <= checkpoint {
-            segment::remove_file(&segment.path)?;
-        }
-    }
+    segment::remove_up_to(dir, checkpoint)?;
     for old in segment::list_checkpoints(dir)? {
         if old.index < checkpoint {
             segment::remove_dir(&old.path)?;

@@ -38,7 +38,7 @@ use crate::model::Clock;
 use crate::storage::StorageError;
 use crate::telemetry::Summary;
 
-use super::metrics::TsdbMetrics;
+use super::metrics::LogMetrics;
 
 pub(crate) const PAGE_BYTES: usize = 32 * 1024;
 const HEADER_BYTES: usize = 7;
@@ -76,12 +76,14 @@ pub(crate) struct WalOptions {
 pub(crate) struct Wal {
     dir: PathBuf,
     options: WalOptions,
-    metrics: TsdbMetrics,
+    metrics: LogMetrics,
     clock: Arc<dyn Clock>,
     file: File,
     segment: u32,
     /// Bytes of the segment that are whole batches.
     len: u64,
+    /// Where the last batch begins.
+    batch_start: u64,
     /// The file may be longer than `len` after a failed write.
     torn: bool,
     batch: Vec<u8>,
@@ -97,7 +99,7 @@ impl Wal {
     pub(crate) fn open(
         dir: &Path,
         options: WalOptions,
-        metrics: TsdbMetrics,
+        metrics: LogMetrics,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StorageError> {
         fs::create_dir_all(dir)
@@ -109,7 +111,7 @@ impl Wal {
             None => segment::last_checkpoint(dir)?.map_or(0, |c| c.index + 1),
         };
         let file = create_segment(dir, next)?;
-        metrics.wal_segment.set(i64::from(next));
+        metrics.segment.set(i64::from(next));
         Ok(Self {
             dir: dir.to_owned(),
             options,
@@ -118,6 +120,7 @@ impl Wal {
             file,
             segment: next,
             len: 0,
+            batch_start: 0,
             torn: false,
             batch: Vec::new(),
             packed: Vec::new(),
@@ -142,7 +145,7 @@ impl Wal {
     pub(crate) fn log(&mut self, records: &[&[u8]]) -> Result<(), StorageError> {
         let result = self.try_log(records);
         if result.is_err() {
-            self.metrics.wal_writes_failed.inc();
+            self.metrics.writes_failed.inc();
         }
         result
     }
@@ -160,6 +163,7 @@ impl Wal {
                 pack(record, self.options.compression, &mut self.snappy, &mut self.packed)?;
             append_fragments(&mut self.batch, self.len, bytes, flag);
         }
+        self.batch_start = self.len;
         let batch = std::mem::take(&mut self.batch);
         let written = self.append(&batch);
         self.batch = batch;
@@ -167,14 +171,20 @@ impl Wal {
         if self.options.sync == WalSync::EachCommit {
             // The data is in the log whether or not this succeeds; a batch that is not
             // durable as promised is taken back like one that was not written.
-            let before = self.len - self.batch.len() as u64;
             if let Err(e) = self.sync() {
-                self.len = before;
-                self.torn = true;
+                self.take_back();
                 return Err(e);
             }
         }
         Ok(())
+    }
+
+    /// Undoes the last batch, which was written.
+    pub(crate) fn take_back(&mut self) {
+        self.len = self.batch_start;
+        self.torn = true;
+        // Best effort now; the next batch insists.
+        let _ = self.undo_torn_write();
     }
 
     /// Completes the segment and starts the next one.
@@ -188,7 +198,7 @@ impl Wal {
         let full = std::mem::replace(&mut self.file, file);
         self.segment += 1;
         self.len = 0;
-        self.metrics.wal_segment.set(i64::from(self.segment));
+        self.metrics.segment.set(i64::from(self.segment));
         self.sync_in_background(full);
         Ok(())
     }
@@ -197,7 +207,7 @@ impl Wal {
     pub(crate) fn sync(&mut self) -> Result<(), StorageError> {
         let start = self.clock.monotonic_ns();
         let result = self.file.sync_data();
-        observe_since(&self.metrics.wal_fsync_seconds, self.clock.as_ref(), start);
+        observe_since(&self.metrics.fsync_seconds, self.clock.as_ref(), start);
         result.map_err(|e| StorageError::io(format!("sync {}", self.path().display()), &e))
     }
 
@@ -224,8 +234,8 @@ impl Wal {
         }
         let pages = |len: u64| len / PAGE_BYTES as u64;
         let after = self.len + bytes.len() as u64;
-        self.metrics.wal_completed_pages.inc_by(pages(after) - pages(self.len));
-        self.metrics.wal_page_flushes.inc_by(pages(after) - pages(self.len) + 1);
+        self.metrics.completed_pages.inc_by(pages(after) - pages(self.len));
+        self.metrics.page_flushes.inc_by(pages(after) - pages(self.len) + 1);
         self.len = after;
         Ok(())
     }
@@ -258,7 +268,7 @@ impl Wal {
             if let Err(e) = full.sync_all() {
                 tracing::error!(error = %e, "sync of a completed WAL segment failed");
             }
-            observe_since(&metrics.wal_fsync_seconds, clock.as_ref(), start);
+            observe_since(&metrics.fsync_seconds, clock.as_ref(), start);
         };
         let thread = std::thread::Builder::new().name("wal-sync".to_owned()).spawn(sync);
         match thread {

@@ -1,7 +1,7 @@
 //! Reads the records of a segment and says precisely where and why it cannot go on.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
 
 use thiserror::Error;
 
@@ -43,8 +43,8 @@ pub(crate) enum ReadError {
 }
 
 /// Yields a segment's records in order.
-pub(crate) struct SegmentReader<'a> {
-    segment: &'a Segment,
+pub(crate) struct SegmentReader {
+    segment: Segment,
     file: File,
     page: Box<[u8]>,
     page_len: usize,
@@ -57,13 +57,13 @@ pub(crate) struct SegmentReader<'a> {
     snappy: snap::raw::Decoder,
 }
 
-impl<'a> SegmentReader<'a> {
-    pub(crate) fn open(segment: &'a Segment) -> Result<Self, StorageError> {
+impl SegmentReader {
+    pub(crate) fn open(segment: &Segment) -> Result<Self, StorageError> {
         let file = File::open(&segment.path).map_err(|e| {
             StorageError::io(format!("open WAL segment {}", segment.path.display()), &e)
         })?;
         Ok(Self {
-            segment,
+            segment: segment.clone(),
             file,
             page: vec![0; PAGE_BYTES].into_boxed_slice(),
             page_len: 0,
@@ -81,6 +81,35 @@ impl<'a> SegmentReader<'a> {
     /// finds the offset before it here.
     pub(crate) fn good(&self) -> u64 {
         self.good
+    }
+
+    /// Number of the segment.
+    pub(crate) fn segment(&self) -> u32 {
+        self.segment.index
+    }
+
+    /// Goes back to where the last sound record ended: more may have been written since.
+    pub(crate) fn again(&mut self) -> Result<(), StorageError> {
+        self.start_at(self.good)
+    }
+
+    /// Goes on from an offset at which a record, or the padding after one, begins.
+    pub(crate) fn start_at(&mut self, offset: u64) -> Result<(), StorageError> {
+        let in_page = offset % PAGE_BYTES as u64;
+        self.file
+            .seek(SeekFrom::Start(offset - in_page))
+            .map_err(|e| StorageError::io(self.reading(), &e))?;
+        self.read = offset - in_page;
+        self.read_page().map_err(|e| match e {
+            ReadError::Storage(e) => e,
+            ReadError::Damaged(_) => unreachable!("BUG: reading bytes finds no damage"),
+        })?;
+        self.pos = self.page_len.min(in_page as usize);
+        Ok(())
+    }
+
+    fn reading(&self) -> String {
+        format!("read WAL segment {}", self.segment.path.display())
     }
 
     /// The next record, `None` at the segment's end.
@@ -159,8 +188,7 @@ impl<'a> SegmentReader<'a> {
                 Ok(n) => filled += n,
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(e) => {
-                    let what = format!("read WAL segment {}", self.segment.path.display());
-                    return Err(ReadError::Storage(StorageError::io(what, &e)));
+                    return Err(ReadError::Storage(StorageError::io(self.reading(), &e)));
                 }
             }
         }

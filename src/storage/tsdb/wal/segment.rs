@@ -106,6 +106,16 @@ pub(crate) fn remove_file(path: &Path) -> Result<(), StorageError> {
     fs::remove_file(path).map_err(|e| StorageError::io(format!("remove {}", path.display()), &e))
 }
 
+/// Removes the segments up to and including one.
+pub(crate) fn remove_up_to(dir: &Path, last: u32) -> Result<(), StorageError> {
+    for segment in list(dir)? {
+        if segment.index <= last {
+            remove_file(&segment.path)?;
+        }
+    }
+    Ok(())
+}
+
 /// Bytes of all segments and checkpoints.
 pub(crate) fn size_bytes(dir: &Path) -> Result<u64, StorageError> {
     let mut bytes: u64 = list(dir)?.iter().map(|s| s.bytes).sum();

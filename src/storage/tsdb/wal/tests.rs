@@ -8,7 +8,7 @@ use crate::telemetry::clock::ManualClock;
 
 fn open(dir: &Path, compression: WalCompression, segment_bytes: u64) -> Wal {
     let options = WalOptions { segment_bytes, compression, sync: WalSync::Never };
-    Wal::open(dir, options, TsdbMetrics::default(), Arc::new(ManualClock::new(0))).expect("a log")
+    Wal::open(dir, options, LogMetrics::unseen(), Arc::new(ManualClock::new(0))).expect("a log")
 }
 
 /// Records of all segments up to the first damage.
