@@ -20,6 +20,8 @@ const PARSER: &[&str] = &[
 ];
 /// Several rules of a group may be evaluated at once.
 const CONCURRENT_RULES: &str = "concurrent-rule-eval";
+/// What the head holds is left in a file when the store is closed.
+const SNAPSHOTS: &str = "memory-snapshot-on-shutdown";
 /// Exemplars are kept.
 const EXEMPLARS: &str = "exemplar-storage";
 /// Always on, as in Prometheus 3.14.
@@ -31,7 +33,8 @@ pub(crate) struct FeatureFlags {
     /// Comma-separated features to enable; names are those of Prometheus
     /// (promql-experimental-functions, promql-extended-range-selectors,
     /// promql-binop-fill-modifiers, promql-delayed-name-removal, promql-per-step-stats,
-    /// type-and-unit-labels, use-start-timestamps, concurrent-rule-eval, exemplar-storage).
+    /// type-and-unit-labels, use-start-timestamps, concurrent-rule-eval, exemplar-storage,
+    /// memory-snapshot-on-shutdown).
     /// Repeatable.
     #[arg(long = "enable-feature", value_name = "LIST", value_delimiter = ',', global = true)]
     enable_feature: Vec<String>,
@@ -78,6 +81,11 @@ impl FeatureFlags {
         self.has(CONCURRENT_RULES)
     }
 
+    /// Whether what the head holds is left in a file when the store is closed.
+    pub fn memory_snapshots(&self) -> bool {
+        self.has(SNAPSHOTS)
+    }
+
     /// Whether exemplars are kept.
     pub fn exemplar_storage(&self) -> bool {
         self.has(EXEMPLARS)
@@ -98,7 +106,7 @@ impl FeatureFlags {
     /// Features that were asked for and have no effect here.
     pub fn unknown(&self) -> impl Iterator<Item = &str> {
         let known = |f: &&str| {
-            [ENGINE, PARSER, ALWAYS_ON, &[CONCURRENT_RULES, EXEMPLARS]]
+            [ENGINE, PARSER, ALWAYS_ON, &[CONCURRENT_RULES, EXEMPLARS, SNAPSHOTS]]
                 .iter()
                 .any(|list| list.contains(f))
         };

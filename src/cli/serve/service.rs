@@ -35,7 +35,9 @@ use crate::storage::datasources;
 use crate::storage::overlay::{Overlay, OverlayMetrics, OverlayOptions};
 use crate::storage::remote::{self, LocalStart, RemoteMetrics, Surroundings};
 use crate::storage::router::{Router, Table};
-use crate::storage::tsdb::{Follower, Tsdb, TsdbMetrics, TsdbOptions, WalCompression};
+use crate::storage::tsdb::{
+    Follower, ReplayProgress, Tsdb, TsdbMetrics, TsdbOptions, WalCompression,
+};
 use crate::storage::{Sink, Source};
 use crate::telemetry::clock::SystemClock;
 use crate::telemetry::{Registry, ReloadMetrics, new_registry};
@@ -145,7 +147,11 @@ impl Service {
             Notifications::new(flags.max_notifications_subscribers, clock.clone(), &mut registry);
         notifications.raise(Notice::Starting);
         let config = Arc::new(ArcSwap::from_pointee(config.clone()));
+        let (tsdb_metrics, replay_progress) =
+            (TsdbMetrics::new(&mut registry), ReplayProgress::default());
         let status = Status {
+            tsdb_metrics: tsdb_metrics.clone(),
+            replay_progress: replay_progress.clone(),
             config: config.clone(),
             storage: storage.clone(),
             reloads: reloads.clone(),
@@ -164,7 +170,11 @@ impl Service {
                 metrics: RemoteMetrics::new(&mut registry),
                 user_agent: concat!("Watchfire/", env!("CARGO_PKG_VERSION")).to_owned(),
             },
-            tsdb_options: tsdb_options(flags, TsdbMetrics::new(&mut registry)),
+            tsdb_options: TsdbOptions {
+                memory_snapshots: features.memory_snapshots(),
+                replay_progress,
+                ..tsdb_options(flags, tsdb_metrics)
+            },
             keeps_exemplars: features.exemplar_storage(),
             tsdb_dir: flags.storage_path.clone(),
             read_only_dir: flags.storage_read_only.clone(),

@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::model::duration::format_duration;
 use crate::model::{Labels, Matcher, TimestampMs};
 use crate::storage::StorageError;
-use crate::storage::tsdb::Tsdb;
+use crate::storage::tsdb::{ReplayProgress, Tsdb, TsdbMetrics};
 use crate::telemetry::ReloadMetrics;
 
 /// Facts for `/api/v1/status/*`.
@@ -19,6 +19,8 @@ pub(super) struct Status {
     pub storage: Arc<LateStorage>,
     pub reloads: ReloadMetrics,
     pub started_ms: TimestampMs,
+    pub tsdb_metrics: TsdbMetrics,
+    pub replay_progress: ReplayProgress,
     pub retention_ms: i64,
     /// 0 for no limit.
     pub retention_bytes: u64,
@@ -42,7 +44,7 @@ impl StatusView for Status {
             hostname: super::hostname(),
             reload_successful: self.reloads.is_successful(),
             last_config_ms: (last != 0).then_some(last),
-            corruption_count: 0,
+            corruption_count: self.tsdb_metrics.wal_corruption_count(),
             storage_retention: match self.retention_bytes {
                 0 => format_duration(self.retention_ms),
                 bytes => {
@@ -82,7 +84,8 @@ impl StatusView for Status {
     }
 
     fn wal_replay(&self) -> WalReplay {
-        WalReplay::default()
+        let (min, max, current) = self.replay_progress.get();
+        WalReplay { min, max, current }
     }
 }
 

@@ -44,6 +44,8 @@ pub(super) struct BlockSet {
     /// Blocks in a directory of another process that were not listed the last time. A list
     /// that is read while blocks come and go may lack one that is there.
     unlisted: Mutex<HashSet<Ulid>>,
+    /// Blocks there that do not hold what the head has of their interval.
+    others: Mutex<HashSet<Ulid>>,
 }
 
 /// Blocks that go, and why that is worth counting.
@@ -71,6 +73,7 @@ impl BlockSet {
             shown: RwLock::new(Arc::new(shown)),
             broken: Mutex::default(),
             unlisted: Mutex::default(),
+            others: Mutex::default(),
         };
         set.reload(None, &[], 0)?;
         let shown = set.shown();
@@ -81,12 +84,33 @@ impl BlockSet {
         Ok(set)
     }
 
+    /// Finds the block with which the head's own samples begin: the newest one that holds
+    /// what the head has of its interval. Gives its end, and shows the head from there on.
+    pub(super) fn settle(
+        &self,
+        holds: impl Fn(&Block) -> Result<bool, StorageError>,
+    ) -> Result<TimestampMs, StorageError> {
+        let shown = self.shown();
+        let mut newest_first: Vec<&Arc<Block>> = shown.blocks.iter().collect();
+        newest_first.sort_by_key(|block| std::cmp::Reverse(block.meta().max_time));
+        let mut head_from_ms = TimestampMs::MIN;
+        for block in newest_first {
+            if !block.meta().compaction.from_out_of_order() && holds(block)? {
+                head_from_ms = block.meta().max_time;
+                break;
+            }
+        }
+        self.show(shown.blocks.clone(), head_from_ms);
+        Ok(head_from_ms)
+    }
+
     /// Looks at the directory of another process again. `head` are the times of the oldest
     /// and newest sample in memory: when a block came that has the older ones, the first
     /// time that the head needs no more is given.
     pub(super) fn follow(
         &self,
         (oldest_ms, newest_ms): (TimestampMs, TimestampMs),
+        holds: impl Fn(&Block) -> Result<bool, StorageError>,
     ) -> Result<Option<TimestampMs>, StorageError> {
         let before = self.shown();
         let changed: Vec<Ulid> = before
@@ -105,8 +129,22 @@ impl BlockSet {
                 && meta.max_time <= newest_ms.saturating_sub(half)
                 && meta.max_time > oldest_ms
         };
-        let ends = shown.blocks.iter().map(|b| b.meta()).filter(|meta| is_cut(meta));
-        let end = ends.map(|meta| meta.max_time).max().filter(|end| *end > shown.head_from_ms);
+        let mut end = None;
+        for block in &shown.blocks {
+            let meta = block.meta();
+            if meta.max_time <= shown.head_from_ms || !is_cut(meta) || end >= Some(meta.max_time) {
+                continue;
+            }
+            let mut others = self.others.lock();
+            if others.contains(&meta.ulid) {
+                continue;
+            }
+            if holds(block)? {
+                end = Some(meta.max_time);
+            } else {
+                others.insert(meta.ulid);
+            }
+        }
         if let Some(end) = end {
             self.show(shown.blocks.clone(), end);
         }

@@ -107,7 +107,9 @@ impl Tsdb {
         let mut known = self.maintenance.lock();
         let followed = self.head.follow()?;
         self.truncate_cut(&mut known);
-        if let Some(to_ms) = self.blocks.follow(self.head.bounds())? {
+        if let Some(to_ms) =
+            self.blocks.follow(self.head.bounds(), |block| self.head.is_held_by(block))?
+        {
             known.cut = Some((to_ms, self.head.mark()));
             self.truncate_cut(&mut known);
         }

@@ -97,6 +97,10 @@ pub struct TsdbMetrics {
     pub(crate) wal_truncate_seconds: Summary,
     pub(crate) head_gc_seconds: Summary,
     pub(crate) wal_corruptions: Counter,
+    pub(crate) mmap_corruptions: Counter,
+    pub(crate) mmap_chunks: Counter,
+    pub(crate) head_chunks_bytes: Gauge,
+    pub(crate) snapshot_errors: Counter,
     pub(crate) checkpoints_created: Counter,
     pub(crate) checkpoints_failed: Counter,
     pub(crate) replay_seconds: Gauge<f64, AtomicU64>,
@@ -177,6 +181,10 @@ impl TsdbMetrics {
             late_delta_seconds: r.histogram("prometheus_tsdb_sample_ooo_delta", "Delta in seconds by which a sample is considered out of order (reported regardless of OOO time window and whether sample is accepted or not).", [600.0, 1800.0, 3600.0, 7200.0, 10_800.0, 21_600.0, 43_200.0].into_iter()),
             wal_truncate_seconds: r.summary("prometheus_tsdb_wal_truncate_duration_seconds", "Duration of WAL truncation."),
             head_gc_seconds: r.summary("prometheus_tsdb_head_gc_duration_seconds", "Runtime of garbage collection in the head block."),
+            mmap_corruptions: r.counter("prometheus_tsdb_mmap_chunk_corruptions", "Total number of memory-mapped chunk corruptions."),
+            mmap_chunks: r.counter("prometheus_tsdb_mmap_chunks", "Total number of chunks that were memory-mapped."),
+            head_chunks_bytes: r.gauge("prometheus_tsdb_head_chunks_storage_size_bytes", "Size of the chunks_head directory."),
+            snapshot_errors: r.counter("prometheus_tsdb_snapshot_replay_error", "Total number snapshot replays that failed."),
             wal_corruptions: r.counter("prometheus_tsdb_wal_corruptions", "Total number of WAL corruptions."),
             checkpoints_created: r.counter("prometheus_tsdb_checkpoint_creations", "Total number of checkpoint creations attempted."),
             checkpoints_failed: r.counter("prometheus_tsdb_checkpoint_creations_failed", "Total number of checkpoint creations that failed."),
@@ -185,6 +193,11 @@ impl TsdbMetrics {
             isolation_low: r.gauge("prometheus_tsdb_isolation_low_watermark", "The lowest TSDB append ID that is still referenced."),
             exemplars,
         }
+    }
+
+    /// How often the write-ahead log was found damaged.
+    pub fn wal_corruption_count(&self) -> u64 {
+        self.wal_corruptions.get()
     }
 
     pub(crate) fn count_out_of_order(&self, kind: &'static str) {

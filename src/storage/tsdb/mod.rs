@@ -6,7 +6,9 @@
 //!   wal/      write-ahead log in Prometheus' format, see `wal`
 //!   wbl/      the same of samples that came out of order, see `head::late_cut`
 //!   <ULID>/   blocks: the samples of two hours or more, see `block`
-//!   chunks_head/, snapshots/, and what else Prometheus has
+//!   chunks_head/, chunk_snapshot.*   finished chunks of the head, and what else it held when
+//!             the store was closed: see `head::chunk_files` and `head::snapshot`
+//!   snapshots/, and what else Prometheus has
 //! ```
 //! The newest samples live in memory, compressed, and the log brings them back after a
 //! restart. Every two hours the oldest two hours are cut off as a block (`head::cut`), and
@@ -48,7 +50,7 @@ use super::{Appender, Sink, StorageError};
 
 pub use block::{BlockCompaction, BlockDesc, BlockMeta, BlockStats, NotUlid, Ulid};
 pub use follow::Follower;
-pub use head::TsdbStats;
+pub use head::{ReplayProgress, TsdbStats};
 pub use import::BlockBuilder;
 pub use index::PostingsStats;
 pub use metrics::TsdbMetrics;
@@ -81,6 +83,11 @@ pub struct TsdbOptions {
     /// `storage.tsdb.out_of_order_time_window`: how far behind the newest sample of all one
     /// may be that comes after a newer one of its series; 0 takes none.
     pub out_of_order_window_ms: i64,
+    /// `--enable-feature=memory-snapshot-on-shutdown`: what the head holds is left in a file
+    /// when the store is closed, for the next start, which then reads no log.
+    pub memory_snapshots: bool,
+    /// Where to say how far the replay of the log is.
+    pub replay_progress: ReplayProgress,
     /// `storage.exemplars.max_exemplars`: the newest of all series are kept, 0 for none.
     pub max_exemplars: usize,
     /// `--storage.tsdb.wal-segment-size`, in bytes.
@@ -101,6 +108,8 @@ impl Default for TsdbOptions {
             chunk_range_ms: 2 * 3600 * 1000,
             block_range_max_ms: 0,
             out_of_order_window_ms: 0,
+            memory_snapshots: false,
+            replay_progress: ReplayProgress::default(),
             max_exemplars: 0,
             wal_segment_bytes: 128 << 20,
             wal_compression: WalCompression::default(),
@@ -147,9 +156,7 @@ impl Tsdb {
         fs::create_dir_all(&wal_dir)
             .map_err(|e| StorageError::io(format!("create directory {}", wal_dir.display()), &e))?;
         block::remove_unfinished(dir)?;
-        let store = Self::open_as(dir, options, clock, Some(lock))?;
-        forget_mapped_chunks(dir)?;
-        Ok(store)
+        Self::open_as(dir, options, clock, Some(lock))
     }
 
     /// Opens what a data directory holds at this moment for reading. Nothing is written and
@@ -181,10 +188,16 @@ impl Tsdb {
         metrics.retention_seconds.set(options.retention_ms / 1000);
         metrics.retention_bytes.set(i64::try_from(options.retention_bytes).unwrap_or(i64::MAX));
         let blocks = BlockSet::open(dir, retention, metrics.clone(), lock.is_none())?;
+        let wbl = dir.join("wbl");
+        let has_late = wbl.exists() && !segment::list(&wbl)?.is_empty();
         let head_options = HeadOptions {
             chunk_range_ms: options.chunk_range_ms,
-            min_valid_ms: blocks.shown().head_from_ms,
+            // Blocks of samples that came out of order are not always marked: which have the
+            // older samples of the head is then told by what they hold.
+            min_valid_ms: if has_late { TimestampMs::MIN } else { blocks.shown().head_from_ms },
             read_only: lock.is_none(),
+            snapshots: options.memory_snapshots,
+            progress: options.replay_progress,
             late_window_ms: options.out_of_order_window_ms.max(0),
             max_exemplars: options.max_exemplars,
             wal: WalOptions {
@@ -193,7 +206,10 @@ impl Tsdb {
                 sync: options.wal_sync,
             },
         };
-        let head = Head::open(dir.join("wal"), head_options, metrics.clone(), Arc::clone(&clock))?;
+        let head = Head::open(dir, head_options, metrics.clone(), Arc::clone(&clock))?;
+        if has_late {
+            head.begin_at(blocks.settle(|block| head.is_held_by(block))?);
+        }
         let syncs_commits = options.wal_sync == WalSync::EachCommit;
         let range_max = match options.block_range_max_ms {
             0 => (options.retention_ms / 10).min(BLOCK_RANGE_MAX_MS),
@@ -275,31 +291,6 @@ impl Tsdb {
         }
         (min <= max).then_some((min, max))
     }
-}
-
-/// Removes what Prometheus keeps of its head beside the log, all of which is in the log: it
-/// names series by numbers, and from now on those are given out here. The directory itself
-/// stays, for there is none to Prometheus' tools without it.
-fn forget_mapped_chunks(dir: &Path) -> Result<(), StorageError> {
-    let failed = |what: &Path, e: &std::io::Error| {
-        StorageError::io(format!("remove outdated {}", what.display()), e)
-    };
-    let mapped = dir.join("chunks_head");
-    fs::create_dir_all(&mapped).map_err(|e| failed(&mapped, &e))?;
-    for entry in fs::read_dir(&mapped).map_err(|e| failed(&mapped, &e))? {
-        let entry = entry.map_err(|e| failed(&mapped, &e))?;
-        let numbered = entry.file_name().to_str().is_some_and(|name| name.parse::<u32>().is_ok());
-        if numbered {
-            fs::remove_file(entry.path()).map_err(|e| failed(&entry.path(), &e))?;
-        }
-    }
-    for entry in fs::read_dir(dir).map_err(|e| failed(dir, &e))? {
-        let entry = entry.map_err(|e| failed(dir, &e))?;
-        if entry.file_name().to_string_lossy().starts_with("chunk_snapshot.") {
-            segment::remove_dir(&entry.path())?;
-        }
-    }
-    Ok(())
 }
 
 impl Sink for Tsdb {

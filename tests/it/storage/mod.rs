@@ -4,9 +4,11 @@
 mod blocks;
 mod crash;
 mod follow;
+mod head_chunks;
 mod interop;
 mod interop_histograms;
 mod isolation;
+mod late;
 mod model;
 mod rules;
 

@@ -36,40 +36,50 @@ const RANGE_MS: i64 = 200;
 /// Committed samples per series, and the batch under way.
 #[derive(Default)]
 struct Model {
-    series: BTreeMap<usize, Vec<(i64, u64)>>,
+    series: BTreeMap<usize, BTreeMap<i64, u64>>,
+    /// Newest sample per series that came in order.
+    last: BTreeMap<usize, (i64, u64)>,
     batch: Vec<(usize, i64, u64)>,
-    /// Oldest time the batch takes.
-    from_ms: Option<i64>,
+    /// Oldest time the batch takes in order, and out of order.
+    from_ms: Option<(i64, i64)>,
+    window_ms: i64,
 }
 
 impl Model {
-    fn newest(&self) -> Option<i64> {
-        self.series.values().filter_map(|s| s.last()).map(|(ts, _)| *ts).max()
-    }
-
     fn append(&mut self, series: usize, ts: i64, bits: u64) -> Result<(), AppendError> {
-        let newest = self.newest().unwrap_or(ts);
-        if ts < *self.from_ms.get_or_insert(newest - RANGE_MS / 2) {
-            return Err(AppendError::OutOfBounds);
+        let newest = self.last.values().map(|(ts, _)| *ts).max().unwrap_or(ts);
+        let bounds = (newest - RANGE_MS / 2, newest - self.window_ms);
+        let (from_ms, late_from_ms) = *self.from_ms.get_or_insert(bounds);
+        let last = self.last.get(&series).filter(|_| ts >= from_ms);
+        if let Some((last, held)) = last
+            && ts == *last
+            && bits != *held
+        {
+            return Err(AppendError::DuplicateForTimestamp);
         }
-        match self.series.get(&series).and_then(|s| s.last()) {
-            Some((last, _)) if ts < *last => return Err(AppendError::OutOfOrder),
-            Some((last, held)) if ts == *last && bits != *held => {
-                return Err(AppendError::DuplicateForTimestamp);
-            }
-            _ => self.batch.push((series, ts, bits)),
+        let in_order = ts >= from_ms && last.is_none_or(|(last, _)| ts >= *last);
+        if !in_order && self.window_ms == 0 {
+            let in_bounds = ts >= from_ms;
+            return Err(if in_bounds { AppendError::OutOfOrder } else { AppendError::OutOfBounds });
         }
+        if !in_order && ts < late_from_ms {
+            return Err(AppendError::TooOld);
+        }
+        self.batch.push((series, ts, bits));
         Ok(())
     }
 
     fn commit(&mut self) {
+        let (from_ms, _) = self.from_ms.take().unwrap_or_default();
         for (series, ts, bits) in self.batch.drain(..) {
-            let samples = self.series.entry(series).or_default();
-            if samples.last().is_none_or(|(last, _)| *last < ts) {
-                samples.push((ts, bits));
+            let in_order = self.last.get(&series).is_none_or(|(last, _)| ts > *last);
+            if in_order && ts >= from_ms {
+                self.last.insert(series, (ts, bits));
+            } else if self.window_ms == 0 {
+                continue;
             }
+            self.series.entry(series).or_default().entry(ts).or_insert(bits);
         }
-        self.from_ms = None;
     }
 
     fn drop_batch(&mut self) {
@@ -83,22 +93,32 @@ fn check(model: &Model, tsdb: &Tsdb) {
         .into_iter()
         .map(|(l, s)| (l, s.into_iter().map(|(t, v)| (t, v.to_bits())).collect()))
         .collect();
+    let samples = |s: &BTreeMap<i64, u64>| s.iter().map(|(ts, bits)| (*ts, *bits)).collect();
     let expected =
-        model.series.iter().map(|(i, s)| (labels("m", *i).to_string(), s.clone())).collect();
+        model.series.iter().map(|(i, s)| (labels("m", *i).to_string(), samples(s))).collect();
     assert_eq!(found, expected);
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(120))]
     #[test]
-    fn any_history_leaves_what_the_model_says(actions in prop::collection::vec(action(), 1..120)) {
+    fn any_history_leaves_what_the_model_says(
+        actions in prop::collection::vec(action(), 1..120),
+        window_ms in prop::sample::select(vec![0i64, 60, 500]),
+        memory_snapshots in any::<bool>(),
+    ) {
         let dir = tempfile::tempdir().expect("a directory");
         // Retention far beyond the times used: maintenance cuts segments and nothing else.
-        let options = || TsdbOptions { chunk_range_ms: RANGE_MS, ..Default::default() };
+        let options = || TsdbOptions {
+            chunk_range_ms: RANGE_MS,
+            out_of_order_window_ms: window_ms,
+            memory_snapshots,
+            ..Default::default()
+        };
         let clock = Arc::new(ManualClock::new(0));
         let reopen = || Tsdb::open(dir.path(), options(), clock.clone()).expect("a store");
         let mut tsdb = reopen();
-        let mut model = Model::default();
+        let mut model = Model { window_ms, ..Model::default() };
         let mut appender = None;
         let mut newest = 1_000;
         for action in actions {

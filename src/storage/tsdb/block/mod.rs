@@ -39,6 +39,7 @@ use chunks::ChunkReader;
 pub(crate) use chunks::RawChunk;
 pub(crate) use index_reader::IndexReader;
 pub(crate) use index_writer::ChunkMeta;
+pub(crate) use mapped::MappedFile;
 pub(crate) use meta::META_FILE;
 pub use meta::{BlockCompaction, BlockDesc, BlockMeta, BlockStats};
 use tombstones::Tombstones;
@@ -108,6 +109,19 @@ impl Block {
     /// The series that satisfy all matchers, in label order.
     pub(crate) fn find(&self, matchers: &[Matcher]) -> Result<Vec<u64>, StorageError> {
         select(&self.index, matchers)
+    }
+
+    /// The series with exactly these labels.
+    pub(crate) fn find_labels(&self, labels: &Labels) -> Result<Option<u64>, StorageError> {
+        let matchers: Vec<Matcher> =
+            labels.iter().map(|(name, value)| Matcher::equal(name, value)).collect();
+        let mut chunks = Vec::new();
+        for series in self.find(&matchers)? {
+            if self.series(series, &mut chunks)? == *labels {
+                return Ok(Some(series));
+            }
+        }
+        Ok(None)
     }
 
     /// All series, in label order.

@@ -4,8 +4,11 @@ pub(crate) mod bits;
 pub(crate) mod histogram;
 pub(crate) mod xor;
 
+use std::sync::Arc;
+
 use crate::model::TimestampMs;
 use crate::storage::StorageError;
+use crate::storage::tsdb::block::MappedFile;
 use crate::vector::RawSamples;
 
 use histogram::read_histograms;
@@ -36,13 +39,64 @@ impl Encoding {
     }
 }
 
+/// The bytes of a finished chunk: in memory, or in a file that is mapped.
+#[derive(Clone, Debug)]
+pub(crate) enum ChunkBytes {
+    Held(Box<[u8]>),
+    /// Where in which file; the last is its number.
+    Mapped(Arc<MappedFile>, u32, u32, u32),
+}
+
+impl ChunkBytes {
+    /// Bytes of a file, which has that many.
+    pub(crate) fn mapped(file: &Arc<MappedFile>, number: u32, at: usize, len: usize) -> Self {
+        Self::Mapped(Arc::clone(file), at as u32, len as u32, number)
+    }
+
+    /// Number of the file that has them.
+    pub(crate) fn file(&self) -> Option<u32> {
+        match self {
+            Self::Held(_) => None,
+            Self::Mapped(.., number) => Some(*number),
+        }
+    }
+
+    /// Bytes of the process' own memory.
+    pub(crate) fn held_bytes(&self) -> usize {
+        match self {
+            Self::Held(bytes) => bytes.len(),
+            Self::Mapped(..) => 0,
+        }
+    }
+}
+
+impl From<Box<[u8]>> for ChunkBytes {
+    fn from(bytes: Box<[u8]>) -> Self {
+        Self::Held(bytes)
+    }
+}
+
+impl std::ops::Deref for ChunkBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Held(bytes) => bytes,
+            Self::Mapped(file, at, len, _) => {
+                let at = *at as usize;
+                file.bytes().get(at..at + *len as usize).unwrap_or_default()
+            }
+        }
+    }
+}
+
 /// A finished chunk.
 #[derive(Clone, Debug)]
 pub(crate) struct Chunk {
     pub(crate) min_ms: TimestampMs,
     pub(crate) max_ms: TimestampMs,
     pub(crate) encoding: Encoding,
-    pub(crate) bytes: Box<[u8]>,
+    pub(crate) bytes: ChunkBytes,
 }
 
 impl Chunk {

@@ -128,7 +128,7 @@ impl Recoder {
     fn complete(&mut self) {
         if let Some((min_ms, max_ms, open)) = self.open.take() {
             let (encoding, bytes) = open.finish();
-            self.done.push(Chunk { min_ms, max_ms, encoding, bytes });
+            self.done.push(Chunk { min_ms, max_ms, encoding, bytes: bytes.into() });
         }
     }
 }

@@ -90,7 +90,8 @@ impl Late {
 
     /// Bytes allocated.
     pub(super) fn size_bytes(&self) -> usize {
-        let chunks: usize = self.chunks.iter().map(|c| c.bytes.len() + size_of::<Chunk>()).sum();
+        let chunks: usize =
+            self.chunks.iter().map(|c| c.bytes.held_bytes() + size_of::<Chunk>()).sum();
         chunks + self.collected.capacity() * size_of::<Collected>()
     }
 

@@ -94,6 +94,13 @@ impl SeriesMap {
         (series, true)
     }
 
+    /// The series of a label set.
+    pub(crate) fn get(&self, labels: &Labels) -> Option<Arc<MemSeries>> {
+        let hash = labels.hash64();
+        let stripe = self.by_labels[hash as usize % STRIPES].read();
+        stripe.find(hash, |s| s.labels == *labels).map(Arc::clone)
+    }
+
     /// Keeps later references above one met in the log.
     pub(crate) fn reserve_id(&self, id: u64) {
         self.last_id.fetch_max(id, Ordering::Relaxed);

@@ -6,23 +6,27 @@
 //! stripe, so no two can wait for each other.
 
 mod appender;
+mod chunk_files;
 mod cut;
 mod follow;
 mod isolation;
 mod late;
 mod late_cut;
 mod map;
+mod mapping;
+mod progress;
 mod ranking;
 mod read;
 mod replay;
 mod selections;
 mod series;
+mod snapshot;
 mod stats;
 mod truncate;
 mod under_way;
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
@@ -38,19 +42,21 @@ use super::metrics::TsdbMetrics;
 use super::wal::{Wal, WalOptions, segment};
 
 pub(crate) use appender::HeadAppender;
+use chunk_files::ChunkFiles;
 pub(crate) use cut::new_chunk;
 pub(crate) use follow::Followed;
 use follow::Tail;
 use isolation::Isolation;
 pub(crate) use late_cut::LateCut;
 use map::SeriesMap;
+pub use progress::ReplayProgress;
 use ranking::Ranking;
 use selections::Selections;
 pub use stats::TsdbStats;
 use under_way::UnderWay;
 
 /// How a head works.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct HeadOptions {
     /// Chunks do not cross multiples of this.
     pub(crate) chunk_range_ms: i64,
@@ -61,6 +67,10 @@ pub(crate) struct HeadOptions {
     /// How far behind the head's newest sample one may be that comes out of order; 0 takes
     /// none.
     pub(crate) late_window_ms: i64,
+    /// Leave a snapshot when closed, and start from one.
+    pub(crate) snapshots: bool,
+    /// Where to say how far the replay is.
+    pub(crate) progress: ReplayProgress,
     /// Exemplars to keep; 0 keeps none.
     pub(crate) max_exemplars: usize,
     pub(crate) wal: WalOptions,
@@ -69,6 +79,7 @@ pub(crate) struct HeadOptions {
 /// The head.
 pub(crate) struct Head {
     options: HeadOptions,
+    dir: PathBuf,
     wal_dir: PathBuf,
     /// The log of samples that came out of order.
     wbl_dir: PathBuf,
@@ -94,6 +105,8 @@ pub(crate) struct Head {
     metadata: RwLock<BTreeMap<Box<str>, Metadata>>,
     exemplars: ExemplarStore,
     commit: Mutex<Committer>,
+    /// `None` where nothing is written.
+    chunk_files: Mutex<Option<ChunkFiles>>,
     /// Where the log of another process is read on.
     tail: Mutex<Tail>,
     closed: AtomicBool,
@@ -109,6 +122,8 @@ struct Committer {
     wbl: Option<Wal>,
     /// Which segment is being written, and since when.
     segment_started: (u32, TimestampMs),
+    /// Up to this segment the log may name series by references that are not known here.
+    unread_up_to: Option<u32>,
     /// Newest sample of each segment, to know when a segment is obsolete.
     segment_max_ms: BTreeMap<u32, TimestampMs>,
     /// References that left the head but may still occur up to a segment: their series
@@ -118,19 +133,21 @@ struct Committer {
 }
 
 impl Head {
-    /// Replays the log in `wal_dir` and goes on writing it.
+    /// Replays the log of a data directory and goes on writing it.
     pub(crate) fn open(
-        wal_dir: PathBuf,
+        dir: &Path,
         options: HeadOptions,
         metrics: TsdbMetrics,
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, StorageError> {
+        let (read_only, max_late_ms) = (options.read_only, options.late_window_ms);
+        let wal_options = options.wal;
         let exemplars = ExemplarStore::new(options.max_exemplars, metrics.exemplars.clone());
         let mut head = Self {
-            options,
-            wbl_dir: wal_dir.with_file_name("wbl"),
-            wal_dir,
-            late_window_ms: AtomicI64::new(options.late_window_ms),
+            dir: dir.to_owned(),
+            wal_dir: dir.join("wal"),
+            wbl_dir: dir.join("wbl"),
+            late_window_ms: AtomicI64::new(max_late_ms),
             late_min_ms: AtomicI64::new(TimestampMs::MAX),
             late_max_ms: AtomicI64::new(TimestampMs::MIN),
             clock,
@@ -143,12 +160,15 @@ impl Head {
             max_ms: AtomicI64::new(TimestampMs::MIN),
             under_way: UnderWay::new(options.min_valid_ms),
             truncated_ms: AtomicI64::new(options.min_valid_ms),
+            options,
+            chunk_files: Mutex::default(),
             metadata: RwLock::default(),
             exemplars,
             commit: Mutex::new(Committer {
                 wal: None,
                 wbl: None,
                 segment_started: (0, 0),
+                unread_up_to: None,
                 segment_max_ms: BTreeMap::new(),
                 expiring: HashMap::default(),
                 buffers: Vec::new(),
@@ -161,26 +181,29 @@ impl Head {
         let (replayed, tail) = head.replay()?;
         let elapsed_ns = head.clock.monotonic_ns().saturating_sub(start_ns);
         head.metrics.replay_seconds.set(elapsed_ns as f64 / 1e9);
-        if options.read_only {
+        if read_only {
             head.tail = Mutex::new(tail);
             head.closed.store(true, Ordering::Release);
             return Ok(Arc::new(head));
         }
         let wal_metrics = head.metrics.wal.clone();
-        let wal = Wal::open(&head.wal_dir, options.wal, wal_metrics, Arc::clone(&head.clock))?;
+        let wal = Wal::open(&head.wal_dir, wal_options, wal_metrics, Arc::clone(&head.clock))?;
         let now_ms = head.clock.now_ms();
         let committer = head.commit.get_mut();
         committer.segment_started = (wal.segment(), now_ms);
         // Segments read just now may name a series by its other references.
         committer.expiring = replayed.aliases.iter().map(|id| (*id, wal.segment())).collect();
-        committer.segment_max_ms = replayed.segment_max_ms;
+        let newest_ms = head.max_ms.load(Ordering::Acquire);
+        let newest_in = |(segment, max): (u32, TimestampMs)| (segment, max.min(newest_ms));
+        committer.segment_max_ms = replayed.segment_max_ms.into_iter().map(newest_in).collect();
+        committer.unread_up_to = replayed.unread_up_to;
         committer.wal = Some(wal);
         let (min, max) = head.bounds();
         head.metrics.head_min_time.set(min);
         head.metrics.head_max_time.set(max);
         let bytes = segment::size_bytes(&head.wal_dir)?;
         head.metrics.wal.storage_bytes.set(bytes as i64);
-        if options.late_window_ms > 0 || head.wbl_dir.exists() {
+        if max_late_ms > 0 || head.wbl_dir.exists() {
             head.open_wbl()?;
         }
         Ok(Arc::new(head))
@@ -190,6 +213,9 @@ impl Head {
     pub(crate) fn close(&self) -> Result<(), StorageError> {
         self.closed.store(true, Ordering::Release);
         let mut committer = self.commit.lock();
+        if let Some(wal) = &mut committer.wal {
+            self.leave_chunks(wal);
+        }
         let (wal, wbl) = (committer.wal.take(), committer.wbl.take());
         drop(committer);
         [wal, wbl].into_iter().flatten().try_for_each(|mut log| log.close())

@@ -14,6 +14,7 @@ use rustc_hash::FxBuildHasher;
 use crate::model::exemplar::Exemplar;
 use crate::model::{Labels, METRIC_NAME, TimestampMs};
 use crate::storage::StorageError;
+use crate::storage::tsdb::chunk::Chunk;
 use crate::storage::tsdb::encoding::DecodeError;
 use crate::storage::tsdb::wal::checkpoint::remove_obsolete;
 use crate::storage::tsdb::wal::reader::{Damage, ReadError, SegmentReader};
@@ -24,12 +25,15 @@ use super::Head;
 use super::follow::Tail;
 use super::isolation::CommitId;
 use super::series::{MemSeries, Outcome, SampleValue};
+use super::snapshot::{self, Snapshot};
 
 /// What replay found.
 #[derive(Debug, Default)]
 pub(super) struct Replayed {
     /// Newest sample of each segment.
     pub(super) segment_max_ms: std::collections::BTreeMap<u32, TimestampMs>,
+    /// Up to this segment nothing was read: a snapshot has it.
+    pub(super) unread_up_to: Option<u32>,
     /// References that stand for a series known under another one.
     pub(super) aliases: Vec<u64>,
     samples: u64,
@@ -49,6 +53,8 @@ pub(super) struct Replayer {
     newest_ms: TimestampMs,
     /// The commit that samples are part of, and what every reader sees: see `Isolation`.
     pub(super) commit: (CommitId, CommitId),
+    /// Chunks in files, of series that were not met yet.
+    mapped: HashMap<u64, Vec<Arc<Chunk>>, FxBuildHasher>,
     /// What is read is the log of samples that came out of order.
     pub(super) late: bool,
 }
@@ -68,30 +74,44 @@ impl Head {
         if !read_only {
             segment::remove_temporary(dir)?;
         }
+        let mut loaded = self.load_chunks()?;
         let checkpoint = segment::last_checkpoint(dir)?;
-        if let Some(checkpoint) = &checkpoint {
-            for source in segment::list(&checkpoint.path)? {
-                let mut reader = SegmentReader::open(&source)?;
-                if let Some((offset, damage)) = tail.replayer.read(self, &mut reader)? {
-                    return Err(StorageError::Corrupt {
-                        what: format!("WAL checkpoint {}", source.path.display()),
-                        offset,
-                        why: format!("{damage}; restore it, or move it away to start without it"),
-                    });
-                }
-            }
-            // A crash may have come between the checkpoint and the removal of what it replaces.
-            if !read_only {
-                remove_obsolete(dir, checkpoint.index)?;
-            }
-        }
         let mut segments = segment::list(dir)?;
+        let snapshot = self.load_snapshot(&loaded).filter(|snapshot| {
+            let last = segments.last().is_some_and(|s| s.index >= snapshot.segment);
+            last && checkpoint.as_ref().is_none_or(|c| c.index < snapshot.segment)
+        });
+        tail.replayer.mapped = std::mem::take(&mut loaded.by_series);
+        if let (Some(checkpoint), None) = (&checkpoint, &snapshot) {
+            self.replay_checkpoint(checkpoint, &mut tail.replayer)?;
+        }
+        // A crash may have come between the checkpoint and the removal of what it replaces.
+        if let Some(checkpoint) = checkpoint.as_ref().filter(|_| !read_only) {
+            remove_obsolete(dir, checkpoint.index)?;
+            segments.retain(|s| s.index > checkpoint.index);
+        }
         if read_only {
             self.check_whole(checkpoint.as_ref(), &segments)?;
             segments.retain(|s| checkpoint.as_ref().is_none_or(|c| s.index > c.index));
         }
+        let start = snapshot.as_ref().map(|s| (s.segment, s.offset));
+        if let Some(snapshot) = snapshot {
+            self.apply_snapshot(snapshot, &mut tail.replayer);
+        }
+        if let Some((first, last)) = segments.first().zip(segments.last()) {
+            self.options.progress.begin(first.index, last.index);
+        }
         for (i, source) in segments.iter().enumerate() {
+            self.options.progress.at(source.index);
             let mut reader = SegmentReader::open(source)?;
+            match start {
+                Some((segment, _)) if source.index < segment => {
+                    tail.replayer.skip_segment(source.index);
+                    continue;
+                }
+                Some((segment, offset)) if source.index == segment => reader.start_at(offset)?,
+                _ => {}
+            }
             let damage = tail.replayer.read_segment(self, &mut reader)?;
             tail.reader = Some(reader);
             let Some((offset, damage)) = damage else { continue };
@@ -107,8 +127,29 @@ impl Head {
             }
         }
         self.replay_late(&mut tail)?;
+        if !read_only {
+            snapshot::remove_all(&self.dir)?;
+        }
         self.finish_replay(&mut tail.replayer);
         Ok((std::mem::take(&mut tail.replayer.found), tail))
+    }
+
+    fn replay_checkpoint(
+        &self,
+        checkpoint: &CheckpointDir,
+        replayer: &mut Replayer,
+    ) -> Result<(), StorageError> {
+        for source in segment::list(&checkpoint.path)? {
+            let mut reader = SegmentReader::open(&source)?;
+            if let Some((offset, damage)) = replayer.read(self, &mut reader)? {
+                return Err(StorageError::Corrupt {
+                    what: format!("WAL checkpoint {}", source.path.display()),
+                    offset,
+                    why: format!("{damage}; restore it, or move it away to start without it"),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Reads the log of samples that came out of order, which names series of the other one.
@@ -140,6 +181,9 @@ impl Head {
     fn finish_replay(&self, replayer: &mut Replayer) {
         self.metrics.head_chunks.set(replayer.chunks as i64);
         self.metrics.head_chunks_created.inc_by(replayer.chunks);
+        // Whoever gets such a reference next must not get the chunks.
+        replayer.mapped.keys().for_each(|id| self.series.reserve_id(*id));
+        replayer.mapped = HashMap::default();
         let found = &mut replayer.found;
         self.forget_empty(found);
         self.metrics.head_series_not_found.inc_by(found.unknown_refs);
@@ -317,7 +361,36 @@ impl Replayer {
             self.found.aliases.push(id);
         }
         series.set_logged();
+        if let Some(chunks) = self.mapped.remove(&id) {
+            let taken = series.attach(&chunks);
+            self.chunks += taken as u64;
+            if let Some((first, last)) = chunks.first().zip(chunks[..taken].last()) {
+                head.widen(first.min_ms);
+                head.widen(last.max_ms);
+            }
+        }
         self.series.insert(id, series);
+    }
+
+    /// Puts a snapshot into the empty head.
+    pub(super) fn restore(&mut self, head: &Head, snapshot: Snapshot) {
+        for (id, labels, samples) in snapshot.series {
+            self.add_series(head, id, &labels);
+            for (ts, value) in samples.ts.iter().zip(&samples.vs) {
+                self.add_sample(head, id, *ts, &SampleValue::Float(*value));
+            }
+            for (ts, value) in &samples.hist {
+                self.add_sample(head, id, *ts, &SampleValue::Histogram(Arc::clone(value)));
+            }
+        }
+        self.apply(head, Record::Tombstones(snapshot.tombstones));
+        self.apply(head, Record::Exemplars(snapshot.exemplars));
+    }
+
+    /// Notes that a segment was not read: it may hold the newest sample of all.
+    fn skip_segment(&mut self, index: u32) {
+        self.found.segment_max_ms.insert(index, TimestampMs::MAX);
+        self.found.unread_up_to = Some(index);
     }
 
     fn add_late(&mut self, head: &Head, id: u64, ts: TimestampMs, value: &SampleValue) {
@@ -358,13 +431,14 @@ impl Replayer {
             *series = head.series_of(&series.labels, Some(id)).0;
             outcome = series.append(ts, value, self.commit.0, self.commit.1, range_ms);
         }
+        // Also what a chunk in a file has: the log is kept for as long as samples are.
+        self.newest_ms = self.newest_ms.max(ts);
         match outcome {
             Outcome::AppendedToNewChunk => self.chunks += 1,
             Outcome::Appended => {}
             Outcome::Duplicate | Outcome::OutOfOrder | Outcome::Gone => return,
         }
         self.found.samples += 1;
-        self.newest_ms = self.newest_ms.max(ts);
         head.widen(ts);
     }
 }

@@ -19,6 +19,7 @@ impl Head {
     pub(crate) fn maintain(&self) -> Result<(), StorageError> {
         let _alone = self.maintenance.lock();
         self.rank_if_stale();
+        self.write_chunks()?;
         self.truncate_wal()
     }
 
@@ -61,6 +62,9 @@ impl Head {
         }
         drop(committer);
         self.forget_metadata();
+        if let Err(error) = self.forget_chunks() {
+            tracing::warn!(%error, "files of head chunks stay that are not needed any more");
+        }
         observe_since(&self.metrics.head_gc_seconds, self.clock.as_ref(), start_ns);
         self.metrics.head_min_time.set(oldest);
         self.metrics.head_truncations.inc();
@@ -88,10 +92,14 @@ impl Head {
         let start_ns = self.clock.monotonic_ns();
         self.metrics.wal.truncations.inc();
         self.metrics.checkpoints_created.inc();
-        let expiring = self.commit.lock().expiring.clone();
+        let committer = self.commit.lock();
+        let (expiring, unread_up_to) = (committer.expiring.clone(), committer.unread_up_to);
+        drop(committer);
         let keep = Keep {
             series: &|id| {
-                self.series.by_id(id).is_some() || expiring.get(&id).is_some_and(|s| *s > last)
+                self.series.by_id(id).is_some()
+                    || unread_up_to.is_some_and(|unread| last < unread)
+                    || expiring.get(&id).is_some_and(|s| *s > last)
             },
             from_ms: self.truncated_ms.load(Ordering::Acquire),
         };

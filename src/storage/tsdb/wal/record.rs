@@ -21,6 +21,7 @@ use crate::model::metadata::{Metadata, MetricType};
 use crate::model::{FloatHistogram, Labels, TimestampMs};
 use crate::storage::tsdb::encoding::{Cursor, DecodeError, Put};
 
+pub(crate) use super::record_histogram::encode_last_histogram;
 use super::record_histogram::{decode_float, decode_integer, encode_float, has_custom_bounds};
 
 /// A float sample of a series.
@@ -180,7 +181,8 @@ fn delta_v2<T>(
     Ok(all)
 }
 
-fn decode_labels(c: &mut Cursor<'_>) -> Result<Labels, DecodeError> {
+/// Reads a label set.
+pub(crate) fn decode_labels(c: &mut Cursor<'_>) -> Result<Labels, DecodeError> {
     let count = c.count(2)?;
     let start = *c;
     let mut sorted = true;
@@ -221,7 +223,8 @@ pub(crate) fn encode_series<'a>(
     }
 }
 
-fn encode_labels(labels: &Labels, out: &mut Vec<u8>) {
+/// Appends a label set.
+pub(crate) fn encode_labels(labels: &Labels, out: &mut Vec<u8>) {
     out.put_uvarint(labels.len() as u64);
     for (name, value) in labels.iter() {
         out.put_str(name);

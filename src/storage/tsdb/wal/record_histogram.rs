@@ -21,29 +21,62 @@ pub(crate) fn has_custom_bounds(h: &FloatHistogram) -> bool {
     h.schema == CUSTOM_BUCKETS_SCHEMA
 }
 
-/// Appends a float histogram.
-pub(crate) fn encode_float(h: &FloatHistogram, out: &mut Vec<u8>) {
+/// Appends a histogram as integers, which its counts are, or as floats.
+pub(crate) fn encode_last_histogram(h: &FloatHistogram, integer: bool, out: &mut Vec<u8>) {
+    if !integer {
+        return encode_float(h, out);
+    }
+    put_hint(h, out);
+    out.put_varint(i64::from(h.schema));
+    out.put_f64(h.zero_threshold);
+    out.put_uvarint(h.zero_count as u64);
+    out.put_uvarint(h.count as u64);
+    out.put_f64(h.sum);
+    put_spans(h, out);
+    for buckets in [&h.positive_buckets, &h.negative_buckets] {
+        out.put_uvarint(buckets.len() as u64);
+        let mut before = 0;
+        for count in buckets {
+            out.put_varint(*count as i64 - before);
+            before = *count as i64;
+        }
+    }
+    if has_custom_bounds(h) {
+        put_floats(&h.custom_values, out);
+    }
+}
+
+fn put_hint(h: &FloatHistogram, out: &mut Vec<u8>) {
     out.push(match h.counter_reset_hint {
         CounterResetHint::Unknown => 0,
         CounterResetHint::Reset => 1,
         CounterResetHint::NotReset => 2,
         CounterResetHint::Gauge => 3,
     });
+}
+
+/// Appends a float histogram.
+pub(crate) fn encode_float(h: &FloatHistogram, out: &mut Vec<u8>) {
+    put_hint(h, out);
     out.put_varint(i64::from(h.schema));
     for v in [h.zero_threshold, h.zero_count, h.count, h.sum] {
         out.put_f64(v);
     }
+    put_spans(h, out);
+    put_floats(&h.positive_buckets, out);
+    put_floats(&h.negative_buckets, out);
+    if has_custom_bounds(h) {
+        put_floats(&h.custom_values, out);
+    }
+}
+
+fn put_spans(h: &FloatHistogram, out: &mut Vec<u8>) {
     for spans in [&h.positive_spans, &h.negative_spans] {
         out.put_uvarint(spans.len() as u64);
         for span in spans {
             out.put_varint(i64::from(span.offset));
             out.put_uvarint(u64::from(span.length));
         }
-    }
-    put_floats(&h.positive_buckets, out);
-    put_floats(&h.negative_buckets, out);
-    if has_custom_bounds(h) {
-        put_floats(&h.custom_values, out);
     }
 }
 
