@@ -240,6 +240,8 @@ fn run(case: Case, cycles: u32) {
         policy: RulePolicyDefaults::default(),
         strict: true,
         last_good_dir: None,
+        shard: None,
+        peer: None,
         evaluation: EvaluationOptions::default(),
     });
     let log = StateLog::open(StateOptions {

@@ -19,6 +19,7 @@ pub mod query;
 pub mod relabel;
 pub mod remote_read;
 pub mod remote_write;
+pub mod rule_sources;
 pub mod rules;
 pub mod scrape;
 pub mod storage;

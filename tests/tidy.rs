@@ -32,6 +32,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("scrape", &["model", "relabel", "http", "storage", "discovery"]),
     ("notifier", &["model", "relabel", "http", "discovery"]),
     ("rules", &["model", "yaml", "vector", "functions", "parser", "query", "storage", "notifier"]),
+    ("rule_sources", &["model", "http", "rules"]),
     ("lint", &["model", "yaml", "functions", "aggregations", "parser", "diagnostics", "rules"]),
     (
         "config",
@@ -63,6 +64,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "remote_write",
             "scrape",
             "rules",
+            "rule_sources",
             "notifier",
             "config",
         ],
@@ -78,6 +80,7 @@ const WALLS: &[(&str, &[&str])] = &[
         &[
             "http/",
             "remote_write/send/",
+            "rule_sources/",
             "scrape/",
             "discovery/",
             "rules/",

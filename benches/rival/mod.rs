@@ -1,6 +1,8 @@
 //! A real Prometheus and Watchfire side by side: starting both, writing the same samples
 //! into both, and reading what they cost.
 
+#![allow(dead_code, reason = "each bench uses its own part")]
+
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -27,25 +29,37 @@ impl Server {
     /// Starts a program with a configuration file, its data below `home`, and waits until it
     /// is ready. `None` when it cannot be started.
     pub fn start((name, program): (&str, &str), home: &Path, config: &Path) -> Option<Self> {
-        let address = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).ok()?;
         fs::create_dir_all(home).ok()?;
-        let mut command = Command::new(program);
-        if name == "watchfire" {
-            command.arg("serve");
-        }
-        command
-            .arg(format!("--config.file={}", config.display()))
-            .arg(format!("--storage.tsdb.path={}", home.join("data").display()))
-            .arg(format!("--web.listen-address={address}"))
-            .arg("--web.enable-remote-write-receiver")
-            .arg("--web.enable-lifecycle")
-            .arg("--log.level=error")
-            .env("GOMAXPROCS", processors().to_string())
-            .stdout(Stdio::null())
-            .stderr(Stdio::inherit());
+        Self::launch(name, "/-/ready", |address| {
+            let mut command = Command::new(program);
+            if name == "watchfire" {
+                command.arg("serve");
+            }
+            command
+                .arg(format!("--config.file={}", config.display()))
+                .arg(format!("--storage.tsdb.path={}", home.join("data").display()))
+                .arg(format!("--web.listen-address={address}"))
+                .arg("--web.enable-remote-write-receiver")
+                .arg("--web.enable-lifecycle")
+                .arg("--log.level=error")
+                .stderr(Stdio::inherit());
+            command
+        })
+    }
+
+    /// Starts what is made for the address it is to listen on, and waits until `ready`
+    /// answers. `None` when it cannot be started.
+    pub fn launch(
+        name: &str,
+        ready: &str,
+        make: impl FnOnce(SocketAddr) -> Command,
+    ) -> Option<Self> {
+        let address = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).ok()?;
+        let mut command = make(address);
+        command.env("GOMAXPROCS", processors().to_string()).stdout(Stdio::null());
         let child = command.spawn().ok()?;
         let server = Self { child, address };
-        let ready = server.url("/-/ready");
+        let ready = server.url(ready);
         for _ in 0..300 {
             if http(&ready, None).is_some() {
                 return Some(server);

@@ -28,7 +28,7 @@ pub use query_json::result_json;
 pub use router::router;
 pub use server::{ServeError, bind, serve};
 pub use state::{
-    ApiOptions, ApiState, Phase, Readiness, ReloadHandle, RuntimeInfo, StatusView, StoreAdmin,
-    TsdbHead, TsdbStat, TsdbStatus, WalReplay,
+    ApiOptions, ApiState, Phase, Readiness, ReloadHandle, Ruler, RuntimeInfo, StatusView,
+    StoreAdmin, TsdbHead, TsdbStat, TsdbStatus, WalReplay,
 };
 pub use v1::{RemoteRead, tree_json};

@@ -28,6 +28,9 @@ pub fn router(state: Arc<ApiState>) -> Router {
     let gated = Router::new()
         .route("/federate", get(federate::federate))
         .route("/version", get(lifecycle::version))
+        // Where Mimir's tools write rules.
+        .nest("/config/v1", v1::config_routes())
+        .nest("/prometheus/config/v1", v1::config_routes())
         .layer(ready);
     let routes = Router::new()
         .nest("/api/v1", api)

@@ -16,6 +16,7 @@ use crate::model::{Clock, Labels, Matcher, TimestampMs};
 use crate::notifier::NotifierView;
 use crate::query::Engine;
 use crate::remote_write::{self, RemoteWriteMetrics};
+use crate::rule_sources::RulerStore;
 use crate::rules::view::RulesView;
 use crate::scrape::view::ScrapeView;
 use crate::storage::{Sink, Source, StorageError};
@@ -42,9 +43,18 @@ pub struct ApiState {
     pub remote_read: RemoteRead,
     pub readiness: Readiness,
     pub reload: ReloadHandle,
+    /// The rules that can be written; `None` without `--web.enable-rules-api`.
+    pub ruler: Option<Ruler>,
     /// Cancelled by `/-/quit`; whoever runs the process waits for it.
     pub quit: CancellationToken,
     pub options: ApiOptions,
+}
+
+/// Rules that are written through the API.
+pub struct Ruler {
+    pub store: Arc<RulerStore>,
+    /// Loads the rules anew.
+    pub apply: ReloadHandle,
 }
 
 /// Settings that do not change while the process runs; defaults are Prometheus'.

@@ -10,6 +10,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command};
 
 use crate::model::duration::parse_duration;
+use crate::rules::Shard;
 use crate::rules::policy::{OnError, OnLimit, OnNoData, UnknownWord, parse_budget};
 use crate::rules::state::STATE_FILE_BYTES_MIN;
 
@@ -55,6 +56,10 @@ pub(crate) struct ServeFlags {
         default_values = ["prometheus.WriteRequest", "io.prometheus.write.v2.Request"]
     )]
     pub remote_write_messages: Vec<String>,
+    /// Enable writing rules through the API, as Mimir's ruler has it: /api/v1/rules/NAMESPACE
+    /// and /config/v1/rules. They are kept in ruler in --storage.tsdb.path.
+    #[arg(long = "web.enable-rules-api")]
+    pub enable_rules_api: bool,
     /// Title of the web page.
     #[arg(
         long = "web.page-title",
@@ -151,6 +156,25 @@ pub(crate) struct ServeFlags {
     /// tests, which want to see many successions.
     #[arg(long = "rules.state-file-size", value_name = "BYTES", default_value_t = STATE_FILE_BYTES_MIN, hide = true)]
     pub state_file_bytes_min: u64,
+    /// How often servers among rule_files (http:// or https://) are asked whether their rules
+    /// have changed, and with --rules.watch-files files are looked at.
+    #[arg(long = "rules.refresh-interval", value_name = "DURATION", default_value = "1m", value_parser = duration)]
+    pub rules_refresh_interval: Duration,
+    /// Use rule files as soon as they are seen to have changed, without a reload; directories
+    /// mounted from ConfigMaps too.
+    #[arg(long = "rules.watch-files", default_value_t = false, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub rules_watch_files: bool,
+    /// HTTP client options with which servers are asked for rules, in a file of their own.
+    #[arg(long = "rules.http.config.file", value_name = "FILE")]
+    pub rules_http_config: Option<PathBuf>,
+    /// Run the groups of this share alone (1/3, 2/3 or 3/3): several processes divide the
+    /// same rules among them, by a hash of file and group name.
+    #[arg(long = "rules.shard", value_name = "I/N")]
+    pub rules_shard: Option<Shard>,
+    /// Another Watchfire (or Prometheus) that runs the same rules: on a start that remembers
+    /// nothing of an alert, it goes on as it is there.
+    #[arg(long = "state.peer", value_name = "URL")]
+    pub state_peer: Option<String>,
     /// All or nothing: a rule file that cannot be used stops the start and refuses a
     /// reload, as in Prometheus. Without it what is bad is set aside, its last good version
     /// goes on, and everything else runs.

@@ -6,7 +6,7 @@ use clap::{Arg, Command};
 
 /// All commands by what one wants, in the order they are listed.
 const GROUPS: &[(&str, &[&str])] = &[
-    ("Run", &["serve"]),
+    ("Run", &["serve", "sidecar"]),
     ("Write rules and configurations", &["check", "lint", "test", "rules", "promql", "eval"]),
     ("Work with a server", &["query", "push", "debug"]),
     ("Work with a data directory", &["tsdb"]),
@@ -22,6 +22,23 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             ("Check rule files, with advice", "check rules --output=text rules/*.yml"),
             ("Ask a server", "query instant http://127.0.0.1:9090 'up == 0'"),
             ("Explain one command", "help test rules"),
+        ],
+    ),
+    (
+        "sidecar",
+        &[
+            (
+                "Beside a Prometheus that runs with --web.enable-remote-write-receiver",
+                "sidecar --prometheus.url=http://127.0.0.1:9090 --rules='rules/*.yml' --alertmanager=http://127.0.0.1:9093",
+            ),
+            (
+                "Over VictoriaMetrics, the first of two that divide the groups",
+                "sidecar --prometheus.type=victoriametrics --prometheus.url=http://vm:8428 --rules=/etc/rules --alertmanager=http://am:9093 --rules.shard=1/2",
+            ),
+            (
+                "Over a tenant of Mimir",
+                "sidecar --prometheus.url=http://mimir/prometheus --prometheus.header=X-Scope-OrgID=team --remote-write.url=http://mimir/api/v1/push --rules=https://git.example/rules.yml --alertmanager=http://am:9093",
+            ),
         ],
     ),
     (
@@ -167,6 +184,7 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     ("tsdb dump", &[("One metric", "tsdb dump --match='up' data/")]),
     ("tsdb dump-openmetrics", &[("To take elsewhere", "tsdb dump-openmetrics data/ > all.om")]),
     ("tsdb verify", &[("After a power cut", "tsdb verify data/")]),
+    ("tsdb bench write", &[("How quick this disk is", "tsdb bench write --scrapes=1000")]),
     (
         "tsdb create-blocks-from openmetrics",
         &[("What another system exported", "tsdb create-blocks-from openmetrics all.om data/")],
@@ -198,8 +216,12 @@ const HEADINGS: &[(&str, &str)] = &[
     ("config.", "Configuration"),
     ("web.", "HTTP"),
     ("storage.", "Storage"),
-    ("rules.", "Rules and alerts"),
-    ("alertmanager.", "Rules and alerts"),
+    ("prometheus.", "Server"),
+    ("remote-write.", "Server"),
+    ("external-label", "Server"),
+    ("rules", "Rules and alerts"),
+    ("alertmanager", "Rules and alerts"),
+    ("state.", "Rules and alerts"),
     ("query.lookback", "Queries"),
     ("query.max", "Queries"),
     ("query.timeout", "Queries"),

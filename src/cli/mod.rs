@@ -18,6 +18,7 @@ mod push;
 mod query;
 mod rules;
 mod serve;
+mod sidecar;
 mod test;
 mod tsdb;
 
@@ -49,6 +50,12 @@ enum Command {
     /// Without --config.file it watches itself: it scrapes its own metrics every 15 s,
     /// evaluates the rules that ship with it and keeps data under ./watchfire-data.
     Serve(Box<flags::ServeFlags>),
+    /// Evaluate rules beside a server that has the samples, and notify Alertmanagers.
+    ///
+    /// Samples are read from Prometheus, Thanos, Mimir or VictoriaMetrics, results are written
+    /// back by remote write, and what alerts do is remembered here. Flags are enough; those
+    /// of `serve` for HTTP, rules, queries and logs are the same.
+    Sidecar(Box<sidecar::SidecarArgs>),
     /// Check files without running anything.
     #[command(subcommand)]
     Check(check::CheckCommand),
@@ -81,9 +88,14 @@ enum Command {
     Man(complete::ManArgs),
 }
 
+/// The commands as they are parsed.
+fn cli() -> clap::Command {
+    Cli::command().mut_subcommand("sidecar", sidecar::command)
+}
+
 /// The commands as they are parsed and described.
 fn command() -> clap::Command {
-    let mut command = help::described(Cli::command(), "");
+    let mut command = help::described(cli(), "");
     // Spreads global flags over the commands, so that all of them are listed below.
     command.build();
     command
@@ -94,7 +106,7 @@ fn command() -> clap::Command {
 /// are fatal.
 pub fn run() -> ExitCode {
     spare_memory(true);
-    let described = help::described(Cli::command(), "");
+    let described = help::described(cli(), "");
     let mut command = described.mut_subcommand("serve", |c| c.args(flags::unserved_args()));
     // Spreads global flags over the commands, so that all of them are listed below.
     command.build();
@@ -109,7 +121,7 @@ pub fn run() -> ExitCode {
     if is_promtool && matches!(cli.command, Command::Promql(_)) && !cli.experimental {
         return promtool::ask_for_experimental();
     }
-    if !matches!(cli.command, Command::Serve(_)) {
+    if !matches!(cli.command, Command::Serve(_) | Command::Sidecar(_)) {
         cli.features.warn_of_unknown();
     }
     match cli.command {
@@ -122,8 +134,17 @@ pub fn run() -> ExitCode {
                 features: &cli.features,
                 effective: flags::effective(serve, matches),
                 unserved: flags::unserved_given(matches),
+                backend: serve::Backend::Embedded,
+                made: None,
             };
             serve::run(given)
+        }
+        Command::Sidecar(args) => {
+            spare_memory(false);
+            let matches = matches.subcommand_matches("sidecar").expect("BUG: it was parsed");
+            let sidecar = command.find_subcommand("sidecar").expect("BUG: it is a command");
+            let effective = flags::effective(sidecar, matches);
+            sidecar::run(*args, &cli.features, effective)
         }
         Command::Check(command) => check::run(&command, &cli.features),
         Command::Query(args) => query::run(&args),

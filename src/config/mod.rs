@@ -154,7 +154,7 @@ impl Config {
     /// The files the `rule_files` patterns match now, sorted within each pattern.
     pub fn rule_paths(&self) -> Result<Vec<PathBuf>, ConfigError> {
         let mut paths = Vec::new();
-        for pattern in &self.rule_files {
+        for pattern in self.rule_files.iter().filter(|pattern| !is_url(pattern)) {
             paths.extend(matching("rule files", pattern)?);
         }
         Ok(paths)
@@ -169,7 +169,8 @@ impl Config {
     fn resolve_paths(&mut self, dir: &Path) {
         join(dir, &mut self.global.query_log_file);
         join(dir, &mut self.global.scrape_failure_log_file);
-        self.rule_files.iter_mut().for_each(|pattern| join(dir, pattern));
+        let files = self.rule_files.iter_mut().filter(|pattern| !is_url(pattern));
+        files.for_each(|pattern| join(dir, pattern));
         self.scrape_config_files.iter_mut().for_each(|pattern| join(dir, pattern));
         self.scrape_configs.iter_mut().for_each(|scrape| scrape.resolve_paths(dir));
         self.alerting.alertmanagers.iter_mut().for_each(|set| set.resolve_paths(dir));
@@ -181,6 +182,11 @@ impl Config {
             }
         }
     }
+}
+
+/// True for an entry of `rule_files` that is asked of a server.
+pub(crate) fn is_url(pattern: &str) -> bool {
+    pattern.starts_with("http://") || pattern.starts_with("https://")
 }
 
 /// The files a pattern matches, sorted.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::decode::{from_node, unknown_field};
 use super::yaml::{Node, YamlError, parse};
 use super::{
-    Config, ConfigError, GlobalConfig, Loaded, RuntimeConfig, StorageConfig, env, matching,
+    Config, ConfigError, GlobalConfig, Loaded, RuntimeConfig, StorageConfig, env, is_url, matching,
     read as read_file, remote, unserved,
 };
 use crate::discovery::{
@@ -144,7 +144,8 @@ fn global(node: Option<&Node>, lookup: Lookup, notes: &mut Notes) -> GlobalConfi
 fn patterns(root: &Node, section: &str, what: &str, notes: &mut Notes) -> Vec<String> {
     let Some(node) = root.get(section) else { return Vec::new() };
     let Some(patterns) = notes.keep(from_node::<Vec<String>>(node)) else { return Vec::new() };
-    for pattern in &patterns {
+    // What is asked of a server is no pattern.
+    for pattern in patterns.iter().filter(|pattern| !is_url(pattern)) {
         // A star may stand in the last part of the path only.
         if pattern.find('*').is_some_and(|at| pattern[at..].contains('/')) {
             let text = format!("invalid {what} {}", quote(pattern));

@@ -42,6 +42,9 @@ use crate::storage::{Sink, Source};
 pub(super) struct Context {
     pub engine: Arc<Engine>,
     pub source: Arc<dyn Source>,
+    /// Where alerts are restored from that nothing is remembered of, when it is one that
+    /// has been there all the time: alerts are as they are there.
+    pub peer: Option<Arc<dyn Source>>,
     pub sink: Arc<dyn Sink>,
     pub notifier: Arc<dyn Notifier>,
     pub clock: Arc<dyn Clock>,

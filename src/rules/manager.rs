@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::budget::{AlertBudget, Load};
 use super::config::{
-    GroupSpec, LoadOptions, LoadedFile, Problem, ProblemKind, Rejected, Scope, Severity, load_file,
-    load_source,
+    GroupSpec, LoadOptions, LoadedFile, Problem, ProblemKind, Rejected, Scope, Severity,
+    load_fetched, load_file, load_source,
 };
 use super::group::{Context, Defaults, External, Group, key};
 use super::last_good::LastGood;
@@ -33,9 +33,9 @@ use super::scheduler::{retire, supervise};
 use super::state::{GroupFate, Restart, StateLog};
 use super::view::{GroupCostView, GroupView, QuarantinedView, RulesView};
 use super::waves::EvaluationOptions;
-use crate::model::Clock;
 use crate::model::duration::format_duration;
 use crate::model::labels::quote;
+use crate::model::{Clock, Labels};
 use crate::notifier::Notifier;
 use crate::query::{Engine, RunOptions};
 use crate::storage::{Sink, Source};
@@ -66,6 +66,11 @@ pub struct ManagerOptions {
     /// `strict`.
     pub last_good_dir: Option<PathBuf>,
     pub evaluation: EvaluationOptions,
+    /// Which of the groups run here; all of them when there is none.
+    pub shard: Option<Shard>,
+    /// Where alerts that nothing is remembered of are restored from, instead of the source:
+    /// one who runs the same rules and was there meanwhile.
+    pub peer: Option<Arc<dyn Source>>,
 }
 
 /// What a reload may change.
@@ -87,6 +92,41 @@ pub enum RuleSource {
     Pattern(String),
     /// Rules that lie in the program; `file` is the name they go by.
     Text { file: String, source: String },
+    /// Rules that were had from elsewhere, or why they could not be had: then what was good
+    /// last goes on.
+    Fetched { file: String, source: Result<Arc<str>, String> },
+}
+
+/// A share of the groups, for several processes that divide the same rules among them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shard {
+    /// From 1 to `count`.
+    pub number: u64,
+    pub count: u64,
+}
+
+impl Shard {
+    /// Whether a group belongs to it. Files are told apart by their last part alone, so that
+    /// they may lie elsewhere in each process.
+    fn has(&self, spec: &GroupSpec) -> bool {
+        let file = spec.file.rsplit('/').next().unwrap_or_default();
+        let labels = Labels::from_pairs([("file", file), ("group", spec.name.as_str())]);
+        labels.hash64() % self.count == self.number - 1
+    }
+}
+
+impl std::str::FromStr for Shard {
+    type Err = String;
+
+    /// Reads `2/3`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let numbers = text.split_once('/');
+        let numbers = numbers.and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
+        match numbers {
+            Some((number, count)) if (1..=count).contains(&number) => Ok(Self { number, count }),
+            _ => Err(format!("{text:?} is not a share such as 1/3, 2/3 or 3/3")),
+        }
+    }
 }
 
 /// What went wrong with a load.
@@ -146,6 +186,7 @@ pub struct Manager {
     load: LoadOptions,
     policy: RulePolicyDefaults,
     strict: bool,
+    shard: Option<Shard>,
     last_good: Option<LastGood>,
     /// By group key; held for the length of an update.
     running: tokio::sync::Mutex<HashMap<String, Running>>,
@@ -167,6 +208,7 @@ impl Manager {
         Arc::new(Self {
             context: Arc::new(Context {
                 engine: options.engine,
+                peer: options.peer,
                 source: options.source,
                 sink: options.sink,
                 notifier: options.notifier,
@@ -185,6 +227,7 @@ impl Manager {
             load: options.load,
             policy: options.policy,
             strict: options.strict,
+            shard: options.shard,
             last_good: options.last_good_dir.filter(|_| !options.strict).map(LastGood::new),
             running: tokio::sync::Mutex::default(),
             groups: Mutex::default(),
@@ -355,7 +398,10 @@ impl Manager {
         let current = self.groups.lock().clone();
         let current = current.iter().map(|group| &group.spec);
         let last_good: Vec<&GroupSpec> = current.chain(&copies).collect();
-        let (specs, mut quarantined) = merge(loaded, &last_good);
+        let (mut specs, mut quarantined) = merge(loaded, &last_good);
+        if let Some(shard) = self.shard {
+            specs.retain(|spec| shard.has(spec));
+        }
         let mut groups = Vec::with_capacity(specs.len());
         for spec in specs {
             let (key, file, name) =
@@ -503,6 +549,10 @@ pub fn load_all(sources: &[RuleSource], options: &LoadOptions) -> Vec<LoadedFile
                 files.push(load_source(file, source, options));
             }
             RuleSource::Text { .. } => {}
+            RuleSource::Fetched { file, source } if seen.insert(file.clone()) => {
+                files.push(load_fetched(file, source, options));
+            }
+            RuleSource::Fetched { .. } => {}
             RuleSource::Pattern(pattern) => match glob::glob(pattern) {
                 Err(e) => files.push(failure(pattern, format!("bad pattern: {e}"))),
                 Ok(paths) => {

@@ -46,7 +46,9 @@ mod write;
 
 pub use error::RuleError;
 pub use group::External;
-pub use manager::{Manager, ManagerOptions, RuleSettings, RuleSource, UpdateError, load_all};
+pub use manager::{
+    Manager, ManagerOptions, RuleSettings, RuleSource, Shard, UpdateError, load_all,
+};
 pub use metrics::Metrics;
 pub use policy::RulePolicyDefaults;
 pub(crate) use scheduler::tick_before;

@@ -32,7 +32,7 @@ pub(super) async fn restore(group: &Group, cx: &Context, now_ms: TimestampMs) {
             continue;
         }
         // A shorter `for` than the grace period fires sooner by itself.
-        if alerting.params.for_ms >= cx.grace_period_ms
+        if (cx.peer.is_some() || alerting.params.for_ms >= cx.grace_period_ms)
             && let Err(error) = restore_rule(alerting, &rule.spec, cx, now_ms).await
         {
             tracing::error!(
@@ -61,7 +61,7 @@ async fn restore_rule(
         to_ms: now_ms,
         hints: SelectHints::default(),
     };
-    let found = cx.source.select(&request).await?;
+    let found = cx.peer.as_ref().unwrap_or(&cx.source).select(&request).await?;
     let mut samples = RawSamples::default();
     let mut remembered: FxHashMap<Labels, Remembered> = FxHashMap::default();
     for series in found.series {
@@ -79,6 +79,9 @@ async fn restore_rule(
     let for_ms = alerting.params.for_ms;
     alerting.states.lock().restore_active_at(|alert: &Alert| {
         let before = remembered.get(&alert.labels)?;
+        if cx.peer.is_some() {
+            return Some(before.active_at_ms);
+        }
         Some(restored_active_at(*before, for_ms, cx.grace_period_ms, now_ms))
     });
     Ok(())

@@ -143,7 +143,6 @@ alerting:
     for word in [
         "remote_write",
         "otlp",
-        "out_of_order_time_window",
         "scrape config \"k8s\": kubernetes_sd_configs",
         "scrape_native_histograms",
     ] {

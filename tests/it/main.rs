@@ -18,6 +18,7 @@ mod remote_write;
 mod rules;
 mod scrape;
 mod serve;
+mod sidecar;
 mod storage;
 mod support;
 mod templates;

@@ -56,7 +56,7 @@ impl Server {
 }
 
 /// Active alerts of an Alertmanager, through its own command-line tool.
-fn amtool_alerts(alertmanager: SocketAddr, name: &str) -> Vec<Json> {
+pub fn amtool_alerts(alertmanager: SocketAddr, name: &str) -> Vec<Json> {
     let output = Command::new("amtool")
         .args(["alert", "query", "-o", "json"])
         .arg(format!("--alertmanager.url=http://{alertmanager}"))
@@ -68,7 +68,7 @@ fn amtool_alerts(alertmanager: SocketAddr, name: &str) -> Vec<Json> {
     json.as_array().cloned().unwrap_or_default()
 }
 
-fn start_alertmanager(dir: &Path) -> Option<(Program, SocketAddr)> {
+pub fn start_alertmanager(dir: &Path) -> Option<(Program, SocketAddr)> {
     let address = free_address();
     let config = dir.join("alertmanager.yml");
     fs::write(&config, "route: {receiver: none}\nreceivers: [{name: none}]\n").expect("a config");

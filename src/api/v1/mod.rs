@@ -9,6 +9,7 @@ mod notifications;
 mod query;
 mod read;
 mod rule_costs;
+mod ruler;
 mod rules;
 mod status;
 mod syntax;
@@ -17,6 +18,7 @@ mod write;
 
 pub use ast::to_json as tree_json;
 pub use read::RemoteRead;
+pub(super) use ruler::config_routes;
 pub(super) use status::BuildBody;
 
 use std::sync::Arc;
@@ -59,6 +61,7 @@ pub(super) fn routes() -> Router<Arc<ApiState>> {
         .route("/admin/tsdb/snapshot", post(admin::snapshot).put(admin::snapshot))
         .route("/read", post(read::read))
         .route("/write", post(write::write))
+        .merge(ruler::routes())
 }
 
 /// The routes that answer also while the server starts and stops: how far it is, and that

@@ -1,5 +1,6 @@
 //! Storage that opens later: the HTTP side answers (with 503) while the write-ahead log
-//! is still being replayed, so every room is given this and finds the store in it then.
+//! is still being replayed, so every room is given this and finds the store in it then. What
+//! opens is the embedded store, or a server that is read.
 
 use std::sync::{Arc, OnceLock};
 
@@ -9,61 +10,79 @@ use crate::model::metadata::Metadata;
 use crate::model::{FloatHistogram, Labels, TimestampMs};
 use crate::storage::tsdb::{Follower, Tsdb};
 use crate::storage::{
-    AppendError, Appender, ExemplarSeries, LabelAnswer, LabelRequest, SelectRequest, SeriesRef,
-    SeriesSet, Sink, Source, StorageError,
+    AppendError, Appender, ExemplarSeries, LabelAnswer, LabelRequest, PushDown, SelectRequest,
+    SeriesRef, SeriesSet, Sink, Source, StorageError,
 };
 
-/// A place for the store, empty until it is open.
+/// A place for the storage, empty until it is open.
 #[derive(Default)]
 pub(super) struct LateStorage {
     store: OnceLock<Opened>,
 }
 
-/// Whose data directory is open.
+/// What is open.
 enum Opened {
     Own(Arc<Tsdb>),
-    /// Another process' own.
+    /// Another process' own data directory.
     Followed(Arc<Follower>),
+    /// A server, and where goes what is written meanwhile.
+    Server {
+        source: Arc<dyn Source>,
+        sink: Arc<dyn Sink>,
+    },
 }
 
 impl LateStorage {
     /// Puts the store in place; done once.
     pub fn set(&self, store: Arc<Tsdb>) {
-        assert!(self.store.set(Opened::Own(store)).is_ok(), "BUG: the store is opened once");
+        self.put(Opened::Own(store));
     }
 
     /// Puts a directory in place that is only read; done once.
     pub fn set_followed(&self, follower: Arc<Follower>) {
-        let set = self.store.set(Opened::Followed(follower));
-        assert!(set.is_ok(), "BUG: the store is opened once");
+        self.put(Opened::Followed(follower));
+    }
+
+    /// Puts a server in place; done once.
+    pub fn set_server(&self, source: Arc<dyn Source>, sink: Arc<dyn Sink>) {
+        self.put(Opened::Server { source, sink });
+    }
+
+    fn put(&self, opened: Opened) {
+        assert!(self.store.set(opened).is_ok(), "BUG: the store is opened once");
     }
 
     /// The store, once it is open: one's own, or what was last seen of another's.
     pub fn get(&self) -> Option<Arc<Tsdb>> {
-        Some(match self.store.get()? {
-            Opened::Own(store) => Arc::clone(store),
-            Opened::Followed(follower) => follower.store(),
-        })
+        match self.store.get()? {
+            Opened::Own(store) => Some(Arc::clone(store)),
+            Opened::Followed(follower) => Some(follower.store()),
+            Opened::Server { .. } => None,
+        }
     }
 
     /// The store, once it is open, if it may be written.
     pub fn own(&self) -> Option<&Arc<Tsdb>> {
         match self.store.get()? {
             Opened::Own(store) => Some(store),
-            Opened::Followed(_) => None,
+            Opened::Followed(_) | Opened::Server { .. } => None,
         }
     }
 
     /// The directory that is only read, once it is open.
     pub fn followed(&self) -> Option<&Arc<Follower>> {
         match self.store.get()? {
-            Opened::Own(_) => None,
             Opened::Followed(follower) => Some(follower),
+            Opened::Own(_) | Opened::Server { .. } => None,
         }
     }
 
-    fn open(&self) -> Result<Arc<Tsdb>, StorageError> {
-        self.get().ok_or(StorageError::Closed)
+    fn open(&self) -> Result<Arc<dyn Source>, StorageError> {
+        match self.store.get().ok_or(StorageError::Closed)? {
+            Opened::Own(store) => Ok(store.clone()),
+            Opened::Followed(follower) => Ok(follower.store()),
+            Opened::Server { source, .. } => Ok(source.clone()),
+        }
     }
 }
 
@@ -90,6 +109,13 @@ impl Source for LateStorage {
         Box::pin(async move { self.open()?.label_values(name, request).await })
     }
 
+    fn push_down(&self, datasource: Option<&str>) -> Option<PushDown> {
+        match self.store.get()? {
+            Opened::Server { source, .. } => source.push_down(datasource),
+            Opened::Own(_) | Opened::Followed(_) => None,
+        }
+    }
+
     fn select_exemplars<'a>(
         &'a self,
         request: &'a LabelRequest,
@@ -102,9 +128,10 @@ impl Sink for LateStorage {
     fn appender(&self) -> Box<dyn Appender> {
         match self.store.get() {
             Some(Opened::Own(store)) => store.appender(),
+            Some(Opened::Server { sink, .. }) => sink.appender(),
             Some(Opened::Followed(_)) => Box::new(Refuses(StorageError::Unsupported(
                 "the data directory is another process' own and only read here \
-                 (--storage.tsdb.read-only); send samples to that process"
+                  (--storage.tsdb.read-only); send samples to that process"
                     .to_owned(),
             ))),
             None => Box::new(Refuses(StorageError::Closed)),

@@ -1,12 +1,14 @@
 //! `watchfire serve`: opens the sockets, then the store, then starts what fills and reads
 //! it, and takes it all down in the order that loses nothing.
 
+mod backend;
 mod builtin;
 mod late;
 mod read_only;
 mod service;
 mod status;
 
+pub(crate) use backend::Backend;
 pub(crate) use status::binary_bytes;
 
 use std::collections::BTreeMap;
@@ -23,6 +25,7 @@ use super::features::FeatureFlags;
 use super::flags::ServeFlags;
 use crate::api::{self, Notice, Phase};
 use crate::config::{self, Config, Loaded};
+use crate::rule_sources;
 use crate::rules::RuleSource;
 use crate::telemetry::{build, logging};
 use service::Service;
@@ -35,7 +38,13 @@ pub(crate) struct Given<'a> {
     pub effective: BTreeMap<String, String>,
     /// Flags that were given and have no effect.
     pub unserved: Vec<&'static str>,
+    pub backend: Backend,
+    /// The configuration, when it is none that is read from a file.
+    pub made: Option<MadeConfig>,
 }
+
+/// Makes a configuration, anew at each reload.
+pub(crate) type MadeConfig = Box<dyn Fn() -> Result<Loaded, String> + Send + Sync>;
 
 /// Runs the service until it is told to stop.
 pub(crate) fn run(given: Given<'_>) -> ExitCode {
@@ -62,7 +71,7 @@ fn start_logging(flags: &ServeFlags) -> Result<(), logging::LogError> {
     logging::init(flags.log_level.parse()?, flags.log_format.parse()?)
 }
 
-async fn serve(given: Given<'_>) -> Result<(), String> {
+async fn serve(mut given: Given<'_>) -> Result<(), String> {
     let flags = given.flags;
     tracing::info!(version = build::VERSION, "Starting Watchfire");
     for flag in &given.unserved {
@@ -75,15 +84,23 @@ async fn serve(given: Given<'_>) -> Result<(), String> {
     let url = ExternalUrl::new(flags)?;
     // The sockets come first: a port that is taken must not cost a log replay.
     let listeners = bind(&flags.listen_addresses)?;
-    let origin = Origin::new(flags, &listeners, &url.route_prefix)?;
+    let origin = match given.made.take() {
+        Some(make) => Origin::Made(make),
+        None => Origin::new(flags, &listeners, &url.route_prefix)?,
+    };
     let loaded = origin.load()?;
     if flags.rules_strict {
         // Rules that cannot run are then fatal, and cheaper to find before the store opens.
-        service::check_rules(&origin.rule_sources(&loaded.config), given.features)?;
+        let files = origin.rule_sources(&loaded.config).into_iter();
+        // Those of servers are had, and judged, when rules are loaded.
+        let files: Vec<_> = files
+            .filter(|s| !matches!(s, RuleSource::Pattern(p) if rule_sources::is_url(p)))
+            .collect();
+        service::check_rules(&files, given.features)?;
     }
 
     let shutdown = CancellationToken::new();
-    let (service, state) = Service::new(given, origin, &loaded.config, url)?;
+    let (service, state) = Service::new(given, origin, &loaded.config, url).await?;
     let web = tokio::spawn(api::serve(listeners, Arc::clone(&state), shutdown.clone()));
     let stop = wait_for_stop(Arc::clone(&service), state.quit.clone());
     let result = tokio::select! {
@@ -223,6 +240,8 @@ fn hostname() -> String {
 pub(super) enum Origin {
     File(std::path::PathBuf),
     Builtin(String),
+    /// Flags.
+    Made(MadeConfig),
 }
 
 impl Origin {
@@ -245,6 +264,7 @@ impl Origin {
                     format!("Error loading config (--config.file={}): {e}", file.display())
                 })?
             }
+            Self::Made(make) => make()?,
             Self::Builtin(text) => {
                 config::parse(text, Path::new("")).map_err(|e| format!("BUG: {e}"))?
             }
@@ -258,7 +278,7 @@ impl Origin {
     fn rule_sources(&self, config: &Config) -> Vec<RuleSource> {
         let patterns = config.rule_files.iter().cloned().map(RuleSource::Pattern);
         match self {
-            Self::File(_) => patterns.collect(),
+            Self::File(_) | Self::Made(_) => patterns.collect(),
             Self::Builtin(_) => builtin::rules(),
         }
     }

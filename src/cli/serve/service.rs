@@ -1,7 +1,7 @@
 //! The running parts of `watchfire serve`, wired to each other: how they start, take a
 //! new configuration, and stop.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,23 +9,29 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 
+use super::backend::{self, Backend};
 use super::late::LateStorage;
-use super::read_only::{Discard, refuse_recording_rules};
+use super::read_only::refuse_recording_rules;
 use super::status::Status;
 use super::{ExternalUrl, Given, Origin};
-use crate::api::{ApiMetrics, ApiOptions, ApiState, Notice, Notifications, Readiness, RemoteRead};
+use crate::api::{
+    ApiMetrics, ApiOptions, ApiState, Notice, Notifications, Readiness, ReloadHandle, RemoteRead,
+    Ruler,
+};
 use crate::cli::features::FeatureFlags;
 use crate::cli::flags::ServeFlags;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::discovery::DiscoveryMetrics;
+use crate::http::ClientConfig;
 use crate::model::regex::AnchoredRegex;
-use crate::model::{Clock, Labels};
+use crate::model::{Clock, DATASOURCE, Labels, METRIC_NAME, Matcher};
 use crate::notifier::{self, NotifierOptions};
-use crate::query::{Engine, EngineOptions, PushTarget, QueryMetrics};
+use crate::query::{Engine, EngineOptions, PushTarget, QueryMetrics, WrittenHere};
 use crate::remote_read::{ReadLimits, RemoteReadMetrics};
-use crate::remote_write::send::{Sender, SenderOptions};
+use crate::remote_write::send::{Nowhere, Sender, SenderOptions};
 use crate::remote_write::{RemoteWriteMetrics, Version};
-use crate::rules::config::{LoadOptions, LoadedFile};
+use crate::rule_sources::{self, RuleSourceOptions, RuleSources};
+use crate::rules::config::{LoadOptions, LoadedFile, RuleKind};
 use crate::rules::state::{StateLog, StateMetrics, StateOptions, StateSync};
 use crate::rules::{
     self, EvaluationOptions, External, RulePolicyDefaults, RuleSettings, RuleSource, UpdateError,
@@ -42,6 +48,8 @@ use crate::storage::{Sink, Source};
 use crate::telemetry::clock::SystemClock;
 use crate::telemetry::{Registry, ReloadMetrics, new_registry};
 
+/// Nobody is asked for rules more often.
+const MIN_REFRESH: Duration = Duration::from_secs(1);
 /// How often the store drops what retention allows.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -56,8 +64,12 @@ pub(super) struct Service {
     config: Arc<ArcSwap<Config>>,
     storage: Arc<LateStorage>,
     router: Arc<Router>,
+    /// What the rules make; see `written_here`.
+    recorded: Arc<ArcSwap<HashSet<String>>>,
+    load: LoadOptions,
     /// What other systems are read with.
     remote: Surroundings,
+    backend: Backend,
     tsdb_options: TsdbOptions,
     keeps_exemplars: bool,
     tsdb_dir: PathBuf,
@@ -72,6 +84,7 @@ pub(super) struct Service {
     engine: Arc<Engine>,
     notifier: Arc<notifier::Manager>,
     rules: Arc<rules::Manager>,
+    rule_sources: Arc<RuleSources>,
     scrape: Arc<ScrapeManager>,
     /// Sends on what is committed to the store.
     sender: Arc<Sender>,
@@ -83,13 +96,13 @@ pub(super) struct Service {
 
 impl Service {
     /// Makes the parts and what the web server needs of them. Nothing runs yet.
-    pub fn new(
+    pub async fn new(
         given: Given<'_>,
         origin: Origin,
         config: &Config,
         url: ExternalUrl,
     ) -> Result<(Arc<Self>, Arc<ApiState>), String> {
-        let Given { flags, features, effective, .. } = given;
+        let Given { flags, features, effective, backend, .. } = given;
         let mut registry = new_registry();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let storage = Arc::new(LateStorage::default());
@@ -100,7 +113,6 @@ impl Service {
         let engine = Engine::new(engine_options(flags, features));
         engine.set_clock(clock.clone());
         engine.set_metrics(QueryMetrics::new(&mut registry));
-        engine.set_push_target(PushTarget { source: source.clone(), written_here: None });
         let notifier_options = NotifierOptions {
             queue_capacity: flags.notification_queue_capacity,
             max_batch_size: flags.notification_batch_size,
@@ -114,7 +126,35 @@ impl Service {
             discovery.clone(),
             &mut registry,
         ));
-        let (rule_source, rule_sink) = rule_storage(flags, &source, &sink, &mut registry);
+        // Over what others own, results are sent on at most.
+        let shows_at_once =
+            matches!(backend, Backend::Embedded) && flags.storage_read_only.is_none();
+        let recorded: Arc<ArcSwap<HashSet<String>>> = Arc::default();
+        engine.set_push_target(PushTarget {
+            source: source.clone(),
+            written_here: (!shows_at_once).then(|| written_here(recorded.clone())),
+        });
+        let results = match flags.storage_read_only {
+            Some(_) => sender.tee(Arc::new(Nowhere)),
+            None => sink.clone(),
+        };
+        let (rule_source, rule_sink) =
+            rule_storage(flags, shows_at_once, &source, &results, &mut registry);
+        // Who asks sees results before those show them who own the samples.
+        let source = if shows_at_once { source } else { rule_source.clone() };
+        let remote = Surroundings {
+            clock: clock.clone(),
+            metrics: RemoteMetrics::new(&mut registry),
+            user_agent: concat!("Watchfire/", env!("CARGO_PKG_VERSION")).to_owned(),
+        };
+        let peer = match &flags.state_peer {
+            Some(url) => {
+                let own = rule_source.clone();
+                Some(backend::open_peer(url, own, &remote).await?)
+            }
+            None => None,
+        };
+        let rule_sources = Arc::new(rule_sources(flags, features, &clock, &mut registry)?);
         let rules = rules::Manager::new(rules::ManagerOptions {
             engine: engine.clone(),
             source: rule_source,
@@ -130,6 +170,8 @@ impl Service {
             policy: rule_policy(flags),
             strict: flags.rules_strict,
             last_good_dir: Some(flags.storage_path.join("rules_last_good")),
+            shard: flags.rules_shard,
+            peer,
         });
         let hostname = super::hostname();
         let labels = &config.global.external_labels;
@@ -165,11 +207,10 @@ impl Service {
             config,
             storage,
             router,
-            remote: Surroundings {
-                clock: clock.clone(),
-                metrics: RemoteMetrics::new(&mut registry),
-                user_agent: concat!("Watchfire/", env!("CARGO_PKG_VERSION")).to_owned(),
-            },
+            recorded,
+            load: load_options(features),
+            remote,
+            backend,
             tsdb_options: TsdbOptions {
                 memory_snapshots: features.memory_snapshots(),
                 replay_progress,
@@ -189,6 +230,7 @@ impl Service {
             engine: engine.clone(),
             notifier: notifier.clone(),
             rules: rules.clone(),
+            rule_sources: rule_sources.clone(),
             scrape: scrape.clone(),
             sender: Arc::new(sender),
             reloads,
@@ -197,6 +239,14 @@ impl Service {
             url: url.clone(),
         });
         let reloader = Arc::clone(&service);
+        let ruler = rule_sources.store().map(|store| {
+            let service = Arc::clone(&service);
+            let apply: ReloadHandle = Arc::new(move || {
+                let service = Arc::clone(&service);
+                Box::pin(async move { service.reload_rules().await })
+            });
+            Ruler { store: store.clone(), apply }
+        });
         let state = ApiState {
             engine,
             source,
@@ -216,6 +266,7 @@ impl Service {
                 let service = Arc::clone(&reloader);
                 Box::pin(async move { service.reload().await })
             }),
+            ruler,
             quit: CancellationToken::new(),
             options: api_options(flags, effective, url)?,
         };
@@ -224,6 +275,12 @@ impl Service {
 
     /// Opens the store and replays its log; may take long.
     pub async fn open_storage(&self) -> Result<(), String> {
+        if let Backend::Server(config) = &self.backend {
+            let source = backend::open_server(config, &self.remote).await?;
+            tracing::info!(url = config.url, "Samples are read from a server");
+            self.storage.set_server(source, Arc::new(Nowhere));
+            return self.open_state().await;
+        }
         let (dir, mut options) = (self.tsdb_dir.clone(), self.tsdb_options.clone());
         let config = self.config.load();
         options.max_exemplars = self.max_exemplars(&config);
@@ -316,47 +373,40 @@ impl Service {
         if self.keeps_exemplars { config.storage.max_exemplars() } else { 0 }
     }
 
-    /// The rules of a configuration. Those that ship are about a store of one's own.
-    fn rule_sources(&self, config: &Config) -> Result<Vec<RuleSource>, String> {
-        match (&self.read_only_dir, &self.origin) {
-            (None, _) => Ok(self.origin.rule_sources(config)),
-            (Some(_), Origin::Builtin(_)) => Ok(Vec::new()),
-            (Some(_), Origin::File(_)) => {
-                let sources = self.origin.rule_sources(config);
-                refuse_recording_rules(&sources, &self.load_options)?;
-                Ok(sources)
+    /// The rules of a configuration, from wherever they come. Those that ship are about a
+    /// store of one's own.
+    async fn rules_of(&self, config: &Config) -> Result<Vec<RuleSource>, String> {
+        let sources = match &self.origin {
+            Origin::File(_) | Origin::Made(_) => self.rule_sources.load(&config.rule_files).await,
+            Origin::Builtin(_) => {
+                let mut sources = self.rule_sources.load(&[]).await;
+                if self.read_only_dir.is_none() {
+                    sources.extend(self.origin.rule_sources(config));
+                }
+                sources
             }
+        };
+        if self.read_only_dir.is_some() && config.remote_write.is_empty() {
+            refuse_recording_rules(&sources, &self.load_options)?;
         }
+        Ok(sources)
     }
 
     /// Rules first: when they are to change all or nothing, a bad rule file stops the rest.
     /// Gives what was set aside.
     async fn apply(&self, config: &Config) -> Result<Option<String>, String> {
-        let others = self.remote_sources(config).await?;
+        let remote = self.remote_sources(config).await?;
         self.engine.set_default_subquery_step_ms(config.global.evaluation_interval_ms);
-        // Rules are planned by what the sources evaluate themselves.
-        self.router.set(others);
-        let sources = self.rule_sources(config)?;
+        // Rules are planned by what remote sources evaluate themselves.
+        self.router.set(remote);
+        let sources = self.rules_of(config).await?;
         let mut problems = Vec::new();
         // Before there is anything to send on.
         let labels = &config.global.external_labels;
         if let Err(errors) = self.sender.apply(&config.remote_write, labels).await {
             problems.extend(errors.iter().map(ToString::to_string));
         }
-        let settings = RuleSettings {
-            sources,
-            interval_ms: config.global.evaluation_interval_ms,
-            query_offset_ms: config.global.rule_query_offset_ms,
-            external: External {
-                labels: config.global.external_labels.clone(),
-                url: self.url.url.as_str().trim_end_matches('/').to_owned(),
-            },
-        };
-        let set_aside = match self.rules.update(settings).await {
-            Ok(()) => None,
-            Err(error @ UpdateError::Quarantined(_)) => Some(error.to_string()),
-            Err(error) => return Err(error.to_string()),
-        };
+        let set_aside = self.apply_rules(config, sources).await?;
         if let Some(store) = self.storage.get() {
             store.set_max_exemplars(self.max_exemplars(config));
         }
@@ -410,10 +460,71 @@ impl Service {
         Ok(table)
     }
 
+    /// Loads the rules. Gives what was set aside.
+    async fn apply_rules(
+        &self,
+        config: &Config,
+        sources: Vec<RuleSource>,
+    ) -> Result<Option<String>, String> {
+        self.recorded.store(Arc::new(recorded(&sources, &self.load)));
+        let settings = RuleSettings {
+            sources,
+            interval_ms: config.global.evaluation_interval_ms,
+            query_offset_ms: config.global.rule_query_offset_ms,
+            external: External {
+                labels: config.global.external_labels.clone(),
+                url: self.url.url.as_str().trim_end_matches('/').to_owned(),
+            },
+        };
+        match self.rules.update(settings).await {
+            Ok(()) => Ok(None),
+            Err(error @ UpdateError::Quarantined(_)) => Ok(Some(error.to_string())),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Loads the rules anew, and nothing else. What was set aside is an error.
+    async fn reload_rules(&self) -> Result<(), String> {
+        let _one = self.reloading.lock().await;
+        let config = self.config.load_full();
+        let sources = self.rules_of(&config).await?;
+        match self.apply_rules(&config, sources).await {
+            Ok(None) => Ok(()),
+            Ok(Some(error)) | Err(error) => Err(error),
+        }
+    }
+
+    /// Loads rules anew when where they come from has changed. Does not end.
+    async fn follow_rules(&self) {
+        loop {
+            self.rule_sources.changed.notified().await;
+            match self.reload_rules().await {
+                Ok(()) => tracing::info!("Rules have changed and were loaded anew"),
+                Err(error) => tracing::error!("Rules have changed: {error}"),
+            }
+        }
+    }
+
+    /// Over a server: says when results cannot be written to it.
+    async fn look_for_receivers(&self) {
+        if matches!(self.backend, Backend::Embedded) {
+            return;
+        }
+        let config = self.config.load_full();
+        let looks = config
+            .remote_write
+            .iter()
+            .map(|target| backend::look_for_receiver(target, self.clock.clone()));
+        futures_util::future::join_all(looks).await;
+    }
+
     /// What goes on beside everything else. Does not end.
     pub async fn keep_house(&self) {
         tokio::join!(
             self.keep_limits(),
+            self.rule_sources.follow(),
+            self.follow_rules(),
+            self.look_for_receivers(),
             self.follow(),
             self.notifier.follow_discovery(),
             self.scrape.follow_discovery(),
@@ -492,6 +603,36 @@ pub(super) fn check_rules(sources: &[RuleSource], features: &FeatureFlags) -> Re
     Err(format!("loading rule files failed\n{}", errors.join("\n")))
 }
 
+/// Rules of servers, and those that are written through the API.
+fn rule_sources(
+    flags: &ServeFlags,
+    features: &FeatureFlags,
+    clock: &Arc<dyn Clock>,
+    registry: &mut Registry,
+) -> Result<RuleSources, String> {
+    let http = match &flags.rules_http_config {
+        Some(file) => {
+            config::read_http_client(file).map_err(|e| format!("--rules.http.config.file: {e}"))?
+        }
+        None => ClientConfig::default(),
+    };
+    let store = if flags.enable_rules_api {
+        let dir = flags.storage_path.join("ruler");
+        let opened = rule_sources::open_store(dir, load_options(features));
+        Some(opened.map_err(|e| format!("--web.enable-rules-api: {e}"))?)
+    } else {
+        None
+    };
+    let options = RuleSourceOptions {
+        interval: flags.rules_refresh_interval.max(MIN_REFRESH),
+        watch_files: flags.rules_watch_files,
+        http,
+        user_agent: backend::USER_AGENT.to_owned(),
+        clock: clock.clone(),
+    };
+    Ok(RuleSources::new(options, store, registry))
+}
+
 fn sender_options(flags: &ServeFlags, clock: &Arc<dyn Clock>) -> SenderOptions {
     SenderOptions {
         dir: flags.storage_path.join("remote_write"),
@@ -500,6 +641,34 @@ fn sender_options(flags: &ServeFlags, clock: &Arc<dyn Clock>) -> SenderOptions {
         user_agent: concat!("Watchfire/", env!("CARGO_PKG_VERSION")).to_owned(),
         clock: clock.clone(),
     }
+}
+
+/// The metrics that rules make.
+fn recorded(sources: &[RuleSource], options: &LoadOptions) -> HashSet<String> {
+    let files = rules::load_all(sources, options);
+    let rules = files.iter().flat_map(|file| &file.groups).flat_map(|group| &group.rules);
+    let records = rules.filter_map(|rule| match &rule.kind {
+        RuleKind::Recording { record } => Some(record.clone()),
+        RuleKind::Alerting(_) => None,
+    });
+    records.chain(["ALERTS".to_owned(), "ALERTS_FOR_STATE".to_owned()]).collect()
+}
+
+/// Whether a selector may find what rules have just made, and who owns the samples does not
+/// show yet: it is asked here, where results are laid over.
+fn written_here(recorded: Arc<ArcSwap<HashSet<String>>>) -> WrittenHere {
+    Arc::new(move |matchers| {
+        if matchers.iter().any(|m| &*m.name == DATASOURCE) {
+            return false;
+        }
+        let recorded = recorded.load();
+        match matchers.iter().find_map(Matcher::metric_name) {
+            Some(name) => recorded.contains(name),
+            None => recorded.iter().any(|name| {
+                matchers.iter().filter(|m| &*m.name == METRIC_NAME).all(|m| m.matches(name))
+            }),
+        }
+    })
 }
 
 /// Where alerts are remembered.
@@ -536,16 +705,15 @@ fn rule_policy(flags: &ServeFlags) -> RulePolicyDefaults {
 /// it, the results of the last minutes are laid over what it answers.
 fn rule_storage(
     flags: &ServeFlags,
+    shows_at_once: bool,
     source: &Arc<dyn Source>,
     sink: &Arc<dyn Sink>,
     registry: &mut Registry,
 ) -> (Arc<dyn Source>, Arc<dyn Sink>) {
-    let discard: Arc<dyn Sink> = Arc::new(Discard);
-    let sink = if flags.storage_read_only.is_some() { &discard } else { sink };
     let overlay = match flags.read_your_writes.as_str() {
         "always" => true,
         "never" => false,
-        _ => !sink.shows_at_once(),
+        _ => !shows_at_once,
     };
     if !overlay {
         return (source.clone(), sink.clone());

@@ -1,9 +1,10 @@
 //! `watchfire tsdb`: looking into data directories and making blocks. Output is promtool's
-//! where promtool has the command. Nothing here but `create-blocks-from` writes, and no
-//! command locks: a server may be using the directory.
+//! where promtool has the command. Nothing here but `create-blocks-from` and `bench` writes,
+//! and no other command locks: a server may be using the directory.
 
 mod analyze;
 mod backfill;
+mod bench;
 mod create;
 mod dump;
 mod list;
@@ -29,6 +30,9 @@ pub(crate) enum TsdbCommand {
     DumpOpenmetrics(dump::SelectArgs),
     /// Read everything a data directory holds and tell what is wrong, with file and place.
     Verify(DirArg),
+    /// Run a benchmark.
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
     /// Make blocks of data from elsewhere.
     #[command(subcommand)]
     CreateBlocksFrom(create::CreateCommand),
@@ -63,6 +67,7 @@ pub(crate) fn run(command: &TsdbCommand, features: &FeatureFlags) -> ExitCode {
         TsdbCommand::Dump(args) => dump::run(args),
         TsdbCommand::DumpOpenmetrics(args) => dump::run_openmetrics(args),
         TsdbCommand::Verify(args) => verify::run(args),
+        TsdbCommand::Bench(command) => bench::run(command),
         TsdbCommand::CreateBlocksFrom(command) => create::run(command, features),
     };
     match done {

@@ -67,7 +67,7 @@ impl Queue {
         }
     }
 
-    /// The next batch: `max` items, or what there is when the first of them has waited for
+    /// The next batch: `max` items or all there is room for, or what there is when the first of them has waited for
     /// the deadline or nobody wants to wait any more (`flush`). `None` once halted, or when
     /// there is nothing left and nobody waits.
     pub async fn take(
@@ -99,7 +99,7 @@ impl Queue {
                     () = halt.cancelled() => {}
                 }
             } else {
-                let enough = self.has(max);
+                let enough = self.has(max.min(self.capacity));
                 tokio::select! {
                     () = enough => {}
                     () = tokio::time::sleep(deadline) => waited = true,
@@ -159,7 +159,9 @@ impl State {
             }
         }
         let count = self.items.len().min(max);
-        (count == max || count > 0 && hurry).then(|| (self.drain(count), false))
+        // A queue that holds less than a batch will never hold more.
+        let is_full = self.items.len() >= max.min(capacity);
+        (is_full || count > 0 && hurry).then(|| (self.drain(count), false))
     }
 
     fn drain(&mut self, count: usize) -> Vec<Item> {

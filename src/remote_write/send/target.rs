@@ -332,9 +332,10 @@ impl Target {
                 }
                 Answer::Refused { status, why, written } => {
                     let is_bad = status.is_some_and(|s| s == reqwest::StatusCode::BAD_REQUEST);
-                    if uncertain && is_bad && written == Counts::default() {
+                    if uncertain && is_bad {
                         tracing::info!(remote_name = %self.name, count = items.len(), why, "Remote write: the receiver has had this batch before");
-                        self.metrics.drop_all(Reason::AlreadySent, &counts);
+                        self.metrics.drop_all(Reason::AlreadySent, &counts.without(&written));
+                        self.taken(&items, &written, &written);
                     } else {
                         self.taken(&items, &counts, &written);
                         tracing::error!(remote_name = %self.name, count = items.len(), error = why, "Remote write: non-recoverable error, the samples are dropped");

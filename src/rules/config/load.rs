@@ -159,6 +159,23 @@ pub fn load_file(path: &Path, options: &LoadOptions) -> LoadedFile {
     }
 }
 
+/// Reads what was had from elsewhere under a name. What could not be had is a problem like
+/// any other.
+pub(in crate::rules) fn load_fetched(
+    file: &str,
+    source: &Result<std::sync::Arc<str>, String>,
+    options: &LoadOptions,
+) -> LoadedFile {
+    match source {
+        Ok(source) => {
+            let loaded = load_source(file, source, options);
+            let text = loaded.is_valid().then(|| (**source).into());
+            LoadedFile { text, ..loaded }
+        }
+        Err(why) => unreadable(file.to_owned(), why.clone()),
+    }
+}
+
 fn unreadable(file: String, message: String) -> LoadedFile {
     let problem = Problem {
         file: file.clone(),

@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 pub use crate::yaml::Position;
 pub use lint::{DuplicateRule, duplicate_rules, duplicates_text};
+pub(in crate::rules) use load::load_fetched;
 pub(crate) use load::read_text;
 pub use load::{
     CheckReport, LoadedFile, Rejected, RejectedRule, Scope, check_file, check_source, load_file,

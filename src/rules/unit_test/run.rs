@@ -292,6 +292,7 @@ pub(super) fn context(
     let cx = Context {
         engine,
         source: Arc::new(storage.clone()),
+        peer: None,
         sink: Arc::new(storage.clone()),
         notifier: recorder.clone(),
         clock: Arc::new(ManualClock::new(test.start_ms)),

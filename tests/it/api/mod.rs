@@ -154,6 +154,7 @@ fn state(storage: &MemoryStorage, clock: Arc<dyn Clock>, registry: &mut Registry
         registry: Arc::new(Registry::default()),
         readiness,
         reload: Arc::new(|| Box::pin(async { Ok(()) })),
+        ruler: None,
         quit: CancellationToken::new(),
         options: ApiOptions::default(),
     }

@@ -198,3 +198,48 @@ fn what_is_wrong_is_told_with_file_and_place() {
         "{said}"
     );
 }
+
+#[test]
+fn the_benchmark_of_writing_says_what_promtools_says() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let series: String =
+        (0..20).map(|i| format!("{{\"__name__\":\"a\",\"x\":\"{}\"}}\n", i % 12)).collect();
+    fs::write(dir.path().join("series.json"), series).expect("a file");
+    let args =
+        ["tsdb", "bench", "write", "--out=ours", "--metrics=10", "--scrapes=300", "series.json"];
+    // Figures are different every time.
+    let stages = |output: &Output| -> Vec<String> {
+        let text = String::from_utf8(output.stdout.clone()).expect("text");
+        let cut = |line: &str| match line.find("duration=").or(line.find("sec: ")) {
+            Some(at) => line[..at].to_owned(),
+            None => line.to_owned(),
+        };
+        text.lines().map(cut).collect()
+    };
+    let ours = watchfire(&args, dir.path(), None);
+    assert!(ours.status.success(), "{}", said(&ours));
+    if available("promtool") {
+        let theirs = promtool(
+            &args.map(|arg| arg.replace("ours", "theirs")).each_ref().map(|a| a.as_str()),
+            dir.path(),
+        );
+        assert_eq!(stages(&ours), stages(&theirs));
+    }
+    let dumped = watchfire(&["tsdb", "dump", "ours/storage"], dir.path(), None);
+    let text = String::from_utf8(dumped.stdout).expect("text");
+    let lines: Vec<&str> = text.lines().filter(|line| line.contains("x=\"3\"")).collect();
+    assert_eq!((text.lines().count(), lines.len()), (3000, 300));
+    assert_eq!(lines.last().copied(), Some("{__name__=\"a\", x=\"3\"} 123756789 8970000"));
+
+    // Again over what it left, but never over what is somebody's.
+    assert!(watchfire(&args, dir.path(), None).status.success());
+    fs::write(dir.path().join("ours/thesis.txt"), "all I have").expect("a file");
+    let refused = watchfire(&args, dir.path(), None);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(said(&refused).contains("ours holds thesis.txt"), "{}", said(&refused));
+    assert!(dir.path().join("ours/thesis.txt").exists());
+    fs::write(dir.path().join("series.json"), "a{x=1}\n").expect("a file");
+    fs::remove_file(dir.path().join("ours/thesis.txt")).expect("removed");
+    let refused = watchfire(&args, dir.path(), None);
+    assert!(said(&refused).contains("series.json:1: not a JSON object"), "{}", said(&refused));
+}

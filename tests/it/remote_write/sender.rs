@@ -130,8 +130,9 @@ async fn what_is_committed_arrives_in_order_with_the_protocols_headers() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_decides_what_becomes_of_a_batch() {
-    // What is answered, more options, and: attempts, sent, failed, retried.
-    let cases: &[(Reply, &str, (usize, f64, f64, f64))] = &[
+    /// What is answered, more options, and: attempts, sent, failed, retried.
+    type Case = (Reply, &'static str, (usize, f64, f64, f64));
+    let cases: &[Case] = &[
         (Reply::Say(200, &[], ""), "", (1, 5.0, 0.0, 0.0)),
         (Reply::Say(500, &[], "no"), "", (2, 5.0, 0.0, 5.0)),
         (Reply::Say(503, &[("retry-after", "0")], "no"), "", (2, 5.0, 0.0, 5.0)),

@@ -237,6 +237,8 @@ impl Harness {
             policy: setup.policy,
             strict: setup.strict,
             last_good_dir: None,
+            shard: None,
+            peer: None,
             evaluation: setup.evaluation,
         });
         let settings = RuleSettings {

@@ -1,0 +1,242 @@
+//! Rules beside a real vmalert over the same VictoriaMetrics: the same rule file, one after
+//! the other, written back to the same server. Prints what a full cycle (every rule once)
+//! costs: queries to the server, processor seconds of the server and of the evaluator.
+//! Asserts that both record the same series, and nothing about speed.
+//!
+//! `cargo bench --bench rules_versus_vmalert [large|small]` (needs `victoria-metrics` and
+//! `vmalert` in PATH, which Debian's package victoria-metrics has).
+//!
+//! Method. Samples of 70 minutes, 15 s apart, are written at once, so that nothing is
+//! written but results while it is measured. The server alone is measured for one interval,
+//! then each evaluator for several; the server's own share is taken off. Each starts and
+//! ends within one evaluation interval of its own.
+
+mod rival;
+#[path = "rules_scale/mod.rs"]
+mod scale;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::Value as Json;
+
+use rival::{Server, compressed, http, processors, series};
+use scale::{SCALES, Scale};
+
+const STEP_MS: i64 = 15_000;
+const HISTORY_MS: i64 = 62 * 60_000;
+/// What is written before its time.
+const AHEAD_MS: i64 = 20 * 60_000;
+const INTERVAL: Duration = Duration::from_secs(30);
+const CYCLES: u32 = 4;
+const SERIES_PER_REQUEST: usize = 2_000;
+const SAMPLES_PER_REQUEST: usize = 40;
+
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as i64
+}
+
+/// The sum of the metrics of these names over what they are labelled with.
+fn metric(server: &Server, wanted: &[&str]) -> f64 {
+    let text = http(&server.url("/metrics"), None).unwrap_or_default();
+    let lines = text.lines().filter(|line| wanted.iter().any(|w| line.starts_with(w)));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+}
+
+/// What a server has done so far.
+#[derive(Clone, Copy, Default)]
+struct Done {
+    server_cpu: f64,
+    evaluator_cpu: f64,
+    queries: f64,
+    bytes_out: f64,
+}
+
+fn done(server: &Server, evaluator: Option<&Server>) -> Done {
+    Done {
+        server_cpu: server.cpu_seconds(),
+        evaluator_cpu: evaluator.map_or(0.0, Server::cpu_seconds),
+        queries: metric(
+            server,
+            &[
+                "vm_http_requests_total{path=\"/api/v1/query\"}",
+                "vm_http_requests_total{path=\"/api/v1/query_range\"}",
+                "vm_http_requests_total{path=\"/api/v1/export\"}",
+            ],
+        ),
+        bytes_out: metric(server, &["vm_tcplistener_written_bytes_total{name=\"http\""]),
+    }
+}
+
+impl Done {
+    fn since(self, before: Self) -> Self {
+        Self {
+            server_cpu: self.server_cpu - before.server_cpu,
+            evaluator_cpu: self.evaluator_cpu - before.evaluator_cpu,
+            queries: self.queries - before.queries,
+            bytes_out: self.bytes_out - before.bytes_out,
+        }
+    }
+}
+
+/// What a cycle costs while an evaluator runs, the server's own work taken off.
+fn measure(server: &Server, evaluator: &Server, idle: Done) -> Done {
+    // The first cycles make series.
+    std::thread::sleep(2 * INTERVAL);
+    let before = done(server, Some(evaluator));
+    std::thread::sleep(CYCLES * INTERVAL);
+    let all = done(server, Some(evaluator)).since(before);
+    let cycles = f64::from(CYCLES);
+    Done {
+        server_cpu: all.server_cpu / cycles - idle.server_cpu,
+        evaluator_cpu: all.evaluator_cpu / cycles,
+        queries: all.queries / cycles,
+        bytes_out: all.bytes_out / cycles - idle.bytes_out,
+    }
+}
+
+fn write(server: &Server, data: &scale::Data, first_ms: i64) {
+    let steps: Vec<i64> = (0..(HISTORY_MS + AHEAD_MS) / STEP_MS).collect();
+    for (number, part) in data.series.chunks(SERIES_PER_REQUEST).enumerate() {
+        for steps in steps.chunks(SAMPLES_PER_REQUEST) {
+            let mut request = Vec::new();
+            for (i, one) in part.iter().enumerate() {
+                let seed = (number * SERIES_PER_REQUEST + i) as i64;
+                let values = steps.iter().map(|i| (first_ms + i * STEP_MS, one.value(seed, *i)));
+                let labels = one.labels.iter().map(|(n, v)| (n.as_str(), v.as_str()));
+                series(&mut request, labels, values);
+            }
+            http(&server.url("/api/v1/write"), Some(compressed(&request))).expect("accepted");
+        }
+    }
+}
+
+/// How many series with a colon in their names have a sample in the last two minutes.
+fn recorded(server: &Server) -> usize {
+    let text = "count({__name__=~\".+:.+\"}[2m])";
+    let text: String = url::form_urlencoded::byte_serialize(text.as_bytes()).collect();
+    let text = http(&server.url(&format!("/api/v1/query?query={text}")), None).expect("an answer");
+    let answer: Json = serde_json::from_str(&text).expect("JSON");
+    let value = answer["data"]["result"][0]["value"][1].as_str();
+    value.and_then(|v| v.parse().ok()).unwrap_or(0)
+}
+
+fn quiet(program: &str, args: &[String]) -> Command {
+    let mut command = Command::new(program);
+    command.args(args).stderr(Stdio::null());
+    command
+}
+
+fn start_server(home: &Path) -> Option<Server> {
+    Server::launch("victoria-metrics", "/health", |address| {
+        quiet(
+            "victoria-metrics",
+            &[
+                format!("-httpListenAddr={address}"),
+                format!("-storageDataPath={}", home.display()),
+                "-search.latencyOffset=0s".to_owned(),
+                "-search.disableCache".to_owned(),
+            ],
+        )
+    })
+}
+
+fn start_vmalert(server: &Server, rules: &Path) -> Option<Server> {
+    Server::launch("vmalert", "/health", |address| {
+        quiet(
+            "vmalert",
+            &[
+                format!("-httpListenAddr={address}"),
+                format!("-datasource.url={}", server.url("")),
+                format!("-remoteWrite.url={}", server.url("")),
+                format!("-rule={}", rules.display()),
+                format!("-evaluationInterval={}s", INTERVAL.as_secs()),
+                "-notifier.blackhole".to_owned(),
+            ],
+        )
+    })
+}
+
+fn start_sidecar(server: &Server, rules: &Path, home: &Path, evaluate: &str) -> Option<Server> {
+    Server::launch("watchfire", "/-/ready", |address| {
+        quiet(
+            env!("CARGO_BIN_EXE_watchfire"),
+            &[
+                "sidecar".to_owned(),
+                "--prometheus.type=victoriametrics".to_owned(),
+                format!("--prometheus.evaluate={evaluate}"),
+                format!("--prometheus.url={}", server.url("")),
+                format!("--rules={}", rules.display()),
+                format!("--rules.evaluation-interval={}s", INTERVAL.as_secs()),
+                format!("--storage.path={}", home.display()),
+                format!("--web.listen-address={address}"),
+                "--rules.align-groups".to_owned(),
+                "--log.level=error".to_owned(),
+            ],
+        )
+    })
+}
+
+fn run(scale: &Scale) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let data = scale.data();
+    let rules = scale.rules();
+    let rule_file = dir.path().join("rules.yml");
+    fs::write(&rule_file, &rules.text).expect("a rule file");
+    let first_ms = (now_ms() - HISTORY_MS) / STEP_MS * STEP_MS + 137;
+    let mut rows = Vec::new();
+    let mut made = Vec::new();
+    // Each over a server of its own, so that neither finds what the other recorded.
+    for name in ["vmalert", "watchfire, push-down", "watchfire, here"] {
+        let home = dir.path().join(name);
+        let Some(server) = start_server(&home.join("server")) else {
+            println!("skipped: `victoria-metrics` is not in PATH");
+            return;
+        };
+        write(&server, &data, first_ms);
+        std::thread::sleep(INTERVAL);
+        let before = done(&server, None);
+        std::thread::sleep(INTERVAL);
+        let idle = done(&server, None).since(before);
+        let evaluator = match name.split_once(", ") {
+            None => start_vmalert(&server, &rule_file),
+            Some((_, how)) => start_sidecar(&server, &rule_file, &home.join("state"), how),
+        };
+        let Some(evaluator) = evaluator else {
+            println!("skipped: {name} did not start");
+            return;
+        };
+        rows.push((name, measure(&server, &evaluator, idle)));
+        made.push(recorded(&server));
+    }
+    println!(
+        "\n{} series, {} rules in {} groups; series recorded: {made:?}\n",
+        data.series.len(),
+        rules.rules,
+        rules.groups
+    );
+    println!("| a cycle | queries | processor time of the server | of the evaluator | answered |");
+    println!("| --- | --- | --- | --- | --- |");
+    for (name, cost) in &rows {
+        println!(
+            "| {name} | {:.0} | {:.2} s | {:.2} s | {:.1} MiB |",
+            cost.queries,
+            cost.server_cpu,
+            cost.evaluator_cpu,
+            cost.bytes_out / f64::from(1 << 20)
+        );
+    }
+    assert!(made.iter().all(|n| *n == made[0]), "all record the same series: {made:?}");
+}
+
+fn main() {
+    let filter = std::env::args().skip(1).find(|a| !a.starts_with('-')).unwrap_or_default();
+    println!(
+        "{} processors; interval {} s, {CYCLES} cycles measured",
+        processors(),
+        INTERVAL.as_secs()
+    );
+    SCALES.iter().filter(|scale| scale.name.contains(&filter)).for_each(run);
+}

@@ -1,0 +1,169 @@
+//! What the service stands on: its own store, or somebody else's server. Everything else of
+//! `serve` is the same over either.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use reqwest::{Method, StatusCode};
+
+use crate::http::Client;
+use crate::model::Clock;
+use crate::remote_write::send::RemoteWriteConfig;
+use crate::remote_write::{self, proto};
+use crate::storage::remote::{self, DatasourceConfig, Surroundings};
+use crate::storage::{
+    ExemplarSeries, LabelAnswer, LabelRequest, SelectRequest, SeriesSet, Source, StorageError,
+};
+
+/// How long a peer may take to tell of its alerts.
+const PEER_TIMEOUT_MS: i64 = 5000;
+/// How often it is asked whether a receiver is there that was not.
+const PROBE_INTERVAL: Duration = Duration::from_secs(30);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where samples are read from, and where they are kept.
+#[derive(Clone, Debug)]
+pub(crate) enum Backend {
+    /// The embedded store in `--storage.tsdb.path`.
+    Embedded,
+    /// A server: read by its query API, written to by remote write alone.
+    Server(Box<DatasourceConfig>),
+}
+
+pub(super) const USER_AGENT: &str = concat!("Watchfire/", env!("CARGO_PKG_VERSION"));
+
+/// A source over a server.
+pub(super) async fn open_server(
+    config: &DatasourceConfig,
+    around: &Surroundings,
+) -> Result<Arc<dyn Source>, String> {
+    remote::open(config, around).await.map_err(|e| e.to_string())
+}
+
+/// Where alerts are restored from: a peer that has them, else where they are anyway.
+pub(super) async fn open_peer(
+    url: &str,
+    own: Arc<dyn Source>,
+    around: &Surroundings,
+) -> Result<Arc<dyn Source>, String> {
+    let config = DatasourceConfig {
+        url: url.to_owned(),
+        name: "state.peer".to_owned(),
+        timeout_ms: PEER_TIMEOUT_MS,
+        ..DatasourceConfig::default()
+    };
+    let peer = open_server(&config, around).await;
+    let peer = peer.map_err(|e| format!("--state.peer={url}: {e}"))?;
+    Ok(Arc::new(PeerFirst { peer, own }))
+}
+
+struct PeerFirst {
+    peer: Arc<dyn Source>,
+    own: Arc<dyn Source>,
+}
+
+impl Source for PeerFirst {
+    fn select<'a>(
+        &'a self,
+        request: &'a SelectRequest,
+    ) -> BoxFuture<'a, Result<SeriesSet, StorageError>> {
+        Box::pin(async move {
+            match self.peer.select(request).await {
+                Ok(found) if !found.series.is_empty() => Ok(found),
+                Ok(_) => self.own.select(request).await,
+                Err(error) => {
+                    tracing::warn!(%error, "The peer cannot be asked for its alerts; they are restored from storage");
+                    self.own.select(request).await
+                }
+            }
+        })
+    }
+
+    fn label_names<'a>(
+        &'a self,
+        request: &'a LabelRequest,
+    ) -> BoxFuture<'a, Result<LabelAnswer, StorageError>> {
+        self.own.label_names(request)
+    }
+
+    fn label_values<'a>(
+        &'a self,
+        name: &'a str,
+        request: &'a LabelRequest,
+    ) -> BoxFuture<'a, Result<LabelAnswer, StorageError>> {
+        self.own.label_values(name, request)
+    }
+
+    fn select_exemplars<'a>(
+        &'a self,
+        request: &'a LabelRequest,
+    ) -> BoxFuture<'a, Result<Vec<ExemplarSeries>, StorageError>> {
+        self.own.select_exemplars(request)
+    }
+}
+
+/// Says clearly that results of rules cannot be written back, when that is so, and when it
+/// is so no more. Ends when the receiver is there.
+pub(super) async fn look_for_receiver(config: &RemoteWriteConfig, clock: Arc<dyn Clock>) {
+    let mut told = false;
+    loop {
+        match probe(config, clock.clone()).await {
+            Ok(status) if !is_missing(status) => {
+                if told {
+                    tracing::info!(url = config.url, "The receiver of remote write is there now");
+                }
+                return;
+            }
+            Ok(status) if !told => {
+                told = true;
+                tracing::error!(
+                    url = config.url,
+                    %status,
+                    "Nothing receives remote write there: results of rules are evaluated and \
+                     alerts sent, but nothing is written back. Start Prometheus with \
+                     --web.enable-remote-write-receiver, or name another receiver with \
+                     --remote-write.url, or none with --remote-write.url=none"
+                );
+            }
+            // A server that is away is the business of the queue.
+            _ => {}
+        }
+        tokio::time::sleep(PROBE_INTERVAL).await;
+    }
+}
+
+/// Statuses of servers that have no such endpoint.
+fn is_missing(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED
+    )
+}
+
+/// Sends a request that holds nothing.
+async fn probe(config: &RemoteWriteConfig, clock: Arc<dyn Clock>) -> Result<StatusCode, String> {
+    let url = config.parsed_url().map_err(|e| e.to_string())?;
+    let client = Client::new(&config.http, USER_AGENT, clock).await.map_err(|e| e.to_string())?;
+    let body = remote_write::encode(&proto::WriteRequest::default()).map_err(|e| e.to_string())?;
+    let mut request = client.request(Method::POST, url);
+    let headers = request.headers_mut();
+    for (name, value) in [
+        ("content-encoding", "snappy"),
+        ("content-type", "application/x-protobuf"),
+        ("x-prometheus-remote-write-version", "0.1.0"),
+    ] {
+        headers.insert(name, reqwest::header::HeaderValue::from_static(value));
+    }
+    for (name, value) in &config.headers {
+        let name = reqwest::header::HeaderName::from_bytes(name.as_bytes());
+        let value = reqwest::header::HeaderValue::from_str(value);
+        if let (Ok(name), Ok(value)) = (name, value) {
+            headers.insert(name, value);
+        }
+    }
+    *request.body_mut() = Some(body.into());
+    let answer = tokio::time::timeout(PROBE_TIMEOUT, client.execute(request)).await;
+    let answer = answer.map_err(|_| "no answer".to_owned())?.map_err(|e| e.to_string())?;
+    Ok(answer.status())
+}
