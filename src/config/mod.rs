@@ -54,6 +54,7 @@ pub struct Config {
     pub storage: StorageConfig,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub remote_write: Vec<RemoteWriteConfig>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub remote_read: Vec<RemoteReadConfig>,
     /// Watchfire's own section: other systems by name.
     #[serde(skip_serializing_if = "Datasources::is_empty")]

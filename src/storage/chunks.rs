@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use super::StorageError;
-use super::tsdb::chunk::{Encoding, read_chunk};
+use super::tsdb::chunk::{Chunk, ChunkBytes, Encoding, read_chunk};
 use super::tsdb::compact::Recoder;
 use crate::model::TimestampMs;
 use crate::vector::RawSamples;
@@ -39,11 +39,14 @@ impl WireChunk {
 
 /// Samples as chunks of the usual size, in time order.
 pub fn encode(samples: &RawSamples) -> Vec<WireChunk> {
-    let wire = |chunk: super::tsdb::chunk::Chunk| WireChunk {
+    let wire = |chunk: Chunk| WireChunk {
         min_ms: chunk.min_ms,
         max_ms: chunk.max_ms,
         encoding: chunk.encoding as u8,
-        data: Bytes::copy_from_slice(&chunk.bytes),
+        data: match chunk.bytes {
+            ChunkBytes::Held(bytes) => Bytes::from(bytes),
+            mapped => Bytes::copy_from_slice(&mapped),
+        },
     };
     Recoder::default().encode(samples).into_iter().map(wire).collect()
 }

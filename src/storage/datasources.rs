@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -154,16 +155,23 @@ pub async fn open_all(
     around: &Surroundings,
 ) -> Result<BTreeMap<String, Arc<dyn Source>>, OpenError> {
     let mut open: BTreeMap<String, Arc<dyn Source>> = BTreeMap::new();
+    // Some are asked who they are, and may be down: all at the same time.
+    let servers = all.iter().filter_map(|(name, datasource)| match datasource {
+        Datasource::Server(server) => Some((name, server)),
+        _ => None,
+    });
+    let servers = servers.map(|(name, server)| async move {
+        let server = DatasourceConfig { name: name.clone(), ..(**server).clone() };
+        Ok::<_, OpenError>((name.clone(), remote::open(&server, around).await?))
+    });
+    open.extend(try_join_all(servers).await?);
     for name in in_order(all).unwrap_or_default() {
         let part = |open: &BTreeMap<String, Arc<dyn Source>>, name: &str| match name {
             LOCAL => local.clone(),
             name => open.get(name).expect("BUG: parts come first").clone(),
         };
         let source: Arc<dyn Source> = match &all[name] {
-            Datasource::Server(server) => {
-                let server = DatasourceConfig { name: name.to_owned(), ..(**server).clone() };
-                remote::open(&server, around).await?
-            }
+            Datasource::Server(_) => continue,
             Datasource::Shards(config) => {
                 let members = config.shards.iter().map(|name| part(&open, name)).collect();
                 let labels = config.replica_labels.clone();

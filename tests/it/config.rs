@@ -156,6 +156,50 @@ alerting:
 }
 
 #[test]
+fn other_systems_are_checked_as_prometheus_does_and_in_our_own_words() {
+    let check = |yaml: &str, expected: &str| {
+        let error = config::parse(yaml, Path::new("/etc/x")).unwrap_err().to_string();
+        assert!(error.contains(expected), "{yaml}: {error}");
+    };
+    check("remote_read: [{}]", "url for remote_read is empty");
+    check("remote_read: [null]", "empty or null remote read config section");
+    check("remote_read: [{url: 'x'}]", "parse \"x\"");
+    check("remote_read: [{url: 'http://x/', nonsense: 1}]", "nonsense");
+    check(
+        "remote_read: [{url: 'http://x/', headers: {Host: a}}]",
+        "Host is a reserved header. It must not be changed",
+    );
+    check(
+        "remote_read: [{url: 'http://x/', headers: {authorization: a}}]",
+        "authorization header must be changed via",
+    );
+    check(
+        "remote_read: [{url: 'http://x/', name: a}, {url: 'http://y/', name: a}]",
+        "found multiple remote read configs with job name \"a\"",
+    );
+    check("datasources: {a: {url: 'ftp://x'}}", "datasources.a: \"ftp://x\" is not an HTTP URL");
+    check("datasources: {a: {url: 'http://x', type: odd}}", "odd");
+    check("datasources: {a: {url: 'http://x', max_series: 0}}", "max_series must be greater");
+    check("datasources: {a: {shards: [b]}}", "there is no datasource \"b\"");
+    check("datasources: {a: {shards: [a]}}", "datasources.a is made of itself");
+    check("datasources: {local: {url: 'http://x'}}", "that of the local storage");
+    let yaml = "
+remote_read: [{url: 'http://u:hunter2@x/', basic_auth: {username: u, password: hunter2}, required_matchers: {a: b}, read_recent: true}]
+datasources:
+  a: {url: 'http://u:hunter2@x/', type: victoriametrics, evaluate: here, bearer_token: hunter2}
+  b: {shards: [a, local], replica_labels: [r], partial_response: warn}
+  c: {routes: [{source: a, max_age: 2d}, {source: b}]}
+";
+    let loaded = config::parse(yaml, Path::new("/etc/x")).unwrap();
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    let printed = loaded.config.to_yaml();
+    assert!(!printed.contains("hunter2"), "{printed}");
+    for text in ["read_recent: true", "type: victoriametrics", "evaluate: here", "max_age: 2d"] {
+        assert!(printed.contains(text), "{text}: {printed}");
+    }
+}
+
+#[test]
 fn a_printed_configuration_reads_back_the_same() {
     let yaml = "
 global: {scrape_interval: 15s, external_labels: {a: b, c: '$$x'}, body_size_limit: 10MB}

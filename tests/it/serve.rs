@@ -302,13 +302,13 @@ scrape_configs:
     static_configs: [{targets: ['127.0.0.1:1']}]
   - job_name: found
     consul_sd_configs: [{server: '127.0.0.1:2'}]
-remote_read: [{url: 'http://127.0.0.1:3/read'}]
+otlp: {promote_resource_attributes: [a]}
 ";
     fs::write(dir.path().join("prometheus.yml"), config).expect("a config");
     let flags = ["--config.file=prometheus.yml", "--storage.agent.path=x"];
     let server = Server::start(dir.path(), free_address(), &flags);
     let log = server.program.log();
-    for text in ["gopher", "consul_sd_configs", "remote_read", "storage.agent.path"] {
+    for text in ["gopher", "consul_sd_configs", "otlp", "storage.agent.path"] {
         assert!(log.contains(text), "want {text:?} in:\n{log}");
     }
     let error = until(PATIENCE, || {

@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use reqwest::{Method, StatusCode};
 
 use crate::http::Client;
-use crate::model::{Clock, METRIC_NAME, Matcher};
+use crate::model::{Clock, DATASOURCE, METRIC_NAME, Matcher};
 use crate::query::WrittenHere;
 use crate::remote_write::send::RemoteWriteConfig;
 use crate::remote_write::{self, proto};
@@ -133,6 +133,10 @@ impl WrittenNames {
     pub fn judge(&self) -> WrittenHere {
         let names = self.0.clone();
         Arc::new(move |matchers: &[Matcher]| {
+            // Named datasources have nothing laid over what they answer.
+            if matchers.iter().any(|m| &*m.name == DATASOURCE) {
+                return false;
+            }
             let names = names.load();
             let about: Vec<&Matcher> =
                 matchers.iter().filter(|m| &*m.name == METRIC_NAME).collect();

@@ -9,6 +9,7 @@ use url::Url;
 
 use super::Limits;
 use super::endpoint::EndpointConfig;
+use crate::http::config::without_password;
 use crate::http::{ClientConfig, SigV4Config, SigV4ConfigError};
 use crate::model::Matcher;
 use crate::model::duration::as_text;
@@ -72,6 +73,7 @@ pub enum DatasourceError {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RemoteReadConfig {
+    #[serde(serialize_with = "without_password")]
     pub url: String,
     #[serde(rename = "remote_timeout", with = "as_text")]
     pub remote_timeout_ms: i64,
@@ -182,6 +184,7 @@ pub enum Evaluation {
 #[serde(default, deny_unknown_fields)]
 pub struct DatasourceConfig {
     /// Without the `/api/v1/...` that requests add; of `remote_read`, the endpoint itself.
+    #[serde(serialize_with = "without_password")]
     pub url: String,
     /// What errors and metrics call it; the key in `datasources`.
     #[serde(skip)]

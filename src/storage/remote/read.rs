@@ -44,6 +44,31 @@ pub(super) struct Restriction {
     pub local_start: Option<LocalStart>,
 }
 
+impl Restriction {
+    /// What to ask the server; `None` for nothing.
+    fn narrow(&self, request: &SelectRequest) -> Result<Option<Narrowed>, StorageError> {
+        let mut request = request.clone();
+        if let Some(local_start) = &self.local_start {
+            let start_ms = local_start().ok_or(StorageError::Closed)?;
+            if request.from_ms > start_ms {
+                return Ok(None);
+            }
+            request.to_ms = request.to_ms.min(start_ms);
+        }
+        if self.required.iter().any(|wanted| !request.matchers.contains(wanted)) {
+            return Ok(None);
+        }
+        let mut strip = Vec::new();
+        for (name, value) in self.external.iter() {
+            if !request.matchers.iter().any(|m| &*m.name == name) {
+                request.matchers.push(Matcher::equal(name, value));
+                strip.push(name.to_owned());
+            }
+        }
+        Ok(Some(Narrowed { request, strip }))
+    }
+}
+
 /// See the module.
 pub(super) struct Reader {
     endpoint: Arc<Endpoint>,
@@ -67,30 +92,6 @@ impl Reader {
         restriction: Restriction,
     ) -> Self {
         Self { endpoint, limits, frame_bytes_max, restriction }
-    }
-
-    /// What to ask the server; `None` for nothing.
-    fn narrowed(&self, request: &SelectRequest) -> Result<Option<Narrowed>, StorageError> {
-        let restriction = &self.restriction;
-        let mut request = request.clone();
-        if let Some(local_start) = &restriction.local_start {
-            let start_ms = local_start().ok_or(StorageError::Closed)?;
-            if request.from_ms > start_ms {
-                return Ok(None);
-            }
-            request.to_ms = request.to_ms.min(start_ms);
-        }
-        if restriction.required.iter().any(|wanted| !request.matchers.contains(wanted)) {
-            return Ok(None);
-        }
-        let mut strip = Vec::new();
-        for (name, value) in restriction.external.iter() {
-            if !request.matchers.iter().any(|m| &*m.name == name) {
-                request.matchers.push(Matcher::equal(name, value));
-                strip.push(name.to_owned());
-            }
-        }
-        Ok(Some(Narrowed { request, strip }))
     }
 
     async fn ask(&self, narrowed: Narrowed) -> Result<SeriesSet, StorageError> {
@@ -310,7 +311,7 @@ impl Source for Reader {
         request: &'a SelectRequest,
     ) -> BoxFuture<'a, Result<SeriesSet, StorageError>> {
         Box::pin(async move {
-            match self.narrowed(request)? {
+            match self.restriction.narrow(request)? {
                 Some(narrowed) => self.ask(narrowed).await,
                 None => Ok(SeriesSet::default()),
             }
@@ -365,5 +366,60 @@ impl Reader {
             found.extend(self.select(&request).await?.series);
         }
         Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the server is asked, as `matchers to_ms`, and what is taken off again.
+    fn check(restriction: &Restriction, matchers: &[&str], expected: Option<(&str, &str)>) {
+        let matcher = |text: &&str| {
+            let (name, value) = text.split_once('=').unwrap();
+            Matcher::equal(name, value)
+        };
+        let request = SelectRequest {
+            matchers: matchers.iter().map(matcher).collect(),
+            from_ms: 1000,
+            to_ms: 2000,
+            hints: SelectHints::default(),
+        };
+        let asked = restriction.narrow(&request).unwrap().map(|narrowed| {
+            let texts: Vec<String> =
+                narrowed.request.matchers.iter().map(ToString::to_string).collect();
+            let asked = format!("{} {}", texts.join(","), narrowed.request.to_ms);
+            (asked, narrowed.strip.join(","))
+        });
+        let asked = asked.as_ref().map(|(asked, strip)| (asked.as_str(), strip.as_str()));
+        assert_eq!(asked, expected, "{matchers:?}");
+    }
+
+    #[test]
+    fn a_server_is_asked_for_what_is_its_business_alone() {
+        let external = Labels::from_pairs([("region", "eu"), ("replica", "a")]);
+        let by_labels = Restriction { external, ..Restriction::default() };
+        let asked = "a=\"b\",region=\"eu\",replica=\"a\" 2000";
+        check(&by_labels, &["a=b"], Some((asked, "region,replica")));
+        // Who asks for a label sees it.
+        let asked = "region=\"us\",replica=\"a\" 2000";
+        check(&by_labels, &["region=us"], Some((asked, "replica")));
+        let required = vec![Matcher::equal("job", "x"), Matcher::equal("env", "y")];
+        let required = Restriction { required, ..Restriction::default() };
+        check(&required, &["job=x"], None);
+        check(&required, &["job=x", "env=z"], None);
+        check(&required, &["env=y", "job=x"], Some(("env=\"y\",job=\"x\" 2000", "")));
+        let until = |start_ms: Option<i64>| Restriction {
+            local_start: Some(Arc::new(move || start_ms)),
+            ..Restriction::default()
+        };
+        check(&until(Some(999)), &["a=b"], None);
+        check(&until(Some(1000)), &["a=b"], Some(("a=\"b\" 1000", "")));
+        check(&until(Some(1500)), &["a=b"], Some(("a=\"b\" 1500", "")));
+        check(&until(Some(i64::MAX)), &["a=b"], Some(("a=\"b\" 2000", "")));
+        let request =
+            SelectRequest { matchers: vec![], from_ms: 0, to_ms: 1, hints: SelectHints::default() };
+        // While the local store opens nobody knows what it will have.
+        assert!(until(None).narrow(&request).is_err());
     }
 }

@@ -113,7 +113,7 @@ async fn no_failure_of_a_server_ends_an_alert() {
         *mood.lock().unwrap() = next;
         harness.tick().await;
         assert_eq!(harness.alerting("A").alerts.len(), 1, "{next:?}");
-        let failed = harness.rule("A").last_error != "";
+        let failed = !harness.rule("A").last_error.is_empty();
         assert_eq!(failed, next != Mood::Partial, "{next:?}");
         let ended = harness.sent().into_iter().any(|a| a.ends_at_ms <= harness.clock.now());
         assert!(!ended, "{next:?} resolved the alert");

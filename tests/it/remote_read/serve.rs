@@ -1,7 +1,7 @@
 //! `watchfire serve` with `remote_read` and `datasources` in its configuration.
 
 use super::*;
-use crate::support::http_get;
+use crate::support::{http_get, until};
 
 /// A server of ours with this configuration.
 fn start(dir: &Path, config: &str) -> (Program, String) {
@@ -44,8 +44,10 @@ async fn selectors_are_about_the_sources_the_configuration_names() {
     let Some((_prometheus, theirs)) = start_prometheus(dir.path(), "global: {}\n") else { return };
     send(&theirs, &data::request(SEED)).await;
     let dead = free_address();
+    let rules = "groups:\n- name: g\n  interval: 1s\n  datasource: prom\n  rules:\n  - {record: theirs, expr: count(up @ 1699999990.5)}\n  - {record: ours, expr: count(theirs) + 41, datasource: local}\n";
+    std::fs::write(dir.path().join("rules.yml"), rules).unwrap();
     let config = format!(
-        "remote_read:\n- url: {theirs}/api/v1/read\n  name: real\n- url: http://{dead}/api/v1/read\n  name: dead\n  required_matchers: {{dead: 'yes'}}\n\
+        "rule_files: [rules.yml]\nremote_read:\n- url: {theirs}/api/v1/read\n  name: real\n- url: http://{dead}/api/v1/read\n  name: dead\n  required_matchers: {{dead: 'yes'}}\n\
          datasources:\n  prom: {{url: '{theirs}', evaluate: push_down}}\n  read: {{url: '{theirs}/api/v1/read', type: remote_read}}\n  down: {{url: 'http://{dead}', timeout: 1s}}\n  \
          both: {{shards: [prom, down], partial_response: warn}}\n  strict: {{shards: [prom, down]}}\n  \
          pair: {{shards: [prom, read], replica_labels: [instance]}}\n  aged: {{routes: [{{source: local, max_age: 1d}}, {{source: read}}]}}\n"
@@ -71,6 +73,17 @@ async fn selectors_are_about_the_sources_the_configuration_names() {
     assert_eq!(count(&query(&base, "up", "&datasource=local")), up);
     let instances = count(&query(&base, "count by (job) (up)", "&datasource=prom"));
     assert_eq!(count(&query(&base, "up", "&datasource=pair")), instances);
+
+    // Rules read from one and write to the other.
+    let value = |name: &str| {
+        let answer = get(&format!("{base}/api/v1/query?query={name}"));
+        answer["data"]["result"][0]["value"][1].as_str().map(str::to_owned)
+    };
+    let made = until(PATIENCE, || value("theirs").zip(value("ours")));
+    assert_eq!(made, Some((up.to_string(), "42".to_owned())));
+    let listed = get(&format!("{base}/api/v1/rules"));
+    let shown = &listed["data"]["groups"][0]["rules"][0]["query"];
+    assert_eq!(shown, "count(up{__datasource__=\"prom\"} @ 1699999990.500)");
 
     // What is down is an error or a warning, never an empty answer.
     let error = query(&base, "up", "&datasource=down");
