@@ -100,7 +100,7 @@ fn check(model: &Model, tsdb: &Tsdb) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(120))]
+    #![proptest_config(ProptestConfig::with_cases(80))]
     #[test]
     fn any_history_leaves_what_the_model_says(
         actions in prop::collection::vec(action(), 1..120),

@@ -50,7 +50,7 @@ impl Head {
             return Err(StorageError::Closed);
         }
         let (metrics, clock) = (self.metrics.wbl.clone(), Arc::clone(&self.clock));
-        committer.wbl = Some(Wal::open(&self.wbl_dir, self.options.wal, metrics, clock)?);
+        committer.wbl = Some(Wal::open(&self.wbl_dir, self.options.wal.clone(), metrics, clock)?);
         self.metrics.wbl.storage_bytes.set(segment::size_bytes(&self.wbl_dir)? as i64);
         Ok(())
     }
@@ -172,7 +172,8 @@ impl Head {
     /// Lets go of what blocks have: in memory, and in the log.
     pub(crate) fn finish_late_cut(&self, cut: LateCut) -> Result<(), StorageError> {
         // Commits wait: what comes meanwhile must not be lost sight of.
-        let committer = self.commit.lock();
+        let mut committer = self.commit.lock();
+        committer.wbl_aliases.clear();
         let (mut min_ms, mut max_ms, mut dropped) = (TimestampMs::MAX, TimestampMs::MIN, 0);
         for series in self.late_series() {
             dropped += series.drop_sealed();

@@ -1,7 +1,7 @@
 //! Forgetting: samples that blocks have, series without samples, log segments that hold
 //! nothing newer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -94,16 +94,18 @@ impl Head {
         self.metrics.checkpoints_created.inc();
         let committer = self.commit.lock();
         let (expiring, unread_up_to) = (committer.expiring.clone(), committer.unread_up_to);
+        let wbl_aliases: HashSet<u64> = committer.wbl_aliases.keys().copied().collect();
         drop(committer);
         let keep = Keep {
             series: &|id| {
                 self.series.by_id(id).is_some()
+                    || wbl_aliases.contains(&id)
                     || unread_up_to.is_some_and(|unread| last < unread)
                     || expiring.get(&id).is_some_and(|s| *s > last)
             },
             from_ms: self.truncated_ms.load(Ordering::Acquire),
         };
-        let (options, clock) = (self.options.wal, Arc::clone(&self.clock));
+        let (options, clock) = (self.options.wal.clone(), Arc::clone(&self.clock));
         if let Err(e) = checkpoint::create(&self.wal_dir, last, &keep, options, clock) {
             self.metrics.checkpoints_failed.inc();
             self.metrics.wal.truncations_failed.inc();
