@@ -172,8 +172,7 @@ impl Head {
     /// Lets go of what blocks have: in memory, and in the log.
     pub(crate) fn finish_late_cut(&self, cut: LateCut) -> Result<(), StorageError> {
         // Commits wait: what comes meanwhile must not be lost sight of.
-        let mut committer = self.commit.lock();
-        committer.wbl_aliases.clear();
+        let committer = self.commit.lock();
         let (mut min_ms, mut max_ms, mut dropped) = (TimestampMs::MAX, TimestampMs::MIN, 0);
         for series in self.late_series() {
             dropped += series.drop_sealed();

@@ -145,7 +145,7 @@ impl Head {
             if wal.segment_len() > 0 {
                 wal.cut()?;
             }
-            self.write_snapshot(wal.segment(), &committer.wbl_aliases)
+            self.write_snapshot(wal.segment(), &committer.aliases)
         });
         if let Err(error) = left {
             tracing::warn!(%error, "the next start has to read the log instead of head chunks");

@@ -129,9 +129,10 @@ struct Committer {
     segment_started: (u32, TimestampMs),
     /// Up to this segment the log may name series by references that are not known here.
     unread_up_to: Option<u32>,
-    /// References by which the log of samples that came out of order may name series, beside
-    /// their own.
-    wbl_aliases: HashMap<u64, Arc<MemSeries>, FxBuildHasher>,
+    /// References by which chunk files, and the log of samples that came out of order, may
+    /// name series beside their own: of samples up to a time.
+    aliases: HashMap<u64, Arc<MemSeries>, FxBuildHasher>,
+    aliases_until_ms: TimestampMs,
     /// Newest sample of each segment, to know when a segment is obsolete.
     segment_max_ms: BTreeMap<u32, TimestampMs>,
     /// References that left the head but may still occur up to a segment: their series
@@ -178,7 +179,8 @@ impl Head {
                 wbl: None,
                 segment_started: (0, 0),
                 unread_up_to: None,
-                wbl_aliases: HashMap::default(),
+                aliases: HashMap::default(),
+                aliases_until_ms: TimestampMs::MIN,
                 segment_max_ms: BTreeMap::new(),
                 expiring: HashMap::default(),
                 buffers: Vec::new(),
@@ -199,15 +201,14 @@ impl Head {
         let wal_metrics = head.metrics.wal.clone();
         let wal = Wal::open(&head.wal_dir, wal_options, wal_metrics, Arc::clone(&head.clock))?;
         let now_ms = head.clock.now_ms();
-        let has_late = head.has_late(TimestampMs::MIN, TimestampMs::MAX);
+        let newest_ms = head.max_ms.load(Ordering::Acquire);
         let committer = head.commit.get_mut();
         committer.segment_started = (wal.segment(), now_ms);
         // Segments read just now may name a series by its other references.
         committer.expiring = replayed.aliases.iter().map(|(id, _)| (*id, wal.segment())).collect();
-        if has_late {
-            committer.wbl_aliases = replayed.aliases.into_iter().collect();
-        }
-        let newest_ms = head.max_ms.load(Ordering::Acquire);
+        let aliases = replayed.aliases.into_iter().filter(|(_, series)| !series.is_gone());
+        committer.aliases = aliases.collect();
+        committer.aliases_until_ms = newest_ms;
         let newest_in = |(segment, max): (u32, TimestampMs)| (segment, max.min(newest_ms));
         committer.segment_max_ms = replayed.segment_max_ms.into_iter().map(newest_in).collect();
         committer.unread_up_to = replayed.unread_up_to;

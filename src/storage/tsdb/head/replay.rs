@@ -18,6 +18,7 @@ use crate::storage::tsdb::wal::checkpoint::remove_obsolete;
 use crate::storage::tsdb::wal::reader::{Damage, ReadError, SegmentReader};
 use crate::storage::tsdb::wal::record::{Record, RefExemplar, RefHistogram, RefSample};
 use crate::storage::tsdb::wal::segment::{self, CheckpointDir, Segment};
+use crate::vector::RawSamples;
 
 use super::Head;
 use super::follow::Tail;
@@ -350,14 +351,33 @@ impl Replayer {
         }
         series.set_logged();
         if let Some(chunks) = self.mapped.remove(&id) {
-            let taken = series.attach(&chunks);
-            self.chunks += taken as u64;
-            if let Some((first, last)) = chunks.first().zip(chunks[..taken].last()) {
-                head.widen(first.min_ms);
-                head.widen(last.max_ms);
+            for chunk in &chunks {
+                self.add_chunk(head, &series, chunk);
             }
         }
         self.series.insert(id, series);
+    }
+
+    /// Adds a chunk that a file holds, whole or sample by sample.
+    fn add_chunk(&mut self, head: &Head, series: &MemSeries, chunk: &Arc<Chunk>) {
+        if series.attach(chunk) {
+            self.chunks += 1;
+            head.widen(chunk.min_ms);
+            head.widen(chunk.max_ms);
+            return;
+        }
+        let mut samples = RawSamples::default();
+        if chunk.read_into(TimestampMs::MIN, TimestampMs::MAX, &mut samples).is_err() {
+            return;
+        }
+        let floats =
+            samples.ts.iter().zip(&samples.vs).map(|(ts, v)| (*ts, SampleValue::Float(*v)));
+        let histograms =
+            samples.hist.iter().map(|(ts, h)| (*ts, SampleValue::Histogram(Arc::clone(h))));
+        for (ts, value) in floats.chain(histograms) {
+            series.insert_late(ts, &value, 0, 0);
+            head.widen_late(ts, ts);
+        }
     }
 
     /// Puts a snapshot into the empty head.

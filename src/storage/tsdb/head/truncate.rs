@@ -53,6 +53,11 @@ impl Head {
         });
         self.series.remove(&gone);
         self.selections.clear();
+        if from_ms > committer.aliases_until_ms
+            && !self.has_late(TimestampMs::MIN, TimestampMs::MAX)
+        {
+            committer.aliases.clear();
+        }
         if let Some(segment) = committer.wal.as_ref().map(|w| w.segment()) {
             committer.expiring.extend(gone.iter().map(|s| (s.id, segment)));
         }
@@ -94,12 +99,12 @@ impl Head {
         self.metrics.checkpoints_created.inc();
         let committer = self.commit.lock();
         let (expiring, unread_up_to) = (committer.expiring.clone(), committer.unread_up_to);
-        let wbl_aliases: HashSet<u64> = committer.wbl_aliases.keys().copied().collect();
+        let aliases: HashSet<u64> = committer.aliases.keys().copied().collect();
         drop(committer);
         let keep = Keep {
             series: &|id| {
                 self.series.by_id(id).is_some()
-                    || wbl_aliases.contains(&id)
+                    || aliases.contains(&id)
                     || unread_up_to.is_some_and(|unread| last < unread)
                     || expiring.get(&id).is_some_and(|s| *s > last)
             },
