@@ -17,6 +17,7 @@ pub mod plan;
 pub mod promqltest;
 pub mod query;
 pub mod relabel;
+pub mod remote_read;
 pub mod remote_write;
 pub mod rules;
 pub mod scrape;

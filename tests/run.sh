@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Runs everything that must be green before a change lands: format, lints, tests, doc
 # tests. Fetches the real programs the tests talk to (Prometheus, Alertmanager,
-# node_exporter, Pushgateway) from Debian into target/tools: nothing is installed into
+# node_exporter, Pushgateway, VictoriaMetrics) from Debian into target/tools: nothing is installed into
 # the system and no service is started.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 tools=$PWD/target/tools
-programs=(prometheus promtool prometheus-alertmanager amtool prometheus-node-exporter prometheus-pushgateway openssl)
-packages=(prometheus prometheus-alertmanager prometheus-node-exporter prometheus-pushgateway openssl)
+programs=(prometheus promtool prometheus-alertmanager amtool prometheus-node-exporter prometheus-pushgateway victoria-metrics openssl)
+packages=(prometheus prometheus-alertmanager prometheus-node-exporter prometheus-pushgateway victoria-metrics openssl)
 export PATH="$tools/usr/bin:$PATH"
 
 missing() {

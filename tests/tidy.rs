@@ -20,7 +20,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("parser", &["model", "vector", "functions", "aggregations"]),
     ("diagnostics", &["model", "functions", "aggregations", "parser"]),
     ("storage", &["model", "vector", "http"]),
-    ("remote_write", &["model", "vector", "storage"]),
+    ("remote_read", &["model", "vector", "storage"]),
+    ("remote_write", &["model", "vector", "relabel", "http", "storage"]),
     ("plan", &["model", "vector", "functions", "aggregations", "parser", "storage"]),
     ("exec", &["model", "vector", "functions", "aggregations", "parser", "plan", "storage"]),
     (
@@ -34,7 +35,19 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("lint", &["model", "yaml", "functions", "aggregations", "parser", "diagnostics", "rules"]),
     (
         "config",
-        &["model", "yaml", "parser", "relabel", "http", "discovery", "scrape", "notifier", "rules"],
+        &[
+            "model",
+            "yaml",
+            "parser",
+            "relabel",
+            "http",
+            "storage",
+            "remote_write",
+            "discovery",
+            "scrape",
+            "notifier",
+            "rules",
+        ],
     ),
     (
         "api",
@@ -46,6 +59,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "parser",
             "query",
             "storage",
+            "remote_read",
             "remote_write",
             "scrape",
             "rules",
@@ -63,6 +77,7 @@ const WALLS: &[(&str, &[&str])] = &[
         "tokio",
         &[
             "http/",
+            "remote_write/send/",
             "scrape/",
             "discovery/",
             "rules/",
@@ -72,6 +87,7 @@ const WALLS: &[(&str, &[&str])] = &[
             "query/",
             "telemetry/",
             "promqltest/",
+            "storage/remote/",
         ],
     ),
     ("saphyr_parser", &["yaml/"]),
@@ -83,6 +99,7 @@ const WALLS: &[(&str, &[&str])] = &[
             "notifier/",
             "cli/",
             "diagnostics/",
+            "storage/remote/",
             // A block's description is a JSON file.
             "storage/tsdb/block/meta.rs",
         ],
@@ -96,6 +113,7 @@ const WALLS: &[(&str, &[&str])] = &[
     ("Local::now", &["cli/", "telemetry/"]),
     ("println!", &["cli/"]),
     ("storage::tsdb", &["cli/", "storage/tsdb/"]),
+    ("storage::remote", &["cli/", "config/", "storage/"]),
     ("storage::memory", &["cli/", "storage/", "promqltest/", "rules/unit_test"]),
 ];
 

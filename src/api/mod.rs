@@ -31,4 +31,4 @@ pub use state::{
     ApiOptions, ApiState, Phase, Readiness, ReloadHandle, RuntimeInfo, StatusView, StoreAdmin,
     TsdbHead, TsdbStat, TsdbStatus, WalReplay,
 };
-pub use v1::tree_json;
+pub use v1::{RemoteRead, tree_json};

@@ -10,6 +10,7 @@ use url::Url;
 
 use super::metrics::ApiMetrics;
 use super::notifications::Notifications;
+use super::v1::RemoteRead;
 use crate::model::regex::AnchoredRegex;
 use crate::model::{Clock, Labels, Matcher, TimestampMs};
 use crate::notifier::NotifierView;
@@ -38,6 +39,7 @@ pub struct ApiState {
     pub metrics: ApiMetrics,
     pub notifications: Notifications,
     pub remote_write: RemoteWriteMetrics,
+    pub remote_read: RemoteRead,
     pub readiness: Readiness,
     pub reload: ReloadHandle,
     /// Cancelled by `/-/quit`; whoever runs the process waits for it.

@@ -100,6 +100,16 @@ pub(crate) struct ServeFlags {
     #[arg(long = "storage.tsdb.wal-compression-type", value_name = "TYPE", default_value = "snappy", value_parser = ["snappy", "zstd"])]
     pub wal_compression_type: String,
 
+    /// How long stopping waits for samples to be sent on by remote write. What is not sent
+    /// then stays in the queue on disk and is sent after the next start.
+    #[arg(long = "storage.remote.flush-deadline", value_name = "DURATION", default_value = "1m", value_parser = duration)]
+    pub remote_flush_deadline: Duration,
+    /// Most bytes a queue of remote write takes on disk, under remote_write in
+    /// --storage.tsdb.path, unless its queue_config has a max_disk_size. Beyond it the oldest
+    /// samples are dropped. (Prometheus' queue is in memory.)
+    #[arg(long = "storage.remote.queue-max-disk-size", value_name = "BYTES", default_value = "8GB", value_parser = bytes)]
+    pub remote_queue_bytes_max: u64,
+
     /// Minimum age of an alert that was active before a restart to be restored: alerts
     /// with a shorter `for` start anew.
     #[arg(long = "rules.alert.for-grace-period", value_name = "DURATION", default_value = "10m", value_parser = duration)]
@@ -198,6 +208,21 @@ pub(crate) struct ServeFlags {
     #[arg(long = "alertmanager.drain-notification-queue-on-shutdown", default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub drain_notification_queue: bool,
 
+    /// Most samples of one query answered by remote read with samples; 0 for no limit. It
+    /// does not apply to streamed chunks.
+    #[arg(
+        long = "storage.remote.read-sample-limit",
+        value_name = "N",
+        default_value_t = 50_000_000
+    )]
+    pub remote_read_sample_limit: usize,
+    /// Remote read requests answered at once; further ones wait. 0 for no limit.
+    #[arg(long = "storage.remote.read-concurrent-limit", value_name = "N", default_value_t = 10)]
+    pub remote_read_concurrent_limit: usize,
+    /// Most bytes of a frame of streamed chunks, before it is sent.
+    #[arg(long = "storage.remote.read-max-bytes-in-frame", value_name = "BYTES", default_value_t = 1 << 20)]
+    pub remote_read_max_bytes_in_frame: usize,
+
     /// How far back an instant selector looks for a sample.
     #[arg(long = "query.lookback-delta", value_name = "DURATION", default_value = "5m", value_parser = duration)]
     pub lookback_delta: Duration,
@@ -241,10 +266,6 @@ const UNSERVED: &[(&str, bool)] = &[
     ("storage.tsdb.head-chunks-write-queue-size", true),
     ("storage.tsdb.allow-overlapping-blocks", false),
     ("storage.tsdb.delay-compact-file.path", true),
-    ("storage.remote.flush-deadline", true),
-    ("storage.remote.read-sample-limit", true),
-    ("storage.remote.read-concurrent-limit", true),
-    ("storage.remote.read-max-bytes-in-frame", true),
     ("storage.agent.path", true),
     ("agent", false),
     ("auto-gomaxprocs", false),

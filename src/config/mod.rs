@@ -20,6 +20,7 @@ use thiserror::Error;
 use crate::http::ClientConfig;
 use crate::http::config::join;
 use crate::notifier::AlertingConfig;
+use crate::remote_write::send::RemoteWriteConfig;
 use crate::scrape::ScrapeConfig;
 
 pub use check::{CheckProblem, check_references};
@@ -48,6 +49,8 @@ pub struct Config {
     #[serde(skip)]
     pub included_scrape_configs: Vec<ScrapeConfig>,
     pub storage: StorageConfig,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub remote_write: Vec<RemoteWriteConfig>,
     /// Sections that are not served yet, as written and with secrets hidden.
     #[serde(flatten)]
     pub unserved: std::collections::BTreeMap<String, serde_yaml::Value>,
@@ -162,6 +165,7 @@ impl Config {
         self.scrape_config_files.iter_mut().for_each(|pattern| join(dir, pattern));
         self.scrape_configs.iter_mut().for_each(|scrape| scrape.resolve_paths(dir));
         self.alerting.alertmanagers.iter_mut().for_each(|set| set.resolve_paths(dir));
+        self.remote_write.iter_mut().for_each(|target| target.resolve_paths(dir));
     }
 }
 

@@ -17,6 +17,8 @@ use crate::model::LabelsBuilder;
 use crate::model::labels::quote;
 use crate::notifier::{AlertingConfig, AlertmanagerConfig};
 use crate::relabel::{NameScheme, RelabelConfig};
+use crate::remote_write::send::RemoteWriteConfig;
+use crate::remote_write::send::config::UNSERVED_KEYS;
 use crate::scrape::ScrapeConfig;
 use crate::scrape::config::{ScrapeDefaults, ScrapeProtocol};
 
@@ -105,7 +107,10 @@ fn sections(root: &Node, lookup: Lookup, notes: &mut Notes) -> Config {
         scrape_configs,
         included_scrape_configs: Vec::new(),
         storage: storage.unwrap_or_default(),
-        unserved: unserved_sections(root, scheme, notes),
+        remote_write: section("remote_write")
+            .map(|node| remote_write(node, scheme, notes))
+            .unwrap_or_default(),
+        unserved: unserved_sections(root, notes),
     }
 }
 
@@ -155,14 +160,9 @@ fn warn_storage(storage: &StorageConfig, notes: &mut Notes) {
     }
 }
 
-fn unserved_sections(
-    root: &Node,
-    scheme: NameScheme,
-    notes: &mut Notes,
-) -> BTreeMap<String, serde_yaml::Value> {
+fn unserved_sections(root: &Node, notes: &mut Notes) -> BTreeMap<String, serde_yaml::Value> {
     let mut kept = BTreeMap::new();
     for (name, effect) in [
-        ("remote_write", "samples are not sent on"),
         ("remote_read", "nothing is read from there"),
         ("tracing", "no traces are sent"),
         ("otlp", "OTLP is not received"),
@@ -171,7 +171,7 @@ fn unserved_sections(
         let checked = match name {
             "tracing" => unserved::check_tracing(node),
             "otlp" => unserved::check_otlp(node),
-            _ => unserved::check_remote(node, &name["remote_".len()..], scheme),
+            _ => unserved::check_remote_read(node),
         };
         notes.keep(checked);
         if let Some(value) = notes.keep(unserved::masked(node)) {
@@ -180,6 +180,61 @@ fn unserved_sections(
         }
     }
     kept
+}
+
+fn remote_write(node: &Node, scheme: NameScheme, notes: &mut Notes) -> Vec<RemoteWriteConfig> {
+    let items = notes.keep(node.items("remote_write").map(<[_]>::to_vec)).unwrap_or_default();
+    let mut configs: Vec<RemoteWriteConfig> = Vec::new();
+    for item in &items {
+        let read = remote_write_target(item, scheme, notes);
+        let Some(config) = notes.keep(read) else { continue };
+        let name = &config.name;
+        if !name.is_empty() && configs.iter().any(|c| c.name == *name) {
+            let text = format!("found multiple remote write configs with job name {}", quote(name));
+            notes.problems.push(YamlError::at(item.line(), text));
+        }
+        configs.push(config);
+    }
+    configs
+}
+
+fn remote_write_target(
+    node: &Node,
+    scheme: NameScheme,
+    notes: &mut Notes,
+) -> Result<RemoteWriteConfig, YamlError> {
+    if node.is_null() {
+        return Err(YamlError::at(node.line(), "empty or null remote write config section"));
+    }
+    node.entries("a remote write config")?;
+    let (http, rest) = node.split(|key| http::FIELDS.contains(&key));
+    let (unserved, own) = rest.split(|key| UNSERVED_KEYS.contains(&key));
+    no_nulls(
+        &own,
+        "write_relabel_configs",
+        "empty or null relabeling rule in remote write config",
+    )?;
+    let mut config: RemoteWriteConfig = from_node(&own)?;
+    let given = client(&http)?;
+    // HTTP/2 is off unless it is asked for; elsewhere it is on.
+    let http2 = http.get("enable_http2").is_some() && given.enable_http2;
+    config.http = given;
+    config.http.enable_http2 = http2;
+    config.validate(scheme).map_err(|e| YamlError::at(node.line(), e.to_string()))?;
+    for (key, value) in unserved.entries("a remote write config")? {
+        config.unserved.insert(key.name().to_owned(), unserved::masked(value)?);
+        let effect = match key.name() {
+            "azuread" | "google_iam" => "requests are sent without it",
+            "round_robin_dns" => "the system decides which address is asked",
+            _ => "it has no effect",
+        };
+        notes.warn(format!(
+            "remote_write {}: {} is not served yet: {effect}",
+            quote(&config.url),
+            key.name()
+        ));
+    }
+    Ok(config)
 }
 
 fn scrape_configs(node: &Node, defaults: &ScrapeDefaults, notes: &mut Notes) -> Vec<ScrapeConfig> {

@@ -8,25 +8,6 @@ use serde::Deserialize;
 use super::decode::{from_node, unknown_field};
 use super::yaml::{Content, Node, YamlError};
 use crate::http::{ClientConfig, config as http};
-use crate::relabel::{NameScheme, RelabelConfig};
-
-const REMOTE_WRITE: &[&str] = &[
-    "url",
-    "remote_timeout",
-    "headers",
-    "write_relabel_configs",
-    "name",
-    "send_exemplars",
-    "send_native_histograms",
-    "round_robin_dns",
-    "protobuf_message",
-    "failed_request_logging",
-    "queue_config",
-    "metadata_config",
-    "sigv4",
-    "azuread",
-    "google_iam",
-];
 
 const REMOTE_READ: &[&str] = &[
     "url",
@@ -62,32 +43,24 @@ const OTLP: &[&str] = &[
     "label_name_preserve_multiple_underscores",
 ];
 
-/// Checks `remote_write` or `remote_read`; `word` is `write` or `read`.
-pub(super) fn check_remote(node: &Node, word: &str, scheme: NameScheme) -> Result<(), YamlError> {
-    let known = if word == "write" { REMOTE_WRITE } else { REMOTE_READ };
+/// Checks `remote_read`.
+pub(super) fn check_remote_read(node: &Node) -> Result<(), YamlError> {
     let mut names = BTreeSet::new();
-    for item in node.items(&format!("remote_{word}"))? {
+    for item in node.items("remote_read")? {
         if item.is_null() {
-            let text = format!("empty or null remote {word} config section");
-            return Err(YamlError::at(item.line(), text));
+            return Err(YamlError::at(item.line(), "empty or null remote read config section"));
         }
         let (client, own) = item.split(|key| http::FIELDS.contains(&key));
-        check_keys(&own, known)?;
+        check_keys(&own, REMOTE_READ)?;
         let mut client: ClientConfig = from_node(&client)?;
         client.normalize().map_err(|e| YamlError::at(item.line(), e.to_string()))?;
         if own.get("url").is_none_or(|node| node.is_null()) {
-            return Err(YamlError::at(item.line(), format!("url for remote_{word} is empty")));
-        }
-        if let Some(rules) = own.get("write_relabel_configs") {
-            for rule in from_node::<Vec<RelabelConfig>>(rules)? {
-                let checked = rule.validate(scheme);
-                checked.map_err(|e| YamlError::at(rules.line(), e.to_string()))?;
-            }
+            return Err(YamlError::at(item.line(), "url for remote_read is empty"));
         }
         let name: String =
             own.get("name").map(|node| from_node(node)).transpose()?.unwrap_or_default();
         if !name.is_empty() && !names.insert(name.clone()) {
-            let text = format!("found multiple remote {word} configs with job name {name:?}");
+            let text = format!("found multiple remote read configs with job name {name:?}");
             return Err(YamlError::at(item.line(), text));
         }
     }

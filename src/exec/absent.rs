@@ -22,12 +22,15 @@ pub(crate) fn absent<'a>(
 ) -> Result<BoxOp<'a>> {
     let input = open(cx, input, grid)?;
     let make = || Ok(no_steps(grid));
-    let parts = exchange::fold(cx, input, grid.len, 8, make, |any: &mut Vec<u64>, block| {
+    let add = |any: &mut Vec<u64>, block: &mut SeriesBlock| {
         (0..block.rows).for_each(|row| or_into(any, block.occupied(row)));
         Ok(())
-    })?;
-    let mut any = no_steps(grid);
-    parts.into_iter().for_each(|part| or_into(&mut any, part.into_iter()));
+    };
+    let join = |any: &mut Vec<u64>, part: Vec<u64>| {
+        or_into(any, part.into_iter());
+        Ok(())
+    };
+    let any = exchange::reduce(cx, input, grid.len, 8, make, add, join)?;
     Ok(Box::new(where_absent(&any, labels, grid)))
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::annotate::{aggregate_notes, quantile_note};
 use super::cx::{Cx, Hold, Result};
-use super::exchange::fold;
+use super::exchange::reduce;
 use super::group::{Groups, KeyLabels};
 use super::open::open;
 use super::operator::{BoxOp, Ready, SeriesMeta, SeriesTable, rows_per_block, weight};
@@ -110,12 +110,15 @@ pub(crate) fn open_aggregate<'a>(
         }
         Ok(())
     };
-    let mut parts = fold(cx, input, grid.len, parts_max, make, add)?.into_iter();
-    let (mut all, mut hold) = parts.next().expect("BUG: a fold has at least one part");
-    for (later, later_hold) in parts {
-        folding.merge(&mut all, later)?;
-        hold.absorb(later_hold);
-    }
+    let join = |acc: &mut (Pieces, Hold<'a>), (later, later_hold): (Pieces, Hold<'a>)| {
+        folding.merge(&mut acc.0, later)?;
+        // Rows of a later part stay; its accumulators are gone.
+        if keeps_rows {
+            acc.1.absorb(later_hold);
+        }
+        Ok(())
+    };
+    let (all, hold) = reduce(cx, input, grid.len, parts_max, make, add, join)?;
     let (blocks, flags) = folding.finish(all)?;
     drop(hold);
     for (group, flags) in flags.into_iter().enumerate() {

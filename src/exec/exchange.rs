@@ -2,8 +2,10 @@
 //! in series order. How the series are cut depends on their number alone, never on the
 //! machine or on timing, so the same query always adds up in the same order.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
+use parking_lot::Mutex;
 use rayon::prelude::*;
 
 use super::cx::{Cx, Hold, Result};
@@ -40,23 +42,116 @@ pub(crate) fn fold<'a, T: Send>(
     make: impl Fn() -> Result<T> + Sync,
     add: impl Fn(&mut T, &mut SeriesBlock) -> Result<()> + Sync,
 ) -> Result<Vec<T>> {
-    let drain = |mut part: BoxOp<'a>| -> Result<T> {
-        let mut acc = make()?;
-        while let Some(mut block) = part.next()? {
-            cx.check()?;
-            add(&mut acc, &mut block)?;
-            part.give_back(block);
-        }
-        Ok(acc)
-    };
-    let ranges = partition(input.series().len(), steps, cx.options.part_work, parts_max);
-    if ranges.len() == 1 {
-        return Ok(vec![drain(input)?]);
-    }
-    match input.split(&ranges) {
+    let drain = |part: BoxOp<'a>| drain(cx, part, &make, &add);
+    match cut(cx, input, steps, parts_max) {
         Ok(parts) if cx.options.parallel => parts.into_par_iter().map(drain).collect(),
         Ok(parts) => parts.into_iter().map(drain).collect(),
         Err(whole) => Ok(vec![drain(whole)?]),
+    }
+}
+
+/// As `fold`, with one accumulator in the end: `join` adds what the part behind gathered,
+/// part by part in series order, as soon as it is there. So hardly more than one accumulator
+/// for each thread is alive at a time.
+pub(crate) fn reduce<'a, T: Send>(
+    cx: &'a Cx,
+    input: BoxOp<'a>,
+    steps: u32,
+    parts_max: u64,
+    make: impl Fn() -> Result<T> + Sync,
+    add: impl Fn(&mut T, &mut SeriesBlock) -> Result<()> + Sync,
+    join: impl Fn(&mut T, T) -> Result<()> + Sync,
+) -> Result<T> {
+    let drain = |part: BoxOp<'a>| drain(cx, part, &make, &add);
+    let mut parts = match cut(cx, input, steps, parts_max) {
+        Ok(parts) => parts.into_iter(),
+        Err(whole) => return drain(whole),
+    };
+    if !cx.options.parallel {
+        let mut all = drain(parts.next().expect("BUG: at least one part"))?;
+        for part in parts {
+            join(&mut all, drain(part)?)?;
+        }
+        return Ok(all);
+    }
+    let joined = InOrder::default();
+    parts
+        .collect::<Vec<_>>()
+        .into_par_iter()
+        .enumerate()
+        .try_for_each(|(number, part)| joined.put(number, drain(part)?, &join))?;
+    Ok(joined.done.into_inner().all.expect("BUG: at least one part"))
+}
+
+/// Everything a part yields, folded.
+fn drain<'a, T>(
+    cx: &'a Cx,
+    mut part: BoxOp<'a>,
+    make: impl Fn() -> Result<T>,
+    add: impl Fn(&mut T, &mut SeriesBlock) -> Result<()>,
+) -> Result<T> {
+    let mut acc = make()?;
+    while let Some(mut block) = part.next()? {
+        cx.check()?;
+        add(&mut acc, &mut block)?;
+        part.give_back(block);
+    }
+    Ok(acc)
+}
+
+/// An operator as its parts, or whole where there is nothing to cut.
+fn cut<'a>(
+    cx: &'a Cx,
+    input: BoxOp<'a>,
+    steps: u32,
+    parts_max: u64,
+) -> std::result::Result<Vec<BoxOp<'a>>, BoxOp<'a>> {
+    let ranges = partition(input.series().len(), steps, cx.options.part_work, parts_max);
+    if ranges.len() == 1 { Err(input) } else { input.split(&ranges) }
+}
+
+/// What parts gathered, joined in their order whichever ends first.
+struct InOrder<T> {
+    done: Mutex<Joined<T>>,
+}
+
+struct Joined<T> {
+    /// Of the parts before `next`; taken away while somebody joins.
+    all: Option<T>,
+    next: usize,
+    /// Those whose predecessors are not all there.
+    waiting: BTreeMap<usize, T>,
+}
+
+impl<T> Default for InOrder<T> {
+    fn default() -> Self {
+        Self { done: Mutex::new(Joined { all: None, next: 0, waiting: BTreeMap::new() }) }
+    }
+}
+
+impl<T> InOrder<T> {
+    /// Takes what a part gathered, and joins what can be joined unless somebody is at it
+    /// already, who then does it: nobody waits for anybody.
+    fn put(&self, number: usize, part: T, join: impl Fn(&mut T, T) -> Result<()>) -> Result<()> {
+        let mut done = self.done.lock();
+        done.waiting.insert(number, part);
+        if done.next == 0
+            && let Some(first) = done.waiting.remove(&0)
+        {
+            (done.all, done.next) = (Some(first), 1);
+        }
+        while let Some(mut all) = done.all.take() {
+            let next = done.next;
+            let Some(part) = done.waiting.remove(&next) else {
+                done.all = Some(all);
+                break;
+            };
+            drop(done);
+            join(&mut all, part)?;
+            done = self.done.lock();
+            (done.all, done.next) = (Some(all), next + 1);
+        }
+        Ok(())
     }
 }
 
@@ -112,5 +207,21 @@ mod tests {
             assert!(parts.windows(2).all(|w| w[0].end == w[1].start));
         }
         assert_eq!(partition(10_000, 361, PART_WORK, 2).len(), 2);
+    }
+
+    #[test]
+    fn parts_are_joined_in_order_whichever_ends_first() {
+        let join = |all: &mut String, part: String| {
+            all.push_str(&part);
+            Ok(())
+        };
+        for order in [[0, 1, 2, 3], [3, 2, 1, 0], [1, 0, 3, 2], [2, 3, 0, 1]] {
+            let joined = InOrder::default();
+            for number in order {
+                joined.put(number, number.to_string(), join).unwrap();
+            }
+            let done = joined.done.into_inner();
+            assert_eq!((done.all.unwrap().as_str(), done.waiting.len()), ("0123", 0), "{order:?}");
+        }
     }
 }

@@ -70,8 +70,9 @@ pub(crate) trait Operator<'a>: Send {
 
 pub(crate) type BoxOp<'a> = Box<dyn Operator<'a> + 'a>;
 
-/// Slots of a block: 256 KiB of floats, so that a block stays in the L2 cache.
-const BLOCK_SLOTS: u32 = 32_768;
+/// Slots of a block: 128 KiB of floats, so that it stays in the L2 cache beside what it is
+/// made from.
+const BLOCK_SLOTS: u32 = 16_384;
 
 /// Rows a block should have.
 pub(crate) fn rows_per_block(steps: u32) -> u32 {

@@ -177,7 +177,7 @@ pub struct ProxyConfig {
 }
 
 /// Prints a URL with its password replaced, as Prometheus does.
-pub(super) fn without_password<S: Serializer>(text: &str, s: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn without_password<S: Serializer>(text: &str, s: S) -> Result<S::Ok, S::Error> {
     match url::Url::parse(text) {
         Ok(mut url) if url.password().is_some() => {
             let _ = url.set_password(Some("xxxxx"));

@@ -14,6 +14,7 @@ pub mod lines;
 pub mod matcher;
 pub mod metadata;
 pub mod regex;
+pub mod size;
 pub(crate) mod sorted;
 pub mod sums;
 pub mod time;

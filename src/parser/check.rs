@@ -37,10 +37,10 @@ impl<'a> Checker<'a> {
         self.errors.push(ParseError { span, message: message.into() });
     }
 
-    fn want(&mut self, argument: &Argument, wanted: ValueType, context: &str) {
+    fn want(&mut self, argument: &Argument, wanted: ValueType, context: impl FnOnce() -> String) {
         let got = argument.value_type;
         if got != wanted {
-            let (wanted, got) = (wanted.documented(), got.documented());
+            let (wanted, got, context) = (wanted.documented(), got.documented(), context());
             self.error(
                 argument.span.clone(),
                 format!("expected type {wanted} in {context}, got {got}"),
@@ -99,14 +99,14 @@ impl<'a> Checker<'a> {
         param_errors: Range<usize>,
     ) {
         let Some((param, wanted)) = param.zip(op.param) else {
-            return self.want(&expr, ValueType::InstantVector, "aggregation expression");
+            return self.want(&expr, ValueType::InstantVector, || "aggregation expression".into());
         };
         let of_expr = self.errors.split_off(param_errors.end);
         let of_param = self.errors.split_off(param_errors.start);
         self.errors.extend(of_expr);
-        self.want(&expr, ValueType::InstantVector, "aggregation expression");
+        self.want(&expr, ValueType::InstantVector, || "aggregation expression".into());
         self.errors.extend(of_param);
-        self.want(&param, wanted, "aggregation parameter");
+        self.want(&param, wanted, || "aggregation parameter".into());
     }
 
     /// Checks one argument of a call; `before` is the mark from before it was built.
@@ -138,8 +138,8 @@ impl<'a> Checker<'a> {
             }
             None => return,
         };
-        let context = format!("call to function {}", quote(function.name));
-        self.want(&Argument { span: expr.span.clone(), value_type }, wanted, &context);
+        let context = || format!("call to function {}", quote(function.name));
+        self.want(&Argument { span: expr.span.clone(), value_type }, wanted, context);
     }
 
     /// Checks the number of arguments; such errors come before those of the arguments,
@@ -153,22 +153,16 @@ impl<'a> Checker<'a> {
             Arity::Variadic { min, max } => (min, max),
         };
         let got = args.len();
-        let name = quote(function.name);
-        if function.arity == Arity::Exact && got != declared {
-            self.error(
-                span.clone(),
-                format!("expected {declared} argument(s) in call to {name}, got {got}"),
-            );
-        } else if got < min {
-            self.error(
-                span.clone(),
-                format!("expected at least {min} argument(s) in call to {name}, got {got}"),
-            );
-        } else if let Some(max) = max.filter(|max| got > *max) {
-            self.error(
-                span.clone(),
-                format!("expected at most {max} argument(s) in call to {name}, got {got}"),
-            );
+        let wanted = match max.filter(|max| got > *max) {
+            _ if function.arity == Arity::Exact && got != declared => Some(declared.to_string()),
+            _ if got < min => Some(format!("at least {min}")),
+            Some(max) => Some(format!("at most {max}")),
+            None => None,
+        };
+        if let Some(wanted) = wanted {
+            let name = quote(function.name);
+            let message = format!("expected {wanted} argument(s) in call to {name}, got {got}");
+            self.error(span.clone(), message);
         }
         if function.name == "info"
             && let Some(selector) = args.get(1)

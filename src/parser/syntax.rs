@@ -20,7 +20,30 @@ pub(super) type Pairs<'a> = pest::iterators::Pairs<'a, Rule>;
 /// Parses `text`, which has no comments, from `entry` on. `None` when the text is not of
 /// the grammar: what exactly is wrong, in Prometheus' words, is `diagnose`'s business.
 pub(super) fn parse(entry: Rule, text: &str) -> Option<Pair<'_>> {
+    if has_odd_controls(text.as_bytes()) {
+        return None;
+    }
     Grammar::parse(entry, text).ok()?.next()
+}
+
+/// Whether there are control characters outside of strings that the grammar, to be quick,
+/// takes for blanks, which they are not.
+fn has_odd_controls(bytes: &[u8]) -> bool {
+    let is_odd = |b: u8| (b < b' ') & !matches!(b, b'\t' | b'\n' | b'\r');
+    // All at once, without branches: there are hardly ever any.
+    if !bytes.iter().fold(false, |found, b| found | is_odd(*b)) {
+        return false;
+    }
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        match byte {
+            b'"' | b'\'' | b'`' => at = string_end(bytes, at),
+            _ if is_odd(byte) => return true,
+            _ => {}
+        }
+        at += 1;
+    }
+    false
 }
 
 /// The text with blanks in place of comments, as many bytes as before, so that places stay

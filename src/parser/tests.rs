@@ -189,6 +189,9 @@ fn errors_are_those_of_prometheus() {
     for (text, message) in [
         ("", "1:1: parse error: no expression found in input"),
         ("# only a comment", "1:1: parse error: no expression found in input"),
+        ("a\u{b}", "1:2: parse error: unexpected character: '\\v'"),
+        ("\u{c}a", "1:1: parse error: unexpected character: '\\f'"),
+        ("a +\u{1f}\"\u{b}\"", "1:4: parse error: unexpected character: '\\x1f'"),
         ("foo / count())", "1:15: parse error: unexpected right parenthesis ')'"),
         (
             "sum(foo[5m)",

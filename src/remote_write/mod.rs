@@ -1,5 +1,6 @@
-//! Remote write 1.0 and 2.0, both ends' wire format and the receiving end's rules, without
-//! HTTP: `api` hands in the body and answers with what comes back.
+//! Remote write 1.0 and 2.0: both ends' wire format, the sending end (`send`), and the
+//! receiving end's rules, without HTTP: `api` hands in the body and answers with what comes
+//! back.
 //!
 //! A body is one snappy block (not the framed format) that holds a protobuf
 //! `prometheus.WriteRequest` or `io.prometheus.write.v2.Request`. It is decoded as it is
@@ -7,10 +8,12 @@
 //! at all, except that series with invalid labels are skipped and counted; of one of 2.0
 //! everything is taken that can be, and the rest is named.
 
+pub mod histogram;
 pub mod metrics;
 pub mod proto;
 pub mod proto2;
 mod request;
+pub mod send;
 mod wire;
 
 use thiserror::Error;

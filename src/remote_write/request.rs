@@ -353,7 +353,9 @@ fn decode_metadata(message: &[u8]) -> Result<Option<(&str, Metadata)>, WriteErro
     ))
 }
 
-fn decode_histogram(message: &[u8]) -> Result<(TimestampMs, FloatHistogram), WriteError> {
+pub(super) fn decode_histogram(
+    message: &[u8],
+) -> Result<(TimestampMs, FloatHistogram), WriteError> {
     let mut h = FloatHistogram::default();
     let mut ts = 0;
     // Integer histograms carry deltas, float ones counts; a message has one kind.

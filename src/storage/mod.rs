@@ -8,9 +8,13 @@
 //! - staleness markers are returned as they were stored; `exec` interprets them;
 //! - a label with an empty value is the same as no label.
 
+pub(crate) mod chunks;
 pub mod fanout;
+pub(crate) mod frames;
 pub mod memory;
 pub mod overlay;
+pub mod prompb;
+pub mod remote;
 pub mod tsdb;
 
 use std::sync::Arc;
@@ -104,6 +108,29 @@ pub(crate) async fn breathe() {
     .await;
 }
 
+/// Reserved label: a selector with an equality matcher of this name stands for the expression
+/// that is the matcher's value, evaluated by the source itself at the steps of the request.
+/// A series has a sample at each step it has a value, and a staleness marker at the step
+/// after its last one.
+pub const PUSHED: &str = "__watchfire_pushed__";
+
+/// Whose language a source evaluates, when it evaluates at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    PromQl,
+    /// VictoriaMetrics' language, which answers some of the same expressions otherwise.
+    MetricsQl,
+}
+
+/// What a source evaluates itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PushDown {
+    pub dialect: Dialect,
+    /// Whole expressions; else only what samples alone cannot tell, as where staleness
+    /// markers are not shown.
+    pub whole: bool,
+}
+
 /// Reading side.
 pub trait Source: Send + Sync {
     /// Finds the series with at least one sample in the interval. The result is a
@@ -126,6 +153,13 @@ pub trait Source: Send + Sync {
         name: &'a str,
         request: &'a LabelRequest,
     ) -> BoxFuture<'a, Result<LabelAnswer, StorageError>>;
+
+    /// What this source, or the datasource of that name behind it, evaluates itself: it then
+    /// understands selectors with [`PUSHED`]. Most sources evaluate nothing.
+    fn push_down(&self, datasource: Option<&str>) -> Option<PushDown> {
+        let _ = datasource;
+        None
+    }
 
     /// The exemplars of the series that satisfy any of the matcher sets, by their own times;
     /// sorted by series. A source that keeps none has none.

@@ -78,7 +78,7 @@ impl<'a> Reader<'a> {
     /// The rest of the line.
     fn rest(&self) -> &'a str {
         let rest = &self.source[self.at..];
-        &rest[..rest.find('\n').unwrap_or(rest.len())]
+        &rest[..memchr::memchr(b'\n', rest.as_bytes()).unwrap_or(rest.len())]
     }
 
     fn skip_blanks(&mut self) {

@@ -84,6 +84,34 @@ fn mistakes_are_refused_with_line_and_the_words_of_prometheus() {
             "line 1: expected Alertmanager api version to be one of [v2] but got v1",
         ),
         ("remote_write: [{name: x}]".to_owned(), "line 1: url for remote_write is empty"),
+        (
+            "remote_write: [{url: 'http://x/', headers: {Authorization: y}}]".to_owned(),
+            "line 1: authorization header must be changed via the basic_auth, authorization, \
+             oauth2, sigv4, azuread or google_iam parameter",
+        ),
+        (
+            "remote_write: [{url: 'http://x/', headers: {Content-Type: y}}]".to_owned(),
+            "line 1: Content-Type is a reserved header. It must not be changed",
+        ),
+        (
+            "remote_write: [{url: 'http://x/', protobuf_message: v3}]".to_owned(),
+            "line 1: unknown remote write protobuf message v3, supported: \
+             prometheus.WriteRequest, io.prometheus.write.v2.Request",
+        ),
+        (
+            "remote_write: [{url: 'http://x/', sigv4: {region: r}, basic_auth: {username: u}}]"
+                .to_owned(),
+            "line 1: at most one of basic_auth, authorization, oauth2, sigv4, azuread or \
+             google_iam must be configured",
+        ),
+        (
+            "remote_write: [{url: 'http://x/', name: a}, {url: 'http://y/', name: a}]".to_owned(),
+            "line 1: found multiple remote write configs with job name \"a\"",
+        ),
+        (
+            "remote_write: [{url: 'http://x/', queue_config: {max_shards: 0}}]".to_owned(),
+            "line 1: queue_config: max_shards must be at least 1",
+        ),
         ("rule_files: ['a/*/b.yml']".to_owned(), "line 1: invalid rule file path \"a/*/b.yml\""),
         // Several mistakes are named together.
         (
@@ -100,7 +128,7 @@ fn mistakes_are_refused_with_line_and_the_words_of_prometheus() {
 #[test]
 fn what_is_not_served_is_named_in_a_warning() {
     let yaml = "
-remote_write: [{url: 'http://x/', basic_auth: {password: hunter2}, queue_config: {capacity: 5}}]
+remote_write: [{url: 'http://x/', basic_auth: {username: u, password: hunter2}, azuread: {oauth: {client_secret: hunter2}}}]
 otlp: {promote_resource_attributes: [a]}
 storage: {tsdb: {out_of_order_time_window: 30m, retention: {time: 10d, size: 1GB}}}
 scrape_configs:

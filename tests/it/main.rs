@@ -13,6 +13,7 @@ mod notifier;
 mod parser;
 mod promql;
 mod promqltest;
+mod remote_write;
 mod rules;
 mod scrape;
 mod serve;

@@ -305,10 +305,10 @@ scrape_configs:
 remote_read: [{url: 'http://127.0.0.1:3/read'}]
 ";
     fs::write(dir.path().join("prometheus.yml"), config).expect("a config");
-    let flags = ["--config.file=prometheus.yml", "--storage.remote.flush-deadline=2m"];
+    let flags = ["--config.file=prometheus.yml", "--storage.agent.path=x"];
     let server = Server::start(dir.path(), free_address(), &flags);
     let log = server.program.log();
-    for text in ["gopher", "consul_sd_configs", "remote_read", "storage.remote.flush-deadline"] {
+    for text in ["gopher", "consul_sd_configs", "remote_read", "storage.agent.path"] {
         assert!(log.contains(text), "want {text:?} in:\n{log}");
     }
     let error = until(PATIENCE, || {

@@ -7,6 +7,7 @@ mod labels;
 mod metadata;
 mod notifications;
 mod query;
+mod read;
 mod rule_costs;
 mod rules;
 mod status;
@@ -15,6 +16,7 @@ mod targets;
 mod write;
 
 pub use ast::to_json as tree_json;
+pub use read::RemoteRead;
 pub(super) use status::BuildBody;
 
 use std::sync::Arc;
@@ -55,6 +57,7 @@ pub(super) fn routes() -> Router<Arc<ApiState>> {
             post(admin::clean_tombstones).put(admin::clean_tombstones),
         )
         .route("/admin/tsdb/snapshot", post(admin::snapshot).put(admin::snapshot))
+        .route("/read", post(read::read))
         .route("/write", post(write::write))
 }
 

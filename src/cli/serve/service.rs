@@ -13,7 +13,7 @@ use super::late::LateStorage;
 use super::read_only::{Discard, refuse_recording_rules};
 use super::status::Status;
 use super::{ExternalUrl, Given, Origin};
-use crate::api::{ApiMetrics, ApiOptions, ApiState, Notice, Notifications, Readiness};
+use crate::api::{ApiMetrics, ApiOptions, ApiState, Notice, Notifications, Readiness, RemoteRead};
 use crate::cli::features::FeatureFlags;
 use crate::cli::flags::ServeFlags;
 use crate::config::Config;
@@ -22,6 +22,8 @@ use crate::model::regex::AnchoredRegex;
 use crate::model::{Clock, Labels};
 use crate::notifier::{self, NotifierOptions};
 use crate::query::{Engine, EngineOptions, QueryMetrics};
+use crate::remote_read::{ReadLimits, RemoteReadMetrics};
+use crate::remote_write::send::{Sender, SenderOptions};
 use crate::remote_write::{RemoteWriteMetrics, Version};
 use crate::rules::config::{LoadOptions, LoadedFile};
 use crate::rules::state::{StateLog, StateMetrics, StateOptions, StateSync};
@@ -65,6 +67,8 @@ pub(super) struct Service {
     notifier: Arc<notifier::Manager>,
     rules: Arc<rules::Manager>,
     scrape: Arc<ScrapeManager>,
+    /// Sends on what is committed to the store.
+    sender: Arc<Sender>,
     reloads: ReloadMetrics,
     notifications: Notifications,
     /// One reload at a time.
@@ -84,7 +88,8 @@ impl Service {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let storage = Arc::new(LateStorage::default());
         let source: Arc<dyn Source> = storage.clone();
-        let sink: Arc<dyn Sink> = storage.clone();
+        let sender = Sender::new(sender_options(flags, &clock), &mut registry);
+        let sink = sender.tee(storage.clone());
         let engine = Engine::new(engine_options(flags, features));
         engine.set_clock(clock.clone());
         engine.set_metrics(QueryMetrics::new(&mut registry));
@@ -171,6 +176,7 @@ impl Service {
             notifier: notifier.clone(),
             rules: rules.clone(),
             scrape: scrape.clone(),
+            sender: Arc::new(sender),
             reloads,
             notifications: notifications.clone(),
             reloading: tokio::sync::Mutex::default(),
@@ -189,6 +195,7 @@ impl Service {
             metrics: ApiMetrics::new(&mut registry),
             notifications,
             remote_write: RemoteWriteMetrics::new(&mut registry),
+            remote_read: RemoteRead::new(read_limits(flags), RemoteReadMetrics::new(&mut registry)),
             registry: Arc::new(registry),
             readiness: Readiness::default(),
             reload: Arc::new(move || {
@@ -313,6 +320,12 @@ impl Service {
     async fn apply(&self, config: &Config) -> Result<Option<String>, String> {
         self.engine.set_default_subquery_step_ms(config.global.evaluation_interval_ms);
         let sources = self.rule_sources(config)?;
+        let mut problems = Vec::new();
+        // Before there is anything to send on.
+        let labels = &config.global.external_labels;
+        if let Err(errors) = self.sender.apply(&config.remote_write, labels).await {
+            problems.extend(errors.iter().map(ToString::to_string));
+        }
         let settings = RuleSettings {
             sources,
             interval_ms: config.global.evaluation_interval_ms,
@@ -330,8 +343,6 @@ impl Service {
         if let Some(store) = self.storage.get() {
             store.set_max_exemplars(self.max_exemplars(config));
         }
-        let labels = &config.global.external_labels;
-        let mut problems = Vec::new();
         if let Some(store) = self.storage.own()
             && let Err(error) =
                 store.set_out_of_order_window_ms(config.storage.out_of_order_window_ms())
@@ -417,6 +428,7 @@ impl Service {
         self.scrape.stop().await;
         self.rules.shutdown().await;
         self.notifier.shutdown().await;
+        self.sender.shutdown().await;
     }
 
     /// Closes the store; nothing may append any more.
@@ -439,6 +451,16 @@ pub(super) fn check_rules(sources: &[RuleSource], features: &FeatureFlags) -> Re
         return Ok(());
     }
     Err(format!("loading rule files failed\n{}", errors.join("\n")))
+}
+
+fn sender_options(flags: &ServeFlags, clock: &Arc<dyn Clock>) -> SenderOptions {
+    SenderOptions {
+        dir: flags.storage_path.join("remote_write"),
+        queue_bytes_max: flags.remote_queue_bytes_max.max(1 << 16),
+        flush_deadline: flags.remote_flush_deadline,
+        user_agent: concat!("Watchfire/", env!("CARGO_PKG_VERSION")).to_owned(),
+        clock: clock.clone(),
+    }
 }
 
 /// Where alerts are remembered.
@@ -534,6 +556,14 @@ fn tsdb_options(flags: &ServeFlags, metrics: TsdbMetrics) -> TsdbOptions {
         wal_compression,
         metrics,
         ..TsdbOptions::default()
+    }
+}
+
+fn read_limits(flags: &ServeFlags) -> ReadLimits {
+    ReadLimits {
+        samples: flags.remote_read_sample_limit,
+        concurrent: flags.remote_read_concurrent_limit,
+        frame_bytes: flags.remote_read_max_bytes_in_frame,
     }
 }
 

@@ -104,19 +104,17 @@ fn presence<'a>(
 ) -> Result<Presence> {
     let parts_max = u64::from((input.series().len() / groups.max(1)).max(1));
     let make = || Ok(empty_presence(groups, steps));
-    let parts = exchange::fold(cx, input, steps, parts_max, make, |presence, block| {
+    let add = |presence: &mut Presence, block: &mut SeriesBlock| {
         for row in 0..block.rows {
             mark(presence, group_of[(block.first.0 + row) as usize], block, row);
         }
         Ok(())
-    })?;
-    let mut parts = parts.into_iter();
-    let mut all = parts.next().unwrap_or_else(|| empty_presence(groups, steps));
-    for part in parts {
-        cx.check()?;
+    };
+    let join = |all: &mut Presence, part: Presence| {
         or_into(&mut all.bits, part.bits.into_iter());
-    }
-    Ok(all)
+        cx.check()
+    };
+    exchange::reduce(cx, input, steps, parts_max, make, add, join)
 }
 
 /// Keeps the samples of a series at the steps where its key is present (or absent).

@@ -77,7 +77,11 @@ pub(super) fn is_certainly_valid(text: &str) -> bool {
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
     };
     let mut rest = text;
-    while let Some((_, after)) = rest.split_once("{{") {
+    while let Some(open) = memchr::memchr(b'{', rest.as_bytes()) {
+        let Some(after) = rest[open..].strip_prefix("{{") else {
+            rest = &rest[open + 1..];
+            continue;
+        };
         let Some((action, after)) = after.split_once("}}") else { return false };
         let mut parts = action.split('|').map(|part| part.trim_matches(' '));
         let mut names = parts.next().unwrap_or_default().split('.');

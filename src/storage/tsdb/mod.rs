@@ -21,8 +21,8 @@
 
 mod block;
 mod blocks;
-mod chunk;
-mod compact;
+pub(in crate::storage) mod chunk;
+pub(in crate::storage) mod compact;
 mod encoding;
 mod exemplars;
 mod follow;

@@ -12,13 +12,14 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 use watchfire::api::{
-    self, ApiMetrics, ApiOptions, ApiState, Notifications, Phase, Readiness, RuntimeInfo,
-    StatusView,
+    self, ApiMetrics, ApiOptions, ApiState, Notifications, Phase, Readiness, RemoteRead,
+    RuntimeInfo, StatusView,
 };
 use watchfire::model::metadata::{Metadata, MetricType};
 use watchfire::model::{Clock, Labels, TimestampMs};
 use watchfire::notifier::NotifierView;
 use watchfire::query::{Engine, EngineOptions};
+use watchfire::remote_read::{ReadLimits, RemoteReadMetrics};
 use watchfire::remote_write::RemoteWriteMetrics;
 use watchfire::rules::policy::{GroupPolicy, Policy};
 use watchfire::rules::view::{
@@ -149,6 +150,7 @@ fn state(storage: &MemoryStorage, clock: Arc<dyn Clock>, registry: &mut Registry
         clock,
         metrics: ApiMetrics::new(registry),
         remote_write: RemoteWriteMetrics::new(registry),
+        remote_read: RemoteRead::new(ReadLimits::default(), RemoteReadMetrics::new(registry)),
         registry: Arc::new(Registry::default()),
         readiness,
         reload: Arc::new(|| Box::pin(async { Ok(()) })),

@@ -10,4 +10,4 @@ pub(crate) mod recode;
 
 pub(crate) use merge::compact;
 pub(crate) use plan::{Plan, ranges_of};
-pub(crate) use recode::Stop;
+pub(crate) use recode::{Recoder, Stop};

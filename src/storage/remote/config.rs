@@ -1,0 +1,293 @@
+//! How other systems are named in a configuration file: `remote_read`, whose form is
+//! Prometheus', and the servers among `datasources`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use url::Url;
+
+use super::Limits;
+use super::endpoint::EndpointConfig;
+use crate::http::{ClientConfig, SigV4Config, SigV4ConfigError};
+use crate::model::Matcher;
+use crate::model::duration::as_text;
+use crate::model::labels::quote;
+
+/// `chunked_read_limit`: largest frame of a streamed answer, in bytes.
+pub(super) const CHUNKED_READ_LIMIT: u64 = 50_000_000;
+/// Largest answer, in bytes as sent.
+const BYTES_MAX: u64 = 1 << 30;
+/// Most series of an answer.
+const SERIES_MAX: usize = 5_000_000;
+
+/// Headers that requests have anyway.
+const RESERVED_HEADERS: &[&str] = &[
+    "host",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "user-agent",
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "www-authenticate",
+    "accept-encoding",
+    "x-prometheus-remote-write-version",
+    "x-prometheus-remote-read-version",
+    "x-amz-date",
+    "x-amz-security-token",
+    "x-amz-content-sha256",
+];
+
+/// Why a section was refused; texts are Prometheus' where it has them.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum DatasourceError {
+    #[error("url for remote_read is empty")]
+    NoUrl,
+    #[error("parse {}: {why}", quote(url))]
+    Url { url: String, why: String },
+    #[error("{} is not an HTTP URL: it begins with neither http:// nor https://", quote(.0))]
+    Scheme(String),
+    #[error(
+        "authorization header must be changed via the basic_auth, authorization, oauth2, sigv4, azuread or google_iam parameter"
+    )]
+    AuthorizationHeader,
+    #[error("{0} is a reserved header. It must not be changed")]
+    ReservedHeader(String),
+    #[error("{} cannot be sent as an HTTP header", quote(.0))]
+    Header(String),
+    #[error("at most one of basic_auth, authorization, oauth2, & sigv4 must be configured")]
+    Sigv4BesideAuth,
+    #[error(transparent)]
+    Sigv4(#[from] SigV4ConfigError),
+    #[error("{0} must be greater than 0")]
+    Zero(&'static str),
+}
+
+/// An item of `remote_read`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RemoteReadConfig {
+    pub url: String,
+    #[serde(rename = "remote_timeout", with = "as_text")]
+    pub remote_timeout_ms: i64,
+    /// Largest frame of a streamed answer, in bytes.
+    pub chunked_read_limit: u64,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+    /// Ask also for times the local store has.
+    pub read_recent: bool,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// Only selectors with all of these equality matchers are sent on.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub required_matchers: BTreeMap<String, String>,
+    /// Select by this server's external labels, and take them off the series found.
+    pub filter_external_labels: bool,
+    /// The HTTP client options, which stand inline.
+    #[serde(flatten, skip_deserializing)]
+    pub http: ClientConfig,
+}
+
+impl Default for RemoteReadConfig {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            remote_timeout_ms: 60_000,
+            chunked_read_limit: CHUNKED_READ_LIMIT,
+            headers: BTreeMap::new(),
+            read_recent: false,
+            name: String::new(),
+            required_matchers: BTreeMap::new(),
+            filter_external_labels: true,
+            http: ClientConfig::default(),
+        }
+    }
+}
+
+impl RemoteReadConfig {
+    /// Checks the section; `http` has been normalized before.
+    pub fn validate(&self) -> Result<(), DatasourceError> {
+        check_url(&self.url)?;
+        check_headers(&self.headers)
+    }
+
+    pub(super) fn required_matchers(&self) -> Vec<Matcher> {
+        self.required_matchers.iter().map(|(name, value)| Matcher::equal(name, value)).collect()
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        Limits { series: SERIES_MAX, bytes: BYTES_MAX }
+    }
+
+    pub(super) fn endpoint(&self) -> EndpointConfig {
+        let name = match self.name.is_empty() {
+            true => short_name(&self.url),
+            false => self.name.clone(),
+        };
+        EndpointConfig {
+            name,
+            url: self.url.clone(),
+            timeout_ms: self.remote_timeout_ms,
+            headers: self.headers.clone(),
+            parameters: BTreeMap::new(),
+            http: self.http.clone(),
+            sigv4: None,
+        }
+    }
+}
+
+/// A name that stays the same from start to start.
+fn short_name(url: &str) -> String {
+    let hash = xxhash_rust::xxh64::xxh64(url.as_bytes(), 0);
+    format!("{:06x}", hash & 0xff_ffff)
+}
+
+/// What a server understands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DatasourceKind {
+    /// The query API of Prometheus, which Thanos and Mimir have too.
+    #[default]
+    Prometheus,
+    /// The query API of VictoriaMetrics, whose language differs in places.
+    #[serde(rename = "victoriametrics")]
+    VictoriaMetrics,
+    /// Prometheus' remote read: the URL is that of the endpoint.
+    RemoteRead,
+}
+
+/// Where expressions are evaluated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Evaluation {
+    /// Samples are fetched and everything is evaluated here.
+    Here,
+    /// What the server answers as it would be answered here is asked of it whole.
+    #[default]
+    PushDown,
+}
+
+/// A server among `datasources`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DatasourceConfig {
+    /// Without the `/api/v1/...` that requests add; of `remote_read`, the endpoint itself.
+    pub url: String,
+    /// What errors and metrics call it; the key in `datasources`.
+    #[serde(skip)]
+    pub name: String,
+    #[serde(rename = "type")]
+    pub kind: DatasourceKind,
+    pub evaluate: Evaluation,
+    /// For a whole exchange, attempts and waiting between them included.
+    #[serde(rename = "timeout", with = "as_text")]
+    pub timeout_ms: i64,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+    /// Added to each request to a query API: `dedup`, `partial_response`, `extra_label`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: BTreeMap<String, String>,
+    /// Most series of one answer.
+    pub max_series: usize,
+    /// Most bytes of one answer.
+    pub max_response_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sigv4: Option<SigV4Config>,
+    /// The HTTP client options, which stand inline.
+    #[serde(flatten, skip_deserializing)]
+    pub http: ClientConfig,
+}
+
+impl Default for DatasourceConfig {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            name: String::new(),
+            kind: DatasourceKind::default(),
+            evaluate: Evaluation::default(),
+            timeout_ms: 60_000,
+            headers: BTreeMap::new(),
+            parameters: BTreeMap::new(),
+            max_series: SERIES_MAX,
+            max_response_bytes: BYTES_MAX,
+            sigv4: None,
+            http: ClientConfig::default(),
+        }
+    }
+}
+
+impl DatasourceConfig {
+    /// Checks the section; `http` has been normalized before.
+    pub fn validate(&self) -> Result<(), DatasourceError> {
+        check_url(&self.url)?;
+        check_headers(&self.headers)?;
+        for (name, value) in [
+            ("max_series", self.max_series as u64),
+            ("max_response_bytes", self.max_response_bytes),
+            ("timeout", self.timeout_ms.max(0).unsigned_abs()),
+        ] {
+            if value == 0 {
+                return Err(DatasourceError::Zero(name));
+            }
+        }
+        let Some(sigv4) = &self.sigv4 else { return Ok(()) };
+        let http = &self.http;
+        if http.basic_auth.is_some() || http.authorization.is_some() || http.oauth2.is_some() {
+            return Err(DatasourceError::Sigv4BesideAuth);
+        }
+        Ok(sigv4.validate()?)
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        Limits { series: self.max_series, bytes: self.max_response_bytes }
+    }
+
+    pub(super) fn endpoint(&self) -> EndpointConfig {
+        let name = match self.name.is_empty() {
+            true => short_name(&self.url),
+            false => self.name.clone(),
+        };
+        EndpointConfig {
+            name,
+            url: self.url.clone(),
+            timeout_ms: self.timeout_ms,
+            headers: self.headers.clone(),
+            parameters: self.parameters.clone(),
+            http: self.http.clone(),
+            sigv4: self.sigv4.clone(),
+        }
+    }
+}
+
+fn check_url(text: &str) -> Result<(), DatasourceError> {
+    if text.is_empty() {
+        return Err(DatasourceError::NoUrl);
+    }
+    let url = Url::parse(text)
+        .map_err(|e| DatasourceError::Url { url: text.to_owned(), why: e.to_string() })?;
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+        return Err(DatasourceError::Scheme(text.to_owned()));
+    }
+    Ok(())
+}
+
+fn check_headers(headers: &BTreeMap<String, String>) -> Result<(), DatasourceError> {
+    for (name, value) in headers {
+        let lower = name.to_lowercase();
+        if lower == "authorization" {
+            return Err(DatasourceError::AuthorizationHeader);
+        }
+        if RESERVED_HEADERS.contains(&&*lower) {
+            return Err(DatasourceError::ReservedHeader(name.clone()));
+        }
+        let sendable = reqwest::header::HeaderName::from_bytes(name.as_bytes()).is_ok()
+            && reqwest::header::HeaderValue::from_str(value).is_ok();
+        if !sendable {
+            return Err(DatasourceError::Header(name.clone()));
+        }
+    }
+    Ok(())
+}
