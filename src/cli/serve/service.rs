@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 
 use super::late::LateStorage;
-use super::read_only::{Discard, refuse_recording_rules};
+use super::read_only::refuse_recording_rules;
 use super::status::Status;
 use super::{ExternalUrl, Given, Origin};
 use crate::api::{ApiMetrics, ApiOptions, ApiState, Notice, Notifications, Readiness, RemoteRead};
@@ -23,7 +23,7 @@ use crate::model::{Clock, Labels};
 use crate::notifier::{self, NotifierOptions};
 use crate::query::{Engine, EngineOptions, QueryMetrics};
 use crate::remote_read::{ReadLimits, RemoteReadMetrics};
-use crate::remote_write::send::{Sender, SenderOptions};
+use crate::remote_write::send::{Nowhere, Sender, SenderOptions};
 use crate::remote_write::{RemoteWriteMetrics, Version};
 use crate::rules::config::{LoadOptions, LoadedFile};
 use crate::rules::state::{StateLog, StateMetrics, StateOptions, StateSync};
@@ -106,7 +106,11 @@ impl Service {
             discovery.clone(),
             &mut registry,
         ));
-        let (rule_source, rule_sink) = rule_storage(flags, &source, &sink, &mut registry);
+        let rule_sink = match &flags.storage_read_only {
+            Some(_) => sender.tee(Arc::new(Nowhere)),
+            None => sink.clone(),
+        };
+        let (rule_source, rule_sink) = rule_storage(flags, &source, &rule_sink, &mut registry);
         let rules = rules::Manager::new(rules::ManagerOptions {
             engine: engine.clone(),
             source: rule_source,
@@ -309,7 +313,9 @@ impl Service {
             (Some(_), Origin::Builtin(_)) => Ok(Vec::new()),
             (Some(_), Origin::File(_)) => {
                 let sources = self.origin.rule_sources(config);
-                refuse_recording_rules(&sources, &self.load_options)?;
+                if config.remote_write.is_empty() {
+                    refuse_recording_rules(&sources, &self.load_options)?;
+                }
                 Ok(sources)
             }
         }
@@ -501,8 +507,6 @@ fn rule_storage(
     sink: &Arc<dyn Sink>,
     registry: &mut Registry,
 ) -> (Arc<dyn Source>, Arc<dyn Sink>) {
-    let discard: Arc<dyn Sink> = Arc::new(Discard);
-    let sink = if flags.storage_read_only.is_some() { &discard } else { sink };
     let overlay = match flags.read_your_writes.as_str() {
         "always" => true,
         "never" => false,
