@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use watchfire::model::{Labels, MatchOp, Matcher};
-use watchfire::storage::tsdb::{Tsdb, TsdbOptions};
+use watchfire::storage::tsdb::{Tsdb, TsdbOptions, measure};
 use watchfire::storage::{SelectHints, SelectRequest, SeriesRef, Sink, Source};
 use watchfire::telemetry::clock::SystemClock;
 use watchfire::vector::RawSamples;
@@ -119,11 +119,73 @@ fn benches(c: &mut Criterion) {
     group.bench_function("select and decode everything", |b| b.iter(|| black_box(read_all(&tsdb))));
     tsdb.close().expect("a close");
     drop(tsdb);
-    group.bench_function("replay the log", |b| {
+    group.bench_function("start from the log and finished chunks", |b| {
         b.iter(|| black_box(open(dir.path()).stats(1).series))
+    });
+    group.bench_function("replay the log", |b| {
+        b.iter_batched(
+            || std::fs::remove_dir_all(dir.path().join("chunks_head")).expect("no chunks"),
+            |()| black_box(open(dir.path()).stats(1).series),
+            BatchSize::PerIteration,
+        );
+    });
+    let snapshots = || TsdbOptions { memory_snapshots: true, ..TsdbOptions::default() };
+    let reopen = || {
+        let clock = Arc::new(SystemClock::default());
+        Tsdb::open(dir.path(), snapshots(), clock).expect("a store")
+    };
+    group.bench_function("start from a snapshot", |b| {
+        b.iter_batched(
+            || reopen().close().expect("a close"),
+            |()| black_box(reopen().stats(1).series),
+            BatchSize::PerIteration,
+        );
     });
     group.finish();
 }
 
-criterion_group!(storage, benches);
+/// Samples as exporters have them: a counter that grows, a gauge that wanders.
+fn chunk_samples(gauge: bool) -> Vec<(i64, f64)> {
+    let value = |i: i64| if gauge { 20.0 + (i * 37 % 101) as f64 * 0.125 } else { (i * 7) as f64 };
+    (0..120).map(|i| (1_700_000_000_000 + i * 15_000, value(i))).collect()
+}
+
+/// Chunks and lists of the index by themselves.
+fn parts(c: &mut Criterion) {
+    let mut group = c.benchmark_group("parts");
+    for (what, gauge) in [("counter", false), ("gauge", true)] {
+        let samples = chunk_samples(gauge);
+        let chunk = measure::encode_floats(&samples);
+        println!("{what}: {:.2} bytes a sample", chunk.len() as f64 / samples.len() as f64);
+        group.throughput(Throughput::Elements(samples.len() as u64));
+        group.bench_function(format!("encode 120 samples of a {what}"), |b| {
+            b.iter(|| black_box(measure::encode_floats(&samples)));
+        });
+        let mut raw = RawSamples::default();
+        group.bench_function(format!("decode 120 samples of a {what}"), |b| {
+            b.iter(|| {
+                raw.clear();
+                assert!(measure::decode_floats(black_box(&chunk), &mut raw));
+            });
+        });
+    }
+    let every = |n: u64| (0..1_000_000).filter(|i| i % n == 0).collect::<Vec<u64>>();
+    for (a, b) in [(2, 3), (1, 1000), (10, 10_000)] {
+        let (a_list, b_list) = (every(a), every(b));
+        group.throughput(Throughput::Elements((a_list.len() + b_list.len()) as u64));
+        group.bench_function(
+            format!("intersect lists of {} and {}", a_list.len(), b_list.len()),
+            |bench| {
+                bench.iter_batched_ref(
+                    || a_list.clone(),
+                    |kept| measure::intersect_lists(kept, &b_list),
+                    BatchSize::LargeInput,
+                );
+            },
+        );
+    }
+    group.finish();
+}
+
+criterion_group!(storage, parts, benches);
 criterion_main!(storage);

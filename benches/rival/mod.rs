@@ -28,7 +28,18 @@ impl Drop for Server {
 impl Server {
     /// Starts a program with a configuration file, its data below `home`, and waits until it
     /// is ready. `None` when it cannot be started.
-    pub fn start((name, program): (&str, &str), home: &Path, config: &Path) -> Option<Self> {
+    #[allow(dead_code, reason = "not every bench needs no more than this")]
+    pub fn start(program: (&str, &str), home: &Path, config: &Path) -> Option<Self> {
+        Self::start_with(program, home, config, &[])
+    }
+
+    /// As `start`, with further flags.
+    pub fn start_with(
+        (name, program): (&str, &str),
+        home: &Path,
+        config: &Path,
+        flags: &[&str],
+    ) -> Option<Self> {
         fs::create_dir_all(home).ok()?;
         Self::launch(name, "/-/ready", |address| {
             let mut command = Command::new(program);
@@ -42,6 +53,7 @@ impl Server {
                 .arg("--web.enable-remote-write-receiver")
                 .arg("--web.enable-lifecycle")
                 .arg("--log.level=error")
+                .args(flags)
                 .stderr(Stdio::inherit());
             command
         })
@@ -60,14 +72,25 @@ impl Server {
         let child = command.spawn().ok()?;
         let server = Self { child, address };
         let ready = server.url(ready);
-        for _ in 0..300 {
-            if http(&ready, None).is_some() {
+        for _ in 0..3000 {
+            if is_ready(&ready) {
                 return Some(server);
             }
-            std::thread::sleep(Duration::from_millis(100));
+            std::thread::sleep(Duration::from_millis(10));
         }
         eprintln!("{name} did not get ready");
         None
+    }
+
+    /// Ends it, in order or by a kill, and waits for that.
+    #[allow(dead_code, reason = "not every bench restarts servers")]
+    pub fn end(&mut self, kill: bool) {
+        if kill {
+            let _ = self.child.kill();
+        } else {
+            let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        }
+        let _ = self.child.wait();
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -94,8 +117,21 @@ impl Server {
     }
 }
 
+/// Whether it answers 200; that it does not yet is nothing to tell.
+fn is_ready(url: &str) -> bool {
+    let address = url.trim_start_matches("http://").split('/').next().unwrap_or_default();
+    std::net::TcpStream::connect(address).is_ok() && status(url).is_some_and(|s| s == 200)
+}
+
 pub fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn status(url: &str) -> Option<u16> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+    runtime.block_on(async {
+        Some(reqwest::Client::new().get(url).send().await.ok()?.status().as_u16())
+    })
 }
 
 /// One request with `curl`'s semantics kept in-process: GET, or POST of a remote-write body.

@@ -76,8 +76,8 @@ pub(crate) struct ServeFlags {
     pub storage_path: PathBuf,
     /// Data directory of a running Prometheus to answer queries and evaluate alerting rules
     /// from, instead of data of one's own: it is followed as it grows, nothing is written
-    /// there, and its owner is not asked anything. Nothing is scraped or taken in, and
-    /// recording rules are refused. Alerts are still remembered in --storage.tsdb.path.
+    /// there, and its owner is not asked anything. Nothing is scraped or taken in;
+    /// recording rules need remote_write and are refused without. Alerts are still remembered in --storage.tsdb.path.
     /// (Prometheus has no such flag.)
     #[arg(long = "storage.tsdb.read-only", value_name = "DIR")]
     pub storage_read_only: Option<PathBuf>,

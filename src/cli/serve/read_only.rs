@@ -1,7 +1,7 @@
 //! `--storage.tsdb.read-only`: rules over the data directory of a running Prometheus, which
-//! is only read. What rules make has no place in it: it is sent on by remote write, where a
-//! target is configured, and laid over what is read for some minutes. Without a target,
-//! recording rules are refused.
+//! is only read. What rules make has no place in it: it is sent to `remote_write` and laid
+//! over what is read for some minutes. Where there is no `remote_write`, recording rules are
+//! refused, and the series of alerts are forgotten after those minutes.
 
 use crate::rules::config::{LoadOptions, RuleKind};
 use crate::rules::{self, RuleSource};
@@ -27,7 +27,7 @@ pub(super) fn refuse_recording_rules(
         n => format!(" and {} more", n - 1),
     };
     Err(format!(
-        "recording rules have nowhere to write to with --storage.tsdb.read-only and without \
-         remote_write: {first}{more}; leave them to the server that owns the directory, and only alerting rules here"
+        "recording rules have nowhere to write to with --storage.tsdb.read-only: {first}{more}; \
+         configure remote_write, or leave them to the server that owns the directory"
     ))
 }

@@ -33,6 +33,8 @@ pub mod inspect;
 mod intervals;
 mod lock;
 mod maintain;
+#[doc(hidden)]
+pub mod measure;
 mod metrics;
 mod read;
 mod wal;
@@ -50,11 +52,11 @@ use super::{Appender, Sink, StorageError};
 
 pub use block::{BlockCompaction, BlockDesc, BlockMeta, BlockStats, NotUlid, Ulid};
 pub use follow::Follower;
-pub use head::{ReplayProgress, TsdbStats};
+pub use head::{LogDamage, ReplayProgress, TsdbStats};
 pub use import::BlockBuilder;
 pub use index::PostingsStats;
 pub use metrics::TsdbMetrics;
-pub use wal::{WalCompression, WalSync};
+pub use wal::{Disk, FileSystem, LogFile, WalCompression, WalSync};
 
 use blocks::{BlockSet, Retention};
 use compact::{Plan, Stop, ranges_of};
@@ -96,6 +98,8 @@ pub struct TsdbOptions {
     pub wal_compression: WalCompression,
     /// What a commit waits for.
     pub wal_sync: WalSync,
+    /// Where the files of the log are; tests put a disk there that fails.
+    pub disk: Arc<dyn Disk>,
     /// Where to count; the default is seen by nobody.
     pub metrics: TsdbMetrics,
 }
@@ -114,6 +118,7 @@ impl Default for TsdbOptions {
             wal_segment_bytes: 128 << 20,
             wal_compression: WalCompression::default(),
             wal_sync: WalSync::default(),
+            disk: Arc::new(FileSystem),
             metrics: TsdbMetrics::default(),
         }
     }
@@ -204,6 +209,7 @@ impl Tsdb {
                 segment_bytes: options.wal_segment_bytes.max(1),
                 compression: options.wal_compression,
                 sync: options.wal_sync,
+                disk: options.disk,
             },
         };
         let head = Head::open(dir, head_options, metrics.clone(), Arc::clone(&clock))?;
@@ -258,6 +264,11 @@ impl Tsdb {
     pub fn stats(&self, limit: usize) -> TsdbStats {
         let wal_bytes = wal::segment::size_bytes(&self.dir.join("wal")).unwrap_or(0);
         TsdbStats { wal_bytes, ..self.head.stats(limit) }
+    }
+
+    /// What of the log was found damaged when the store was opened, and what became of it.
+    pub fn log_damage(&self) -> Vec<LogDamage> {
+        self.head.damage()
     }
 
     /// Changes how many exemplars are kept.

@@ -3,6 +3,7 @@
 
 mod blocks;
 mod crash;
+mod faults;
 mod follow;
 mod head_chunks;
 mod interop;

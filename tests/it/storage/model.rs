@@ -99,61 +99,108 @@ fn check(model: &Model, tsdb: &Tsdb) {
     assert_eq!(found, expected);
 }
 
+/// Does all of it to a store and to the model, and compares after each step.
+fn run(actions: Vec<Action>, window_ms: i64, memory_snapshots: bool) {
+    let dir = tempfile::tempdir().expect("a directory");
+    // Retention far beyond the times used: maintenance cuts segments and nothing else.
+    let options = || TsdbOptions {
+        chunk_range_ms: RANGE_MS,
+        out_of_order_window_ms: window_ms,
+        memory_snapshots,
+        ..Default::default()
+    };
+    let clock = Arc::new(ManualClock::new(0));
+    let reopen = || Tsdb::open(dir.path(), options(), clock.clone()).expect("a store");
+    let mut tsdb = reopen();
+    let mut model = Model { window_ms, ..Model::default() };
+    let mut appender = None;
+    let mut newest = 1_000;
+    for action in actions {
+        match action {
+            Action::Append(series, dt, value) => {
+                let ts = newest + dt;
+                let appender = appender.get_or_insert_with(|| tsdb.appender());
+                let got = appender.append(None, &labels("m", series), ts, value).map(|_| ());
+                assert_eq!(got.clone(), model.append(series, ts, value.to_bits()));
+                if got.is_ok() {
+                    newest = newest.max(ts);
+                    clock.set_ms(newest);
+                }
+                continue;
+            }
+            Action::Commit => {
+                if let Some(appender) = appender.take() {
+                    appender.commit().expect("a commit");
+                    model.commit();
+                }
+            }
+            Action::Maintain => tsdb.maintain().expect("maintenance"),
+            Action::Drop | Action::Restart | Action::Close => {
+                appender = None;
+                model.drop_batch();
+            }
+        }
+        if matches!(action, Action::Close) {
+            tsdb.close().expect("a close");
+        }
+        if matches!(action, Action::Close | Action::Restart) {
+            drop(tsdb);
+            tsdb = reopen();
+        }
+        check(&model, &tsdb);
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(120))]
+    #![proptest_config(ProptestConfig { cases: 80, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn any_history_leaves_what_the_model_says(
         actions in prop::collection::vec(action(), 1..120),
         window_ms in prop::sample::select(vec![0i64, 60, 500]),
         memory_snapshots in any::<bool>(),
     ) {
-        let dir = tempfile::tempdir().expect("a directory");
-        // Retention far beyond the times used: maintenance cuts segments and nothing else.
-        let options = || TsdbOptions {
-            chunk_range_ms: RANGE_MS,
-            out_of_order_window_ms: window_ms,
-            memory_snapshots,
-            ..Default::default()
-        };
-        let clock = Arc::new(ManualClock::new(0));
-        let reopen = || Tsdb::open(dir.path(), options(), clock.clone()).expect("a store");
-        let mut tsdb = reopen();
-        let mut model = Model { window_ms, ..Model::default() };
-        let mut appender = None;
-        let mut newest = 1_000;
-        for action in actions {
-            match action {
-                Action::Append(series, dt, value) => {
-                    let ts = newest + dt;
-                    let appender = appender.get_or_insert_with(|| tsdb.appender());
-                    let got = appender.append(None, &labels("m", series), ts, value).map(|_| ());
-                    prop_assert_eq!(got.clone(), model.append(series, ts, value.to_bits()));
-                    if got.is_ok() {
-                        newest = newest.max(ts);
-                        clock.set_ms(newest);
-                    }
-                    continue;
-                }
-                Action::Commit => {
-                    if let Some(appender) = appender.take() {
-                        appender.commit().expect("a commit");
-                        model.commit();
-                    }
-                }
-                Action::Maintain => tsdb.maintain().expect("maintenance"),
-                Action::Drop | Action::Restart | Action::Close => {
-                    appender = None;
-                    model.drop_batch();
-                }
-            }
-            if matches!(action, Action::Close) {
-                tsdb.close().expect("a close");
-            }
-            if matches!(action, Action::Close | Action::Restart) {
-                drop(tsdb);
-                tsdb = reopen();
-            }
-            check(&model, &tsdb);
-        }
+        run(actions, window_ms, memory_snapshots);
     }
+}
+
+/// Histories that once left something else.
+#[test]
+fn histories_that_went_wrong_go_right() {
+    use Action::{Close, Commit, Maintain, Restart};
+    let at = |series, dt| Action::Append(series, dt, 0.0);
+    let late_after_a_cut =
+        vec![at(2, 0), at(0, 301), Commit, Maintain, at(2, 5), at(2, -1), Commit, Restart, Close];
+    run(late_after_a_cut, 60, true);
+    let snapshot_of_what_is_cut = vec![
+        at(0, 0),
+        at(3, 0),
+        Commit,
+        at(0, 0),
+        at(1, 0),
+        at(3, 301),
+        Commit,
+        Maintain,
+        Close,
+        at(0, 0),
+        Commit,
+        Restart,
+    ];
+    run(snapshot_of_what_is_cut, 0, true);
+    let series_that_left_and_came_back = vec![
+        at(0, 0),
+        Commit,
+        at(0, 94),
+        at(1, 207),
+        Commit,
+        at(0, 0),
+        Maintain,
+        at(0, 99),
+        Commit,
+        Close,
+        at(0, 156),
+        at(0, 44),
+        Commit,
+        Close,
+    ];
+    run(series_that_left_and_came_back, 0, false);
 }

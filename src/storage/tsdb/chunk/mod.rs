@@ -61,6 +61,14 @@ impl ChunkBytes {
         }
     }
 
+    /// The bytes as memory of one's own.
+    pub(crate) fn into_vec(self) -> Vec<u8> {
+        match self {
+            Self::Held(bytes) => bytes.into_vec(),
+            Self::Mapped(..) => self.to_vec(),
+        }
+    }
+
     /// Bytes of the process' own memory.
     pub(crate) fn held_bytes(&self) -> usize {
         match self {

@@ -50,7 +50,7 @@ impl Head {
             return Err(StorageError::Closed);
         }
         let (metrics, clock) = (self.metrics.wbl.clone(), Arc::clone(&self.clock));
-        committer.wbl = Some(Wal::open(&self.wbl_dir, self.options.wal, metrics, clock)?);
+        committer.wbl = Some(Wal::open(&self.wbl_dir, self.options.wal.clone(), metrics, clock)?);
         self.metrics.wbl.storage_bytes.set(segment::size_bytes(&self.wbl_dir)? as i64);
         Ok(())
     }

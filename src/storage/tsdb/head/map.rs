@@ -101,6 +101,11 @@ impl SeriesMap {
         stripe.find(hash, |s| s.labels == *labels).map(Arc::clone)
     }
 
+    /// The highest reference so far.
+    pub(crate) fn last_id(&self) -> u64 {
+        self.last_id.load(Ordering::Relaxed)
+    }
+
     /// Keeps later references above one met in the log.
     pub(crate) fn reserve_id(&self, id: u64) {
         self.last_id.fetch_max(id, Ordering::Relaxed);

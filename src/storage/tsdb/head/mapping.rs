@@ -7,15 +7,14 @@ use std::sync::atomic::Ordering;
 use crate::storage::StorageError;
 use crate::storage::tsdb::block::Block;
 use crate::storage::tsdb::chunk::Chunk;
-use crate::storage::tsdb::wal::Wal;
 use crate::vector::RawSamples;
 
-use super::Head;
 use super::chunk_files::{self, ChunkFiles, Loaded};
 use super::isolation::CommitId;
 use super::replay::Replayer;
 use super::series::MemSeries;
 use super::snapshot::{self, Snapshot};
+use super::{Committer, Head};
 
 /// Bytes of chunks that are written at once.
 const BATCH_BYTES: usize = 1 << 20;
@@ -134,7 +133,8 @@ impl Head {
 
     /// Before the head is closed: leaves its chunks in files, and what is not in them in a
     /// snapshot if that is wanted. What fails costs time at the next start and nothing else.
-    pub(super) fn leave_chunks(&self, wal: &mut Wal) {
+    pub(super) fn leave_chunks(&self, committer: &mut Committer) {
+        let Some(wal) = &mut committer.wal else { return };
         let left = self.write_chunks().and_then(|()| {
             if let Some(files) = &mut *self.chunk_files.lock() {
                 files.complete()?;
@@ -145,7 +145,7 @@ impl Head {
             if wal.segment_len() > 0 {
                 wal.cut()?;
             }
-            self.write_snapshot(&self.dir, wal.segment(), self.options.wal)
+            self.write_snapshot(wal.segment(), &committer.aliases)
         });
         if let Err(error) = left {
             tracing::warn!(%error, "the next start has to read the log instead of head chunks");

@@ -17,6 +17,7 @@ mod mapping;
 mod progress;
 mod ranking;
 mod read;
+mod repair;
 mod replay;
 mod selections;
 mod series;
@@ -51,7 +52,9 @@ pub(crate) use late_cut::LateCut;
 use map::SeriesMap;
 pub use progress::ReplayProgress;
 use ranking::Ranking;
+pub use repair::LogDamage;
 use selections::Selections;
+use series::MemSeries;
 pub use stats::TsdbStats;
 use under_way::UnderWay;
 
@@ -105,6 +108,8 @@ pub(crate) struct Head {
     metadata: RwLock<BTreeMap<Box<str>, Metadata>>,
     exemplars: ExemplarStore,
     commit: Mutex<Committer>,
+    /// What of the log was found damaged at the start.
+    damage: Mutex<Vec<LogDamage>>,
     /// `None` where nothing is written.
     chunk_files: Mutex<Option<ChunkFiles>>,
     /// Where the log of another process is read on.
@@ -124,6 +129,10 @@ struct Committer {
     segment_started: (u32, TimestampMs),
     /// Up to this segment the log may name series by references that are not known here.
     unread_up_to: Option<u32>,
+    /// References by which chunk files, and the log of samples that came out of order, may
+    /// name series beside their own: of samples up to a time.
+    aliases: HashMap<u64, Arc<MemSeries>, FxBuildHasher>,
+    aliases_until_ms: TimestampMs,
     /// Newest sample of each segment, to know when a segment is obsolete.
     segment_max_ms: BTreeMap<u32, TimestampMs>,
     /// References that left the head but may still occur up to a segment: their series
@@ -141,7 +150,7 @@ impl Head {
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, StorageError> {
         let (read_only, max_late_ms) = (options.read_only, options.late_window_ms);
-        let wal_options = options.wal;
+        let wal_options = options.wal.clone();
         let exemplars = ExemplarStore::new(options.max_exemplars, metrics.exemplars.clone());
         let mut head = Self {
             dir: dir.to_owned(),
@@ -161,6 +170,7 @@ impl Head {
             under_way: UnderWay::new(options.min_valid_ms),
             truncated_ms: AtomicI64::new(options.min_valid_ms),
             options,
+            damage: Mutex::default(),
             chunk_files: Mutex::default(),
             metadata: RwLock::default(),
             exemplars,
@@ -169,6 +179,8 @@ impl Head {
                 wbl: None,
                 segment_started: (0, 0),
                 unread_up_to: None,
+                aliases: HashMap::default(),
+                aliases_until_ms: TimestampMs::MIN,
                 segment_max_ms: BTreeMap::new(),
                 expiring: HashMap::default(),
                 buffers: Vec::new(),
@@ -189,11 +201,14 @@ impl Head {
         let wal_metrics = head.metrics.wal.clone();
         let wal = Wal::open(&head.wal_dir, wal_options, wal_metrics, Arc::clone(&head.clock))?;
         let now_ms = head.clock.now_ms();
+        let newest_ms = head.max_ms.load(Ordering::Acquire);
         let committer = head.commit.get_mut();
         committer.segment_started = (wal.segment(), now_ms);
         // Segments read just now may name a series by its other references.
-        committer.expiring = replayed.aliases.iter().map(|id| (*id, wal.segment())).collect();
-        let newest_ms = head.max_ms.load(Ordering::Acquire);
+        committer.expiring = replayed.aliases.iter().map(|(id, _)| (*id, wal.segment())).collect();
+        let aliases = replayed.aliases.into_iter().filter(|(_, series)| !series.is_gone());
+        committer.aliases = aliases.collect();
+        committer.aliases_until_ms = newest_ms;
         let newest_in = |(segment, max): (u32, TimestampMs)| (segment, max.min(newest_ms));
         committer.segment_max_ms = replayed.segment_max_ms.into_iter().map(newest_in).collect();
         committer.unread_up_to = replayed.unread_up_to;
@@ -213,9 +228,7 @@ impl Head {
     pub(crate) fn close(&self) -> Result<(), StorageError> {
         self.closed.store(true, Ordering::Release);
         let mut committer = self.commit.lock();
-        if let Some(wal) = &mut committer.wal {
-            self.leave_chunks(wal);
-        }
+        self.leave_chunks(&mut committer);
         let (wal, wbl) = (committer.wal.take(), committer.wbl.take());
         drop(committer);
         [wal, wbl].into_iter().flatten().try_for_each(|mut log| log.close())
@@ -253,6 +266,11 @@ impl Head {
         let max = self.max_ms.fetch_max(max_ms, Ordering::AcqRel).max(max_ms);
         self.metrics.head_min_time.set(min);
         self.metrics.head_max_time.set(max);
+    }
+
+    /// What of the log was found damaged at the start.
+    pub(crate) fn damage(&self) -> Vec<LogDamage> {
+        self.damage.lock().clone()
     }
 
     /// The newest exemplars.

@@ -5,8 +5,6 @@
 //! refused again.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::OpenOptions;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustc_hash::FxBuildHasher;
@@ -20,6 +18,7 @@ use crate::storage::tsdb::wal::checkpoint::remove_obsolete;
 use crate::storage::tsdb::wal::reader::{Damage, ReadError, SegmentReader};
 use crate::storage::tsdb::wal::record::{Record, RefExemplar, RefHistogram, RefSample};
 use crate::storage::tsdb::wal::segment::{self, CheckpointDir, Segment};
+use crate::vector::RawSamples;
 
 use super::Head;
 use super::follow::Tail;
@@ -35,7 +34,7 @@ pub(super) struct Replayed {
     /// Up to this segment nothing was read: a snapshot has it.
     pub(super) unread_up_to: Option<u32>,
     /// References that stand for a series known under another one.
-    pub(super) aliases: Vec<u64>,
+    pub(super) aliases: Vec<(u64, Arc<MemSeries>)>,
     samples: u64,
     /// Entries whose series record is missing, and records of unknown type.
     unknown_refs: u64,
@@ -55,15 +54,15 @@ pub(super) struct Replayer {
     pub(super) commit: (CommitId, CommitId),
     /// Chunks in files, of series that were not met yet.
     mapped: HashMap<u64, Vec<Arc<Chunk>>, FxBuildHasher>,
+    /// Records that were read, where they are to be written anew.
+    pub(super) kept: Option<Vec<Vec<u8>>>,
     /// What is read is the log of samples that came out of order.
     pub(super) late: bool,
 }
 
 impl Head {
-    /// Reads the log into the empty head. Damage in the last segment is a write that a
-    /// crash tore: it is cut off. Damage elsewhere is repaired likewise, and the segments
-    /// after it, which build on what is lost, are set aside as `NNNNNNNN.corrupt`. In a
-    /// directory that is only read, damage is passed over; the tail is where to go on.
+    /// Reads the log into the empty head. Damage is repaired, see `repair`; in a directory
+    /// that is only read it is passed over. The tail is where to go on.
     pub(super) fn replay(&self) -> Result<(Replayed, Tail), StorageError> {
         let dir = &self.wal_dir;
         let mut tail = Tail::default();
@@ -77,10 +76,21 @@ impl Head {
         let mut loaded = self.load_chunks()?;
         let checkpoint = segment::last_checkpoint(dir)?;
         let mut segments = segment::list(dir)?;
-        let snapshot = self.load_snapshot(&loaded).filter(|snapshot| {
+        let mut snapshot = self.load_snapshot(&loaded).filter(|snapshot| {
             let last = segments.last().is_some_and(|s| s.index >= snapshot.segment);
             last && checkpoint.as_ref().is_none_or(|c| c.index < snapshot.segment)
         });
+        if let Some(found) = &mut snapshot
+            && found.last_series.is_none()
+        {
+            let mut unread = match &checkpoint {
+                Some(checkpoint) => segment::list(&checkpoint.path)?,
+                None => Vec::new(),
+            };
+            unread.extend(segments.iter().filter(|s| s.index <= found.segment).cloned());
+            found.last_series = snapshot::last_series_of(&unread)?;
+            snapshot = snapshot.filter(|found| found.last_series.is_some());
+        }
         tail.replayer.mapped = std::mem::take(&mut loaded.by_series);
         if let (Some(checkpoint), None) = (&checkpoint, &snapshot) {
             self.replay_checkpoint(checkpoint, &mut tail.replayer)?;
@@ -112,19 +122,9 @@ impl Head {
                 Some((segment, offset)) if source.index == segment => reader.start_at(offset)?,
                 _ => {}
             }
-            let damage = tail.replayer.read_segment(self, &mut reader)?;
-            tail.reader = Some(reader);
-            let Some((offset, damage)) = damage else { continue };
             let is_last = i + 1 == segments.len();
-            if !read_only {
-                self.metrics.wal_corruptions.inc();
-                repair(source, offset, &damage, &segments[i + 1..])?;
-                break;
-            }
-            // The last segment may be growing just now.
-            if !is_last {
-                self.tell_passed_over(source, offset, &damage);
-            }
+            self.replay_segment(source, &mut reader, &mut tail.replayer, is_last)?;
+            tail.reader = Some(reader);
         }
         self.replay_late(&mut tail)?;
         if !read_only {
@@ -141,20 +141,13 @@ impl Head {
     ) -> Result<(), StorageError> {
         for source in segment::list(&checkpoint.path)? {
             let mut reader = SegmentReader::open(&source)?;
-            if let Some((offset, damage)) = replayer.read(self, &mut reader)? {
-                return Err(StorageError::Corrupt {
-                    what: format!("WAL checkpoint {}", source.path.display()),
-                    offset,
-                    why: format!("{damage}; restore it, or move it away to start without it"),
-                });
-            }
+            self.replay_segment(&source, &mut reader, replayer, false)?;
         }
         Ok(())
     }
 
     /// Reads the log of samples that came out of order, which names series of the other one.
     fn replay_late(&self, tail: &mut Tail) -> Result<(), StorageError> {
-        let read_only = self.options.read_only;
         if !self.wbl_dir.exists() {
             return Ok(());
         }
@@ -162,17 +155,9 @@ impl Head {
         let segments = segment::list(&self.wbl_dir)?;
         for (i, source) in segments.iter().enumerate() {
             let mut reader = SegmentReader::open(source)?;
-            let damage = tail.replayer.read_segment(self, &mut reader)?;
+            let is_last = i + 1 == segments.len();
+            self.replay_segment(source, &mut reader, &mut tail.replayer, is_last)?;
             tail.late_reader = Some(reader);
-            let Some((offset, damage)) = damage else { continue };
-            if !read_only {
-                self.metrics.wal_corruptions.inc();
-                repair(source, offset, &damage, &segments[i + 1..])?;
-                break;
-            }
-            if i + 1 < segments.len() {
-                self.tell_passed_over(source, offset, &damage);
-            }
         }
         tail.replayer.late = false;
         Ok(())
@@ -240,9 +225,9 @@ impl Head {
             }
         });
         self.series.remove(&empty);
-        found.aliases.extend(empty.iter().map(|series| series.id));
         self.metrics.head_series.dec_by(empty.len() as i64);
         self.metrics.head_series_removed.inc_by(empty.len() as u64);
+        found.aliases.extend(empty.into_iter().map(|series| (series.id, series)));
     }
 }
 
@@ -257,7 +242,8 @@ impl Replayer {
         self.newest_ms = TimestampMs::MIN;
         let damage = self.read(head, reader);
         if !self.late && self.newest_ms > TimestampMs::MIN {
-            self.found.segment_max_ms.insert(reader.segment(), self.newest_ms);
+            let held = self.found.segment_max_ms.entry(reader.segment()).or_insert(self.newest_ms);
+            *held = self.newest_ms.max(*held);
         }
         damage
     }
@@ -273,6 +259,9 @@ impl Replayer {
                 Ok(None) => return Ok(None),
                 Ok(Some(bytes)) => match Record::decode(bytes) {
                     Ok(record) => {
+                        if let Some(kept) = &mut self.kept {
+                            kept.push(bytes.to_vec());
+                        }
                         self.apply(head, record);
                         continue;
                     }
@@ -358,22 +347,42 @@ impl Replayer {
         let (series, created) = head.series_of(labels, Some(id));
         if !created {
             head.series.reserve_id(id);
-            self.found.aliases.push(id);
+            self.found.aliases.push((id, Arc::clone(&series)));
         }
         series.set_logged();
         if let Some(chunks) = self.mapped.remove(&id) {
-            let taken = series.attach(&chunks);
-            self.chunks += taken as u64;
-            if let Some((first, last)) = chunks.first().zip(chunks[..taken].last()) {
-                head.widen(first.min_ms);
-                head.widen(last.max_ms);
+            for chunk in &chunks {
+                self.add_chunk(head, &series, chunk);
             }
         }
         self.series.insert(id, series);
     }
 
+    /// Adds a chunk that a file holds, whole or sample by sample.
+    fn add_chunk(&mut self, head: &Head, series: &MemSeries, chunk: &Arc<Chunk>) {
+        if series.attach(chunk) {
+            self.chunks += 1;
+            head.widen(chunk.min_ms);
+            head.widen(chunk.max_ms);
+            return;
+        }
+        let mut samples = RawSamples::default();
+        if chunk.read_into(TimestampMs::MIN, TimestampMs::MAX, &mut samples).is_err() {
+            return;
+        }
+        let floats =
+            samples.ts.iter().zip(&samples.vs).map(|(ts, v)| (*ts, SampleValue::Float(*v)));
+        let histograms =
+            samples.hist.iter().map(|(ts, h)| (*ts, SampleValue::Histogram(Arc::clone(h))));
+        for (ts, value) in floats.chain(histograms) {
+            series.insert_late(ts, &value, 0, 0);
+            head.widen_late(ts, ts);
+        }
+    }
+
     /// Puts a snapshot into the empty head.
     pub(super) fn restore(&mut self, head: &Head, snapshot: Snapshot) {
+        head.series.reserve_id(snapshot.last_series.unwrap_or_default());
         for (id, labels, samples) in snapshot.series {
             self.add_series(head, id, &labels);
             for (ts, value) in samples.ts.iter().zip(&samples.vs) {
@@ -421,6 +430,7 @@ impl Replayer {
         }
         let Some(series) = self.series.get_mut(&id) else {
             self.found.unknown_refs += 1;
+            head.series.reserve_id(id);
             return;
         };
         let range_ms = head.options.chunk_range_ms;
@@ -441,39 +451,4 @@ impl Replayer {
         self.found.samples += 1;
         head.widen(ts);
     }
-}
-
-fn repair(
-    source: &Segment,
-    offset: u64,
-    damage: &Damage,
-    later: &[Segment],
-) -> Result<(), StorageError> {
-    tracing::error!(
-        segment = %source.path.display(),
-        offset,
-        dropped_bytes = source.bytes.saturating_sub(offset),
-        reason = %damage,
-        "the write-ahead log is damaged; what follows in this segment is dropped"
-    );
-    OpenOptions::new().write(true).open(&source.path).and_then(|f| f.set_len(offset)).map_err(
-        |e| StorageError::io(format!("cut damaged WAL segment {}", source.path.display()), &e),
-    )?;
-    for segment in later {
-        let aside = set_aside_path(&segment.path);
-        tracing::error!(
-            segment = %segment.path.display(),
-            bytes = segment.bytes,
-            kept_as = %aside.display(),
-            "a segment after the damage is not read; delete it when it is not needed"
-        );
-        std::fs::rename(&segment.path, &aside).map_err(|e| {
-            StorageError::io(format!("set aside WAL segment {}", segment.path.display()), &e)
-        })?;
-    }
-    Ok(())
-}
-
-fn set_aside_path(path: &Path) -> PathBuf {
-    path.with_extension("corrupt")
 }

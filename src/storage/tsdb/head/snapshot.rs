@@ -11,11 +11,20 @@
 //! tombstones (2)  length uvarint, 1, { ref uvarint, min varint, max varint }*
 //! exemplars (3)   as in the log
 //! ```
+//! Beside its segments lies, of ours, the file `last-series`: the highest reference that was
+//! ever given out. The log that is not read may name series that are gone by now, and none
+//! of their references must be given out again. Where the file is absent the log is searched
+//! for them.
+//!
 //! Whoever finds one it cannot use reads the log instead.
 
+use std::collections::HashMap;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use rustc_hash::FxBuildHasher;
 
 use crate::model::{Labels, TimestampMs};
 use crate::storage::StorageError;
@@ -27,12 +36,15 @@ use crate::storage::tsdb::wal::record::{
     Record, RefExemplar, RefTombstone, decode_labels, encode_exemplars, encode_labels,
     encode_last_histogram,
 };
-use crate::storage::tsdb::wal::{Wal, WalOptions, segment};
+use crate::storage::tsdb::wal::segment::Segment;
+use crate::storage::tsdb::wal::{Wal, segment};
 use crate::vector::RawSamples;
 
 use super::Head;
+use super::series::MemSeries;
 
 const PREFIX: &str = "chunk_snapshot.";
+const LAST_SERIES: &str = "last-series";
 const SERIES: u8 = 1;
 const TOMBSTONES: u8 = 2;
 const EXEMPLARS: u8 = 3;
@@ -48,6 +60,8 @@ pub(super) struct Snapshot {
     /// Where the log goes on.
     pub(super) segment: u32,
     pub(super) offset: u64,
+    /// The highest reference so far, when it is known.
+    pub(super) last_series: Option<u64>,
     /// Reference, labels, and the samples of the chunk that was being written.
     pub(super) series: Vec<(u64, Labels, RawSamples)>,
     pub(super) tombstones: Vec<RefTombstone>,
@@ -86,7 +100,9 @@ pub(super) fn remove_all(dir: &Path) -> Result<(), StorageError> {
 /// Reads the newest snapshot, all of it or nothing.
 pub(super) fn load(dir: &Path) -> Result<Option<Snapshot>, StorageError> {
     let Some((segment, offset, path)) = list(dir)?.pop() else { return Ok(None) };
-    let mut snapshot = Snapshot { segment, offset, ..Snapshot::default() };
+    let last_series = fs::read_to_string(path.join(LAST_SERIES)).ok();
+    let last_series = last_series.and_then(|text| text.trim().parse().ok());
+    let mut snapshot = Snapshot { segment, offset, last_series, ..Snapshot::default() };
     for source in segment::list(&path)? {
         let mut reader = SegmentReader::open(&source)?;
         loop {
@@ -104,6 +120,30 @@ pub(super) fn load(dir: &Path) -> Result<Option<Snapshot>, StorageError> {
         }
     }
     Ok(Some(snapshot))
+}
+
+/// The highest reference that series of some segments are named by; `None` where one is
+/// damaged.
+pub(super) fn last_series_of(sources: &[Segment]) -> Result<Option<u64>, StorageError> {
+    let mut last = 0;
+    for source in sources {
+        let mut reader = SegmentReader::open(source)?;
+        loop {
+            match reader.next() {
+                Ok(None) => break,
+                Ok(Some(record)) if record.first() == Some(&SERIES) => {
+                    let Ok(Record::Series(series)) = Record::decode(record) else {
+                        return Ok(None);
+                    };
+                    last = series.iter().map(|(id, _)| *id).fold(last, u64::max);
+                }
+                Ok(Some(_)) => {}
+                Err(ReadError::Damaged(_)) => return Ok(None),
+                Err(ReadError::Storage(e)) => return Err(e),
+            }
+        }
+    }
+    Ok(Some(last))
 }
 
 impl Snapshot {
@@ -177,13 +217,13 @@ impl Batch {
 
 impl Head {
     /// Writes a snapshot of the head, nothing of which changes meanwhile, for a log that
-    /// goes on at the beginning of a segment.
+    /// goes on at the beginning of a segment. `aliases` are further references of series.
     pub(super) fn write_snapshot(
         &self,
-        dir: &Path,
         segment: u32,
-        options: WalOptions,
+        aliases: &HashMap<u64, Arc<MemSeries>, FxBuildHasher>,
     ) -> Result<(), StorageError> {
+        let (dir, options) = (&self.dir, self.options.wal.clone());
         let target = dir.join(format!("{PREFIX}{segment:06}.{:010}", 0));
         let temporary = target.with_extension("tmp");
         if temporary.exists() {
@@ -203,6 +243,14 @@ impl Head {
             batch.add(record)?;
             let stone = |(min_ms, max_ms)| RefTombstone { series: series.id, min_ms, max_ms };
             stones.extend(series.deleted().iter().flat_map(|d| d.iter().map(stone)));
+        }
+        for (id, series) in aliases {
+            let mut record = vec![SERIES];
+            record.put_be64(*id);
+            encode_labels(&series.labels, &mut record);
+            record.put_be64(0);
+            record.put_uvarint(0);
+            batch.add(record)?;
         }
         if !stones.is_empty() {
             let mut content = vec![TOMBSTONES_VERSION];
@@ -225,6 +273,14 @@ impl Head {
         }
         batch.write()?;
         batch.out.close()?;
+        let path = temporary.join(LAST_SERIES);
+        let text = self.series.last_id().to_string();
+        fs::File::create(&path)
+            .and_then(|mut file| {
+                file.write_all(text.as_bytes())?;
+                file.sync_all()
+            })
+            .map_err(|e| StorageError::io(format!("write {}", path.display()), &e))?;
         segment::sync_dir(&temporary)?;
         if target.exists() {
             segment::remove_dir(&target)?;

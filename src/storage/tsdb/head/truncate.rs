@@ -1,7 +1,7 @@
 //! Forgetting: samples that blocks have, series without samples, log segments that hold
 //! nothing newer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -53,6 +53,11 @@ impl Head {
         });
         self.series.remove(&gone);
         self.selections.clear();
+        if from_ms > committer.aliases_until_ms
+            && !self.has_late(TimestampMs::MIN, TimestampMs::MAX)
+        {
+            committer.aliases.clear();
+        }
         if let Some(segment) = committer.wal.as_ref().map(|w| w.segment()) {
             committer.expiring.extend(gone.iter().map(|s| (s.id, segment)));
         }
@@ -94,16 +99,18 @@ impl Head {
         self.metrics.checkpoints_created.inc();
         let committer = self.commit.lock();
         let (expiring, unread_up_to) = (committer.expiring.clone(), committer.unread_up_to);
+        let aliases: HashSet<u64> = committer.aliases.keys().copied().collect();
         drop(committer);
         let keep = Keep {
             series: &|id| {
                 self.series.by_id(id).is_some()
+                    || aliases.contains(&id)
                     || unread_up_to.is_some_and(|unread| last < unread)
                     || expiring.get(&id).is_some_and(|s| *s > last)
             },
             from_ms: self.truncated_ms.load(Ordering::Acquire),
         };
-        let (options, clock) = (self.options.wal, Arc::clone(&self.clock));
+        let (options, clock) = (self.options.wal.clone(), Arc::clone(&self.clock));
         if let Err(e) = checkpoint::create(&self.wal_dir, last, &keep, options, clock) {
             self.metrics.checkpoints_failed.inc();
             self.metrics.wal.truncations_failed.inc();

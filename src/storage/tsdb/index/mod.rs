@@ -6,7 +6,7 @@ mod ops;
 mod postings;
 
 pub(crate) use matchers::{Lists, select};
-pub(crate) use ops::intersects;
+pub(crate) use ops::{intersect, intersects};
 pub(crate) use postings::MemPostings;
 pub use postings::PostingsStats;
 #[cfg(test)]

@@ -23,13 +23,13 @@
 //! before the batch; until that succeeds, further batches are refused.
 
 pub(crate) mod checkpoint;
+mod disk;
 pub(crate) mod reader;
 pub(crate) mod record;
 mod record_histogram;
 pub(crate) mod segment;
 
-use std::fs::{self, File, OpenOptions};
-use std::io::Write as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -39,6 +39,8 @@ use crate::storage::StorageError;
 use crate::telemetry::Summary;
 
 use super::metrics::LogMetrics;
+
+pub use disk::{Disk, FileSystem, LogFile};
 
 pub(crate) const PAGE_BYTES: usize = 32 * 1024;
 const HEADER_BYTES: usize = 7;
@@ -65,11 +67,12 @@ pub enum WalSync {
 }
 
 /// How the log is written.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct WalOptions {
     pub(crate) segment_bytes: u64,
     pub(crate) compression: WalCompression,
     pub(crate) sync: WalSync,
+    pub(crate) disk: Arc<dyn Disk>,
 }
 
 /// The log's writing end. Not shared: the head's commit lock guards it.
@@ -78,7 +81,7 @@ pub(crate) struct Wal {
     options: WalOptions,
     metrics: LogMetrics,
     clock: Arc<dyn Clock>,
-    file: File,
+    file: Box<dyn LogFile>,
     segment: u32,
     /// Bytes of the segment that are whole batches.
     len: u64,
@@ -90,8 +93,6 @@ pub(crate) struct Wal {
     packed: Vec<u8>,
     snappy: snap::raw::Encoder,
     syncing: Option<JoinHandle<()>>,
-    #[cfg(test)]
-    pub(crate) fail_after_bytes: Option<usize>,
 }
 
 impl Wal {
@@ -110,7 +111,7 @@ impl Wal {
             // After a checkpoint all earlier numbers are taken.
             None => segment::last_checkpoint(dir)?.map_or(0, |c| c.index + 1),
         };
-        let file = create_segment(dir, next)?;
+        let file = create_segment(&options, dir, next)?;
         metrics.segment.set(i64::from(next));
         Ok(Self {
             dir: dir.to_owned(),
@@ -126,8 +127,6 @@ impl Wal {
             packed: Vec::new(),
             snappy: snap::raw::Encoder::new(),
             syncing: None,
-            #[cfg(test)]
-            fail_after_bytes: None,
         })
     }
 
@@ -194,7 +193,7 @@ impl Wal {
         if rest > 0 {
             self.append(&vec![0; PAGE_BYTES - rest])?;
         }
-        let file = create_segment(&self.dir, self.segment + 1)?;
+        let file = create_segment(&self.options, &self.dir, self.segment + 1)?;
         let full = std::mem::replace(&mut self.file, file);
         self.segment += 1;
         self.len = 0;
@@ -206,7 +205,7 @@ impl Wal {
     /// Asks the disk for everything written so far.
     pub(crate) fn sync(&mut self) -> Result<(), StorageError> {
         let start = self.clock.monotonic_ns();
-        let result = self.file.sync_data();
+        let result = self.file.sync();
         observe_since(&self.metrics.fsync_seconds, self.clock.as_ref(), start);
         result.map_err(|e| StorageError::io(format!("sync {}", self.path().display()), &e))
     }
@@ -223,7 +222,7 @@ impl Wal {
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
-        if let Err(e) = self.write_all(bytes) {
+        if let Err(e) = self.file.write_all(bytes) {
             self.torn = true;
             // Best effort now; the next batch insists.
             let _ = self.undo_torn_write();
@@ -240,15 +239,6 @@ impl Wal {
         Ok(())
     }
 
-    fn write_all(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        #[cfg(test)]
-        if let Some(allowed) = self.fail_after_bytes {
-            self.file.write_all(&bytes[..allowed.min(bytes.len())])?;
-            return Err(std::io::Error::from_raw_os_error(28));
-        }
-        self.file.write_all(bytes)
-    }
-
     fn undo_torn_write(&mut self) -> Result<(), StorageError> {
         if self.torn {
             self.file.set_len(self.len).map_err(|e| {
@@ -260,12 +250,12 @@ impl Wal {
         Ok(())
     }
 
-    fn sync_in_background(&mut self, full: File) {
+    fn sync_in_background(&mut self, mut full: Box<dyn LogFile>) {
         self.wait_for_sync();
         let (metrics, clock) = (self.metrics.clone(), Arc::clone(&self.clock));
         let sync = move || {
             let start = clock.monotonic_ns();
-            if let Err(e) = full.sync_all() {
+            if let Err(e) = full.sync() {
                 tracing::error!(error = %e, "sync of a completed WAL segment failed");
             }
             observe_since(&metrics.fsync_seconds, clock.as_ref(), start);
@@ -292,11 +282,14 @@ pub(crate) fn observe_since(summary: &Summary, clock: &dyn Clock, start_ns: u64)
     summary.observe(elapsed as f64 / 1e9);
 }
 
-fn create_segment(dir: &Path, index: u32) -> Result<File, StorageError> {
+fn create_segment(
+    options: &WalOptions,
+    dir: &Path,
+    index: u32,
+) -> Result<Box<dyn LogFile>, StorageError> {
     let path = segment::path(dir, index);
-    let file = OpenOptions::new()
-        .create(true)
-        .append(true)
+    let file = options
+        .disk
         .open(&path)
         .map_err(|e| StorageError::io(format!("create WAL segment {}", path.display()), &e))?;
     // Data that was synced is of no use in a file whose name was not.
@@ -326,6 +319,17 @@ fn pack<'a>(
         }
     };
     Ok(if packed.len() < record.len() { (packed, flag) } else { (record, 0) })
+}
+
+/// Appends records to a segment of `len` bytes, uncompressed.
+pub(crate) fn append_to_segment(path: &Path, len: u64, records: &[Vec<u8>]) -> std::io::Result<()> {
+    let mut bytes = Vec::new();
+    for record in records {
+        append_fragments(&mut bytes, len, record, 0);
+    }
+    let mut file = FileSystem.open(path)?;
+    file.write_all(&bytes)?;
+    file.sync()
 }
 
 /// Lays a record into pages. `base` is where `out` will stand in its segment.

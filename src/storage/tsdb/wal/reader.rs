@@ -108,6 +108,44 @@ impl SegmentReader {
         Ok(())
     }
 
+    /// After damage: goes on with the next record that is sound, wherever in the segment it
+    /// begins. False when there is none.
+    pub(crate) fn resync(&mut self) -> Result<bool, StorageError> {
+        let from = self.good + 1;
+        let in_page = (from % PAGE_BYTES as u64) as usize;
+        self.start_at(from - in_page as u64)?;
+        let mut first = in_page;
+        while self.page_len > 0 {
+            let place = (first..self.page_len).find(|at| self.begins_at(*at));
+            if let Some(place) = place {
+                self.pos = place;
+                self.good = self.read - (self.page_len - self.pos) as u64;
+                return Ok(true);
+            }
+            let more = self.read_page().map_err(|e| match e {
+                ReadError::Storage(e) => e,
+                ReadError::Damaged(_) => unreachable!("BUG: reading bytes finds no damage"),
+            })?;
+            if !more {
+                break;
+            }
+            first = 0;
+        }
+        Ok(false)
+    }
+
+    /// True when a fragment that is a record, or the first of one, stands at a place.
+    fn begins_at(&self, at: usize) -> bool {
+        let page = &self.page[at..self.page_len];
+        let Some((header, rest)) = page.split_at_checked(HEADER_BYTES) else { return false };
+        let len = usize::from(u16::from_be_bytes([header[1], header[2]]));
+        let expected = u32::from_be_bytes([header[3], header[4], header[5], header[6]]);
+        matches!(header[0] & 7, 1 | 2)
+            && header[0] & !(7 | SNAPPY | ZSTD) == 0
+            && len > 0
+            && rest.get(..len).is_some_and(|bytes| crc32c::crc32c(bytes) == expected)
+    }
+
     fn reading(&self) -> String {
         format!("read WAL segment {}", self.segment.path.display())
     }

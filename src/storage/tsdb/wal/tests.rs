@@ -7,7 +7,16 @@ use super::*;
 use crate::telemetry::clock::ManualClock;
 
 fn open(dir: &Path, compression: WalCompression, segment_bytes: u64) -> Wal {
-    let options = WalOptions { segment_bytes, compression, sync: WalSync::Never };
+    open_on(Arc::new(FileSystem), dir, compression, segment_bytes)
+}
+
+fn open_on(
+    disk: Arc<dyn Disk>,
+    dir: &Path,
+    compression: WalCompression,
+    segment_bytes: u64,
+) -> Wal {
+    let options = WalOptions { segment_bytes, compression, sync: WalSync::Never, disk };
     Wal::open(dir, options, LogMetrics::unseen(), Arc::new(ManualClock::new(0))).expect("a log")
 }
 
@@ -56,21 +65,92 @@ proptest! {
     }
 }
 
+/// Writes fail after some bytes, unless that is negative.
+#[derive(Debug, Default)]
+struct Full(Arc<std::sync::atomic::AtomicIsize>);
+
+struct FullFile(Box<dyn LogFile>, Arc<std::sync::atomic::AtomicIsize>);
+
+impl Disk for Full {
+    fn open(&self, path: &Path) -> std::io::Result<Box<dyn LogFile>> {
+        Ok(Box::new(FullFile(FileSystem.open(path)?, Arc::clone(&self.0))))
+    }
+}
+
+impl LogFile for FullFile {
+    fn write_all(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        let Ok(allowed) = usize::try_from(self.1.load(std::sync::atomic::Ordering::Relaxed)) else {
+            return self.0.write_all(bytes);
+        };
+        self.0.write_all(&bytes[..allowed.min(bytes.len())])?;
+        Err(std::io::Error::from_raw_os_error(28))
+    }
+
+    fn set_len(&mut self, len: u64) -> std::io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync(&mut self) -> std::io::Result<()> {
+        self.0.sync()
+    }
+}
+
 #[test]
 fn a_failed_write_is_undone_and_later_ones_succeed() {
     let dir = tempfile::tempdir().expect("a directory");
-    let mut wal = open(dir.path(), WalCompression::None, 128 << 20);
+    let room = Arc::new(std::sync::atomic::AtomicIsize::new(-1));
+    let disk = Arc::new(Full(Arc::clone(&room)));
+    let mut wal = open_on(disk, dir.path(), WalCompression::None, 128 << 20);
     wal.log(&[b"first"]).expect("a write");
     for allowed in [0, 3, 8, 11] {
-        wal.fail_after_bytes = Some(allowed);
+        room.store(allowed, std::sync::atomic::Ordering::Relaxed);
         let error = wal.log(&[b"refused"]).expect_err("no space").to_string();
         assert!(error.contains("00000000: No space left on device"), "{error}");
-        wal.fail_after_bytes = None;
+        room.store(-1, std::sync::atomic::Ordering::Relaxed);
         wal.log(&[b"kept"]).expect("space again");
     }
     let (records, damage) = read(dir.path());
     assert_eq!((records.len(), damage), (5, None));
     assert_eq!(records[1..], vec![b"kept".to_vec(); 4]);
+}
+
+#[test]
+fn reading_goes_on_behind_damage_with_the_next_sound_record() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = segment::path(dir.path(), 0);
+    let all: Vec<Vec<u8>> = (1..40).map(|i| record(i, usize::from(i) * 97)).collect();
+    let mut wal = open(dir.path(), WalCompression::None, 128 << 20);
+    let mut ends = vec![0];
+    for one in &all {
+        wal.log(&[one]).expect("a write");
+        ends.push(wal.segment_len() as usize);
+    }
+    let sound = fs::read(&path).expect("the segment");
+    let check = |at: usize| {
+        let mut bytes = sound.clone();
+        bytes[at] ^= 0x24;
+        fs::write(&path, &bytes).expect("a write");
+        let source = segment::list(dir.path()).expect("a listing").remove(0);
+        let mut reader = SegmentReader::open(&source).expect("a segment");
+        let mut found = Vec::new();
+        loop {
+            match reader.next().map(|record| record.map(<[u8]>::to_vec)) {
+                Ok(Some(record)) => found.push(record),
+                Ok(None) => break,
+                Err(_) if reader.resync().expect("a readable file") => {}
+                Err(_) => break,
+            }
+        }
+        let hit = ends.iter().rposition(|end| *end <= at).expect("a record");
+        let expected: Vec<_> =
+            all.iter().enumerate().filter(|(i, _)| *i != hit).map(|(_, r)| r.clone()).collect();
+        // What fills a page up belongs to no record.
+        assert!(found == expected || (found == all && sound[at] == 0), "byte {at} of record {hit}");
+    };
+    for end in &ends[..all.len()] {
+        (0..9).for_each(|i| check(end + i));
+        check(end.saturating_sub(1));
+    }
 }
 
 #[test]

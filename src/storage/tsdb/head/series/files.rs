@@ -15,39 +15,45 @@ use super::super::snapshot::put_last;
 use super::{MemSeries, SampleValue};
 
 impl MemSeries {
-    /// Takes chunks that files hold, in time order, before what the log has after them: those
-    /// that do not come after what is here are left to the log. Says how many were taken.
-    pub(crate) fn attach(&self, chunks: &[Arc<Chunk>]) -> usize {
+    /// Takes a chunk that a file holds. What the log has of it is told by the newest sample.
+    /// False where it cannot be taken, since something else of its time is here.
+    ///
+    /// A series that left and came back has chunks under several references, and those are
+    /// met in any order.
+    pub(crate) fn attach(&self, chunk: &Arc<Chunk>) -> bool {
         let mut state = self.state.lock();
-        if state.gone {
-            return 0;
+        let newest = state.last.as_ref().map_or(TimestampMs::MIN, |(ts, _)| *ts);
+        let at = state.chunks.partition_point(|held| held.max_ms < chunk.min_ms);
+        let overlaps = state.chunks.get(at).is_some_and(|held| held.min_ms <= chunk.max_ms);
+        if state.gone || overlaps {
+            return false;
         }
-        let mut newest = state.last.as_ref().map_or(TimestampMs::MIN, |(ts, _)| *ts);
-        let fitting = chunks.iter().take_while(|chunk| {
-            let fits = newest < chunk.min_ms;
-            newest = newest.max(chunk.max_ms);
-            fits
-        });
-        let fitting = &chunks[..fitting.count()];
-        let Some((first, last)) = fitting.first().zip(fitting.last()) else { return 0 };
-        // What the log has of them is told by the newest sample.
-        let mut raw = RawSamples::default();
-        if last.read_into(last.max_ms, last.max_ms, &mut raw).is_err() {
-            return 0;
+        if newest < chunk.max_ms {
+            let mut raw = RawSamples::default();
+            if chunk.read_into(chunk.max_ms, chunk.max_ms, &mut raw).is_err() {
+                return false;
+            }
+            let value = match (raw.vs.first(), raw.hist.first()) {
+                (Some(value), _) => SampleValue::Float(*value),
+                (None, Some((_, value))) => SampleValue::Histogram(Arc::clone(value)),
+                (None, None) => return false,
+            };
+            if state.open.as_ref().is_some_and(|open| open.max_ms >= chunk.min_ms) {
+                return false;
+            }
+            if let Some(open) = state.open.take() {
+                state.chunks.push(Arc::new(open.finish()));
+            }
+            state.last = Some((chunk.max_ms, value));
+        } else if state.open.as_ref().is_some_and(|open| open.min_ms <= chunk.max_ms) {
+            return false;
         }
-        let value = match (raw.vs.first(), raw.hist.first()) {
-            (Some(value), _) => SampleValue::Float(*value),
-            (None, Some((_, value))) => SampleValue::Histogram(Arc::clone(value)),
-            (None, None) => return 0,
-        };
-        state.last = Some((last.max_ms, value));
-        if let Some(open) = state.open.take() {
-            state.chunks.push(Arc::new(open.finish()));
-        }
-        state.chunks.extend(fitting.iter().cloned());
-        self.min_ms.fetch_min(first.min_ms, Ordering::AcqRel);
-        self.max_ms.fetch_max(last.max_ms, Ordering::AcqRel);
-        fitting.len()
+        // The chunk that was being written may have come before it just now.
+        let at = state.chunks.partition_point(|held| held.max_ms < chunk.min_ms);
+        state.chunks.insert(at, Arc::clone(chunk));
+        self.min_ms.fetch_min(chunk.min_ms, Ordering::AcqRel);
+        self.max_ms.fetch_max(chunk.max_ms, Ordering::AcqRel);
+        true
     }
 
     /// The finished chunks that no file holds yet, in time order.

@@ -1,0 +1,241 @@
+//! Disks that fail beneath the log, and logs that are damaged: what was acknowledged is
+//! there after a restart, what was refused is not half there, and damage is told with file
+//! and offset, repaired, and set aside.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rand::Rng;
+use watchfire::storage::tsdb::{Disk, FileSystem, LogFile, WalCompression, WalSync};
+
+use super::crash::SECOND;
+use super::*;
+
+/// Fails some of what is asked of it: writes cut short, no space, errors of the device.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Failing {
+    /// Of a thousand operations so many fail.
+    pub(super) per_mille: Arc<AtomicU32>,
+}
+
+impl Failing {
+    fn fails(&self) -> bool {
+        rand::rng().random_range(0..1000) < self.per_mille.load(Ordering::Relaxed)
+    }
+}
+
+const ENOSPC: i32 = 28;
+const EIO: i32 = 5;
+
+fn error() -> io::Error {
+    io::Error::from_raw_os_error(if rand::random() { ENOSPC } else { EIO })
+}
+
+struct FailingFile(Box<dyn LogFile>, Failing);
+
+impl Disk for Failing {
+    fn open(&self, path: &Path) -> io::Result<Box<dyn LogFile>> {
+        if self.fails() {
+            return Err(error());
+        }
+        Ok(Box::new(FailingFile(FileSystem.open(path)?, self.clone())))
+    }
+}
+
+impl LogFile for FailingFile {
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.1.fails() {
+            let written = rand::rng().random_range(0..=bytes.len());
+            self.0.write_all(&bytes[..written])?;
+            return Err(error());
+        }
+        self.0.write_all(bytes)
+    }
+
+    fn set_len(&mut self, len: u64) -> io::Result<()> {
+        if self.1.fails() { Err(error()) } else { self.0.set_len(len) }
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        if self.1.fails() { Err(error()) } else { self.0.sync() }
+    }
+}
+
+/// How often, unless the environment says otherwise.
+fn runs(usual: usize) -> usize {
+    let given = std::env::var("WATCHFIRE_TEST_FAULTS").ok().and_then(|n| n.parse().ok());
+    given.unwrap_or(usual)
+}
+
+fn options(disk: Arc<dyn Disk>, sync: WalSync) -> TsdbOptions {
+    TsdbOptions {
+        chunk_range_ms: 40 * SECOND,
+        wal_segment_bytes: 32 << 10,
+        out_of_order_window_ms: 60 * SECOND,
+        wal_sync: sync,
+        disk,
+        ..Default::default()
+    }
+}
+
+/// What a series must hold, and what it may hold: commits that failed may have reached the
+/// disk whole, where taking them back failed, too, before the end.
+#[derive(Default)]
+struct Ledger {
+    acknowledged: BTreeMap<i64, f64>,
+    refused: BTreeSet<(i64, u64)>,
+}
+
+impl Ledger {
+    fn judge(&self, tsdb: &Tsdb, what: &str, exactly: bool) {
+        let all = everything(tsdb);
+        for i in 0..3 {
+            let found = all.get(&labels("m", i).to_string()).cloned().unwrap_or_default();
+            let found: BTreeMap<i64, f64> = found.into_iter().collect();
+            for (ts, v) in &self.acknowledged {
+                assert_eq!(found.get(ts), Some(v), "{what}: series {i} at {ts} was acknowledged");
+            }
+            for (ts, v) in found.iter().filter(|(ts, _)| !self.acknowledged.contains_key(ts)) {
+                let may = !exactly && self.refused.contains(&(*ts, v.to_bits()));
+                assert!(may, "{what}: series {i} holds {v} at {ts}, which was refused");
+            }
+        }
+    }
+}
+
+/// One run: commits in order and out of order on a disk that fails now and then, the death
+/// of the process, and a restart on a sound disk. Says how many commits were refused.
+fn run(sync: WalSync) -> usize {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut rng = rand::rng();
+    let mut ledger = Ledger::default();
+    let mut newest = 0;
+    for life in 0..3 {
+        let disk = Failing::default();
+        let clock = Arc::new(ManualClock::new(newest * SECOND));
+        let opened = Tsdb::open(dir.path(), options(Arc::new(disk.clone()), sync), clock.clone());
+        let tsdb = opened.expect("a store");
+        assert_eq!(tsdb.log_damage().iter().filter(|d| d.set_aside.is_some()).count(), 0);
+        ledger.judge(&tsdb, &format!("life {life}"), false);
+        // What turned out to be there stays there.
+        let held = everything(&tsdb);
+        for (ts, v) in held.get(&labels("m", 0).to_string()).into_iter().flatten() {
+            ledger.acknowledged.insert(*ts, *v);
+        }
+        ledger.refused.clear();
+        disk.per_mille.store(rng.random_range(20..300), Ordering::Relaxed);
+        for _ in 0..rng.random_range(20..120) {
+            newest += 1;
+            clock.set_ms(newest * SECOND);
+            let late = newest > 30 && rng.random_bool(0.3);
+            let offset = if late { rng.random_range(2..25) * SECOND + 500 } else { 0 };
+            let ts = newest * SECOND - offset;
+            let value = newest as f64;
+            let mut appender = tsdb.appender();
+            let taken = (0..3).all(|i| appender.append(None, &labels("m", i), ts, value).is_ok());
+            match appender.commit() {
+                Ok(()) if taken => {
+                    ledger.acknowledged.entry(ts).or_insert(value);
+                }
+                Ok(()) => {}
+                Err(_) => {
+                    ledger.refused.insert((ts, value.to_bits()));
+                    ledger.judge(&tsdb, "after a refusal", true);
+                }
+            }
+            if newest % 10 == 0 {
+                // May fail, too, and is repeated.
+                let _ = tsdb.maintain();
+            }
+        }
+        ledger.judge(&tsdb, "before the end", true);
+        if rng.random_bool(0.3) {
+            let _ = tsdb.close();
+        }
+    }
+    let tsdb = open_with(dir.path(), options(Arc::new(FileSystem), sync)).expect("a store");
+    ledger.judge(&tsdb, "at the end", false);
+    ledger.refused.len()
+}
+
+#[test]
+fn what_was_acknowledged_on_a_failing_disk_is_there_after_a_restart() {
+    let mut refused = 0;
+    for n in 0..runs(12) {
+        refused += run(if n % 3 == 0 { WalSync::EachCommit } else { WalSync::Never });
+    }
+    assert!(refused > 0, "some commits were refused");
+}
+
+/// Fragments of a segment: offset and length with header.
+fn fragments(segment: &[u8]) -> Vec<(usize, usize)> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    while at + 7 <= segment.len() {
+        let in_page = at % (32 << 10);
+        if (32 << 10) - in_page < 7 || segment[at] & 7 == 0 {
+            at += (32 << 10) - in_page;
+            continue;
+        }
+        let len = 7 + usize::from(u16::from_be_bytes([segment[at + 1], segment[at + 2]]));
+        found.push((at, len));
+        at += len;
+    }
+    found
+}
+
+#[test]
+fn a_byte_flipped_at_any_border_of_records_costs_that_record_alone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let options = || TsdbOptions { wal_compression: WalCompression::None, ..Default::default() };
+    let tsdb = open_with(dir.path(), options()).expect("a store");
+    let (series, commits) = (40, 120);
+    let mut borders = Vec::new();
+    for n in 1..=commits {
+        commit(&tsdb, "m", series, n, n as f64).expect("a commit");
+        borders.push(fs_len(&dir.path().join("wal/00000000")));
+    }
+    tsdb.close().expect("a close");
+    let sound = std::fs::read(dir.path().join("wal/00000000")).expect("the segment");
+    assert!(sound.len() > 40 << 10, "more than a page");
+    let all = fragments(&sound);
+    let step = all.len().div_ceil(runs(60)).max(1);
+    for (at, len) in all.iter().skip(1).step_by(step) {
+        for place in [0, 1, 2, 3, 6, 7, len - 1] {
+            let torn = tempfile::tempdir().expect("a directory");
+            let segment = torn.path().join("wal/00000000");
+            std::fs::create_dir(torn.path().join("wal")).expect("a directory");
+            let mut bytes = sound.clone();
+            bytes[at + place] ^= 1 << rand::rng().random_range(0..8);
+            std::fs::write(&segment, &bytes).expect("a damaged segment");
+            let tsdb = open_with(torn.path(), options()).expect("a store");
+            let what = format!("byte {place} of the fragment at {at}");
+            let hit = borders.iter().position(|border| at + place < *border).expect("a commit");
+            let found = everything(&tsdb);
+            assert_eq!(found.len(), series, "{what}");
+            for samples in found.values() {
+                let lost: Vec<i64> =
+                    (1..=commits).filter(|n| !samples.contains(&(*n, *n as f64))).collect();
+                assert!(lost.is_empty() || lost == [hit as i64 + 1], "{what}: lost {lost:?}");
+            }
+            let told = tsdb.log_damage();
+            assert_eq!(told.len(), 1, "{what}: {told:?}");
+            assert!(told[0].file == segment && told[0].offset as usize <= at + place, "{told:?}");
+            let end = hit + 1 == commits as usize;
+            let aside = told[0].set_aside.as_ref();
+            assert!(aside.is_some() || end, "{what}: only the tail is just cut: {told:?}");
+            if let Some(aside) = aside {
+                assert_eq!(std::fs::read(aside).expect("as it was"), bytes, "{what}");
+            }
+            // Repaired: the next start finds a sound log, and the same samples.
+            drop(tsdb);
+            let tsdb = open_with(torn.path(), options()).expect("a store");
+            assert_eq!((tsdb.log_damage(), everything(&tsdb)), (vec![], found), "{what}");
+        }
+    }
+}
+
+fn fs_len(path: &Path) -> usize {
+    std::fs::metadata(path).expect("a file").len() as usize
+}
