@@ -121,14 +121,12 @@ impl Queue {
         }
     }
 
-    /// Notes that the first `count` items of the batch are finished, which ended before a
-    /// place; the rest of it is not sent by this queue any more.
-    pub fn finished(&self, upto: Option<Position>) {
+    /// Notes that the batch that was taken is finished, which ended before a place. One that
+    /// is not sent is never finished: the queue stays where it was before it.
+    pub fn finished(&self, upto: Position) {
         let mut state = self.state.lock();
         state.under_way = 0;
-        if let Some(upto) = upto {
-            state.done = state.done.max(upto);
-        }
+        state.done = state.done.max(upto);
     }
 
     /// Where everything before is done, and whether nothing waits.

@@ -251,11 +251,10 @@ impl Target {
             let upto = Position { entry: last.at.entry + 1, ..last.at };
             let count = items.len();
             self.save(&queues, Some((shard, upto)));
-            let finished = self.send(items, again, &halt).await;
-            queue.finished(finished.then_some(upto));
-            if !finished {
+            if !self.send(items, again, &halt).await {
                 return;
             }
+            queue.finished(upto);
             self.log.settle(count as u64);
             self.metrics.pending.set(self.log.pending());
             self.save(&queues, None);

@@ -263,6 +263,24 @@ async fn what_a_dead_receiver_missed_arrives_once_over_restarts_and_other_shards
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_is_tried_when_the_process_stops_is_sent_after_the_next_start() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mock = Mock::start().await;
+    let config = target(&mock.url(), FAST);
+    mock.reply(&vec![Reply::Say(503, &[], "later"); 100_000]);
+    let rig = Rig::start(dir.path(), &config).await;
+    rig.commit(5, 0);
+    mock.until(|taken| taken.len() > 2).await;
+    // Nothing waits behind it.
+    rig.sender.shutdown().await;
+    mock.forget_replies();
+    let rig = Rig::start(dir.path(), &config).await;
+    rig.wait("prometheus_remote_storage_samples_pending", "", 0.0);
+    assert_whole(&mock.accepted(), 5, 0..1);
+    rig.sender.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_request_whose_answer_was_never_heard_is_made_again_as_it_was() {
     let dir = tempfile::tempdir().expect("a folder");
     let mock = Mock::start().await;
