@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use super::StorageError;
-use super::tsdb::chunk::{Chunk, ChunkBytes, Encoding, read_chunk};
+use super::tsdb::chunk::{Chunk, Encoding, read_chunk};
 use super::tsdb::compact::Recoder;
 use crate::model::TimestampMs;
 use crate::vector::RawSamples;
@@ -43,10 +43,7 @@ pub fn encode(samples: &RawSamples) -> Vec<WireChunk> {
         min_ms: chunk.min_ms,
         max_ms: chunk.max_ms,
         encoding: chunk.encoding as u8,
-        data: match chunk.bytes {
-            ChunkBytes::Held(bytes) => Bytes::from(bytes),
-            mapped => Bytes::copy_from_slice(&mapped),
-        },
+        data: Bytes::from(chunk.bytes.into_vec()),
     };
     Recoder::default().encode(samples).into_iter().map(wire).collect()
 }
