@@ -154,7 +154,7 @@ fn start_vmalert(server: &Server, rules: &Path) -> Option<Server> {
                 format!("-rule={}", rules.display()),
                 format!("-evaluationInterval={}s", INTERVAL.as_secs()),
                 // Nobody is there: the rules are recording rules.
-            "-notifier.url=http://127.0.0.1:1".to_owned(),
+                "-notifier.url=http://127.0.0.1:1".to_owned(),
             ],
         )
     })

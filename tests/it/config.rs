@@ -149,6 +149,7 @@ alerting:
         let found = loaded.warnings.iter().filter(|w| w.contains(word)).count();
         assert_eq!(found, 1, "{word}: {:#?}", loaded.warnings);
     }
+    assert_eq!(loaded.config.storage.out_of_order_window_ms(), 30 * 60_000);
     let printed = loaded.config.to_yaml();
     assert!(!printed.contains("hunter2"), "{printed}");
     let retention = loaded.config.storage.tsdb.unwrap().retention.unwrap();

@@ -113,6 +113,15 @@ impl Tsdb {
             known.cut = Some((to_ms, self.head.mark()));
             self.truncate_cut(&mut known);
         }
+        if let Some(up_to) = self.head.take_late_gone() {
+            known.late_followed = Some((up_to, self.head.mark()));
+        }
+        if let Some((up_to, mark)) = known.late_followed
+            && self.head.all_read_since(mark)
+        {
+            self.head.drop_late(up_to);
+            known.late_followed = None;
+        }
         self.head.keep_house_read_only();
         Ok(followed)
     }

@@ -23,6 +23,9 @@ pub(super) struct Maintenance {
     /// What is being made blocks of, and once that is done, the mark after which readers
     /// see them.
     late: Option<(LateCut, Option<u64>)>,
+    /// In a directory of another process: what came out of order up to a commit leaves memory
+    /// when everybody reads the blocks that have it, which is after a mark.
+    pub(super) late_followed: Option<(u64, u64)>,
 }
 
 impl Tsdb {

@@ -298,7 +298,10 @@ impl Tsdb {
         (min, max) = (min.min(late_min), max.max(late_max));
         for block in &self.blocks.shown().blocks {
             min = min.min(block.meta().min_time);
-            max = max.max(block.meta().max_time.saturating_sub(1));
+            let end = block.meta().max_time.saturating_sub(1);
+            // What came out of order is older than what the head has, however its block ends.
+            let ends_in_head = block.meta().compaction.from_out_of_order() && max > min;
+            max = max.max(if ends_in_head { end.min(max) } else { end });
         }
         (min <= max).then_some((min, max))
     }

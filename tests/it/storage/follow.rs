@@ -20,6 +20,11 @@ fn write(tsdb: &Tsdb, clock: &ManualClock, n: i64) {
     clock.set_ms(n * SECOND);
     commit(tsdb, "m", 5, n * SECOND, n as f64).expect("a commit");
     commit(tsdb, &format!("once_{n}"), 1, n * SECOND, n as f64).expect("a commit");
+    if n > 9 {
+        // And what comes out of order.
+        commit(tsdb, "behind", 2, n * SECOND, 0.0).expect("a commit");
+        commit(tsdb, "behind", 2, (n - n % 7 - 1) * SECOND + 500, 1.0).expect("a commit");
+    }
     if n % 25 < 2 {
         // Comes and goes, under a new reference each time.
         commit(tsdb, "now_and_then", 1, n * SECOND, n as f64).expect("a commit");
@@ -57,6 +62,8 @@ fn a_follower_sees_what_the_writer_sees_at_every_step() {
     let seen = follower.store();
     let (theirs, ours) = (tsdb.stats(1).series, seen.stats(1).series);
     assert!(ours <= theirs + 60, "{ours} series are followed in memory, {theirs} written");
+    let (theirs, ours) = (tsdb.stats(1).chunks, seen.stats(1).chunks);
+    assert!(ours <= theirs + 100, "{ours} chunks are followed in memory, {theirs} written");
     let blocks = |tsdb: &Tsdb| tsdb.block_metas().iter().map(|b| b.ulid).collect::<Vec<_>>();
     assert_eq!(blocks(&seen), blocks(&tsdb));
     // The reader wrote nothing and holds no lock: its owner closes and opens it again.

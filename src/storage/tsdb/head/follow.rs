@@ -5,6 +5,7 @@
 //! of it to readers at once. A record half written is no damage: it is whole at a later
 //! look. What cannot be read on is told, so that the caller starts over.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::storage::StorageError;
@@ -12,6 +13,7 @@ use crate::storage::tsdb::wal::reader::SegmentReader;
 use crate::storage::tsdb::wal::segment;
 
 use super::Head;
+use super::isolation::CommitId;
 use super::replay::Replayer;
 
 /// Where reading goes on.
@@ -22,6 +24,10 @@ pub(crate) struct Tail {
     pub(super) reader: Option<SegmentReader>,
     /// The same of the log of samples that came out of order.
     pub(super) late_reader: Option<SegmentReader>,
+    /// The last commit with samples of each segment of that log.
+    late_commits: BTreeMap<u32, CommitId>,
+    /// What was read up to this commit is in that log no more: blocks have it.
+    late_gone: Option<CommitId>,
 }
 
 /// What a look found.
@@ -35,6 +41,13 @@ pub(crate) enum Followed {
     UnknownSeries,
 }
 
+fn first_segment(dir: &Path) -> Result<Option<u32>, StorageError> {
+    if !dir.exists() {
+        return Ok(None);
+    }
+    Ok(segment::list(dir)?.first().map(|s| s.index))
+}
+
 impl Head {
     /// Reads what was written since the last look.
     pub(crate) fn follow(&self) -> Result<Followed, StorageError> {
@@ -43,7 +56,11 @@ impl Head {
         let commit = self.isolation.finished() + 1;
         tail.replayer.commit = (commit, self.isolation.oldest_visible());
         let unknown = tail.replayer.unknown_refs();
-        let Tail { replayer, reader, late_reader } = &mut *tail;
+        let Tail { replayer, reader, late_reader, late_commits, late_gone } = &mut *tail;
+        // Of what was read when the directory was opened, as commit 0, too.
+        if let Some(reader) = late_reader {
+            late_commits.entry(reader.segment()).or_insert(0);
+        }
         let followed = self.read_on(&self.wal_dir, replayer, reader).and_then(|followed| {
             // Its owner removes whole segments of this one, also the one read last.
             replayer.late = true;
@@ -51,6 +68,15 @@ impl Head {
             replayer.late = false;
             if late? == Followed::Lost {
                 *late_reader = None;
+            }
+            if let Some(reader) = late_reader {
+                late_commits.insert(reader.segment(), commit);
+            }
+            let first = first_segment(&self.wbl_dir)?;
+            while let Some(entry) = late_commits.first_entry()
+                && first.is_none_or(|first| *entry.key() < first)
+            {
+                *late_gone = Some(entry.remove());
             }
             Ok(followed)
         });
@@ -106,6 +132,11 @@ impl Head {
                 Err(e) => return Err(e),
             }
         }
+    }
+
+    /// What was read of samples out of order up to this commit, the owner has in blocks now.
+    pub(crate) fn take_late_gone(&self) -> Option<CommitId> {
+        self.tail.lock().late_gone.take()
     }
 
     /// What belongs to a look but need not be done at each: call it once in a while.

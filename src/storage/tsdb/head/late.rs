@@ -30,8 +30,8 @@ struct Collected {
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Late {
-    /// In the order they were completed; everybody may see them.
-    chunks: Vec<Arc<Chunk>>,
+    /// In the order they were completed, each with its newest commit; everybody may see them.
+    chunks: Vec<(CommitId, Arc<Chunk>)>,
     /// By time, each once.
     collected: Vec<Collected>,
     /// How many of the chunks are about to leave for a block.
@@ -63,13 +63,22 @@ impl Late {
         let (done, rest): (Vec<_>, _) =
             std::mem::take(&mut self.collected).into_iter().partition(|c| c.commit <= up_to);
         self.collected = rest;
-        self.chunks.extend(Recoder::default().encode(&raw(done.iter())).into_iter().map(Arc::new));
+        let newest = done.iter().map(|c| c.commit).max().unwrap_or_default();
+        let chunks = Recoder::default().encode(&raw(done.iter())).into_iter();
+        self.chunks.extend(chunks.map(|chunk| (newest, Arc::new(chunk))));
     }
 
-    /// Makes chunks of all that was collected up to a commit, and notes that they leave.
+    /// Makes chunks of all that was collected up to a commit, and notes that they leave; also
+    /// those that hold newer samples.
     pub(super) fn seal(&mut self, up_to: CommitId) {
         self.complete(up_to);
         self.sealed = self.chunks.len();
+    }
+
+    /// As `seal`, but what holds newer samples stays.
+    pub(super) fn seal_only(&mut self, up_to: CommitId) {
+        self.complete(up_to);
+        self.sealed = self.chunks.partition_point(|(newest, _)| *newest <= up_to);
     }
 
     /// Lets go of the chunks that were noted to leave. Says how many.
@@ -91,7 +100,7 @@ impl Late {
     /// Bytes allocated.
     pub(super) fn size_bytes(&self) -> usize {
         let chunks: usize =
-            self.chunks.iter().map(|c| c.bytes.held_bytes() + size_of::<Chunk>()).sum();
+            self.chunks.iter().map(|(_, c)| c.bytes.held_bytes() + size_of::<Chunk>()).sum();
         chunks + self.collected.capacity() * size_of::<Collected>()
     }
 
@@ -99,7 +108,7 @@ impl Late {
     pub(super) fn bounds(&self) -> (TimestampMs, TimestampMs) {
         let collected = self.collected.first().zip(self.collected.last());
         let all = collected.map(|(first, last)| (first.ts, last.ts));
-        let all = self.chunks.iter().map(|c| (c.min_ms, c.max_ms)).chain(all);
+        let all = self.chunks.iter().map(|(_, c)| (c.min_ms, c.max_ms)).chain(all);
         all.fold((TimestampMs::MAX, TimestampMs::MIN), |(min, max), (from, to)| {
             (min.min(from), max.max(to))
         })
@@ -112,7 +121,7 @@ impl Late {
         from_ms: TimestampMs,
         to_ms: TimestampMs,
     ) -> bool {
-        self.chunks.iter().any(|c| c.min_ms <= to_ms && from_ms <= c.max_ms)
+        self.chunks.iter().any(|(_, c)| c.min_ms <= to_ms && from_ms <= c.max_ms)
             || self
                 .collected
                 .iter()
@@ -129,7 +138,7 @@ impl Late {
     ) -> Result<RawSamples, StorageError> {
         let mut all = RawSamples::default();
         let chunks = if sealed { &self.chunks[..self.sealed] } else { &self.chunks[..] };
-        for chunk in chunks {
+        for (_, chunk) in chunks {
             let mut samples = RawSamples::default();
             chunk.read_into(from_ms, to_ms, &mut samples)?;
             all = merge(&all, &samples);

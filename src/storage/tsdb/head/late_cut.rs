@@ -171,6 +171,23 @@ impl Head {
 
     /// Lets go of what blocks have: in memory, and in the log.
     pub(crate) fn finish_late_cut(&self, cut: LateCut) -> Result<(), StorageError> {
+        self.drop_sealed();
+        self.metrics.wbl.truncations.inc();
+        if let Err(e) = segment::remove_up_to(&self.wbl_dir, cut.segment) {
+            self.metrics.wbl.truncations_failed.inc();
+            return Err(e);
+        }
+        self.metrics.wbl.storage_bytes.set(segment::size_bytes(&self.wbl_dir)? as i64);
+        Ok(())
+    }
+
+    /// Lets go of what blocks of another process have, whose log has it no more.
+    pub(crate) fn drop_late(&self, up_to: CommitId) {
+        self.late_series().iter().for_each(|series| series.seal_late_only(up_to));
+        self.drop_sealed();
+    }
+
+    fn drop_sealed(&self) {
         // Commits wait: what comes meanwhile must not be lost sight of.
         let committer = self.commit.lock();
         let (mut min_ms, mut max_ms, mut dropped) = (TimestampMs::MAX, TimestampMs::MIN, 0);
@@ -185,12 +202,5 @@ impl Head {
         drop(committer);
         self.metrics.head_chunks.dec_by(dropped as i64);
         self.metrics.head_chunks_removed.inc_by(dropped as u64);
-        self.metrics.wbl.truncations.inc();
-        if let Err(e) = segment::remove_up_to(&self.wbl_dir, cut.segment) {
-            self.metrics.wbl.truncations_failed.inc();
-            return Err(e);
-        }
-        self.metrics.wbl.storage_bytes.set(segment::size_bytes(&self.wbl_dir)? as i64);
-        Ok(())
     }
 }

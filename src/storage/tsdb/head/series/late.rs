@@ -83,6 +83,13 @@ impl MemSeries {
         }
     }
 
+    /// As `seal_late`, but what holds newer samples stays.
+    pub(crate) fn seal_late_only(&self, up_to: CommitId) {
+        if let Some(late) = &mut self.state.lock().late {
+            late.seal_only(up_to);
+        }
+    }
+
     /// Lets go of what was prepared: a block has it. Says how many chunks that were.
     pub(crate) fn drop_sealed(&self) -> usize {
         let mut state = self.state.lock();
