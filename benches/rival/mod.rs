@@ -119,23 +119,26 @@ impl Server {
 
 /// Whether it answers 200; that it does not yet is nothing to tell.
 fn is_ready(url: &str) -> bool {
-    let address = url.trim_start_matches("http://").split('/').next().unwrap_or_default();
-    std::net::TcpStream::connect(address).is_ok() && status(url).is_some_and(|s| s == 200)
+    exchange(url, None).is_some_and(|(status, _)| status == 200)
 }
 
 pub fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-fn status(url: &str) -> Option<u16> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
-    runtime.block_on(async {
-        Some(reqwest::Client::new().get(url).send().await.ok()?.status().as_u16())
-    })
+/// One request with `curl`'s semantics kept in-process: GET, or POST of a remote-write body.
+/// What is not a success is told.
+pub fn http(url: &str, write: Option<Vec<u8>>) -> Option<String> {
+    let (status, text) = exchange(url, write)?;
+    if !(200..300).contains(&status) {
+        eprintln!("{url}: {status}: {text}");
+        return None;
+    }
+    Some(text)
 }
 
-/// One request with `curl`'s semantics kept in-process: GET, or POST of a remote-write body.
-pub fn http(url: &str, write: Option<Vec<u8>>) -> Option<String> {
+/// Status and body of the answer to one request; `None` when there is no answer.
+fn exchange(url: &str, write: Option<Vec<u8>>) -> Option<(u16, String)> {
     thread_local! {
         static CLIENT: (tokio::runtime::Runtime, reqwest::Client) = {
             let _ = rustls::crypto::ring::default_provider().install_default();
@@ -158,13 +161,8 @@ pub fn http(url: &str, write: Option<Vec<u8>>) -> Option<String> {
                 None => client.get(url),
             };
             let response = request.send().await.ok()?;
-            let ok = response.status().is_success();
-            let status = response.status();
-            let text = response.text().await.ok()?;
-            if !ok {
-                eprintln!("{url}: {status}: {text}");
-            }
-            ok.then_some(text)
+            let status = response.status().as_u16();
+            Some((status, response.text().await.ok()?))
         })
     })
 }

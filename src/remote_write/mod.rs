@@ -8,7 +8,6 @@
 //! at all, except that series with invalid labels are skipped and counted; of one of 2.0
 //! everything is taken that can be, and the rest is named.
 
-pub mod histogram;
 pub mod metrics;
 pub mod proto;
 pub mod proto2;

@@ -242,19 +242,36 @@ fn summed(deltas: &[i64]) -> Vec<f64> {
     deltas.iter().map(next).collect()
 }
 
+/// Differences from each count to the next.
+fn differences(counts: &[f64]) -> Vec<i64> {
+    let mut last = 0;
+    let difference = |count: &f64| {
+        let difference = *count as i64 - last;
+        last = *count as i64;
+        difference
+    };
+    counts.iter().map(difference).collect()
+}
+
+/// Counts up to this are told apart as floats.
+const EXACT_MAX: f64 = (1_u64 << 53) as f64;
+
+/// Whether all counts of a histogram are whole, as most are where they are counted.
+fn is_whole(h: &FloatHistogram) -> bool {
+    let whole = |v: &f64| (0.0..EXACT_MAX).contains(v) && v.trunc() == *v && v.is_sign_positive();
+    let buckets = h.positive_buckets.iter().chain(&h.negative_buckets);
+    [h.count, h.zero_count].iter().chain(buckets).all(whole)
+}
+
 impl Histogram {
-    /// The message of a histogram, with float counts.
+    /// The message of a histogram: of integers when all its counts are whole.
     pub fn of(timestamp: TimestampMs, h: &FloatHistogram) -> Self {
-        Self {
-            count_float: Some(h.count),
+        let mut message = Self {
             sum: h.sum,
             schema: h.schema,
             zero_threshold: h.zero_threshold,
-            zero_count_float: Some(h.zero_count),
             negative_spans: spans_to_wire(&h.negative_spans),
-            negative_counts: h.negative_buckets.clone(),
             positive_spans: spans_to_wire(&h.positive_spans),
-            positive_counts: h.positive_buckets.clone(),
             reset_hint: match h.counter_reset_hint {
                 CounterResetHint::Unknown => 0,
                 CounterResetHint::Reset => 1,
@@ -264,7 +281,19 @@ impl Histogram {
             timestamp,
             custom_values: h.custom_values.clone(),
             ..Self::default()
+        };
+        if is_whole(h) {
+            message.count_int = Some(h.count as u64);
+            message.zero_count_int = Some(h.zero_count as u64);
+            message.negative_deltas = differences(&h.negative_buckets);
+            message.positive_deltas = differences(&h.positive_buckets);
+        } else {
+            message.count_float = Some(h.count);
+            message.zero_count_float = Some(h.zero_count);
+            message.negative_counts.clone_from(&h.negative_buckets);
+            message.positive_counts.clone_from(&h.positive_buckets);
         }
+        message
     }
 
     /// The histogram of a message of either kind. It has not been validated.

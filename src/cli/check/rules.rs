@@ -106,9 +106,14 @@ pub(super) fn run(args: &RulesArgs, features: &FeatureFlags) -> ExitCode {
             Err(error) => show_failure(&error, &mut outcome),
         }
     }
-    for file in &args.files {
+    for (left, file) in args.files.iter().enumerate().map(|(i, f)| (args.files.len() - i - 1, f)) {
         say(&format_args!("Checking {}", file.display()));
-        show_rules(&check_file(file, &options), &checks, &mut outcome);
+        let report = check_file(file, &options);
+        show_rules(&report, &checks, &mut outcome);
+        if left == 0 {
+            // Of ten thousand rules, giving it back takes a twentieth of the whole time.
+            report.leave();
+        }
     }
     if !own.is_empty() && !args.files.is_empty() && !outcome.failed {
         let wanted: Vec<&str> = std::iter::once("none").chain(own).collect();

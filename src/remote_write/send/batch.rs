@@ -5,9 +5,9 @@ use std::collections::hash_map::Entry;
 
 use rustc_hash::FxBuildHasher;
 
-use super::super::proto::{self, WriteRequest};
+use super::super::proto::{self, Histogram, WriteRequest};
 use super::super::proto2::{self, Symbols};
-use super::super::{Version, WriteError, encode, histogram};
+use super::super::{Version, WriteError, encode};
 use super::log::Position;
 use super::metrics::Counts;
 use super::record::{Value, exemplar_to_proto};
@@ -78,7 +78,7 @@ fn message_v1(batch: &[Item]) -> WriteRequest {
         Value::Float(timestamp, value) => {
             series.samples.push(proto::Sample { value: *value, timestamp: *timestamp });
         }
-        Value::Histogram(ts, value) => series.histograms.push(histogram::to_proto(*ts, value)),
+        Value::Histogram(ts, value) => series.histograms.push(Histogram::of(*ts, value)),
         Value::Exemplar(exemplar) => series.exemplars.push(exemplar_to_proto(exemplar)),
     });
     WriteRequest { timeseries, metadata: Vec::new() }
@@ -108,7 +108,7 @@ fn message_v2(batch: &[Item], families: &Families) -> proto2::Request {
             timestamp: *timestamp,
             start_timestamp: 0,
         }),
-        Value::Histogram(ts, value) => series.histograms.push(histogram::to_proto(*ts, value)),
+        Value::Histogram(ts, value) => series.histograms.push(Histogram::of(*ts, value)),
         Value::Exemplar(exemplar) => series.exemplars.push(proto2::Exemplar {
             labels_refs: refs(&exemplar.labels),
             value: exemplar.value,

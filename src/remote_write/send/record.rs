@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use prost::Message;
 
-use super::super::histogram;
-use super::super::proto;
+use super::super::proto::{self, Histogram};
+use super::super::request::decode_histogram;
 use crate::model::exemplar::Exemplar;
 use crate::model::{FloatHistogram, Labels, TimestampMs};
 
@@ -72,7 +72,7 @@ impl Payload {
             Value::Histogram(ts, value) => {
                 self.bytes.push(HISTOGRAM);
                 self.uvarint(u64::from(series));
-                self.blob(&histogram::to_proto(*ts, value).encode_to_vec());
+                self.blob(&Histogram::of(*ts, value).encode_to_vec());
             }
             Value::Exemplar(exemplar) => {
                 self.bytes.push(EXEMPLAR);
@@ -154,7 +154,7 @@ impl Payloads {
                     Value::Float(last_ts, f64::from_le_bytes(*value))
                 }
                 HISTOGRAM => {
-                    let (ts, value) = histogram::decode(blob(&mut bytes)?).ok()?;
+                    let (ts, value) = decode_histogram(blob(&mut bytes)?).ok()?;
                     Value::Histogram(ts, Arc::new(value))
                 }
                 EXEMPLAR => Value::Exemplar(exemplar_from(blob(&mut bytes)?)?),

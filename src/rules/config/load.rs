@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::kubernetes::{self, Kind};
 use super::lint::duplicates_of;
@@ -110,12 +111,20 @@ pub struct CheckReport {
     pub remarks: Vec<Problem>,
     /// Found only in files without errors.
     pub duplicates: Vec<DuplicateRule>,
+    /// What was read; see `leave`.
+    read: Option<Arc<Vec<yaml::Document>>>,
 }
 
 impl CheckReport {
     /// The lines promtool prints under `FAILED:`.
     pub fn error_lines(&self) -> Vec<String> {
         render(&self.errors)
+    }
+
+    /// For a process that is about to end: what was read is not given back node by node, as
+    /// it goes with the process at once.
+    pub fn leave(self) {
+        std::mem::forget(self.read);
     }
 }
 
@@ -135,7 +144,7 @@ pub fn check_source(file: &str, source: &str, options: &LoadOptions) -> CheckRep
     let mut reader = Reader::new(file, source, *options).checking(verdicts);
     read(&mut reader, &parsed);
     let (loaded, made) = reader.finish_check();
-    report(loaded, made)
+    CheckReport { read: parsed.ok().map(Arc::new), ..report(loaded, made) }
 }
 
 fn report(loaded: LoadedFile, made: Vec<DuplicateRule>) -> CheckReport {
@@ -143,7 +152,7 @@ fn report(loaded: LoadedFile, made: Vec<DuplicateRule>) -> CheckReport {
     let (rules, duplicates) = if valid { (made.len(), duplicates_of(made)) } else { (0, vec![]) };
     let (errors, remarks) =
         loaded.problems.into_iter().partition(|p| p.severity == Severity::Error);
-    CheckReport { file: loaded.file, rules, errors, remarks, duplicates }
+    CheckReport { file: loaded.file, rules, errors, remarks, duplicates, read: None }
 }
 
 /// Reads one file. A file that cannot be read is a problem like any other.
