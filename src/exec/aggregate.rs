@@ -112,10 +112,9 @@ pub(crate) fn open_aggregate<'a>(
     };
     let join = |acc: &mut (Pieces, Hold<'a>), (later, later_hold): (Pieces, Hold<'a>)| {
         folding.merge(&mut acc.0, later)?;
-        // Rows of a later part stay; its accumulators are gone.
-        if keeps_rows {
-            acc.1.absorb(later_hold);
-        }
+        // Counted until the end though it is gone: a query is refused or not by what it is,
+        // not by how many of its parts are under way at once.
+        acc.1.absorb(later_hold);
         Ok(())
     };
     let (all, hold) = reduce(cx, input, grid.len, parts_max, make, add, join)?;
