@@ -63,11 +63,12 @@ pub(crate) fn reduce<'a, T: Send>(
     join: impl Fn(&mut T, T) -> Result<()> + Sync,
 ) -> Result<T> {
     let drain = |part: BoxOp<'a>| drain(cx, part, &make, &add);
-    let mut parts = match cut(cx, input, steps, parts_max) {
-        Ok(parts) => parts.into_iter(),
+    let parts = match cut(cx, input, steps, parts_max) {
+        Ok(parts) => parts,
         Err(whole) => return drain(whole),
     };
     if !cx.options.parallel {
+        let mut parts = parts.into_iter();
         let mut all = drain(parts.next().expect("BUG: at least one part"))?;
         for part in parts {
             join(&mut all, drain(part)?)?;
@@ -76,7 +77,6 @@ pub(crate) fn reduce<'a, T: Send>(
     }
     let joined = InOrder::default();
     parts
-        .collect::<Vec<_>>()
         .into_par_iter()
         .enumerate()
         .try_for_each(|(number, part)| joined.put(number, drain(part)?, &join))?;

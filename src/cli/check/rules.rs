@@ -106,11 +106,12 @@ pub(super) fn run(args: &RulesArgs, features: &FeatureFlags) -> ExitCode {
             Err(error) => show_failure(&error, &mut outcome),
         }
     }
-    for (left, file) in args.files.iter().enumerate().map(|(i, f)| (args.files.len() - i - 1, f)) {
+    let mut files = args.files.iter().peekable();
+    while let Some(file) = files.next() {
         say(&format_args!("Checking {}", file.display()));
         let report = check_file(file, &options);
         show_rules(&report, &checks, &mut outcome);
-        if left == 0 {
+        if files.peek().is_none() {
             // Of ten thousand rules, giving it back takes a twentieth of the whole time.
             report.leave();
         }
