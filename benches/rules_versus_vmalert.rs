@@ -123,6 +123,7 @@ fn recorded(server: &Server) -> usize {
     value.and_then(|v| v.parse().ok()).unwrap_or(0)
 }
 
+/// The programs of VictoriaMetrics cannot be told to name errors alone; Watchfire is.
 fn quiet(program: &str, args: &[String]) -> Command {
     let mut command = Command::new(program);
     command.args(args).stderr(Stdio::null());
@@ -162,21 +163,20 @@ fn start_vmalert(server: &Server, rules: &Path) -> Option<Server> {
 
 fn start_sidecar(server: &Server, rules: &Path, home: &Path, evaluate: &str) -> Option<Server> {
     Server::launch("watchfire", "/-/ready", |address| {
-        quiet(
-            env!("CARGO_BIN_EXE_watchfire"),
-            &[
-                "sidecar".to_owned(),
-                "--prometheus.type=victoriametrics".to_owned(),
-                format!("--prometheus.evaluate={evaluate}"),
-                format!("--prometheus.url={}", server.url("")),
-                format!("--rules={}", rules.display()),
-                format!("--rules.evaluation-interval={}s", INTERVAL.as_secs()),
-                format!("--storage.path={}", home.display()),
-                format!("--web.listen-address={address}"),
-                "--rules.align-groups".to_owned(),
-                "--log.level=error".to_owned(),
-            ],
-        )
+        let mut command = Command::new(env!("CARGO_BIN_EXE_watchfire"));
+        command.args([
+            "sidecar".to_owned(),
+            "--prometheus.type=victoriametrics".to_owned(),
+            format!("--prometheus.evaluate={evaluate}"),
+            format!("--prometheus.url={}", server.url("")),
+            format!("--rules={}", rules.display()),
+            format!("--rules.evaluation-interval={}s", INTERVAL.as_secs()),
+            format!("--storage.path={}", home.display()),
+            format!("--web.listen-address={address}"),
+            "--rules.align-groups".to_owned(),
+            "--log.level=error".to_owned(),
+        ]);
+        command
     })
 }
 

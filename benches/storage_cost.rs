@@ -18,6 +18,7 @@ use rival::{PROGRAMS, Server, compressed, http, processors, series};
 
 const STEP_MS: i64 = 15_000;
 const SAMPLES: i64 = 480;
+const METRICS: usize = 40;
 /// Series of one request, and samples of each: a sender that is a minute behind.
 const PER_REQUEST: (usize, i64) = (500, 4);
 const FLAGS: [&str; 2] =
@@ -38,10 +39,10 @@ fn request(first: usize, count: usize, from: i64, first_ms: i64) -> Vec<u8> {
     let mut request = Vec::new();
     for number in first..first + count {
         let labels = [
-            ("__name__", format!("demo_{}", number % 40)),
+            ("__name__", format!("demo_{}", number % METRICS)),
             ("instance", format!("i{}", number / 400)),
             ("job", format!("job-{}", number % 10)),
-            ("path", format!("p{}", number / 40 % 10)),
+            ("path", format!("p{}", number / METRICS % 10)),
         ];
         let samples =
             (from..from + PER_REQUEST.1).map(|i| (first_ms + i * STEP_MS, value(number, i)));
@@ -69,12 +70,16 @@ fn blocks(data: &Path) -> (usize, u64, u64) {
     (count, bytes, samples)
 }
 
-fn count(server: &Server, at_ms: i64) -> String {
-    let query = "sum(count_over_time({job=~\"job-.*\"}[3h]))";
-    let escaped: String = url::form_urlencoded::byte_serialize(query.as_bytes()).collect();
-    let url = server.url(&format!("/api/v1/query?query={escaped}&time={}", at_ms / 1000));
-    let json: Json = serde_json::from_str(&http(&url, None).expect("an answer")).expect("JSON");
-    json["data"]["result"][0]["value"][1].as_str().unwrap_or_default().to_owned()
+/// Samples of every series, one metric after the other: what is counted loses its name.
+fn count(server: &Server, at_ms: i64) -> u64 {
+    let of_metric = |number: usize| {
+        let query = format!("sum(count_over_time(demo_{number}[3h]))");
+        let escaped: String = url::form_urlencoded::byte_serialize(query.as_bytes()).collect();
+        let url = server.url(&format!("/api/v1/query?query={escaped}&time={}", at_ms / 1000));
+        let json: Json = serde_json::from_str(&http(&url, None)?).expect("JSON");
+        json["data"]["result"][0]["value"][1].as_str()?.parse::<u64>().ok()
+    };
+    (0..METRICS).map(|number| of_metric(number).expect("a count")).sum()
 }
 
 fn main() {
