@@ -12,6 +12,7 @@ mod follow;
 mod isolation;
 mod late;
 mod late_cut;
+mod late_map;
 mod map;
 mod mapping;
 mod progress;

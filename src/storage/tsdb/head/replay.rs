@@ -21,6 +21,7 @@ use crate::storage::tsdb::wal::segment::{self, CheckpointDir, Segment};
 use crate::vector::RawSamples;
 
 use super::Head;
+use super::chunk_files::LateChunks;
 use super::follow::Tail;
 use super::isolation::CommitId;
 use super::series::{MemSeries, Outcome, SampleValue};
@@ -62,24 +63,27 @@ pub(super) struct Replayed {
     pub(super) aliases: Vec<(u64, Arc<MemSeries>)>,
     samples: u64,
     /// Entries whose series record is missing, and records of unknown type.
-    unknown_refs: u64,
+    pub(super) unknown_refs: u64,
     unknown_records: u64,
 }
 
 /// Applies records to a head.
 #[derive(Debug, Default)]
 pub(super) struct Replayer {
-    series: HashMap<u64, Arc<MemSeries>, FxBuildHasher>,
+    pub(super) series: HashMap<u64, Arc<MemSeries>, FxBuildHasher>,
     /// References whose series had left the head when it was last looked.
     gone: HashSet<u64, FxBuildHasher>,
     pub(super) found: Replayed,
-    chunks: u64,
+    pub(super) chunks: u64,
     newest_ms: TimestampMs,
     waiting: Waiting,
     /// The commit that samples are part of, and what every reader sees: see `Isolation`.
     pub(super) commit: (CommitId, CommitId),
     /// Chunks in files, of series that were not met yet.
     mapped: HashMap<u64, Vec<Arc<Chunk>>, FxBuildHasher>,
+    /// The same of samples that came out of order, by their place. They count where the log
+    /// says so: what it does not name is in a block.
+    pub(super) late_mapped: LateChunks,
     /// Records that were read, where they are to be written anew.
     pub(super) kept: Option<Vec<Vec<u8>>>,
     /// What is read is the log of samples that came out of order.
@@ -118,6 +122,7 @@ impl Head {
             snapshot = snapshot.filter(|found| found.last_series.is_some());
         }
         tail.replayer.mapped = std::mem::take(&mut loaded.by_series);
+        tail.replayer.late_mapped = std::mem::take(&mut loaded.late);
         if let (Some(checkpoint), None) = (&checkpoint, &snapshot) {
             self.replay_checkpoint(checkpoint, &mut tail.replayer)?;
         }
@@ -195,6 +200,7 @@ impl Head {
         // Whoever gets such a reference next must not get the chunks.
         replayer.mapped.keys().for_each(|id| self.series.reserve_id(*id));
         replayer.mapped = HashMap::default();
+        replayer.late_mapped = HashMap::default();
         let found = &mut replayer.found;
         self.forget_empty(found);
         self.metrics.head_series_not_found.inc_by(found.unknown_refs);
@@ -367,6 +373,7 @@ impl Replayer {
                     head.exemplars().add(&series.labels, exemplar);
                 }
             }
+            Record::Markers(all) => self.take_late_chunks(head, &all),
             Record::Other => {}
         }
     }
