@@ -7,7 +7,8 @@ use rand::seq::SliceRandom;
 use watchfire::remote_write;
 use watchfire::remote_write::proto;
 use watchfire::storage::AppendError;
-use watchfire::storage::tsdb::Follower;
+use watchfire::storage::tsdb::{Follower, TsdbMetrics};
+use watchfire::telemetry::Registry;
 
 use super::interop::{now_ms, prometheus_with, query};
 use super::*;
@@ -196,4 +197,147 @@ fn we_serve_and_follow_what_came_to_prometheus_out_of_order() {
     assert_eq!(held(&tsdb), theirs);
     tsdb.maintain().expect("maintenance");
     assert_eq!(held(&tsdb), theirs);
+}
+
+/// A store with its registry.
+fn counted(dir: &Path, clock: Arc<dyn watchfire::model::Clock>) -> (Arc<Tsdb>, Registry) {
+    let mut registry = Registry::default();
+    let metrics = TsdbMetrics::new(&mut registry);
+    let tsdb = Tsdb::open(dir, TsdbOptions { metrics, ..options(180 * MINUTE) }, clock);
+    (tsdb.expect("a store"), registry)
+}
+
+fn value_of(registry: &Registry, metric: &str) -> usize {
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, registry).expect("metrics");
+    let value = text.lines().find_map(|l| l.strip_prefix(metric)?.trim().parse().ok());
+    value.unwrap_or_else(|| panic!("no {metric} in {text}"))
+}
+
+/// Bytes 0x80 and up in place of the encoding of a chunk: see `chunks_head`.
+fn late_chunks_in_files(data: &Path) -> usize {
+    let mut found = 0;
+    for entry in std::fs::read_dir(data.join("chunks_head")).expect("a directory") {
+        let bytes = std::fs::read(entry.expect("an entry").path()).expect("a file");
+        let mut at = 8;
+        while bytes.get(at..at + 30).is_some_and(|fixed| fixed.iter().any(|b| *b != 0)) {
+            found += usize::from(bytes[at + 24] & 0x80 != 0);
+            let (mut len, mut shift) = (0, 0);
+            at += 25;
+            loop {
+                len |= usize::from(bytes[at] & 0x7f) << shift;
+                shift += 7;
+                at += 1;
+                if bytes[at - 1] < 0x80 {
+                    break;
+                }
+            }
+            at += len + 4;
+        }
+    }
+    found
+}
+
+#[test]
+fn full_chunks_out_of_order_are_in_files_and_neither_lost_nor_doubled_by_a_restart() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let newest = 1000 * MINUTE;
+    let clock = Arc::new(ManualClock::new(newest));
+    let (tsdb, registry) = counted(dir.path(), clock.clone());
+    commit(&tsdb, "interop", 10, newest, 0.0).expect("a commit");
+    let mut offsets: Vec<i64> = (1..=200).collect();
+    offsets.shuffle(&mut rand::rng());
+    for n in &offsets {
+        commit(&tsdb, "interop", 10, newest - n * 7_001, *n as f64).expect("a commit");
+    }
+    // As many at once, and nothing after: maintenance finds them.
+    let mut appender = tsdb.appender();
+    for n in 1..=200 {
+        appender.append(None, &labels("interop", 7), newest - n * 7_001 - 1, -1.0).expect("taken");
+    }
+    appender.commit().expect("a commit");
+    tsdb.maintain().expect("maintenance");
+    let expected = held(&tsdb);
+    assert_eq!(expected.len(), 401);
+    let (chunks, mapped) =
+        (value_of(&registry, "prometheus_tsdb_head_chunks "), late_chunks_in_files(dir.path()));
+    assert!(mapped >= 10 * 6 + 2, "{mapped}");
+    assert_eq!(value_of(&registry, "prometheus_tsdb_mmap_chunks_total "), mapped);
+    // As after a crash, several times; then the file is damaged, then gone.
+    drop(tsdb);
+    for what in ["sound", "once more", "damaged", "gone"] {
+        let file = dir.path().join("chunks_head/000001");
+        if what == "damaged" {
+            let mut bytes = std::fs::read(&file).expect("a file");
+            bytes[3000] ^= 1;
+            std::fs::write(&file, bytes).expect("a damaged file");
+        } else if what == "gone" {
+            std::fs::remove_dir_all(dir.path().join("chunks_head")).expect("a removal");
+        }
+        let (tsdb, registry) = counted(dir.path(), clock.clone());
+        assert_eq!(held(&tsdb), expected, "{what}");
+        if what != "damaged" && what != "gone" {
+            assert_eq!(value_of(&registry, "prometheus_tsdb_head_chunks "), chunks, "{what}");
+        }
+        assert_eq!(value_of(&registry, "prometheus_tsdb_wal_corruptions_total "), 0);
+    }
+    // When blocks have them the files go, and what is deleted there does not come back.
+    let (tsdb, _registry) = counted(dir.path(), clock.clone());
+    for n in 1..=8 {
+        clock.set_ms(newest + n * 60 * MINUTE);
+        commit(&tsdb, "interop", 10, newest + n * 60 * MINUTE, 0.0).expect("a commit");
+    }
+    for _ in 0..4 {
+        tsdb.maintain().expect("maintenance");
+    }
+    assert!(!tsdb.block_metas().is_empty());
+    assert_eq!((held(&tsdb).len(), late_chunks_in_files(dir.path())), (409, 0));
+    tsdb.delete_series(&[Vec::new()], 0, newest).expect("a deletion");
+    assert_eq!(held(&tsdb).len(), 8);
+    drop(tsdb);
+    assert_eq!(held(&counted(dir.path(), clock).0).len(), 8);
+}
+
+#[test]
+fn prometheus_reads_our_mapped_chunks_out_of_order_and_we_read_its() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let data = dir.path().join("data");
+    let newest = now_ms() / MINUTE * MINUTE - MINUTE;
+    let clock = Arc::new(ManualClock::new(newest));
+    let (tsdb, _registry) = counted(&data, clock.clone());
+    let mut offsets: Vec<i64> = (1..=300).collect();
+    offsets.shuffle(&mut rand::rng());
+    let series = Labels::from_pairs([("__name__", "sent"), ("series", "7")]);
+    let add = |tsdb: &Tsdb, ts: i64, v: f64| {
+        let mut appender = tsdb.appender();
+        appender.append(None, &series, ts, v).expect("an acceptable sample");
+        appender.commit().expect("a commit");
+    };
+    add(&tsdb, newest, 0.0);
+    offsets.iter().for_each(|n| add(&tsdb, newest - n * 4_001, *n as f64));
+    let mut expected = held(&tsdb);
+    let mapped = late_chunks_in_files(&data);
+    assert!(expected.len() == 301 && mapped >= 9, "{mapped}");
+    drop(tsdb);
+    let flags = ["--web.enable-remote-write-receiver"];
+    let Some((mut program, url)) = prometheus_with(dir.path(), TAKES, &flags) else { return };
+    assert_eq!(query(&url, "sent[2h]"), expected);
+    // It goes on in the same log and the same files.
+    for n in &offsets {
+        send(&url, &[(newest - n * 4_001 - 1, *n as f64)]);
+    }
+    expected = query(&url, "sent[2h]");
+    assert_eq!(expected.len(), 601);
+    // Killed, it leaves in no file what it has not flushed; the log has it then.
+    let status = program.terminate(Duration::from_secs(60)).expect("it ends");
+    assert!(status.success(), "{}", program.log());
+    assert!(late_chunks_in_files(&data) >= mapped + 8, "{}", late_chunks_in_files(&data));
+    for _ in 0..2 {
+        let (tsdb, registry) = counted(&data, clock.clone());
+        assert_eq!(held(&tsdb), expected);
+        let chunks = value_of(&registry, "prometheus_tsdb_head_chunks ");
+        assert!(chunks <= 601 / 32 + 3, "{chunks}: none is there twice");
+    }
+    let follower = Follower::open(&data, options(0), clock).expect("a follower");
+    assert_eq!(held(&follower.store()), expected);
 }

@@ -269,6 +269,8 @@ impl Head {
         self.revive(pending);
         if committer.wbl.is_some() {
             mark_late(pending);
+            let late = pending.iter().filter(|p| p.late).map(|p| &p.series);
+            self.map_late(&mut committer, late);
         }
         let metadata_refs = refs_of_families(pending, &metadata);
         committer.log(pending, &metadata_refs, &exemplars)?;

@@ -9,8 +9,8 @@
 //! chunk   series 8B BE, first time 8B BE, last time 8B BE, encoding 1B, length uvarint,
 //!         bytes, CRC32C 4B of all of it
 //! ```
-//! The highest bit of the encoding marks samples that came out of order, which the log of
-//! those has as well; they are passed over here.
+//! The highest bit of the encoding marks samples that came out of order. That log says, too,
+//! from where on a file has what it named of a series before: see `late_map`.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
@@ -25,6 +25,7 @@ use crate::storage::StorageError;
 use crate::storage::tsdb::block::MappedFile;
 use crate::storage::tsdb::chunk::{Chunk, ChunkBytes, Encoding};
 use crate::storage::tsdb::encoding::{Cursor, Put};
+use crate::storage::tsdb::wal::record::Place;
 use crate::storage::tsdb::wal::segment::{remove_file, sync_dir};
 
 const MAGIC: u32 = 0x0130_BC91;
@@ -37,11 +38,15 @@ const CRC_BYTES: usize = 4;
 const FILE_BYTES: u64 = 128 << 20;
 const OUT_OF_ORDER: u8 = 0x80;
 
+/// Chunks of samples that came out of order: by their place, with the series.
+pub(super) type LateChunks = HashMap<Place, (u64, Arc<Chunk>), FxBuildHasher>;
+
 /// The chunks that files hold.
 #[derive(Debug, Default)]
 pub(super) struct Loaded {
     /// By series, in time order.
     pub(super) by_series: HashMap<u64, Vec<Arc<Chunk>>, FxBuildHasher>,
+    pub(super) late: LateChunks,
     pub(super) damage: Option<Damaged>,
     /// Number of the next file to write.
     next: u32,
@@ -68,7 +73,7 @@ pub(super) fn load(dir: &Path, from_ms: TimestampMs) -> Result<Loaded, StorageEr
         let file = Arc::new(MappedFile::open(path)?);
         let in_order = i == 0 || files[i - 1].0 + 1 == *number;
         let read = match in_order {
-            true => read_file(&file, *number, from_ms, &mut loaded.by_series, &mut unknown),
+            true => read_file(&file, *number, from_ms, &mut loaded, &mut unknown),
             false => Err((0, "the file before it is missing".to_owned())),
         };
         loaded.next = number + 1;
@@ -98,7 +103,7 @@ fn read_file(
     file: &Arc<MappedFile>,
     number: u32,
     from_ms: TimestampMs,
-    by_series: &mut HashMap<u64, Vec<Arc<Chunk>>, FxBuildHasher>,
+    loaded: &mut Loaded,
     unknown: &mut HashSet<u64, FxBuildHasher>,
 ) -> Result<(), (u64, String)> {
     let bytes = file.bytes();
@@ -136,21 +141,25 @@ fn read_file(
         if min_ms > max_ms {
             return Err(wrong(at, "a chunk ends before it begins".to_owned()));
         }
+        let place = Place { file: number, offset: at as u32 };
         at = end + CRC_BYTES;
-        if encoding & OUT_OF_ORDER != 0 || max_ms < from_ms || unknown.contains(&series) {
+        let late = encoding & OUT_OF_ORDER != 0;
+        if !late && (max_ms < from_ms || unknown.contains(&series)) {
             continue;
         }
-        let Some(encoding) = Encoding::of(encoding) else {
-            unknown.insert(series);
-            continue;
-        };
         let bytes = ChunkBytes::mapped(file, number, start, len);
-        by_series.entry(series).or_default().push(Arc::new(Chunk {
-            min_ms,
-            max_ms,
-            encoding,
-            bytes,
-        }));
+        match Encoding::of(encoding & !OUT_OF_ORDER) {
+            Some(encoding) => {
+                let chunk = Arc::new(Chunk { min_ms, max_ms, encoding, bytes });
+                if late {
+                    loaded.late.insert(place, (series, chunk));
+                } else {
+                    loaded.by_series.entry(series).or_default().push(chunk);
+                }
+            }
+            None if late => {}
+            None => drop(unknown.insert(series)),
+        }
     }
 }
 
@@ -198,10 +207,27 @@ impl ChunkFiles {
         &mut self,
         chunks: &[(u64, Arc<Chunk>)],
     ) -> Result<Vec<Arc<Chunk>>, StorageError> {
+        let written = self.write_marked(chunks, 0)?;
+        Ok(written.into_iter().map(|(chunk, _)| chunk).collect())
+    }
+
+    /// The same of samples that came out of order, with the place of each.
+    pub(super) fn write_late(
+        &mut self,
+        chunks: &[(u64, Arc<Chunk>)],
+    ) -> Result<Vec<(Arc<Chunk>, Place)>, StorageError> {
+        self.write_marked(chunks, OUT_OF_ORDER)
+    }
+
+    fn write_marked(
+        &mut self,
+        chunks: &[(u64, Arc<Chunk>)],
+        mark: u8,
+    ) -> Result<Vec<(Arc<Chunk>, Place)>, StorageError> {
         let mut written = Vec::with_capacity(chunks.len());
         let mut rest = chunks;
         while !rest.is_empty() {
-            let taken = self.write_some(rest, &mut written)?;
+            let taken = self.write_some(rest, mark, &mut written)?;
             rest = &rest[taken..];
         }
         Ok(written)
@@ -211,7 +237,8 @@ impl ChunkFiles {
     fn write_some(
         &mut self,
         chunks: &[(u64, Arc<Chunk>)],
-        written: &mut Vec<Arc<Chunk>>,
+        mark: u8,
+        written: &mut Vec<(Arc<Chunk>, Place)>,
     ) -> Result<usize, StorageError> {
         let size = |chunk: &Chunk| (FIXED_BYTES + 5 + chunk.bytes.len() + CRC_BYTES) as u64;
         let full = self
@@ -240,14 +267,15 @@ impl ChunkFiles {
             buffer.put_be64(*series);
             buffer.put_be64(chunk.min_ms as u64);
             buffer.put_be64(chunk.max_ms as u64);
-            buffer.push(chunk.encoding as u8);
+            buffer.push(chunk.encoding as u8 | mark);
             buffer.put_uvarint(chunk.bytes.len() as u64);
             let start = current.len as usize + buffer.len();
             buffer.extend_from_slice(&chunk.bytes);
             let crc = crc32c::crc32c(&buffer[begin..]);
             buffer.extend_from_slice(&crc.to_be_bytes());
             let bytes = ChunkBytes::mapped(&current.map, current.number, start, chunk.bytes.len());
-            written.push(Arc::new(Chunk { bytes, ..Chunk::clone(chunk) }));
+            let place = Place { file: current.number, offset: current.len as u32 + begin as u32 };
+            written.push((Arc::new(Chunk { bytes, ..Chunk::clone(chunk) }), place));
         }
         current.file.write_all_at(&buffer, current.len).map_err(|e| {
             StorageError::io(format!("write head chunks to {}", current.path.display()), &e)

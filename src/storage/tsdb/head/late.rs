@@ -58,6 +58,67 @@ impl Late {
         Some(self.chunks.len() - before)
     }
 
+    /// Makes chunks of all that was collected, when it is enough for one and everybody sees
+    /// all of it. The chunks that no file holds, then, and how many of them are new.
+    pub(super) fn complete_if_full(&mut self, up_to: CommitId) -> Option<(Vec<Arc<Chunk>>, usize)> {
+        let full = self.collected.len() >= COLLECTED_MAX;
+        if !full || self.collected.iter().any(|c| c.commit > up_to) {
+            return None;
+        }
+        let before = self.chunks.len();
+        self.complete(up_to);
+        let held = self.chunks.iter().map(|(_, c)| c).filter(|c| c.bytes.file().is_none());
+        Some((held.cloned().collect(), self.chunks.len() - before))
+    }
+
+    /// Puts a chunk as a file holds it in the place of the one in memory.
+    pub(super) fn replace(&mut self, held: &Arc<Chunk>, written: Arc<Chunk>) {
+        if let Some((_, place)) = self.chunks.iter_mut().find(|(_, c)| Arc::ptr_eq(c, held)) {
+            *place = written;
+        }
+    }
+
+    /// Number of the oldest file that holds a chunk.
+    pub(super) fn oldest_file(&self) -> Option<u32> {
+        self.chunks.iter().filter_map(|(_, c)| c.bytes.file()).min()
+    }
+
+    /// Takes a chunk that a file holds, in the place of its samples, which came before: what
+    /// else of those is not in a file yet is collected anew. Says how many chunks there are
+    /// less, or more.
+    pub(super) fn attach(&mut self, chunk: &Arc<Chunk>) -> Result<isize, StorageError> {
+        let mut there = RawSamples::default();
+        chunk.read_into(TimestampMs::MIN, TimestampMs::MAX, &mut there)?;
+        let before = self.chunks.len() as isize;
+        let (held, mapped): (Vec<_>, Vec<_>) = std::mem::take(&mut self.chunks)
+            .into_iter()
+            .partition(|(_, c)| c.bytes.file().is_none());
+        self.chunks = mapped;
+        self.chunks.push((0, Arc::clone(chunk)));
+        let mut rest = RawSamples::default();
+        for (_, chunk) in &held {
+            let mut samples = RawSamples::default();
+            chunk.read_into(TimestampMs::MIN, TimestampMs::MAX, &mut samples)?;
+            rest = merge(&rest, &samples);
+        }
+        rest = merge(&rest, &raw(self.collected.iter()));
+        let commit = self.collected.iter().map(|c| c.commit).max().unwrap_or_default();
+        let taken = |ts: TimestampMs| {
+            there.ts.binary_search(&ts).is_ok()
+                || there.hist.binary_search_by_key(&ts, |(ts, _)| *ts).is_ok()
+        };
+        let floats = rest.ts.iter().zip(&rest.vs).map(|(ts, v)| (*ts, SampleValue::Float(*v)));
+        let histograms =
+            rest.hist.iter().map(|(ts, h)| (*ts, SampleValue::Histogram(Arc::clone(h))));
+        self.collected = floats
+            .chain(histograms)
+            .filter(|(ts, _)| !taken(*ts))
+            .map(|(ts, value)| Collected { ts, value, commit })
+            .collect();
+        self.collected.sort_by_key(|c| c.ts);
+        Ok(self.chunks.len() as isize - before)
+    }
+
     /// Makes chunks of what was collected up to a commit.
     fn complete(&mut self, up_to: CommitId) {
         let (done, rest): (Vec<_>, _) =
@@ -165,6 +226,8 @@ fn raw<'a>(samples: impl Iterator<Item = &'a Collected>) -> RawSamples {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::tsdb::block::MappedFile;
+    use crate::storage::tsdb::chunk::ChunkBytes;
 
     fn times(late: &Late, visible: CommitId, sealed: bool) -> Vec<TimestampMs> {
         late.read(visible, (0, 10_000), sealed).expect("sound chunks").ts
@@ -216,5 +279,35 @@ mod tests {
         late.seal(2);
         late.drop_sealed();
         assert!(late.is_empty());
+    }
+
+    #[test]
+    fn a_chunk_of_a_file_takes_the_place_of_its_samples_and_of_no_others() {
+        let mut late = Late::default();
+        for i in 0..40 {
+            late.insert(i * 2, &SampleValue::Float(i as f64), 1, if i < 35 { 0 } else { 1 });
+        }
+        let all = times(&late, 1, false);
+        assert_eq!(all.len(), 40);
+        let part = late.read(1, (0, 49), false).expect("sound chunks");
+        let [chunk] = &Recoder::default().encode(&part)[..] else { panic!("one chunk") };
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), &*chunk.bytes).expect("a written file");
+        let map = Arc::new(MappedFile::open(file.path()).expect("a map"));
+        let bytes = ChunkBytes::mapped(&map, 7, 0, chunk.bytes.len());
+        late.attach(&Arc::new(Chunk { bytes, ..chunk.clone() })).expect("a sound chunk");
+        assert_eq!(times(&late, 1, false), all);
+        assert_eq!(
+            (late.collected.len(), late.chunk_count(), late.oldest_file()),
+            (15, 1, Some(7))
+        );
+        assert!(late.complete_if_full(1).is_none(), "not enough for a chunk");
+        for ts in 100..117 {
+            late.insert(ts, &SampleValue::Float(0.0), 2, 1);
+        }
+        assert!(late.complete_if_full(1).is_none(), "somebody does not see all of it");
+        let (held, new) = late.complete_if_full(2).expect("a chunk");
+        assert_eq!((held.len(), new, late.collected.len()), (1, 1, 0));
+        assert_eq!(times(&late, 2, false).len(), 57);
     }
 }

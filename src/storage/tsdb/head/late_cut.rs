@@ -4,7 +4,7 @@
 //! ones, that becomes chunks and the chunks become blocks, one for each range they touch;
 //! readers are shown those; when everybody is, the chunks leave memory and the old segments
 //! go. A crash in between leaves samples in the log and in a block, which is the same to a
-//! reader.
+//! reader. What is full before that goes into files, see `late_map`.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -128,7 +128,7 @@ impl Head {
         Ok(written)
     }
 
-    fn late_series(&self) -> Vec<Arc<MemSeries>> {
+    pub(super) fn late_series(&self) -> Vec<Arc<MemSeries>> {
         let mut all = Vec::new();
         self.series.for_each(|series| {
             let (min_ms, max_ms) = series.late_bounds();
@@ -172,6 +172,9 @@ impl Head {
     /// Lets go of what blocks have: in memory, and in the log.
     pub(crate) fn finish_late_cut(&self, cut: LateCut) -> Result<(), StorageError> {
         self.drop_sealed();
+        if let Err(error) = self.forget_chunks() {
+            tracing::warn!(%error, "files of head chunks stay that are not needed any more");
+        }
         self.metrics.wbl.truncations.inc();
         if let Err(e) = segment::remove_up_to(&self.wbl_dir, cut.segment) {
             self.metrics.wbl.truncations_failed.inc();

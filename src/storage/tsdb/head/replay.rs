@@ -21,10 +21,36 @@ use crate::storage::tsdb::wal::segment::{self, CheckpointDir, Segment};
 use crate::vector::RawSamples;
 
 use super::Head;
+use super::chunk_files::LateChunks;
 use super::follow::Tail;
 use super::isolation::CommitId;
 use super::series::{MemSeries, Outcome, SampleValue};
 use super::snapshot::{self, Snapshot};
+
+/// Samples that wait at most, and into how many heaps their series are divided.
+const WAITING_MAX: usize = 1 << 20;
+const HEAPS: usize = 1 << 10;
+
+/// Samples that were read and not added yet. The log has them by time, all series after one
+/// another, and each series is in another corner of the memory: added heap by heap, the few
+/// series of a heap stay in the processor's cache for as long as they get samples.
+#[derive(Debug, Default)]
+struct Waiting {
+    heaps: Vec<Vec<(u64, TimestampMs, SampleValue)>>,
+    count: usize,
+}
+
+impl Waiting {
+    /// True when it is time to add them.
+    fn push(&mut self, id: u64, ts: TimestampMs, value: SampleValue) -> bool {
+        if self.heaps.is_empty() {
+            self.heaps.resize_with(HEAPS, Vec::new);
+        }
+        self.heaps[id as usize % HEAPS].push((id, ts, value));
+        self.count += 1;
+        self.count >= WAITING_MAX
+    }
+}
 
 /// What replay found.
 #[derive(Debug, Default)]
@@ -37,23 +63,27 @@ pub(super) struct Replayed {
     pub(super) aliases: Vec<(u64, Arc<MemSeries>)>,
     samples: u64,
     /// Entries whose series record is missing, and records of unknown type.
-    unknown_refs: u64,
+    pub(super) unknown_refs: u64,
     unknown_records: u64,
 }
 
 /// Applies records to a head.
 #[derive(Debug, Default)]
 pub(super) struct Replayer {
-    series: HashMap<u64, Arc<MemSeries>, FxBuildHasher>,
+    pub(super) series: HashMap<u64, Arc<MemSeries>, FxBuildHasher>,
     /// References whose series had left the head when it was last looked.
     gone: HashSet<u64, FxBuildHasher>,
     pub(super) found: Replayed,
-    chunks: u64,
+    pub(super) chunks: u64,
     newest_ms: TimestampMs,
+    waiting: Waiting,
     /// The commit that samples are part of, and what every reader sees: see `Isolation`.
     pub(super) commit: (CommitId, CommitId),
     /// Chunks in files, of series that were not met yet.
     mapped: HashMap<u64, Vec<Arc<Chunk>>, FxBuildHasher>,
+    /// The same of samples that came out of order, by their place. They count where the log
+    /// says so: what it does not name is in a block.
+    pub(super) late_mapped: LateChunks,
     /// Records that were read, where they are to be written anew.
     pub(super) kept: Option<Vec<Vec<u8>>>,
     /// What is read is the log of samples that came out of order.
@@ -92,6 +122,7 @@ impl Head {
             snapshot = snapshot.filter(|found| found.last_series.is_some());
         }
         tail.replayer.mapped = std::mem::take(&mut loaded.by_series);
+        tail.replayer.late_mapped = std::mem::take(&mut loaded.late);
         if let (Some(checkpoint), None) = (&checkpoint, &snapshot) {
             self.replay_checkpoint(checkpoint, &mut tail.replayer)?;
         }
@@ -169,6 +200,7 @@ impl Head {
         // Whoever gets such a reference next must not get the chunks.
         replayer.mapped.keys().for_each(|id| self.series.reserve_id(*id));
         replayer.mapped = HashMap::default();
+        replayer.late_mapped = HashMap::default();
         let found = &mut replayer.found;
         self.forget_empty(found);
         self.metrics.head_series_not_found.inc_by(found.unknown_refs);
@@ -241,6 +273,7 @@ impl Replayer {
     ) -> Result<Option<(u64, Damage)>, StorageError> {
         self.newest_ms = TimestampMs::MIN;
         let damage = self.read(head, reader);
+        self.add_waiting(head);
         if !self.late && self.newest_ms > TimestampMs::MIN {
             let held = self.found.segment_max_ms.entry(reader.segment()).or_insert(self.newest_ms);
             *held = self.newest_ms.max(*held);
@@ -306,15 +339,16 @@ impl Replayer {
             }
             Record::Samples(all) => {
                 for RefSample { series, ts, value } in all {
-                    self.add_sample(head, series, ts, &SampleValue::Float(value));
+                    self.take_sample(head, series, ts, SampleValue::Float(value));
                 }
             }
             Record::Histograms(all) => {
                 for RefHistogram { series, ts, value } in all {
-                    self.add_sample(head, series, ts, &SampleValue::Histogram(value));
+                    self.take_sample(head, series, ts, SampleValue::Histogram(value));
                 }
             }
             Record::Tombstones(all) => {
+                self.add_waiting(head);
                 for stone in all {
                     match self.series.get(&stone.series) {
                         Some(series) => series.delete(stone.min_ms, stone.max_ms),
@@ -339,6 +373,7 @@ impl Replayer {
                     head.exemplars().add(&series.labels, exemplar);
                 }
             }
+            Record::Markers(all) => self.take_late_chunks(head, &all),
             Record::Other => {}
         }
     }
@@ -420,10 +455,26 @@ impl Replayer {
         }
     }
 
-    fn add_sample(&mut self, head: &Head, id: u64, ts: TimestampMs, value: &SampleValue) {
+    /// Keeps a sample until enough are there, but for those that came out of order.
+    fn take_sample(&mut self, head: &Head, id: u64, ts: TimestampMs, value: SampleValue) {
         if self.late {
-            return self.add_late(head, id, ts, value);
+            self.add_late(head, id, ts, &value);
+        } else if self.waiting.push(id, ts, value) {
+            self.add_waiting(head);
         }
+    }
+
+    fn add_waiting(&mut self, head: &Head) {
+        let mut heaps = std::mem::take(&mut self.waiting.heaps);
+        for heap in &mut heaps {
+            for (id, ts, value) in heap.drain(..) {
+                self.add_sample(head, id, ts, &value);
+            }
+        }
+        self.waiting = Waiting { heaps, count: 0 };
+    }
+
+    fn add_sample(&mut self, head: &Head, id: u64, ts: TimestampMs, value: &SampleValue) {
         // A block has it: the log is only truncated some time after.
         if ts < head.under_way.min_valid_ms() {
             return;

@@ -20,6 +20,7 @@ impl Head {
         let _alone = self.maintenance.lock();
         self.rank_if_stale();
         self.write_chunks()?;
+        self.write_late_chunks()?;
         self.truncate_wal()
     }
 

@@ -5,7 +5,7 @@
 //! samples (2)     ref0 8B BE, t0 8B BE, { ref - ref0 varint, t - t0 varint, value 8B BE }*
 //! tombstones (3)  { ref 8B BE, min time varint, max time varint }*
 //! exemplars (4)   as samples, each followed by its labels
-//! mmap (5)        { ref 8B BE, chunk 8B BE }*                 only read over
+//! mmap (5)        { ref 8B BE, file of the chunk 4B BE, offset in it 4B BE }*
 //! metadata (6)    { ref uvarint, type 1B, field count uvarint, { name str, value str } }*
 //! histograms      ref0 8B BE, t0 8B BE, { ref - ref0 varint, t - t0 varint, histogram }*
 //!                 7 integer, 8 float, 9 integer with custom bounds, 10 float with custom bounds
@@ -57,6 +57,13 @@ pub(crate) struct RefExemplar {
     pub(crate) labels: Labels,
 }
 
+/// Where a chunk of the head begins: number of its file, offset in that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Place {
+    pub(crate) file: u32,
+    pub(crate) offset: u32,
+}
+
 /// A decoded record.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Record {
@@ -66,6 +73,9 @@ pub(crate) enum Record {
     Tombstones(Vec<RefTombstone>),
     Exemplars(Vec<RefExemplar>),
     Metadata(Vec<(u64, Metadata)>),
+    /// A file has what the log named of these series until here: reference and place, see
+    /// `Place`.
+    Markers(Vec<(u64, Place)>),
     /// Known, and nothing this store needs.
     Other,
 }
@@ -119,7 +129,11 @@ impl Record {
             FLOAT_HISTOGRAMS_V2 => Self::Histograms(delta_v2(&mut c, |c, series, ts| {
                 Ok(RefHistogram { series, ts, value: decode_float(c)? })
             })?),
-            MMAP_MARKERS | MIN_VALID_TIME => Self::Other,
+            MMAP_MARKERS => Self::Markers(entries(&mut c, |c| {
+                let (series, place) = (c.be64()?, c.be64()?);
+                Ok((series, Place { file: (place >> 32) as u32, offset: place as u32 }))
+            })?),
+            MIN_VALID_TIME => Self::Other,
             kind => return Err(DecodeError::UnknownType(kind)),
         })
     }
@@ -278,6 +292,15 @@ pub(crate) fn encode_tombstones(stones: &[RefTombstone], out: &mut Vec<u8>) {
         out.put_be64(stone.series);
         out.put_varint(stone.min_ms);
         out.put_varint(stone.max_ms);
+    }
+}
+
+/// Appends a record that says which files have chunks of series.
+pub(crate) fn encode_markers(markers: &[(u64, Place)], out: &mut Vec<u8>) {
+    out.push(MMAP_MARKERS);
+    for (series, Place { file, offset }) in markers {
+        out.put_be64(*series);
+        out.put_be64(u64::from(*file) << 32 | u64::from(*offset));
     }
 }
 

@@ -74,7 +74,9 @@ impl MemSeries {
 
     /// Number of the oldest file that holds a chunk of it.
     pub(crate) fn oldest_file(&self) -> Option<u32> {
-        self.state.lock().chunks.iter().filter_map(|chunk| chunk.bytes.file()).min()
+        let state = self.state.lock();
+        let late = state.late.as_ref().and_then(|late| late.oldest_file());
+        state.chunks.iter().filter_map(|chunk| chunk.bytes.file()).chain(late).min()
     }
 
     /// Appends to a snapshot's record what is not in finished chunks.

@@ -1,9 +1,11 @@
 //! A series' samples that came out of order.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::model::TimestampMs;
 use crate::storage::StorageError;
+use crate::storage::tsdb::chunk::Chunk;
 use crate::vector::RawSamples;
 
 use super::super::isolation::CommitId;
@@ -52,6 +54,28 @@ impl MemSeries {
         self.late_max_ms.fetch_max(ts, Ordering::AcqRel);
         self.late_min_ms.fetch_min(ts, Ordering::AcqRel);
         Some(completed)
+    }
+
+    /// See `Late::complete_if_full`.
+    pub(crate) fn complete_late(&self, up_to: CommitId) -> Option<(Vec<Arc<Chunk>>, usize)> {
+        self.state.lock().late.as_mut()?.complete_if_full(up_to)
+    }
+
+    /// Puts a chunk as a file holds it in the place of the one in memory.
+    pub(crate) fn replace_late(&self, held: &Arc<Chunk>, written: Arc<Chunk>) {
+        // It may have left meanwhile.
+        if let Some(late) = &mut self.state.lock().late {
+            late.replace(held, written);
+        }
+    }
+
+    /// See `Late::attach`.
+    pub(crate) fn attach_late(&self, chunk: &Arc<Chunk>) -> Result<isize, StorageError> {
+        let mut state = self.state.lock();
+        let more = state.late.get_or_insert_default().attach(chunk)?;
+        self.late_max_ms.fetch_max(chunk.max_ms, Ordering::AcqRel);
+        self.late_min_ms.fetch_min(chunk.min_ms, Ordering::AcqRel);
+        Ok(more)
     }
 
     /// The samples that came out of order and are not deleted: those of the closed interval
