@@ -24,6 +24,7 @@ use super::Head;
 use super::chunk_files::LateChunks;
 use super::follow::Tail;
 use super::isolation::CommitId;
+use super::orphans::{Orphan, Orphans};
 use super::series::{MemSeries, Outcome, SampleValue};
 use super::snapshot::{self, Snapshot};
 
@@ -62,6 +63,8 @@ pub(super) struct Replayer {
     pub(super) kept: Option<Vec<Vec<u8>>>,
     /// What is read is the log of samples that came out of order.
     pub(super) late: bool,
+    /// What belongs to series that are not known yet; `None` once the start is over.
+    pub(super) orphans: Option<Orphans>,
 }
 
 impl Head {
@@ -70,6 +73,7 @@ impl Head {
     pub(super) fn replay(&self) -> Result<(Replayed, Tail), StorageError> {
         let dir = &self.wal_dir;
         let mut tail = Tail::default();
+        tail.replayer.orphans = Some(Orphans::default());
         let read_only = self.options.read_only;
         if read_only && !dir.exists() {
             return Ok((Replayed::default(), tail));
@@ -132,6 +136,7 @@ impl Head {
             tail.reader = Some(reader);
         }
         self.replay_late(&mut tail)?;
+        *self.lost.lock() = tail.replayer.settle_orphans(self);
         if !read_only {
             snapshot::remove_all(&self.dir)?;
         }
@@ -178,11 +183,10 @@ impl Head {
         let found = &mut replayer.found;
         self.forget_empty(found);
         self.metrics.head_series_not_found.inc_by(found.unknown_refs);
-        if found.unknown_refs > 0 || found.unknown_records > 0 {
+        if found.unknown_records > 0 {
             tracing::warn!(
-                references = found.unknown_refs,
                 records = found.unknown_records,
-                "the write-ahead log holds entries of unknown series or of an unknown type; they were skipped"
+                "the write-ahead log holds records of an unknown type; they were skipped"
             );
         }
         tracing::info!(
@@ -268,6 +272,9 @@ impl Replayer {
                         if let Some(kept) = &mut self.kept {
                             kept.push(bytes.to_vec());
                         }
+                        if let Some(orphans) = &mut self.orphans {
+                            orphans.reading_at(reader.good());
+                        }
                         self.apply(head, record);
                         continue;
                     }
@@ -324,7 +331,7 @@ impl Replayer {
                 for stone in all {
                     match self.series.get(&stone.series) {
                         Some(series) => series.delete(stone.min_ms, stone.max_ms),
-                        None => self.found.unknown_refs += 1,
+                        None => self.orphan(head, stone.series, Orphan::Tombstone(stone)),
                     }
                 }
             }
@@ -350,7 +357,7 @@ impl Replayer {
         }
     }
 
-    fn add_series(&mut self, head: &Head, id: u64, labels: &Labels) {
+    pub(super) fn add_series(&mut self, head: &Head, id: u64, labels: &Labels) {
         let (series, created) = head.series_of(labels, Some(id));
         if !created {
             head.series.reserve_id(id);
@@ -363,6 +370,7 @@ impl Replayer {
             }
         }
         self.series.insert(id, series);
+        self.adopt(head, id);
     }
 
     /// Adds a chunk that a file holds, whole or sample by sample.
@@ -411,9 +419,7 @@ impl Replayer {
 
     fn add_late(&mut self, head: &Head, id: u64, ts: TimestampMs, value: &SampleValue) {
         let Some(series) = self.series.get_mut(&id) else {
-            self.found.unknown_refs += 1;
-            // Whoever gets the reference next must not get the samples.
-            head.series.reserve_id(id);
+            self.orphan(head, id, Orphan::Sample { late: true, ts, value: value.clone() });
             return;
         };
         if series.is_gone() {
@@ -427,7 +433,13 @@ impl Replayer {
         }
     }
 
-    fn add_sample(&mut self, head: &Head, id: u64, ts: TimestampMs, value: &SampleValue) {
+    pub(super) fn add_sample(
+        &mut self,
+        head: &Head,
+        id: u64,
+        ts: TimestampMs,
+        value: &SampleValue,
+    ) {
         if self.late {
             return self.add_late(head, id, ts, value);
         }
@@ -436,8 +448,7 @@ impl Replayer {
             return;
         }
         let Some(series) = self.series.get_mut(&id) else {
-            self.found.unknown_refs += 1;
-            head.series.reserve_id(id);
+            self.orphan(head, id, Orphan::Sample { late: false, ts, value: value.clone() });
             return;
         };
         let range_ms = head.options.chunk_range_ms;
@@ -451,7 +462,7 @@ impl Replayer {
         // Also what a chunk in a file has: the log is kept for as long as samples are.
         self.newest_ms = self.newest_ms.max(ts);
         match outcome {
-            Outcome::AppendedToNewChunk => self.chunks += 1,
+            Outcome::AppendedToNewChunk | Outcome::AppendedAfterChunk => self.chunks += 1,
             Outcome::Appended => {}
             Outcome::Duplicate | Outcome::OutOfOrder | Outcome::Gone => return,
         }
