@@ -42,11 +42,12 @@ use crate::storage::overlay::{Overlay, OverlayMetrics, OverlayOptions};
 use crate::storage::remote::{self, LocalStart, RemoteMetrics, Surroundings};
 use crate::storage::router::{Router, Table};
 use crate::storage::tsdb::{
-    Follower, ReplayProgress, Tsdb, TsdbMetrics, TsdbOptions, WalCompression,
+    Follower, ReplayProgress, Threads, Tsdb, TsdbMetrics, TsdbOptions, WalCompression,
 };
 use crate::storage::{Sink, Source};
 use crate::telemetry::clock::SystemClock;
 use crate::telemetry::{Registry, ReloadMetrics, new_registry};
+use futures_util::future::BoxFuture;
 
 /// Nobody is asked for rules more often.
 const MIN_REFRESH: Duration = Duration::from_secs(1);
@@ -724,6 +725,18 @@ fn engine_options(flags: &ServeFlags, features: &FeatureFlags) -> EngineOptions 
     }
 }
 
+/// The run time's threads for work that blocks.
+#[derive(Debug)]
+struct BlockingThreads;
+
+impl Threads for BlockingThreads {
+    fn run(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()> {
+        let task = tokio::task::spawn_blocking(work);
+        // What it did not do, because it panicked or all is ending, whoever waits finds out.
+        Box::pin(async move { drop(task.await) })
+    }
+}
+
 fn tsdb_options(flags: &ServeFlags, metrics: TsdbMetrics) -> TsdbOptions {
     let wal_compression = match flags.wal_compression_type.as_str() {
         _ if !flags.wal_compression => WalCompression::None,
@@ -738,6 +751,7 @@ fn tsdb_options(flags: &ServeFlags, metrics: TsdbMetrics) -> TsdbOptions {
         wal_segment_bytes: flags.wal_segment_size,
         wal_compression,
         metrics,
+        threads: Some(Arc::new(BlockingThreads)),
         ..TsdbOptions::default()
     }
 }

@@ -8,7 +8,7 @@ use crate::storage::{AppendError, StorageError};
 use crate::vector::RawSamples;
 
 use super::block::{BlockMeta, BlockWriter, Ulid};
-use super::compact::recode::Recoder;
+use super::compact::{Recoder, Stop};
 use super::head::new_chunk;
 
 /// The samples of one block on their way there, in memory.
@@ -56,7 +56,7 @@ impl BlockBuilder {
             let chunks = recoder.encode(samples);
             writer.add(labels, chunks.iter().map(new_chunk))?;
         }
-        let Some(meta) = writer.finish()? else { return Ok(None) };
+        let Some(meta) = writer.finish(&Stop::default())? else { return Ok(None) };
         let block = super::block::Block::open(&dir.join(meta.ulid.to_string()))?;
         Ok(Some((meta, block.size_bytes())))
     }

@@ -159,6 +159,9 @@ impl Tsdb {
                     &ids
                 }
                 Err(StorageError::Closed) => &[],
+                // A disk that is full or fails now may do better the next time, which is soon;
+                // blocks that cannot be read will not.
+                Err(StorageError::Io { .. }) => &[],
                 Err(error) => {
                     tracing::error!(blocks = ?ids, %error, "compaction failed; these blocks are left as they are");
                     for block in &chosen {

@@ -97,6 +97,9 @@ pub struct TsdbMetrics {
     pub(crate) wal_truncate_seconds: Summary,
     pub(crate) head_gc_seconds: Summary,
     pub(crate) wal_corruptions: Counter,
+    /// Entries whose series the log does not name.
+    wal_unknown_refs: Family<SampleType, Counter>,
+    wbl_unknown_refs: Family<SampleType, Counter>,
     pub(crate) mmap_corruptions: Counter,
     pub(crate) mmap_chunks: Counter,
     pub(crate) head_chunks_bytes: Gauge,
@@ -117,6 +120,14 @@ impl Default for TsdbMetrics {
 }
 
 impl TsdbMetrics {
+    /// Counts entries of a log whose series it does not name.
+    pub(crate) fn count_unknown(&self, late: bool, kind: &'static str, n: u64) {
+        let family = if late { &self.wbl_unknown_refs } else { &self.wal_unknown_refs };
+        if n > 0 {
+            family.get_or_create(&SampleType { r#type: kind }).inc_by(n);
+        }
+    }
+
     /// Registers the metrics.
     #[rustfmt::skip]
     pub fn new(registry: &mut Registry) -> Self {
@@ -133,6 +144,9 @@ impl TsdbMetrics {
         r.registry.register("prometheus_tsdb_out_of_order_samples", "Total number of out of order samples ingestion failed attempts due to out of order being disabled.", out_of_order.clone());
         let out_of_bound: Family<SampleType, Counter> = Family::default();
         r.registry.register("prometheus_tsdb_out_of_bound_samples", "Total number of out of bound samples ingestion failed attempts with out of order support disabled.", out_of_bound.clone());
+        let (wal_unknown_refs, wbl_unknown_refs): (Family<SampleType, Counter>, Family<SampleType, Counter>) = Default::default();
+        r.registry.register("prometheus_tsdb_wal_replay_unknown_refs", "Total number of unknown series references encountered during WAL replay.", wal_unknown_refs.clone());
+        r.registry.register("prometheus_tsdb_wbl_replay_unknown_refs", "Total number of unknown series references encountered during WBL replay.", wbl_unknown_refs.clone());
         let retention_seconds = r.gauge("prometheus_tsdb_retention_limit_seconds", "How long to retain samples in storage.");
         let replay_seconds = Gauge::default();
         r.registry.register("prometheus_tsdb_data_replay_duration_seconds", "Time taken to replay the data on disk.", replay_seconds.clone());
@@ -176,6 +190,8 @@ impl TsdbMetrics {
             tombstone_cleanup_seconds: r.histogram("prometheus_tsdb_tombstone_cleanup_seconds", "The time taken to recompact blocks to remove tombstones.", exponential_buckets(1.0, 2.0, 14)),
             wal,
             wbl,
+            wal_unknown_refs,
+            wbl_unknown_refs,
             late_appended,
             too_old,
             late_delta_seconds: r.histogram("prometheus_tsdb_sample_ooo_delta", "Delta in seconds by which a sample is considered out of order (reported regardless of OOO time window and whether sample is accepted or not).", [600.0, 1800.0, 3600.0, 7200.0, 10_800.0, 21_600.0, 43_200.0].into_iter()),

@@ -23,6 +23,7 @@ mod block;
 mod blocks;
 pub(in crate::storage) mod chunk;
 pub(in crate::storage) mod compact;
+mod elsewhere;
 mod encoding;
 mod exemplars;
 mod follow;
@@ -51,8 +52,9 @@ use crate::model::{Clock, TimestampMs};
 use super::{Appender, Sink, StorageError};
 
 pub use block::{BlockCompaction, BlockDesc, BlockMeta, BlockStats, NotUlid, Ulid};
+pub use elsewhere::Threads;
 pub use follow::Follower;
-pub use head::{LogDamage, ReplayProgress, TsdbStats};
+pub use head::{LogDamage, LostSeries, ReplayProgress, TsdbStats};
 pub use import::BlockBuilder;
 pub use index::PostingsStats;
 pub use metrics::TsdbMetrics;
@@ -60,6 +62,7 @@ pub use wal::{Disk, FileSystem, LogFile, WalCompression, WalSync};
 
 use blocks::{BlockSet, Retention};
 use compact::{Plan, Stop, ranges_of};
+use elsewhere::Elsewhere;
 use head::{Head, HeadAppender, HeadOptions};
 use lock::DirLock;
 use maintain::Maintenance;
@@ -100,6 +103,8 @@ pub struct TsdbOptions {
     pub wal_sync: WalSync,
     /// Where the files of the log are; tests put a disk there that fails.
     pub disk: Arc<dyn Disk>,
+    /// Where long look-ups are done; without, on the thread that asks.
+    pub threads: Option<Arc<dyn Threads>>,
     /// Where to count; the default is seen by nobody.
     pub metrics: TsdbMetrics,
 }
@@ -119,6 +124,7 @@ impl Default for TsdbOptions {
             wal_compression: WalCompression::default(),
             wal_sync: WalSync::default(),
             disk: Arc::new(FileSystem),
+            threads: None,
             metrics: TsdbMetrics::default(),
         }
     }
@@ -136,6 +142,7 @@ pub struct Tsdb {
     stop: Stop,
     syncs_commits: bool,
     lock: Mutex<Option<DirLock>>,
+    elsewhere: Elsewhere,
 }
 
 impl Tsdb {
@@ -195,7 +202,9 @@ impl Tsdb {
         let blocks = BlockSet::open(dir, retention, metrics.clone(), lock.is_none())?;
         let wbl = dir.join("wbl");
         let has_late = wbl.exists() && !segment::list(&wbl)?.is_empty();
+        let elsewhere = Elsewhere(options.threads);
         let head_options = HeadOptions {
+            elsewhere: elsewhere.clone(),
             chunk_range_ms: options.chunk_range_ms,
             // Blocks of samples that came out of order are not always marked: which have the
             // older samples of the head is then told by what they hold.
@@ -232,6 +241,7 @@ impl Tsdb {
             stop: Stop::default(),
             syncs_commits,
             lock: Mutex::new(lock),
+            elsewhere,
         }))
     }
 
@@ -269,6 +279,11 @@ impl Tsdb {
     /// What of the log was found damaged when the store was opened, and what became of it.
     pub fn log_damage(&self) -> Vec<LogDamage> {
         self.head.damage()
+    }
+
+    /// Samples of the log that belong to no series, because what named it was lost.
+    pub fn lost_series(&self) -> Option<LostSeries> {
+        self.head.lost_series()
     }
 
     /// Changes how many exemplars are kept.

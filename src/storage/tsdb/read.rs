@@ -1,6 +1,10 @@
 //! Reading head and blocks as one store. A reader takes its view of the head first and then
 //! looks which blocks are shown: nothing leaves the head before all readers see it in a
 //! block. Blocks outside the interval are not looked at.
+//!
+//! Where several have a value of one time, it is decided by where the values come from, so
+//! that the same one counts however they move from the head into blocks and from blocks into
+//! larger ones: see `Rank`.
 
 use std::collections::BTreeSet;
 use std::iter::Peekable;
@@ -17,12 +21,36 @@ use crate::storage::{
 use crate::vector::RawSamples;
 
 use super::Tsdb;
+use super::block::{BlockMeta, Ulid};
+use super::head::Which;
 
 /// Series merged before others have a turn.
 const PER_TURN: usize = 4096;
 
+/// Of two values of one time that of the lesser rank counts: what came in order before what
+/// came out of order, and then what was there first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    Block(Ulid),
+    Head,
+    /// A block of what came out of order.
+    LateBlock(Ulid),
+    /// The same of the head.
+    Late,
+}
+
+impl Rank {
+    fn of(meta: &BlockMeta) -> Self {
+        match meta.age() {
+            (false, oldest) => Self::Block(oldest),
+            (true, oldest) => Self::LateBlock(oldest),
+        }
+    }
+}
+
 /// A closed interval of time, and what was found in it.
 struct Found {
+    rank: Rank,
     from_ms: TimestampMs,
     to_ms: TimestampMs,
     series: Vec<Arc<dyn RawSeries>>,
@@ -40,15 +68,27 @@ impl Source for Tsdb {
             for block in &shown.blocks {
                 if block.overlaps(request.from_ms, request.to_ms) {
                     let (from_ms, to_ms) = (block.meta().min_time, block.meta().max_time - 1);
-                    found.push(Found { from_ms, to_ms, series: block.select(request).await? });
+                    let (rank, series) =
+                        (Rank::of(block.meta()), block.select(request, &self.elsewhere).await?);
+                    found.push(Found { rank, from_ms, to_ms, series });
                 }
             }
+            let (head, to_ms) = (&self.head, TimestampMs::MAX);
             let from_ms = shown.head_from_ms;
-            let series = self.head.select(&view, from_ms, request).await;
             // Also what came out of order is read from the head, however old.
-            let from_ms = from_ms.min(self.head.late_bounds().0);
+            let late_from_ms = from_ms.min(head.late_bounds().0);
+            let late_blocks = found.iter().any(|f| matches!(f.rank, Rank::LateBlock(_)));
+            if late_blocks && head.has_late(request.from_ms, request.to_ms) {
+                // A block stands between the two: it is newer than the one, older than the other.
+                let series = head.select(&view, from_ms, Which::InOrder, request).await?;
+                found.push(Found { rank: Rank::Head, from_ms, to_ms, series });
+                let series = head.select(&view, from_ms, Which::Late, request).await?;
+                found.push(Found { rank: Rank::Late, from_ms: late_from_ms, to_ms, series });
+            } else {
+                let series = head.select(&view, from_ms, Which::All, request).await?;
+                found.push(Found { rank: Rank::Head, from_ms: late_from_ms, to_ms, series });
+            }
             let limit = if request.hints.limit == 0 { usize::MAX } else { request.hints.limit };
-            found.push(Found { from_ms, to_ms: TimestampMs::MAX, series });
             Ok(SeriesSet { series: join(found, limit).await, warnings: Vec::new() })
         })
     }
@@ -60,11 +100,11 @@ impl Source for Tsdb {
         Box::pin(async move {
             let view = self.head.view();
             let shown = self.blocks.shown();
-            let names = self.head.label_names(&view, request).await;
+            let names = self.head.label_names(&view, request).await?;
             let mut more = BTreeSet::new();
             for block in &shown.blocks {
                 if block.overlaps(request.from_ms, request.to_ms) {
-                    more.extend(block.label_names(request).await?);
+                    more.extend(block.label_names(request, &self.elsewhere).await?);
                 }
             }
             Ok(LabelAnswer { values: with(names, more), warnings: Vec::new() })
@@ -79,11 +119,11 @@ impl Source for Tsdb {
         Box::pin(async move {
             let view = self.head.view();
             let shown = self.blocks.shown();
-            let values = self.head.label_values(&view, name, request).await;
+            let values = self.head.label_values(&view, name, request).await?;
             let mut more = BTreeSet::new();
             for block in &shown.blocks {
                 if block.overlaps(request.from_ms, request.to_ms) {
-                    more.extend(block.label_values(name, request).await?);
+                    more.extend(block.label_values(name, request, &self.elsewhere).await?);
                 }
             }
             Ok(LabelAnswer { values: with(values, more), warnings: Vec::new() })
@@ -106,7 +146,7 @@ fn with(mut head: Vec<String>, mut blocks: BTreeSet<String>) -> Vec<String> {
     head
 }
 
-type Cursor = (TimestampMs, TimestampMs, Peekable<std::vec::IntoIter<Arc<dyn RawSeries>>>);
+type Cursor = (Part<()>, Peekable<std::vec::IntoIter<Arc<dyn RawSeries>>>);
 
 /// The series of sets that are sorted by labels, each label set once, sorted.
 async fn join(mut sets: Vec<Found>, limit: usize) -> Vec<Arc<dyn RawSeries>> {
@@ -117,19 +157,21 @@ async fn join(mut sets: Vec<Found>, limit: usize) -> Vec<Arc<dyn RawSeries>> {
     }
     let mut sets: Vec<Cursor> = sets
         .into_iter()
-        .map(|set| (set.from_ms, set.to_ms, set.series.into_iter().peekable()))
+        .map(|Found { rank, from_ms, to_ms, series }| {
+            (Part { rank, from_ms, to_ms, series: () }, series.into_iter().peekable())
+        })
         .collect();
     let mut joined: Vec<Arc<dyn RawSeries>> = Vec::new();
     while joined.len() < limit {
         if joined.len() % PER_TURN == PER_TURN - 1 {
             breathe().await;
         }
-        let heads = sets.iter_mut().filter_map(|(.., set)| set.peek());
+        let heads = sets.iter_mut().filter_map(|(_, set)| set.peek());
         let Some(least) = heads.min_by(|a, b| a.labels().cmp(b.labels())).cloned() else { break };
         let mut parts = Vec::new();
-        for (from_ms, to_ms, set) in &mut sets {
+        for (Part { rank, from_ms, to_ms, .. }, set) in &mut sets {
             if let Some(series) = set.next_if(|series| series.labels() == least.labels()) {
-                parts.push(Part { from_ms: *from_ms, to_ms: *to_ms, series });
+                parts.push(Part { rank: *rank, from_ms: *from_ms, to_ms: *to_ms, series });
             }
         }
         joined.push(match parts.len() {
@@ -141,17 +183,18 @@ async fn join(mut sets: Vec<Found>, limit: usize) -> Vec<Arc<dyn RawSeries>> {
 }
 
 /// What one block, or the head, has of a series.
-struct Part {
+struct Part<S = Arc<dyn RawSeries>> {
+    rank: Rank,
     from_ms: TimestampMs,
     to_ms: TimestampMs,
-    series: Arc<dyn RawSeries>,
+    series: S,
 }
 
 /// One series as several blocks and the head have it.
 struct Joined {
     /// Of the newest part: those of the head are the same from one select to the next.
     labels: Labels,
-    /// By their beginning.
+    /// By their beginning when they are apart, else by whose value counts.
     parts: Vec<Part>,
     /// No two have a time in common.
     apart: bool,
@@ -161,8 +204,11 @@ impl Joined {
     fn new(mut parts: Vec<Part>) -> Self {
         parts.sort_by_key(|part| part.from_ms);
         let apart = parts.windows(2).all(|w| w[0].to_ms < w[1].from_ms);
-        let newest = &parts[parts.len() - 1].series;
-        Self { labels: newest.labels().clone(), apart, parts }
+        let labels = parts[parts.len() - 1].series.labels().clone();
+        if !apart {
+            parts.sort_by_key(|part| part.rank);
+        }
+        Self { labels, apart, parts }
     }
 
     fn overlapping(

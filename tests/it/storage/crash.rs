@@ -50,6 +50,15 @@ pub(super) fn victim_options() -> TsdbOptions {
     }
 }
 
+/// Makes writes beyond some bytes of a file fail half-way, as a full disk does; `None` for
+/// no limit.
+fn limit_files(bytes: Option<u64>) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Fsize).maximum;
+    let limit = Rlimit { current: bytes.or(maximum), maximum };
+    setrlimit(Resource::Fsize, limit).expect("a limit");
+}
+
 #[test]
 fn victim_commits_until_killed() {
     let Some(dir) = std::env::var_os(DIR_VARIABLE) else { return };
@@ -89,7 +98,15 @@ fn victim_commits_until_killed() {
         };
         while attempt().is_err() {}
         say(&format!("ack {n}"));
-        if n % 10 == 0 {
+        if n % 3 == 0 {
+            // No file may grow beyond a few KiB: whatever is written of blocks, checkpoints
+            // and head chunks is cut short, somewhere.
+            if rand::random() {
+                limit_files(Some(rand::rng().random_range(0..48 << 10)));
+                let failed = tsdb.maintain().is_err();
+                limit_files(None);
+                say(&format!("maintained {}", if failed { "in vain" } else { "well" }));
+            }
             // Repeated until the disk lets it.
             while tsdb.maintain().is_err() {}
         }
@@ -103,12 +120,16 @@ fn acknowledged_commits_survive_sigkill_exactly_once_and_in_order() {
     let mut last_ack = 0i64;
     // Hundreds by hand, some always.
     let kills = std::env::var("WATCHFIRE_TEST_KILLS").ok().and_then(|n| n.parse().ok());
-    let mut blocks = 0;
+    let mut seen = Seen::default();
     for _ in 0..kills.unwrap_or(15) {
-        let mut child = start("storage::crash::victim_commits_until_killed", dir.path(), "");
+        let test = "storage::crash::victim_commits_until_killed";
+        let mut child = start(test, dir.path(), "trap '' XFSZ;");
         let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
         let wanted = rng.random_range(1..150);
-        let acks = lines.map_while(Result::ok).filter_map(|l| l.strip_prefix("ack ")?.parse().ok());
+        let acks = lines
+            .map_while(Result::ok)
+            .inspect(|line| seen.in_vain += usize::from(line == "maintained in vain"))
+            .filter_map(|l| l.strip_prefix("ack ")?.parse().ok());
         // Spinning for a moment moves the kill off the border between two commits.
         last_ack = acks.take(wanted).last().unwrap_or(last_ack);
         for _ in 0..rng.random_range(0..2_000_000) {
@@ -116,14 +137,41 @@ fn acknowledged_commits_survive_sigkill_exactly_once_and_in_order() {
         }
         child.kill().expect("a living victim");
         child.wait().expect("a dead victim");
-        blocks += check_survivors(dir.path(), last_ack);
+        check_survivors(dir.path(), last_ack, &mut seen);
     }
-    assert!(last_ack > 15 && blocks > 15, "{last_ack} commits, {blocks} blocks");
+    println!("{last_ack} commits; {seen:?}");
+    assert!(last_ack > 15 && seen.blocks.len() > 15, "{last_ack} commits; {seen:?}");
+    assert!(seen.compacted > 3 && seen.in_vain > 15, "{seen:?}");
+    assert!(last_ack < 1000 || seen.retained > 0, "{seen:?}");
+}
+
+/// What happened to blocks over all lives, as far as it was there after one of them.
+#[derive(Debug, Default)]
+struct Seen {
+    blocks: std::collections::HashSet<String>,
+    compacted: usize,
+    /// Blocks that were there before, ended too early to be kept, and are gone.
+    retained: usize,
+    in_vain: usize,
+    before: Vec<(String, i64)>,
+}
+
+impl Seen {
+    fn note(&mut self, tsdb: &Tsdb, oldest_kept: i64) {
+        let now = tsdb.block_metas();
+        for meta in &now {
+            let new = self.blocks.insert(meta.ulid.to_string());
+            self.compacted += usize::from(new && meta.compaction.level > 1);
+        }
+        let now: Vec<_> = now.iter().map(|m| (m.ulid.to_string(), m.max_time)).collect();
+        let old = |b: &&(String, i64)| b.1 < oldest_kept * SECOND && !now.contains(b);
+        self.retained += self.before.iter().filter(old).count();
+        self.before = now;
+    }
 }
 
 /// Everything acknowledged and inside retention is there; nothing else but whole commits.
-/// Returns how many blocks there are.
-fn check_survivors(dir: &Path, last_ack: i64) -> usize {
+fn check_survivors(dir: &Path, last_ack: i64, seen: &mut Seen) {
     let tsdb = open_with(dir, victim_options()).expect("a store after a crash");
     let found = everything(&tsdb);
     let newest = tsdb.time_range_ms().map_or(0, |(_, newest)| newest / SECOND);
@@ -151,8 +199,11 @@ fn check_survivors(dir: &Path, last_ack: i64) -> usize {
         let name = labels(&format!("once_{n}"), 0).to_string();
         assert_eq!(found.get(&name), Some(&vec![(n * SECOND, n as f64)]), "{name}");
     }
+    assert!(tsdb.log_damage().iter().all(|d| d.set_aside.is_none()), "{:?}", tsdb.log_damage());
+    assert_eq!(tsdb.lost_series(), None);
+    assert!(!tsdb.block_metas().iter().any(|b| b.compaction.failed), "a full disk is no reason");
+    seen.note(&tsdb, oldest_kept);
     tsdb.close().expect("a close");
-    tsdb.block_metas().len()
 }
 
 #[test]

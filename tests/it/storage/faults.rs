@@ -68,9 +68,13 @@ fn runs(usual: usize) -> usize {
     given.unwrap_or(usual)
 }
 
+const KEPT_SECONDS: i64 = 240;
+
 fn options(disk: Arc<dyn Disk>, sync: WalSync) -> TsdbOptions {
     TsdbOptions {
-        chunk_range_ms: 40 * SECOND,
+        retention_ms: KEPT_SECONDS * SECOND,
+        chunk_range_ms: 20 * SECOND,
+        block_range_max_ms: 180 * SECOND,
         wal_segment_bytes: 32 << 10,
         out_of_order_window_ms: 60 * SECOND,
         wal_sync: sync,
@@ -91,10 +95,13 @@ struct Ledger {
 impl Ledger {
     fn judge(&self, tsdb: &Tsdb, what: &str, exactly: bool) {
         let all = everything(tsdb);
+        let newest = self.acknowledged.last_key_value().map_or(0, |(ts, _)| *ts);
+        // A block of what came out of order may end a range after the newest sample.
+        let oldest_kept = newest - (KEPT_SECONDS - 25) * SECOND;
         for i in 0..3 {
             let found = all.get(&labels("m", i).to_string()).cloned().unwrap_or_default();
             let found: BTreeMap<i64, f64> = found.into_iter().collect();
-            for (ts, values) in &self.acknowledged {
+            for (ts, values) in self.acknowledged.range(oldest_kept..) {
                 let there = found.get(ts).is_some_and(|v| values.contains(v));
                 assert!(there, "{what}: series {i} at {ts}: {values:?} was acknowledged");
             }
@@ -128,7 +135,7 @@ fn run(sync: WalSync) -> usize {
         }
         ledger.refused.clear();
         disk.per_mille.store(rng.random_range(20..300), Ordering::Relaxed);
-        for _ in 0..rng.random_range(20..120) {
+        for _ in 0..rng.random_range(20..200) {
             newest += 1;
             clock.set_ms(newest * SECOND);
             let late = newest > 30 && rng.random_bool(0.3);
@@ -147,7 +154,7 @@ fn run(sync: WalSync) -> usize {
                     ledger.judge(&tsdb, "after a refusal", true);
                 }
             }
-            if newest % 10 == 0 {
+            if newest % 4 == 0 {
                 // May fail, too, and is repeated.
                 let _ = tsdb.maintain();
             }
@@ -241,4 +248,70 @@ fn a_byte_flipped_at_any_border_of_records_costs_that_record_alone() {
 
 fn fs_len(path: &Path) -> usize {
     std::fs::metadata(path).expect("a file").len() as usize
+}
+
+/// A log of 30 samples of each of 4 series, the record that names them first, and the segment
+/// of it.
+fn named_once(dir: &Path, options: TsdbOptions) -> (Samples, Vec<u8>) {
+    let options = TsdbOptions { wal_compression: WalCompression::None, ..options };
+    let tsdb = open_with(dir, options).expect("a store");
+    for n in 1..=30 {
+        commit(&tsdb, "m", 4, n, n as f64).expect("a commit");
+    }
+    let all = everything(&tsdb);
+    tsdb.close().expect("a close");
+    (all, std::fs::read(dir.join("wal/00000000")).expect("the segment"))
+}
+
+#[test]
+fn samples_whose_series_record_is_lost_are_told_and_counted() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (_, mut segment) = named_once(dir.path(), TsdbOptions::default());
+    let second = fragments(&segment)[1].0;
+    segment[20] ^= 1;
+    let path = dir.path().join("wal/00000000");
+    std::fs::write(&path, segment).expect("a damaged segment");
+    let mut registry = watchfire::telemetry::Registry::default();
+    let metrics = watchfire::storage::tsdb::TsdbMetrics::new(&mut registry);
+    let options = TsdbOptions { metrics, ..Default::default() };
+    let tsdb = open_with(dir.path(), options).expect("a store");
+    let lost = tsdb.lost_series().expect("samples of no series");
+    assert_eq!((lost.series, lost.samples, &lost.file), (4, 120, &path));
+    assert!(lost.offset <= second as u64, "{lost:?}");
+    assert_eq!((tsdb.log_damage().len(), everything(&tsdb).len()), (1, 0));
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).expect("metrics");
+    let metric = "prometheus_tsdb_wal_replay_unknown_refs_total{type=\"samples\"} 120";
+    assert!(text.contains(metric), "{text}");
+    // None of their references is given to another series, now or after a restart.
+    commit(&tsdb, "m", 4, 100, 100.0).expect("a commit");
+    drop(tsdb);
+    let tsdb = open(dir.path());
+    assert!(everything(&tsdb).values().all(|s| *s == [(100, 100.0)]));
+    assert_eq!(tsdb.lost_series().map(|l| l.samples), Some(120), "they are in the log still");
+}
+
+#[test]
+fn samples_are_found_again_when_the_log_or_a_snapshot_names_their_series() {
+    // Named after its samples.
+    let dir = tempfile::tempdir().expect("a directory");
+    let (expected, segment) = named_once(dir.path(), TsdbOptions::default());
+    let (at, len) = fragments(&segment)[0];
+    assert_eq!((at, segment[7]), (0, 1), "the record of series");
+    let wal = dir.path().join("wal");
+    std::fs::remove_dir_all(dir.path().join("chunks_head")).expect("no chunks");
+    std::fs::write(wal.join("00000000"), &segment[len..]).expect("a segment");
+    std::fs::write(wal.join("00000001"), &segment[..len]).expect("a segment");
+    let tsdb = open(dir.path());
+    assert_eq!((everything(&tsdb), tsdb.lost_series()), (expected, None));
+    drop(tsdb);
+    // Named by a snapshot that is not started from.
+    let dir = tempfile::tempdir().expect("a directory");
+    let snapshots = TsdbOptions { memory_snapshots: true, ..Default::default() };
+    let (expected, mut segment) = named_once(dir.path(), snapshots);
+    segment[20] ^= 1;
+    std::fs::write(dir.path().join("wal/00000000"), segment).expect("a damaged segment");
+    let tsdb = open(dir.path());
+    assert_eq!((everything(&tsdb), tsdb.lost_series()), (expected, None));
+    assert_eq!(tsdb.log_damage().len(), 1);
 }

@@ -341,3 +341,51 @@ fn prometheus_reads_our_mapped_chunks_out_of_order_and_we_read_its() {
     let follower = Follower::open(&data, options(0), clock).expect("a follower");
     assert_eq!(held(&follower.store()), expected);
 }
+
+#[test]
+fn of_two_values_of_one_time_the_same_counts_wherever_they_go() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let first = 1200 * MINUTE;
+    let clock = Arc::new(ManualClock::new(first));
+    let open = || {
+        let options = TsdbOptions { block_range_max_ms: 1080 * MINUTE, ..options(1200 * MINUTE) };
+        Tsdb::open(dir.path(), options, clock.clone()).expect("a store")
+    };
+    let mut tsdb = open();
+    let in_order = |n: i64| (first + n * 20 * MINUTE, n as f64);
+    let mut expected: BTreeMap<i64, f64> = BTreeMap::new();
+    let mut levels = 0;
+    for n in 0..60 {
+        let (ts, v) = in_order(n);
+        clock.set_ms(ts);
+        assert_eq!(append(&tsdb, &[(ts, v)]), [Ok(())]);
+        expected.insert(ts, v);
+        // In order, and then out of order at the same time, at once and much later; out of
+        // order twice, with hours and blocks between.
+        for back in [1, 4, 11, 20] {
+            let late = ts - back * 20 * MINUTE;
+            if late >= first {
+                let value = -(n as f64) - back as f64 / 100.0;
+                append(&tsdb, &[(late, value), (late + MINUTE, value)]);
+                expected.entry(late + MINUTE).or_insert(value);
+            }
+        }
+        let check = |tsdb: &Tsdb, when: &str| {
+            let found = everything(tsdb)[&labels("m", 0).to_string()].clone();
+            assert_eq!(found, expected.clone().into_iter().collect::<Vec<_>>(), "{n} {when}");
+        };
+        check(&tsdb, "in memory");
+        for _ in 0..3 {
+            tsdb.maintain().expect("maintenance");
+            check(&tsdb, "maintained");
+        }
+        if n % 7 == 0 {
+            drop(tsdb);
+            tsdb = open();
+            check(&tsdb, "after a restart");
+        }
+        levels =
+            levels.max(tsdb.block_metas().iter().map(|b| b.compaction.level).max().unwrap_or(0));
+    }
+    assert!(levels >= 3, "{levels}");
+}

@@ -10,6 +10,7 @@ mod interop;
 mod interop_histograms;
 mod isolation;
 mod late;
+mod lookups;
 mod model;
 mod rules;
 

@@ -274,6 +274,11 @@ impl Lists for IndexReader {
         self.read_list(ListAt(self.all_at)).map(Cow::Owned)
     }
 
+    fn all_len(&self) -> Result<usize, StorageError> {
+        // As for `len`.
+        if self.all_at == 0 { Ok(0) } else { Ok(self.file.be32(self.all_at + 4)? as usize) }
+    }
+
     fn list(&self, name: &str, value: &str) -> Result<Cow<'_, [u64]>, StorageError> {
         match self.find(name, value)? {
             Some(at) => self.read_list(at).map(Cow::Owned),

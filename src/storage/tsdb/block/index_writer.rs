@@ -26,6 +26,7 @@ use rustc_hash::FxHashMap;
 
 use crate::model::{Labels, TimestampMs};
 use crate::storage::StorageError;
+use crate::storage::tsdb::compact::Stop;
 use crate::storage::tsdb::encoding::{Cursor, DecodeError, Put};
 
 use super::mapped::{CRC_BYTES, MappedFile};
@@ -150,23 +151,24 @@ impl IndexWriter {
     }
 
     /// Writes what follows the series, and makes the file durable.
-    pub(super) fn finish(mut self) -> Result<(), StorageError> {
+    /// Fails as soon as `stop` is set: with millions of series it takes minutes.
+    pub(super) fn finish(mut self, stop: &Stop) -> Result<(), StorageError> {
         let series_end = self.out.at();
         self.out.flush()?;
         let file = MappedFile::open(self.out.path())?;
-        let lists = self.write_postings(&file, series_end as usize)?;
+        let lists = self.write_postings(&file, series_end as usize, stop)?;
         let mut toc = vec![HEADER_BYTES as u64, self.series_at];
         self.out.align(4)?;
         toc.push(self.out.at());
-        let label_indices = self.write_label_indices(&lists)?;
+        let label_indices = self.write_label_indices(&lists, stop)?;
         toc.push(0);
         toc.push(self.out.at());
         let postings_at = self.out.at();
-        append_file(&mut self.out, &lists.postings)?;
+        append_file(&mut self.out, &lists.postings, stop)?;
         toc[3] = self.out.at();
         self.write_label_table(&label_indices)?;
         toc.push(self.out.at());
-        self.write_postings_table(&lists, postings_at)?;
+        self.write_postings_table(&lists, postings_at, stop)?;
         let mut contents = Vec::with_capacity(TOC_BYTES);
         toc.iter().for_each(|offset| contents.put_be64(*offset));
         let crc = crc32c::crc32c(&contents);
@@ -178,7 +180,12 @@ impl IndexWriter {
 
     /// Computes the lists of all labels, some names at a time, into files of their own: what
     /// stands before them in the index is known only once they are.
-    fn write_postings(&self, file: &MappedFile, end: usize) -> Result<Lists, StorageError> {
+    fn write_postings(
+        &self,
+        file: &MappedFile,
+        end: usize,
+        stop: &Stop,
+    ) -> Result<Lists, StorageError> {
         let mut lists = Lists {
             postings: self.dir.join("postings.tmp"),
             entries: self.dir.join("entries.tmp"),
@@ -188,7 +195,9 @@ impl IndexWriter {
         let start = self.series_at as usize;
         let mut all = postings.begin_section()?;
         all.write(&mut postings, &count_of(self.series_count)?)?;
-        for_series(file, start, end, |series, _| all.write(&mut postings, &series.to_be_bytes()))?;
+        for_series(file, start, end, stop, |series, _| {
+            all.write(&mut postings, &series.to_be_bytes())
+        })?;
         all.end(&mut postings)?;
         let mut names = self.names.iter().peekable();
         let per_pass = POSTINGS_PER_PASS.max(self.series_count);
@@ -205,7 +214,7 @@ impl IndexWriter {
             // Name and value, and the series: sorted stably by the former, which leaves the
             // series in order.
             let mut found: Vec<(u64, u32)> = Vec::with_capacity(size as usize);
-            for_series(file, start, end, |series, labels| {
+            for_series(file, start, end, stop, |series, labels| {
                 for (name, value) in labels {
                     if (first..=last).contains(name) {
                         found.push((u64::from(*name) << 32 | u64::from(*value), series));
@@ -213,8 +222,10 @@ impl IndexWriter {
                 }
                 Ok(())
             })?;
+            stop.check()?;
             found.sort_by_key(|(label, _)| *label);
             for list in found.chunk_by(|a, b| a.0 == b.0) {
+                stop.check()?;
                 let mut entry = Vec::with_capacity(ENTRY_BYTES);
                 entry.put_be64(list[0].0);
                 entry.put_be64(postings.at());
@@ -237,12 +248,17 @@ impl IndexWriter {
     }
 
     /// Values per name, which older versions of Prometheus look at. Returns where each is.
-    fn write_label_indices(&mut self, lists: &Lists) -> Result<Vec<(u32, u64)>, StorageError> {
+    fn write_label_indices(
+        &mut self,
+        lists: &Lists,
+        stop: &Stop,
+    ) -> Result<Vec<(u32, u64)>, StorageError> {
         let mut places = Vec::new();
         let mut values: Vec<u32> = Vec::new();
         let mut entries = lists.entries()?.peekable();
         while let Some(entry) = entries.next() {
             let (name, value, _) = entry?;
+            stop.check()?;
             values.push(value);
             if entries.peek().is_some_and(|next| matches!(next, Ok((n, ..)) if *n == name)) {
                 continue;
@@ -273,7 +289,12 @@ impl IndexWriter {
         section.end(&mut self.out)
     }
 
-    fn write_postings_table(&mut self, lists: &Lists, base: u64) -> Result<(), StorageError> {
+    fn write_postings_table(
+        &mut self,
+        lists: &Lists,
+        base: u64,
+        stop: &Stop,
+    ) -> Result<(), StorageError> {
         let bytes = fs::metadata(&lists.entries)
             .map_err(|e| StorageError::io(format!("look at {}", lists.entries.display()), &e))?
             .len();
@@ -284,6 +305,7 @@ impl IndexWriter {
         section.write(&mut self.out, &entry)?;
         for list in lists.entries()? {
             let (name, value, at) = list?;
+            stop.check()?;
             entry.clear();
             entry.push(2);
             entry.put_str(self.symbols.get(&self.head, name)?);
@@ -349,11 +371,13 @@ fn for_series(
     file: &MappedFile,
     start: usize,
     end: usize,
+    stop: &Stop,
     mut each: impl FnMut(u32, &[(u32, u32)]) -> Result<(), StorageError>,
 ) -> Result<(), StorageError> {
     let mut labels = Vec::new();
     let mut at = start;
     while at < end {
+        stop.check()?;
         let (content_at, content) = file.entry(at)?;
         let mut cursor = Cursor::new(content);
         read_label_symbols(&mut cursor, &mut labels).map_err(|e| file.corrupt(at, e))?;
@@ -417,8 +441,11 @@ impl Lists {
     }
 }
 
-fn append_file(out: &mut Output, path: &Path) -> Result<(), StorageError> {
-    for_parts(path, |part| out.write(part))
+fn append_file(out: &mut Output, path: &Path, stop: &Stop) -> Result<(), StorageError> {
+    for_parts(path, |part| {
+        stop.check()?;
+        out.write(part)
+    })
 }
 
 /// Reads a file part by part.

@@ -100,6 +100,13 @@ impl BlockCompaction {
         self.hints.iter().any(|hint| hint == FROM_OUT_OF_ORDER)
     }
 
+    /// When it came to be, compared with others: of two values of one time, that of the
+    /// lesser block counts. What came in order is before what did not, and then what was
+    /// there first, which a compacted block takes from the oldest of its sources.
+    pub(crate) fn age(&self, ulid: Ulid) -> (bool, Ulid) {
+        (self.from_out_of_order(), self.sources.iter().min().copied().unwrap_or(ulid))
+    }
+
     /// Notes that it is one.
     pub(crate) fn set_from_out_of_order(&mut self) {
         if !self.from_out_of_order() {
@@ -112,6 +119,11 @@ impl BlockMeta {
     /// A new block of an interval, open at its end.
     pub(crate) fn new(ulid: Ulid, min_time: TimestampMs, max_time: TimestampMs) -> Self {
         Self { ulid, min_time, max_time, version: VERSION, ..Self::default() }
+    }
+
+    /// See `BlockCompaction::age`.
+    pub(crate) fn age(&self) -> (bool, Ulid) {
+        self.compaction.age(self.ulid)
     }
 
     /// How others name it.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use crate::model::{Labels, Matcher, TimestampMs};
 use crate::storage::tsdb::chunk::{Encoding, read_chunk};
-use crate::storage::tsdb::index::intersects;
+use crate::storage::tsdb::elsewhere::{self, Elsewhere};
+use crate::storage::tsdb::index::{Lists, effort, intersects};
 use crate::storage::{LabelRequest, RawSeries, SelectRequest, StorageError, breathe};
 use crate::vector::RawSamples;
 
@@ -95,8 +96,9 @@ impl Block {
     pub(crate) async fn select(
         self: &Arc<Self>,
         request: &SelectRequest,
+        elsewhere: &Elsewhere,
     ) -> Result<Vec<Arc<dyn RawSeries>>, StorageError> {
-        let found = self.find(&request.matchers)?;
+        let found = self.look_up(&request.matchers, elsewhere).await?;
         let limit = if request.hints.limit == 0 { usize::MAX } else { request.hints.limit };
         let mut out: Vec<Arc<dyn RawSeries>> = Vec::new();
         let mut chunks = Vec::new();
@@ -122,14 +124,16 @@ impl Block {
 
     /// Label names of the series that satisfy any of the matcher sets; all when there is none.
     pub(crate) async fn label_names(
-        &self,
+        self: &Arc<Self>,
         request: &LabelRequest,
+        elsewhere: &Elsewhere,
     ) -> Result<BTreeSet<String>, StorageError> {
         if request.matcher_sets.is_empty() {
             return Ok(self.index.names().map(str::to_owned).collect());
         }
         let mut names = BTreeSet::new();
-        for series in self.matching(&request.matcher_sets)? {
+        for matchers in &request.matcher_sets {
+            let series = self.look_up(matchers, elsewhere).await?;
             if series.is_empty() {
                 continue;
             }
@@ -158,20 +162,25 @@ impl Block {
     /// Values of a label, restricted as `label_names` is: from the lists of the index, or
     /// from the series when those are fewer.
     pub(crate) async fn label_values(
-        &self,
+        self: &Arc<Self>,
         name: &str,
         request: &LabelRequest,
+        elsewhere: &Elsewhere,
     ) -> Result<BTreeSet<String>, StorageError> {
-        let mut values = BTreeSet::new();
         if request.matcher_sets.is_empty() {
-            self.index.for_values(name, |value, _| {
-                values.insert(value.to_owned());
-                Ok(true)
-            })?;
-            return Ok(values);
+            let effort = || self.index.value_count(name).saturating_mul(4);
+            return match elsewhere.for_effort(effort) {
+                None => self.all_values(name),
+                Some(threads) => {
+                    let (block, name) = (Arc::clone(self), name.to_owned());
+                    elsewhere::run(&**threads, move || block.all_values(&name)).await?
+                }
+            };
         }
-        for series in self.matching(&request.matcher_sets)? {
-            if series.len() < crate::storage::tsdb::index::Lists::value_count(&self.index, name) {
+        let mut values = BTreeSet::new();
+        for matchers in &request.matcher_sets {
+            let series = self.look_up(matchers, elsewhere).await?;
+            if series.len() < self.index.value_count(name) {
                 for (i, series) in series.into_iter().enumerate() {
                     if i % PER_TURN == PER_TURN - 1 {
                         breathe().await;
@@ -193,7 +202,28 @@ impl Block {
         Ok(values)
     }
 
-    fn matching(&self, sets: &[Vec<Matcher>]) -> Result<Vec<Vec<u64>>, StorageError> {
-        sets.iter().map(|matchers| self.find(matchers)).collect()
+    fn all_values(&self, name: &str) -> Result<BTreeSet<String>, StorageError> {
+        let mut values = BTreeSet::new();
+        self.index.for_values(name, |value, _| {
+            values.insert(value.to_owned());
+            Ok(true)
+        })?;
+        Ok(values)
+    }
+
+    /// As `find`, where it keeps nobody waiting.
+    async fn look_up(
+        self: &Arc<Self>,
+        matchers: &[Matcher],
+        elsewhere: &Elsewhere,
+    ) -> Result<Vec<u64>, StorageError> {
+        // What cannot be read fails where it is looked up, too.
+        match elsewhere.for_effort(|| effort(&self.index, matchers).unwrap_or(0)) {
+            None => self.find(matchers),
+            Some(threads) => {
+                let (block, matchers) = (Arc::clone(self), matchers.to_vec());
+                elsewhere::run(&**threads, move || block.find(&matchers)).await?
+            }
+        }
     }
 }

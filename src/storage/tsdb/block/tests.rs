@@ -9,6 +9,8 @@ use super::*;
 use crate::model::MatchOp;
 use crate::storage::tsdb::chunk::Encoding;
 use crate::storage::tsdb::chunk::xor::XorAppender;
+use crate::storage::tsdb::compact::Stop;
+use crate::storage::tsdb::elsewhere::Elsewhere;
 use crate::storage::{LabelRequest, SelectHints, SelectRequest};
 use crate::vector::RawSamples;
 
@@ -38,7 +40,7 @@ fn write(parent: &Path, samples: &Samples) -> PathBuf {
         });
         writer.add(labels, chunks).unwrap();
     }
-    let meta = writer.finish().unwrap().unwrap();
+    let meta = writer.finish(&Stop::default()).unwrap().unwrap();
     assert_eq!(meta.stats.num_samples, samples.values().map(|s| s.len() as u64).sum::<u64>());
     parent.join(meta.ulid.to_string())
 }
@@ -56,7 +58,8 @@ fn read(
         hints: SelectHints::default(),
     };
     // `breathe` may rest: drive it to its end.
-    let found = futures_util::FutureExt::boxed(block.select(&request));
+    let here = Elsewhere::default();
+    let found = futures_util::FutureExt::boxed(block.select(&request, &here));
     let found = drive(found)?;
     let mut all = Samples::new();
     for series in found {
@@ -123,13 +126,17 @@ fn what_was_written_is_read_by_matchers_and_times() {
 #[test]
 fn names_and_values_come_from_the_index() {
     let dir = tempfile::tempdir().unwrap();
-    let block = Block::open(&write(dir.path(), &sample_block())).unwrap();
+    let block = Arc::new(Block::open(&write(dir.path(), &sample_block())).unwrap());
+    let here = Elsewhere::default();
     let mut request = LabelRequest { from_ms: 0, to_ms: 10, ..Default::default() };
     let names = |request: &LabelRequest| {
-        drive(block.label_names(request).boxed()).unwrap().into_iter().collect::<Vec<_>>()
+        drive(block.label_names(request, &here).boxed()).unwrap().into_iter().collect::<Vec<_>>()
     };
     let values = |name: &str, request: &LabelRequest| {
-        drive(block.label_values(name, request).boxed()).unwrap().into_iter().collect::<Vec<_>>()
+        drive(block.label_values(name, request, &here).boxed())
+            .unwrap()
+            .into_iter()
+            .collect::<Vec<_>>()
     };
     assert_eq!(names(&request), ["__name__", "alone", "i", "mod"]);
     assert_eq!(values("mod", &request), ["0", "1", "2", "3", "4", "5", "6"]);
@@ -169,7 +176,16 @@ fn unfinished_blocks_are_no_blocks() {
     let dir = tempfile::tempdir().unwrap();
     let meta = || BlockMeta::new(Ulid::new(1), 0, 1);
     let empty = BlockWriter::create(dir.path(), meta(), std::iter::empty::<Result<&str, _>>());
-    assert_eq!(empty.unwrap().finish(), Ok(None));
+    assert_eq!(empty.unwrap().finish(&Stop::default()), Ok(None));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing stays");
+    let stopped = Stop::default();
+    let mut half = BlockWriter::create(dir.path(), meta(), ["a", "b"].into_iter().map(Ok)).unwrap();
+    let bytes = xor(&[(0, 1.0)]);
+    let chunk = RawChunk { encoding: Encoding::Xor as u8, bytes: &bytes };
+    let chunk = NewChunk { min_ms: 0, max_ms: 0, chunk };
+    half.add(&Labels::from_pairs([("a", "b")]), std::iter::once(chunk)).unwrap();
+    stopped.set();
+    assert_eq!(half.finish(&stopped), Err(StorageError::Closed), "not even the index is written");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing stays");
     let path = write(dir.path(), &sample_block());
     let id = path.file_name().unwrap().to_str().unwrap().to_owned();
@@ -188,9 +204,9 @@ fn unfinished_blocks_are_no_blocks() {
 fn everything(path: &Path) -> Result<(Samples, usize), StorageError> {
     let block = Arc::new(Block::open(path)?);
     let samples = read(&block, &[], i64::MIN, i64::MAX)?;
-    let mut texts = 0;
+    let (mut texts, here) = (0, Elsewhere::default());
     for name in block.index().names().map(str::to_owned).collect::<Vec<_>>() {
-        let values = drive(block.label_values(&name, &LabelRequest::default()).boxed())?;
+        let values = drive(block.label_values(&name, &LabelRequest::default(), &here).boxed())?;
         for value in values {
             texts += read(&block, &[Matcher::equal(&name, &value)], 0, 10)?.len() + value.len();
         }

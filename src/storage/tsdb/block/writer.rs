@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::model::{Labels, TimestampMs};
 use crate::storage::StorageError;
+use crate::storage::tsdb::compact::Stop;
 use crate::storage::tsdb::wal::segment::sync_dir;
 
 use super::CREATION_SUFFIX;
@@ -98,12 +99,14 @@ impl BlockWriter {
 
     /// Makes the block durable and gives it its name. `None` when nothing was added: then
     /// there is no block.
-    pub(crate) fn finish(self) -> Result<Option<BlockMeta>, StorageError> {
+    /// Fails as soon as `stop` is set, and then nothing stays either.
+    pub(crate) fn finish(self, stop: &Stop) -> Result<Option<BlockMeta>, StorageError> {
         if self.meta.stats.num_samples == 0 {
             return Ok(None);
         }
         self.chunks.finish()?;
-        self.index.finish()?;
+        self.index.finish(stop)?;
+        stop.check()?;
         let temporary = &self.temporary.0;
         Tombstones::default().write(temporary)?;
         self.meta.write(temporary)?;

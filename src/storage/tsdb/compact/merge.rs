@@ -49,8 +49,7 @@ pub(crate) fn compact(
         let pieces = join(&parts, &mut recoder)?;
         writer.add(&labels, pieces.iter().map(Piece::as_new))?;
     }
-    stop.check()?;
-    writer.finish()
+    writer.finish(stop)
 }
 
 /// What the merged block is.
@@ -164,8 +163,11 @@ fn join<'b>(parts: &[Part<'b>], recoder: &mut Recoder) -> Result<Vec<Piece<'b>>,
             pieces.push(Piece::Stored(NewChunk { min_ms, max_ms, chunk }));
             continue;
         }
+        // The same value of a time counts as when the blocks are read side by side.
+        let mut by_age = group.to_vec();
+        by_age.sort_by_key(|part| part.block.meta().age());
         let mut samples = RawSamples::default();
-        for part in group {
+        for part in by_age {
             samples = merge_samples(&samples, &part.read()?);
         }
         pieces.extend(recoder.encode(&samples).into_iter().map(Piece::Made));

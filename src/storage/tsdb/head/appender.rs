@@ -22,6 +22,10 @@ use super::{Committer, Head};
 /// Entries a record may hold, so that no record grows without limit.
 const RECORD_ENTRIES_MAX: usize = 1 << 16;
 
+/// Series whose chunk is finished that are waited for, so that many go into a file at once:
+/// some 120 KiB.
+const FINISHED_MAX: usize = 512;
+
 /// Families whose metadata is kept; further ones wait until truncation makes room.
 const METADATA_FAMILIES_MAX: usize = 1 << 17;
 
@@ -277,7 +281,10 @@ impl Head {
         for p in pending.iter() {
             p.series.set_logged();
         }
-        self.apply(pending);
+        self.apply(pending, &mut committer.finished);
+        if committer.finished.len() >= FINISHED_MAX {
+            self.write_finished(&mut committer.finished);
+        }
         for (series, exemplar) in exemplars {
             self.exemplars.add(&series.labels, exemplar);
         }
@@ -296,8 +303,9 @@ impl Head {
         }
     }
 
-    /// Appends the batch to the series and lets new readers see it.
-    fn apply(&self, pending: &[Pending]) {
+    /// Appends the batch to the series and lets new readers see it. Whose chunk that finished
+    /// is noted.
+    fn apply(&self, pending: &[Pending], finished: &mut Vec<Arc<MemSeries>>) {
         let commit = self.isolation.finished() + 1;
         let oldest_visible = self.isolation.oldest_visible();
         let range = self.options.chunk_range_ms;
@@ -331,6 +339,10 @@ impl Head {
                 }
                 Outcome::Gone => unreachable!("BUG: truncation waits for the commit lock"),
                 Outcome::AppendedToNewChunk => chunks += 1,
+                Outcome::AppendedAfterChunk => {
+                    chunks += 1;
+                    finished.push(Arc::clone(series));
+                }
                 Outcome::Appended => {}
             }
             min = min.min(*ts);

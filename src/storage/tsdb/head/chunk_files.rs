@@ -177,6 +177,11 @@ impl Damaged {
     }
 }
 
+/// Bytes of a chunk and what goes with it, at the most.
+fn size_in_file(chunk: &Chunk) -> u64 {
+    (FIXED_BYTES + 5 + chunk.bytes.len() + CRC_BYTES) as u64
+}
+
 /// The file being written.
 #[derive(Debug)]
 struct Current {
@@ -240,11 +245,9 @@ impl ChunkFiles {
         mark: u8,
         written: &mut Vec<(Arc<Chunk>, Place)>,
     ) -> Result<usize, StorageError> {
-        let size = |chunk: &Chunk| (FIXED_BYTES + 5 + chunk.bytes.len() + CRC_BYTES) as u64;
-        let full = self
-            .current
-            .as_ref()
-            .is_some_and(|c| c.len + chunks.first().map_or(0, |(_, c)| size(c)) > FILE_BYTES);
+        let full = self.current.as_ref().is_some_and(|c| {
+            c.len + chunks.first().map_or(0, |(_, c)| size_in_file(c)) > FILE_BYTES
+        });
         if full {
             self.complete()?;
         }
@@ -259,7 +262,7 @@ impl ChunkFiles {
         let mut buffer = Vec::new();
         let mut taken = 0;
         for (series, chunk) in chunks {
-            if current.len + buffer.len() as u64 + size(chunk) > FILE_BYTES && taken > 0 {
+            if current.len + buffer.len() as u64 + size_in_file(chunk) > FILE_BYTES && taken > 0 {
                 break;
             }
             taken += 1;
@@ -282,6 +285,20 @@ impl ChunkFiles {
         })?;
         current.len += buffer.len() as u64;
         Ok(taken)
+    }
+
+    /// False when the file being written has to be completed for these, which waits for the
+    /// disk.
+    pub(super) fn has_room(&self, chunks: &[(u64, Arc<Chunk>)]) -> bool {
+        let bytes: u64 = chunks.iter().map(|(_, chunk)| size_in_file(chunk)).sum();
+        self.current.as_ref().is_none_or(|current| current.len + bytes <= FILE_BYTES)
+    }
+
+    /// Completes the file being written when there is little room in it, so that whoever must
+    /// not wait for the disk finds room in the next one.
+    pub(super) fn complete_if_nearly_full(&mut self) -> Result<(), StorageError> {
+        let nearly = |current: &Current| current.len > FILE_BYTES - FILE_BYTES / 16;
+        if self.current.as_ref().is_some_and(nearly) { self.complete() } else { Ok(()) }
     }
 
     /// Completes the file being written; the next chunk begins another one.

@@ -69,8 +69,7 @@ impl Head {
             }
             write_series(series, (from_ms, to_ms), &mut recoder, &mut writer)?;
         }
-        stop.check()?;
-        writer.finish()
+        writer.finish(stop)
     }
 
     /// All names and values, sorted, each once.

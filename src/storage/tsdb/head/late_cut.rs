@@ -166,7 +166,7 @@ impl Head {
             let chunks = recoder.encode(&samples);
             writer.add(&series.labels, chunks.iter().map(new_chunk))?;
         }
-        writer.finish()
+        writer.finish(stop)
     }
 
     /// Lets go of what blocks have: in memory, and in the log.

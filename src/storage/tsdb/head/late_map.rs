@@ -16,6 +16,7 @@ use crate::storage::StorageError;
 use crate::storage::tsdb::chunk::Chunk;
 use crate::storage::tsdb::wal::record::{Place, encode_markers};
 
+use super::chunk_files::ChunkFiles;
 use super::replay::Replayer;
 use super::series::MemSeries;
 use super::{Committer, Head};
@@ -45,7 +46,8 @@ impl Head {
         }
         // Who has them now is about to write very many: commits do not wait for that.
         let Some(mut files) = self.chunk_files.try_lock() else { return };
-        let Some(files) = files.as_mut().filter(|_| !batch.is_empty()) else { return };
+        let usable = |files: &&mut ChunkFiles| !batch.is_empty() && files.has_room(&batch);
+        let Some(files) = files.as_mut().filter(usable) else { return };
         let moved = files.write_late(&batch).and_then(|written| {
             let mut markers: Vec<(u64, Place)> = Vec::with_capacity(batch.len());
             for ((series, (id, held)), (chunk, place)) in owners.iter().zip(&batch).zip(written) {

@@ -100,8 +100,31 @@ impl Head {
             }
         }
         self.write_batch(files, &mut batch, &mut owners)?;
+        files.complete_if_nearly_full()?;
         self.metrics.head_chunks_bytes.set(files.size_bytes() as i64);
         Ok(())
+    }
+
+    /// Moves the finished chunks of some series into files. What fails is left to maintenance,
+    /// which tells; so is all while that writes very many itself, and when a file is full.
+    pub(super) fn write_finished(&self, some: &mut Vec<Arc<MemSeries>>) {
+        let finished = std::mem::take(some);
+        let Some(mut files) = self.chunk_files.try_lock() else { return };
+        let Some(files) = files.as_mut() else { return };
+        let (mut batch, mut owners): (Vec<(u64, Arc<Chunk>)>, Vec<_>) = Default::default();
+        for series in finished {
+            for chunk in series.unwritten() {
+                batch.push((series.id, chunk));
+                owners.push(Arc::clone(&series));
+            }
+        }
+        // Nobody is to wait for the disk here.
+        if !files.has_room(&batch) {
+            return;
+        }
+        if let Err(error) = self.write_batch(files, &mut batch, &mut owners) {
+            tracing::debug!(%error, "finished chunks stay in memory until maintenance");
+        }
     }
 
     fn write_batch(

@@ -15,6 +15,7 @@ mod late_cut;
 mod late_map;
 mod map;
 mod mapping;
+mod orphans;
 mod progress;
 mod ranking;
 mod read;
@@ -39,6 +40,7 @@ use crate::model::metadata::Metadata;
 use crate::model::{Clock, TimestampMs};
 use crate::storage::StorageError;
 
+use super::elsewhere::Elsewhere;
 use super::exemplars::ExemplarStore;
 use super::metrics::TsdbMetrics;
 use super::wal::{Wal, WalOptions, segment};
@@ -51,8 +53,10 @@ use follow::Tail;
 use isolation::Isolation;
 pub(crate) use late_cut::LateCut;
 use map::SeriesMap;
+pub use orphans::LostSeries;
 pub use progress::ReplayProgress;
 use ranking::Ranking;
+pub(crate) use read::Which;
 pub use repair::LogDamage;
 use selections::Selections;
 use series::MemSeries;
@@ -73,6 +77,8 @@ pub(crate) struct HeadOptions {
     pub(crate) late_window_ms: i64,
     /// Leave a snapshot when closed, and start from one.
     pub(crate) snapshots: bool,
+    /// Where long look-ups are done.
+    pub(crate) elsewhere: Elsewhere,
     /// Where to say how far the replay is.
     pub(crate) progress: ReplayProgress,
     /// Exemplars to keep; 0 keeps none.
@@ -111,6 +117,8 @@ pub(crate) struct Head {
     commit: Mutex<Committer>,
     /// What of the log was found damaged at the start.
     damage: Mutex<Vec<LogDamage>>,
+    /// Samples of it whose series nothing names.
+    lost: Mutex<Option<LostSeries>>,
     /// `None` where nothing is written.
     chunk_files: Mutex<Option<ChunkFiles>>,
     /// Where the log of another process is read on.
@@ -140,6 +148,8 @@ struct Committer {
     /// records stay in checkpoints until that segment is gone.
     expiring: HashMap<u64, u32, FxBuildHasher>,
     buffers: Vec<Vec<u8>>,
+    /// Series whose finished chunks are to go into files soon.
+    finished: Vec<Arc<MemSeries>>,
 }
 
 impl Head {
@@ -172,6 +182,7 @@ impl Head {
             truncated_ms: AtomicI64::new(options.min_valid_ms),
             options,
             damage: Mutex::default(),
+            lost: Mutex::default(),
             chunk_files: Mutex::default(),
             metadata: RwLock::default(),
             exemplars,
@@ -185,6 +196,7 @@ impl Head {
                 segment_max_ms: BTreeMap::new(),
                 expiring: HashMap::default(),
                 buffers: Vec::new(),
+                finished: Vec::new(),
             }),
             tail: Mutex::default(),
             closed: AtomicBool::new(false),
@@ -277,6 +289,11 @@ impl Head {
     /// What of the log was found damaged at the start.
     pub(crate) fn damage(&self) -> Vec<LogDamage> {
         self.damage.lock().clone()
+    }
+
+    /// Samples of the log whose series nothing names.
+    pub(crate) fn lost_series(&self) -> Option<LostSeries> {
+        self.lost.lock().clone()
     }
 
     /// The newest exemplars.

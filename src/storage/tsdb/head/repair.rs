@@ -35,6 +35,9 @@ impl Head {
         replayer: &mut Replayer,
         is_last: bool,
     ) -> Result<(), StorageError> {
+        if let Some(orphans) = &mut replayer.orphans {
+            orphans.reading(&source.path);
+        }
         let Some((offset, damage)) = replayer.read_segment(self, reader)? else { return Ok(()) };
         if self.options.read_only {
             // The last segment may be growing just now.

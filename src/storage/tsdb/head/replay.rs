@@ -24,6 +24,7 @@ use super::Head;
 use super::chunk_files::LateChunks;
 use super::follow::Tail;
 use super::isolation::CommitId;
+use super::orphans::{Orphan, Orphans};
 use super::series::{MemSeries, Outcome, SampleValue};
 use super::snapshot::{self, Snapshot};
 
@@ -33,11 +34,14 @@ const HEAPS: usize = 1 << 10;
 
 /// Samples that were read and not added yet. The log has them by time, all series after one
 /// another, and each series is in another corner of the memory: added heap by heap, the few
-/// series of a heap stay in the processor's cache for as long as they get samples.
+/// series of a heap stay in the processor's cache for as long as they get samples. The
+/// samples of a series are in one heap, in their order, whatever reference they came under.
 #[derive(Debug, Default)]
 struct Waiting {
     heaps: Vec<Vec<(u64, TimestampMs, SampleValue)>>,
     count: usize,
+    /// The first reference of series that have several.
+    firsts: HashMap<u64, u64, FxBuildHasher>,
 }
 
 impl Waiting {
@@ -46,7 +50,9 @@ impl Waiting {
         if self.heaps.is_empty() {
             self.heaps.resize_with(HEAPS, Vec::new);
         }
-        self.heaps[id as usize % HEAPS].push((id, ts, value));
+        let first =
+            if self.firsts.is_empty() { id } else { self.firsts.get(&id).copied().unwrap_or(id) };
+        self.heaps[first as usize % HEAPS].push((id, ts, value));
         self.count += 1;
         self.count >= WAITING_MAX
     }
@@ -88,6 +94,8 @@ pub(super) struct Replayer {
     pub(super) kept: Option<Vec<Vec<u8>>>,
     /// What is read is the log of samples that came out of order.
     pub(super) late: bool,
+    /// What belongs to series that are not known yet; `None` once the start is over.
+    pub(super) orphans: Option<Orphans>,
 }
 
 impl Head {
@@ -96,6 +104,7 @@ impl Head {
     pub(super) fn replay(&self) -> Result<(Replayed, Tail), StorageError> {
         let dir = &self.wal_dir;
         let mut tail = Tail::default();
+        tail.replayer.orphans = Some(Orphans::default());
         let read_only = self.options.read_only;
         if read_only && !dir.exists() {
             return Ok((Replayed::default(), tail));
@@ -158,6 +167,7 @@ impl Head {
             tail.reader = Some(reader);
         }
         self.replay_late(&mut tail)?;
+        *self.lost.lock() = tail.replayer.settle_orphans(self);
         if !read_only {
             snapshot::remove_all(&self.dir)?;
         }
@@ -204,11 +214,10 @@ impl Head {
         let found = &mut replayer.found;
         self.forget_empty(found);
         self.metrics.head_series_not_found.inc_by(found.unknown_refs);
-        if found.unknown_refs > 0 || found.unknown_records > 0 {
+        if found.unknown_records > 0 {
             tracing::warn!(
-                references = found.unknown_refs,
                 records = found.unknown_records,
-                "the write-ahead log holds entries of unknown series or of an unknown type; they were skipped"
+                "the write-ahead log holds records of an unknown type; they were skipped"
             );
         }
         tracing::info!(
@@ -295,6 +304,9 @@ impl Replayer {
                         if let Some(kept) = &mut self.kept {
                             kept.push(bytes.to_vec());
                         }
+                        if let Some(orphans) = &mut self.orphans {
+                            orphans.reading_at(reader.good());
+                        }
                         self.apply(head, record);
                         continue;
                     }
@@ -352,7 +364,7 @@ impl Replayer {
                 for stone in all {
                     match self.series.get(&stone.series) {
                         Some(series) => series.delete(stone.min_ms, stone.max_ms),
-                        None => self.found.unknown_refs += 1,
+                        None => self.orphan(head, stone.series, Orphan::Tombstone(stone)),
                     }
                 }
             }
@@ -378,11 +390,12 @@ impl Replayer {
         }
     }
 
-    fn add_series(&mut self, head: &Head, id: u64, labels: &Labels) {
+    pub(super) fn add_series(&mut self, head: &Head, id: u64, labels: &Labels) {
         let (series, created) = head.series_of(labels, Some(id));
         if !created {
             head.series.reserve_id(id);
             self.found.aliases.push((id, Arc::clone(&series)));
+            self.waiting.firsts.insert(id, series.id);
         }
         series.set_logged();
         if let Some(chunks) = self.mapped.remove(&id) {
@@ -391,6 +404,7 @@ impl Replayer {
             }
         }
         self.series.insert(id, series);
+        self.adopt(head, id);
     }
 
     /// Adds a chunk that a file holds, whole or sample by sample.
@@ -439,9 +453,7 @@ impl Replayer {
 
     fn add_late(&mut self, head: &Head, id: u64, ts: TimestampMs, value: &SampleValue) {
         let Some(series) = self.series.get_mut(&id) else {
-            self.found.unknown_refs += 1;
-            // Whoever gets the reference next must not get the samples.
-            head.series.reserve_id(id);
+            self.orphan(head, id, Orphan::Sample { late: true, ts, value: value.clone() });
             return;
         };
         if series.is_gone() {
@@ -459,29 +471,36 @@ impl Replayer {
     fn take_sample(&mut self, head: &Head, id: u64, ts: TimestampMs, value: SampleValue) {
         if self.late {
             self.add_late(head, id, ts, &value);
+        } else if !self.series.contains_key(&id) {
+            self.orphan(head, id, Orphan::Sample { late: false, ts, value });
         } else if self.waiting.push(id, ts, value) {
             self.add_waiting(head);
         }
     }
 
-    fn add_waiting(&mut self, head: &Head) {
+    pub(super) fn add_waiting(&mut self, head: &Head) {
         let mut heaps = std::mem::take(&mut self.waiting.heaps);
         for heap in &mut heaps {
             for (id, ts, value) in heap.drain(..) {
                 self.add_sample(head, id, ts, &value);
             }
         }
-        self.waiting = Waiting { heaps, count: 0 };
+        (self.waiting.heaps, self.waiting.count) = (heaps, 0);
     }
 
-    fn add_sample(&mut self, head: &Head, id: u64, ts: TimestampMs, value: &SampleValue) {
+    pub(super) fn add_sample(
+        &mut self,
+        head: &Head,
+        id: u64,
+        ts: TimestampMs,
+        value: &SampleValue,
+    ) {
         // A block has it: the log is only truncated some time after.
         if ts < head.under_way.min_valid_ms() {
             return;
         }
         let Some(series) = self.series.get_mut(&id) else {
-            self.found.unknown_refs += 1;
-            head.series.reserve_id(id);
+            self.orphan(head, id, Orphan::Sample { late: false, ts, value: value.clone() });
             return;
         };
         let range_ms = head.options.chunk_range_ms;
@@ -495,7 +514,7 @@ impl Replayer {
         // Also what a chunk in a file has: the log is kept for as long as samples are.
         self.newest_ms = self.newest_ms.max(ts);
         match outcome {
-            Outcome::AppendedToNewChunk => self.chunks += 1,
+            Outcome::AppendedToNewChunk | Outcome::AppendedAfterChunk => self.chunks += 1,
             Outcome::Appended => {}
             Outcome::Duplicate | Outcome::OutOfOrder | Outcome::Gone => return,
         }

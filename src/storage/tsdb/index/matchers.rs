@@ -20,6 +20,9 @@ pub(crate) trait Lists {
     /// Every series.
     fn all(&self) -> Result<Cow<'_, [u64]>, Self::Error>;
 
+    /// How many those are.
+    fn all_len(&self) -> Result<usize, Self::Error>;
+
     /// The series that carry a label with exactly this value.
     fn list(&self, name: &str, value: &str) -> Result<Cow<'_, [u64]>, Self::Error>;
 
@@ -71,11 +74,32 @@ pub(crate) fn select<L: Lists>(lists: &L, matchers: &[Matcher]) -> Result<Vec<u6
     Ok(kept)
 }
 
+/// Steps that finding the series takes, at the most: values tried and references looked at.
+/// What a short list leaves is all that the other matchers are asked of.
+pub(crate) fn effort<L: Lists>(lists: &L, matchers: &[Matcher]) -> Result<usize, L::Error> {
+    let mut least = None;
+    let mut all = 0usize;
+    for matcher in matchers {
+        let cost = cost(lists, matcher)?;
+        all = all.saturating_add(cost);
+        if !matcher.matches_empty() {
+            least = Some(least.map_or(cost, |least: usize| least.min(cost)));
+        }
+    }
+    let least = match least {
+        Some(least) => least,
+        None => lists.all_len()?,
+    };
+    Ok(all.clamp(least, least.saturating_mul(1 + matchers.len())))
+}
+
 /// Estimated effort of a matcher: list length, or values to test.
 fn cost<L: Lists>(lists: &L, matcher: &Matcher) -> Result<usize, L::Error> {
     let name = &matcher.name;
     Ok(match matcher.op {
-        MatchOp::Equal if !matcher.value.is_empty() => lists.len(name, &matcher.value)?,
+        MatchOp::Equal | MatchOp::NotEqual if !matcher.value.is_empty() => {
+            lists.len(name, &matcher.value)?
+        }
         // `.*` refuses nothing.
         MatchOp::Regex if matcher.regex().is_some_and(|r| r.matches_all()) => 0,
         // A set of literals costs what it finds; a pattern is tried on every value.
@@ -149,6 +173,13 @@ fn ask_each<L: Lists>(lists: &L, kept: &mut Vec<u64>, matcher: &Matcher) -> Resu
 }
 
 impl MemPostings {
+    /// See [`effort`].
+    pub(crate) fn effort(&self, matchers: &[Matcher]) -> usize {
+        let Ok(effort) =
+            effort(&InMemory { postings: self, value_satisfies: &|_, _| true }, matchers);
+        effort
+    }
+
     /// The series that satisfy all matchers, sorted. `value_satisfies` tells of one series;
     /// it is asked only where that is cheaper than the index.
     pub(crate) fn select(
@@ -172,6 +203,10 @@ impl Lists for InMemory<'_> {
 
     fn all(&self) -> Result<Cow<'_, [u64]>, Infallible> {
         Ok(self.postings.all().into())
+    }
+
+    fn all_len(&self) -> Result<usize, Infallible> {
+        Ok(self.postings.all().len())
     }
 
     fn list(&self, name: &str, value: &str) -> Result<Cow<'_, [u64]>, Infallible> {
@@ -257,6 +292,29 @@ mod tests {
             prop::sample::select(vec!["", "1", "2", "12", "x\ny"]),
         );
         prop::collection::vec(pair, 0..4).prop_map(Labels::from_pairs)
+    }
+
+    #[test]
+    fn the_effort_is_what_the_shortest_list_leaves_to_do() {
+        let mut p = MemPostings::default();
+        for i in 0..1000u64 {
+            let i = i.to_string();
+            p.add(p.all().len() as u64, &Labels::from_pairs([("n", "m"), ("i", i.as_str())]));
+        }
+        let equal = Matcher::equal;
+        let regex = |value| Matcher::new(MatchOp::Regex, "i", value).expect("a pattern");
+        for (matchers, expected) in [
+            (vec![equal("i", "5")], 1),
+            (vec![equal("n", "m")], 1000),
+            (vec![equal("n", "m"), equal("i", "5")], 3),
+            (vec![regex(".*5.*")], 4000),
+            (vec![regex(".*5.*"), equal("i", "5")], 3),
+            (vec![regex("5|6|7")], 6),
+            (vec![], 1000),
+            (vec![Matcher::new(MatchOp::NotEqual, "i", "5").expect("a matcher")], 1000),
+        ] {
+            assert_eq!(p.effort(&matchers), expected, "{matchers:?}");
+        }
     }
 
     proptest! {

@@ -5,7 +5,7 @@ mod matchers;
 mod ops;
 mod postings;
 
-pub(crate) use matchers::{Lists, select};
+pub(crate) use matchers::{Lists, effort, select};
 pub(crate) use ops::{intersect, intersects};
 pub(crate) use postings::MemPostings;
 pub use postings::PostingsStats;

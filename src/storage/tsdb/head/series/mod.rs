@@ -57,6 +57,8 @@ pub(crate) enum Outcome {
     Appended,
     /// Appended, and a new chunk was begun for it.
     AppendedToNewChunk,
+    /// The same, and the chunk before is finished.
+    AppendedAfterChunk,
     /// The series has a sample of that time already.
     Duplicate,
     OutOfOrder,
@@ -190,8 +192,8 @@ impl State {
         }
     }
 
-    /// Appends, in a new chunk where Prometheus begins one; true when it did.
-    fn push(&mut self, ts: TimestampMs, value: &SampleValue, range_ms: i64) -> bool {
+    /// Appends, in a new chunk where Prometheus begins one.
+    fn push(&mut self, ts: TimestampMs, value: &SampleValue, range_ms: i64) -> Outcome {
         self.last = Some((ts, value.clone()));
         let (mut follows, mut integer) = (Follows::Unknown, true);
         if let Some(open) = &mut self.open {
@@ -217,15 +219,18 @@ impl State {
             };
             if appended {
                 open.max_ms = ts;
-                return false;
+                return Outcome::Appended;
             }
         }
         let begun = OpenChunk::begin(ts, value, follows, integer);
-        if let Some(full) = self.open.replace(begun) {
-            self.chunks.push(Arc::new(full.finish()));
-        }
         self.cut_at_ms = range_end(ts, range_ms);
-        true
+        match self.open.replace(begun) {
+            None => Outcome::AppendedToNewChunk,
+            Some(full) => {
+                self.chunks.push(Arc::new(full.finish()));
+                Outcome::AppendedAfterChunk
+            }
+        }
     }
 
     /// First time a reader must not see.
@@ -305,7 +310,7 @@ impl MemSeries {
             Some((last, _)) if ts == *last => return Outcome::Duplicate,
             _ => {}
         }
-        let new_chunk = state.push(ts, value, chunk_range_ms);
+        let outcome = state.push(ts, value, chunk_range_ms);
         if state.recent.last().is_none_or(|(id, _)| *id != commit) {
             state.recent.retain(|(id, _)| *id > oldest_visible);
             if commit > oldest_visible {
@@ -318,7 +323,7 @@ impl MemSeries {
         if ts < self.min_ms.load(Ordering::Acquire) {
             self.min_ms.fetch_min(ts, Ordering::AcqRel);
         }
-        if new_chunk { Outcome::AppendedToNewChunk } else { Outcome::Appended }
+        outcome
     }
 
     /// True when some sample the reader may see can lie in the closed interval. Decided by

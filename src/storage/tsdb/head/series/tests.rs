@@ -41,7 +41,7 @@ fn repeated_and_older_samples_follow_prometheus_rules() {
     assert_eq!(s.check(9, &float(1.0)), Err(AppendError::OutOfOrder));
     assert_eq!(s.append(10, &float(2.0), 2, 2, RANGE), Outcome::Duplicate);
     assert_eq!(s.append(9, &float(2.0), 2, 2, RANGE), Outcome::OutOfOrder);
-    assert_eq!(s.append(11, &histogram, 2, 2, RANGE), Outcome::AppendedToNewChunk);
+    assert_eq!(s.append(11, &histogram, 2, 2, RANGE), Outcome::AppendedAfterChunk);
     assert_eq!(s.check(11, &histogram), Ok(()));
     assert!(s.ends_in_histogram());
 }
