@@ -330,7 +330,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// A number of bytes as a flag: `512MB`, `10GiB`; the units are powers of 1024 either way.
-fn bytes(text: &str) -> Result<u64, String> {
+pub(super) fn bytes(text: &str) -> Result<u64, String> {
     let wrong = || format!("{text:?} is not a number of bytes (want e.g. 512MB, 10GB)");
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
