@@ -334,6 +334,7 @@ impl Replayer {
         let is_gone = |(id, s): (&u64, &Arc<MemSeries>)| s.is_gone().then_some(*id);
         let gone: HashSet<u64, _> = self.series.iter().filter_map(is_gone).collect();
         self.series.retain(|id, _| !(gone.contains(id) && self.gone.contains(id)));
+        self.waiting.firsts.retain(|id, _| self.series.contains_key(id));
         self.gone = gone;
         self.found.aliases.clear();
         self.found.segment_max_ms.clear();
@@ -520,5 +521,40 @@ impl Replayer {
         }
         self.found.samples += 1;
         head.widen(ts);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::tsdb::{Tsdb, TsdbOptions};
+    use crate::telemetry::clock::SystemClock;
+
+    /// A series that left and came back has two references, and the heap of the second one
+    /// may come first.
+    #[test]
+    fn samples_of_a_series_with_two_references_stay_in_order() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let clock = Arc::new(SystemClock::default());
+        let tsdb = Tsdb::open(dir.path(), TsdbOptions::default(), clock).expect("a store");
+        let labels = Labels::from_pairs([("__name__", "up")]);
+        let samples = |series, times: std::ops::Range<i64>| {
+            Record::Samples(times.map(|ts| RefSample { series, ts, value: ts as f64 }).collect())
+        };
+        let (first, second) = (HEAPS as u64 - 1, HEAPS as u64);
+        let mut replayer = Replayer::default();
+        for record in [
+            Record::Series(vec![(first, labels.clone())]),
+            samples(first, 10..20),
+            Record::Series(vec![(second, labels)]),
+            samples(second, 20..30),
+        ] {
+            replayer.apply(&tsdb.head, record);
+        }
+        replayer.add_waiting(&tsdb.head);
+        let mut read = RawSamples::default();
+        let series = &replayer.series[&first];
+        series.read_into(0, 0, i64::MAX, &mut read).expect("samples");
+        assert_eq!(read.ts, (10..30).collect::<Vec<i64>>());
     }
 }
