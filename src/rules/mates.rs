@@ -267,7 +267,8 @@ pub(super) fn link(groups: &[Arc<Group>], shared: bool) -> Vec<Problem> {
                 group: groups[group].key(),
             }
         };
-        let waits = node.rules.clone().map(|rule| graph.waits(rule).map(wait).collect());
+        let waits =
+            node.rules.clone().map(|rule| graph.waits(rule).into_iter().map(wait).collect());
         mates.push(Mates { waits: waits.collect(), cohort: None });
     }
     if shared {

@@ -1,6 +1,7 @@
-//! Ways in a directed graph: its strongly connected parts, and what leads from where to where.
+//! Ways in directed graphs: strongly connected parts, and what comes after what.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 /// The nodes of every part with at least two nodes that reach each other, each part sorted,
 /// parts by their first node. `next[n]` are the nodes `n` leads to.
@@ -86,46 +87,84 @@ impl Walk<'_> {
     }
 }
 
-/// A shortest way from one node to another, both named; empty when there is none.
-pub(super) fn way(next: &[Vec<usize>], from: usize, to: usize) -> Vec<usize> {
-    let mut came_from = vec![None; next.len()];
-    let mut queue = VecDeque::from([from]);
-    while let Some(node) = queue.pop_front() {
-        if node == to {
-            let mut way = vec![node];
-            let mut at = node;
-            while at != from
-                && let Some(before) = came_from[at]
-            {
-                way.push(before);
-                at = before;
-            }
-            way.reverse();
-            return way;
-        }
-        for &then in &next[node] {
-            if then != from && came_from[then].is_none() {
-                came_from[then] = Some(node);
-                queue.push_back(then);
-            }
-        }
-    }
-    Vec::new()
+/// What comes after what: the rules of each group in their order, and what was put after
+/// what across groups. Built so that hundreds of groups, each of whose rules may read what
+/// all others write, cost no look at each pair of rules.
+pub(super) struct Order {
+    /// By rule.
+    group: Vec<usize>,
+    /// By group.
+    ends: Vec<usize>,
+    /// For each rule those of other groups that were put after it.
+    after: Vec<Vec<usize>>,
 }
 
-/// Whether `to` can be reached from `from`, which reaches itself.
-pub(super) fn reaches(next: &[Vec<usize>], from: usize, to: usize) -> bool {
-    let mut seen = vec![false; next.len()];
-    let mut pending = vec![from];
-    while let Some(node) = pending.pop() {
-        if node == to {
-            return true;
+impl Order {
+    /// Of groups that follow each other, so many rules in each.
+    pub(super) fn new(groups: impl IntoIterator<Item = Range<usize>>) -> Self {
+        let mut order = Self { group: Vec::new(), ends: Vec::new(), after: Vec::new() };
+        for rules in groups {
+            order.group.resize(rules.end, order.ends.len());
+            order.ends.push(rules.end);
         }
-        if !std::mem::replace(&mut seen[node], true) {
-            pending.extend(&next[node]);
+        order.after.resize(order.group.len(), Vec::new());
+        order
+    }
+
+    /// Puts a rule after one of another group, and so after those before that one. Rules come
+    /// in ascending order.
+    pub(super) fn put_after(&mut self, earlier: usize, later: usize) {
+        let after = &mut self.after[earlier];
+        // Behind one of its own group it is anyway.
+        if after.last().is_none_or(|known| self.group[*known] != self.group[later]) {
+            after.push(later);
         }
     }
-    false
+
+    /// For each group the first of its rules that comes after a rule, which counts as coming
+    /// after itself; `usize::MAX` where there is none. All further ones of the group do, too.
+    pub(super) fn first_after(&self, rule: usize) -> Vec<usize> {
+        let mut first = vec![usize::MAX; self.ends.len()];
+        let mut pending = vec![rule];
+        while let Some(rule) = pending.pop() {
+            let group = self.group[rule];
+            let known = first[group].min(self.ends[group]);
+            if rule < known {
+                first[group] = rule;
+                pending.extend(self.after[rule..known].iter().flatten());
+            }
+        }
+        first
+    }
+
+    /// A shortest way from a rule to one that comes after it, both included; empty when there
+    /// is none.
+    pub(super) fn way(&self, from: usize, to: usize) -> Vec<usize> {
+        let mut came_from = vec![None; self.group.len()];
+        let mut queue = VecDeque::from([from]);
+        while let Some(rule) = queue.pop_front() {
+            if rule == to {
+                let mut way = vec![rule];
+                let mut at = rule;
+                while at != from
+                    && let Some(before) = came_from[at]
+                {
+                    way.push(before);
+                    at = before;
+                }
+                way.reverse();
+                return way;
+            }
+            let own = (rule + 1 < self.ends[self.group[rule]]).then_some(rule + 1);
+            for then in own.into_iter().chain(self.after[rule].iter().copied()) {
+                if then != from && came_from[then].is_none() {
+                    came_from[then] = Some(rule);
+                    queue.push_back(then);
+                }
+            }
+        }
+        Vec::new()
+    }
 }
 
 #[cfg(test)]
@@ -153,6 +192,20 @@ mod tests {
         let len = 200_000;
         let next: Vec<Vec<usize>> = (0..len).map(|i| vec![(i + 1) % len]).collect();
         assert_eq!(components(&next).len(), 1);
-        assert!(reaches(&next, 1, 0));
+    }
+
+    #[test]
+    fn what_comes_after_a_rule_is_known_by_group() {
+        let mut order = Order::new([0..3, 3..6, 6..8]);
+        let none = usize::MAX;
+        assert_eq!(order.first_after(1), [1, none, none]);
+        order.put_after(1, 5);
+        order.put_after(4, 7);
+        order.put_after(5, 6);
+        assert_eq!(order.first_after(0), [0, 5, 6]);
+        assert_eq!(order.first_after(2), [2, none, none]);
+        assert_eq!(order.first_after(3), [none, 3, 6]);
+        assert_eq!(order.way(0, 7), [0, 1, 5, 6, 7]);
+        assert_eq!(order.way(7, 0), [0usize; 0]);
     }
 }

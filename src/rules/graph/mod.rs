@@ -134,6 +134,7 @@ pub struct RuleGraph {
     pub groups: Vec<GroupNode>,
     pub rules: Vec<RuleNode>,
     pub cycles: Vec<Cycle>,
+    /// For each reader and group the first one, and only so many.
     pub conflicts: Vec<Conflict>,
     pub unmet: Vec<Unmet>,
     /// Rules that nobody can tell apart by what they write, sorted: hundreds of rules that
@@ -141,8 +142,11 @@ pub struct RuleGraph {
     crowds: Vec<Vec<u32>>,
     /// For each rule what it reads, by crowd.
     reads: Vec<Vec<Reads>>,
-    /// What readers see of rules of other groups that tick together with theirs.
-    across: HashMap<(u32, u32), Sees>,
+    /// By reader and another group it reads from and ticks together with: the first rule of
+    /// the group that comes after the reader. It sees this tick's value of those before.
+    across: HashMap<(u32, u32), usize>,
+    /// Conflicts beyond those that are listed.
+    more_conflicts: usize,
 }
 
 /// What a rule reads of a crowd.
@@ -152,6 +156,10 @@ struct Reads {
     kind: EdgeKind,
     in_query: bool,
 }
+
+/// Conflicts that are told one by one: people need one to see what is wrong, and hundreds of
+/// groups can have one with each other.
+const CONFLICTS_MAX: usize = 50;
 
 /// Different shapes of one name up to which rules of the same one are looked for.
 const SHAPES_COMPARED_MAX: usize = 64;
@@ -308,9 +316,14 @@ impl RuleGraph {
             }
         }
         let edge = |(writer, (kind, in_query)): (u32, (EdgeKind, bool))| {
-            let across = self.across.get(&(reader as u32, writer)).copied();
             let writer = writer as usize;
-            let sees = across.unwrap_or_else(|| self.sees(reader, writer));
+            let group = self.rules[writer].group as u32;
+            let across = self.across.get(&(reader as u32, group));
+            let sees = match across.filter(|_| kind != EdgeKind::Indeterminate) {
+                Some(first) if writer < *first => Sees::ThisTick,
+                Some(_) => Sees::PreviousTick,
+                None => self.sees(reader, writer),
+            };
             Edge { reader, writer, kind, sees, in_query }
         };
         found.into_iter().map(edge).collect()
@@ -330,39 +343,60 @@ impl RuleGraph {
         }
     }
 
-    fn tick_together(&self, a: usize, b: usize) -> bool {
-        let (a, b) = (self.rules[a].group, self.rules[b].group);
-        a != b && self.groups[a].ticks.meet(self.groups[b].ticks)
-    }
-
     /// Keeps as many dependencies between groups that tick together as can be kept at once,
     /// those of earlier readers first. What a rule wrote is there before what the next rule
-    /// of its group writes, so the file order of every group counts as well.
+    /// of its group writes, so the file order of every group counts as well, and of what a
+    /// reader needs of one group only the last has to be waited for.
     fn order_groups(&mut self) {
-        let mut before: Vec<Vec<usize>> = vec![Vec::new(); self.rules.len()];
-        for group in &self.groups {
-            for rule in group.rules.clone().skip(1) {
-                before[rule - 1].push(rule);
-            }
-        }
+        let mut order = cycles::Order::new(self.groups.iter().map(|group| group.rules.clone()));
         for reader in 0..self.rules.len() {
-            if self.groups[self.rules[reader].group].ticks.offset_ms.is_none() {
+            let own = self.rules[reader].group;
+            let ticks = self.groups[own].ticks;
+            if ticks.offset_ms.is_none() {
                 continue;
             }
-            for mut edge in self.edges_of(reader) {
-                let writer = edge.writer;
-                if edge.kind == EdgeKind::Indeterminate || !self.tick_together(reader, writer) {
+            let group = |writer: &u32| self.rules[*writer as usize].group;
+            let named = self.reads[reader].iter().filter(|r| r.kind != EdgeKind::Indeterminate);
+            let of_crowd = |reads: &Reads| {
+                let parts = self.crowds[reads.crowd as usize].chunk_by(|a, b| group(a) == group(b));
+                let together = |part: &&[u32]| {
+                    let other = group(&part[0]);
+                    other != own && ticks.meet(self.groups[other].ticks)
+                };
+                parts.filter(together).flatten().copied().collect::<Vec<u32>>()
+            };
+            let mut writers: Vec<u32> = named.flat_map(of_crowd).collect();
+            writers.sort_unstable();
+            writers.dedup();
+            if writers.is_empty() {
+                continue;
+            }
+            let after = order.first_after(reader);
+            for of_group in writers.chunk_by(|a, b| group(a) == group(b)) {
+                let other = group(&of_group[0]);
+                let first = after[other];
+                let kept = of_group.partition_point(|writer| (*writer as usize) < first);
+                self.across.insert((reader as u32, other as u32), first);
+                if let Some(last) = of_group[..kept].last() {
+                    order.put_after(*last as usize, reader);
+                }
+                let Some(&writer) = of_group[kept..].first() else { continue };
+                if self.conflicts.len() == CONFLICTS_MAX {
+                    self.more_conflicts += 1;
                     continue;
                 }
-                if cycles::reaches(&before, reader, writer) {
-                    edge.sees = Sees::PreviousTick;
-                    let path = cycles::way(&before, reader, writer);
-                    self.conflicts.push(Conflict { edge, path });
-                } else {
-                    edge.sees = Sees::ThisTick;
-                    before[writer].push(reader);
-                }
-                self.across.insert((reader as u32, writer as u32), edge.sees);
+                let (writer, reads) = (writer as usize, &self.reads[reader]);
+                let has = |r: &&Reads| self.crowds[r.crowd as usize].contains(&(writer as u32));
+                let read = reads.iter().filter(has);
+                let edge = Edge {
+                    reader,
+                    writer,
+                    kind: read.clone().map(|r| r.kind).min().unwrap_or(EdgeKind::Selector),
+                    sees: Sees::PreviousTick,
+                    in_query: read.clone().any(|r| r.in_query),
+                };
+                let path = order.way(reader, writer);
+                self.conflicts.push(Conflict { edge, path });
             }
         }
     }
@@ -444,16 +478,24 @@ impl RuleGraph {
     }
 
     /// The rules of other groups that must have been committed for a tick before this one
-    /// is evaluated for it, where those groups have that tick.
-    pub fn waits(&self, rule: usize) -> impl Iterator<Item = usize> + '_ {
-        let group = self.rules[rule].group;
-        // Only those that tick together wait for each other.
-        let edges = match self.across.is_empty() {
-            true => Vec::new(),
-            false => self.edges_of(rule),
-        };
-        let others = edges.into_iter().filter(move |e| self.rules[e.writer].group != group);
-        others.filter(|e| e.sees == Sees::ThisTick).map(|e| e.writer)
+    /// is evaluated for it, where those groups have that tick; of each group the last one.
+    pub fn waits(&self, rule: usize) -> Vec<usize> {
+        let mut last: BTreeMap<usize, usize> = BTreeMap::new();
+        let named = self.reads[rule].iter().filter(|r| r.kind != EdgeKind::Indeterminate);
+        for reads in named.filter(|_| !self.across.is_empty()) {
+            let crowd = &self.crowds[reads.crowd as usize];
+            let group = |writer: &u32| self.rules[*writer as usize].group;
+            for part in crowd.chunk_by(|a, b| group(a) == group(b)) {
+                let other = group(&part[0]);
+                let Some(first) = self.across.get(&(rule as u32, other as u32)) else { continue };
+                let kept = part.partition_point(|writer| (*writer as usize) < *first);
+                if let Some(writer) = part[..kept].last() {
+                    let known = last.entry(other).or_default();
+                    *known = (*known).max(*writer as usize);
+                }
+            }
+        }
+        last.into_values().collect()
     }
 
     /// `FILE;GROUP;NUMBER NAME`, the number from 1.
@@ -494,6 +536,14 @@ impl RuleGraph {
                 self.chain(conflict.path.iter().copied())
             );
             problems.push(problem(reader, Severity::Warning, message));
+        }
+        if let (1.., Some(Conflict { edge, .. })) = (self.more_conflicts, self.conflicts.last()) {
+            let message = format!(
+                "{} more rules read what has to wait for them, of groups that tick together; \
+                 they read the values of the tick before",
+                self.more_conflicts
+            );
+            problems.push(problem(edge.reader, Severity::Warning, message));
         }
         for cycle in &self.cycles {
             let around = cycle.rules.iter().chain(cycle.rules.first()).copied();

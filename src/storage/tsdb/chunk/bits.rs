@@ -130,6 +130,15 @@ impl<'a> BitReader<'a> {
         self.at += count as usize;
     }
 
+    /// Goes to behind so many bits.
+    pub(crate) fn go_to(&mut self, position: usize) {
+        self.at = position;
+    }
+
+    pub(crate) fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     /// Bits used.
     pub(crate) fn position(&self) -> usize {
         self.at

@@ -165,17 +165,7 @@ pub(crate) fn read_samples(
     out: &mut RawSamples,
 ) -> Result<(), StorageError> {
     // What is broken may announce more than its bytes can hold: a sample takes two bits.
-    let announced = iter.left().min(len * 4);
-    out.ts.reserve(announced);
-    out.vs.reserve(announced);
-    for (ts, value) in iter.by_ref() {
-        if ts > to_ms {
-            return Ok(());
-        }
-        if ts >= from_ms {
-            out.push(ts, value);
-        }
-    }
+    iter.read_into(from_ms, to_ms, len * 4, out);
     if iter.broken() { Err(corrupt("a float chunk", len)) } else { Ok(()) }
 }
 

@@ -269,8 +269,13 @@ impl Head {
 
     /// Widens the head's time range while replaying.
     fn widen(&self, ts: TimestampMs) {
-        self.min_ms.fetch_min(ts, Ordering::Relaxed);
-        self.max_ms.fetch_max(ts, Ordering::Relaxed);
+        // Nearly always it is wide enough, and looking is cheaper.
+        if ts < self.min_ms.load(Ordering::Relaxed) {
+            self.min_ms.fetch_min(ts, Ordering::Relaxed);
+        }
+        if ts > self.max_ms.load(Ordering::Relaxed) {
+            self.max_ms.fetch_max(ts, Ordering::Relaxed);
+        }
     }
 
     /// Widens the head's time range.

@@ -28,6 +28,31 @@ use super::orphans::{Orphan, Orphans};
 use super::series::{MemSeries, Outcome, SampleValue};
 use super::snapshot::{self, Snapshot};
 
+/// Samples that wait at most, and into how many heaps their series are divided.
+const WAITING_MAX: usize = 1 << 20;
+const HEAPS: usize = 1 << 10;
+
+/// Samples that were read and not added yet. The log has them by time, all series after one
+/// another, and each series is in another corner of the memory: added heap by heap, the few
+/// series of a heap stay in the processor's cache for as long as they get samples.
+#[derive(Debug, Default)]
+struct Waiting {
+    heaps: Vec<Vec<(u64, TimestampMs, SampleValue)>>,
+    count: usize,
+}
+
+impl Waiting {
+    /// True when it is time to add them.
+    fn push(&mut self, id: u64, ts: TimestampMs, value: SampleValue) -> bool {
+        if self.heaps.is_empty() {
+            self.heaps.resize_with(HEAPS, Vec::new);
+        }
+        self.heaps[id as usize % HEAPS].push((id, ts, value));
+        self.count += 1;
+        self.count >= WAITING_MAX
+    }
+}
+
 /// What replay found.
 #[derive(Debug, Default)]
 pub(super) struct Replayed {
@@ -52,6 +77,7 @@ pub(super) struct Replayer {
     pub(super) found: Replayed,
     pub(super) chunks: u64,
     newest_ms: TimestampMs,
+    waiting: Waiting,
     /// The commit that samples are part of, and what every reader sees: see `Isolation`.
     pub(super) commit: (CommitId, CommitId),
     /// Chunks in files, of series that were not met yet.
@@ -251,6 +277,7 @@ impl Replayer {
     ) -> Result<Option<(u64, Damage)>, StorageError> {
         self.newest_ms = TimestampMs::MIN;
         let damage = self.read(head, reader);
+        self.add_waiting(head);
         if !self.late && self.newest_ms > TimestampMs::MIN {
             let held = self.found.segment_max_ms.entry(reader.segment()).or_insert(self.newest_ms);
             *held = self.newest_ms.max(*held);
@@ -271,9 +298,6 @@ impl Replayer {
                     Ok(record) => {
                         if let Some(kept) = &mut self.kept {
                             kept.push(bytes.to_vec());
-                        }
-                        if let Some(orphans) = &mut self.orphans {
-                            orphans.reading_at(reader.good());
                         }
                         self.apply(head, record);
                         continue;
@@ -319,15 +343,16 @@ impl Replayer {
             }
             Record::Samples(all) => {
                 for RefSample { series, ts, value } in all {
-                    self.add_sample(head, series, ts, &SampleValue::Float(value));
+                    self.take_sample(head, series, ts, SampleValue::Float(value));
                 }
             }
             Record::Histograms(all) => {
                 for RefHistogram { series, ts, value } in all {
-                    self.add_sample(head, series, ts, &SampleValue::Histogram(value));
+                    self.take_sample(head, series, ts, SampleValue::Histogram(value));
                 }
             }
             Record::Tombstones(all) => {
+                self.add_waiting(head);
                 for stone in all {
                     match self.series.get(&stone.series) {
                         Some(series) => series.delete(stone.min_ms, stone.max_ms),
@@ -417,7 +442,7 @@ impl Replayer {
         self.found.unread_up_to = Some(index);
     }
 
-    fn add_late(&mut self, head: &Head, id: u64, ts: TimestampMs, value: &SampleValue) {
+    pub(super) fn add_late(&mut self, head: &Head, id: u64, ts: TimestampMs, value: &SampleValue) {
         let Some(series) = self.series.get_mut(&id) else {
             self.orphan(head, id, Orphan::Sample { late: true, ts, value: value.clone() });
             return;
@@ -433,6 +458,25 @@ impl Replayer {
         }
     }
 
+    /// Keeps a sample until enough are there, but for those that came out of order.
+    fn take_sample(&mut self, head: &Head, id: u64, ts: TimestampMs, value: SampleValue) {
+        if self.late {
+            self.add_late(head, id, ts, &value);
+        } else if self.waiting.push(id, ts, value) {
+            self.add_waiting(head);
+        }
+    }
+
+    fn add_waiting(&mut self, head: &Head) {
+        let mut heaps = std::mem::take(&mut self.waiting.heaps);
+        for heap in &mut heaps {
+            for (id, ts, value) in heap.drain(..) {
+                self.add_sample(head, id, ts, &value);
+            }
+        }
+        self.waiting = Waiting { heaps, count: 0 };
+    }
+
     pub(super) fn add_sample(
         &mut self,
         head: &Head,
@@ -440,9 +484,6 @@ impl Replayer {
         ts: TimestampMs,
         value: &SampleValue,
     ) {
-        if self.late {
-            return self.add_late(head, id, ts, value);
-        }
         // A block has it: the log is only truncated some time after.
         if ts < head.under_way.min_valid_ms() {
             return;

@@ -320,7 +320,9 @@ impl MemSeries {
         // A reader that sees the new time must also see the new commit: commit first.
         self.last_commit.store(commit, Ordering::Release);
         self.max_ms.store(ts, Ordering::Release);
-        self.min_ms.fetch_min(ts, Ordering::AcqRel);
+        if ts < self.min_ms.load(Ordering::Acquire) {
+            self.min_ms.fetch_min(ts, Ordering::AcqRel);
+        }
         outcome
     }
 

@@ -15,6 +15,8 @@
 //! of leading and trailing zeros; `11` + leading zeros (5 bits, capped at 31) + number of
 //! significant bits (6 bits, 0 means 64) + those bits.
 
+mod many;
+
 use super::bits::{BitReader, BitWriter, fits, signed};
 use crate::model::TimestampMs;
 use crate::storage::tsdb::encoding::{Put, unzigzag};
@@ -340,11 +342,6 @@ impl<'a> XorIter<'a> {
         }
     }
 
-    /// Samples still to come, as announced.
-    pub(crate) fn left(&self) -> usize {
-        self.left.into()
-    }
-
     /// True when the bytes ended before the announced number of samples.
     pub(crate) fn broken(&self) -> bool {
         self.broken
@@ -410,11 +407,25 @@ impl Iterator for XorIter<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vector::RawSamples;
     use proptest::prelude::*;
 
     fn check(samples: &[(i64, f64)]) {
         check_read_after(samples, 0);
         check_read_after(samples, samples.len() / 3);
+    }
+
+    fn bits((ts, value): (i64, f64)) -> (i64, u64) {
+        (ts, value.to_bits())
+    }
+
+    /// What reading many at a time gives, and whether the chunk is broken.
+    fn many(mut iter: XorIter<'_>, from_ms: i64, to_ms: i64) -> (Vec<(i64, u64)>, bool) {
+        // What was there before stays.
+        let mut out = RawSamples { ts: vec![7], vs: vec![7.0], ..RawSamples::default() };
+        iter.read_into(from_ms, to_ms, usize::MAX, &mut out);
+        assert_eq!((out.ts.remove(0), out.vs.remove(0)), (7, 7.0));
+        (out.ts.into_iter().zip(out.vs).map(bits).collect(), iter.broken())
     }
 
     /// With a first reader after so many samples: from then on places are marked.
@@ -427,16 +438,25 @@ mod tests {
             appender.push(*ts, *v);
         }
         assert_eq!(usize::from(appender.count()), samples.len());
-        for (skipped, (from_ms, _)) in samples.iter().enumerate() {
+        for (skipped, (from_ms, _)) in samples.iter().enumerate().step_by(1 + samples.len() / 16) {
             let count = appender.count();
             let (bytes, mark) = appender.bytes_from(*from_ms);
             let iter = match mark {
                 Some(mark) => XorIter::resume(bytes, mark, count),
                 None => XorIter::new(bytes),
             };
-            let read = iter.map(|(t, v)| (t, v.to_bits())).filter(|(t, _)| t >= from_ms);
             let expected = samples[skipped..].iter().map(|(t, v)| (*t, v.to_bits()));
-            assert!(read.eq(expected), "from sample {skipped} on, {mark:?}");
+            assert!(
+                iter.clone().map(bits).filter(|(t, _)| t >= from_ms).eq(expected.clone()),
+                "from sample {skipped} on, {mark:?}"
+            );
+            for to_ms in [i64::MAX, samples[(skipped * 7 + 3) % samples.len()].0] {
+                let (read, broken) = many(iter.clone(), *from_ms, to_ms);
+                assert!(
+                    expected.clone().filter(|(t, _)| *t <= to_ms).eq(read) && !broken,
+                    "{skipped}"
+                );
+            }
         }
         let chunk = appender.finish();
         let mut iter = XorIter::new(&chunk);
@@ -487,6 +507,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn any_samples_round_trip(
             start in -1_000_000_000_000i64..1_000_000_000_000,
@@ -500,10 +522,43 @@ mod tests {
             check(&samples);
         }
 
+        /// As exporters have them: values that stay, grow or wander, at a pace that may change.
         #[test]
-        fn any_bytes_decode_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let count = XorIter::new(&bytes).count();
-            prop_assert!(count <= 65_535);
+        fn usual_samples_round_trip(
+            jitter in 0i64..20,
+            scale in prop::sample::select(vec![1.0, 0.125, 0.01, 1e9]),
+            steps in prop::collection::vec((any::<i64>(), 0u8..8, any::<u16>()), 1..240),
+        ) {
+            let (mut ts, mut value) = (1_700_000_000_000, 0.0);
+            let samples: Vec<_> = steps
+                .iter()
+                .map(|(random, kind, by)| {
+                    ts += 15_000 + if jitter > 0 { random.rem_euclid(jitter) } else { 0 };
+                    match kind {
+                        0..4 => {}
+                        4..6 => value += f64::from(by % 50),
+                        6 => value = f64::from(*by) * scale,
+                        _ => value = f64::from_bits(*random as u64),
+                    }
+                    (ts, value)
+                })
+                .collect();
+            check(&samples);
+        }
+
+        #[test]
+        fn any_bytes_decode_the_same_one_by_one_and_many_at_a_time(
+            bytes in prop::collection::vec(any::<u8>(), 0..200),
+            zeros in 0usize..40,
+            interval in any::<(i64, i64)>(),
+        ) {
+            let bytes = [bytes, vec![0; zeros]].concat();
+            let mut iter = XorIter::new(&bytes);
+            let expected: Vec<_> = iter.by_ref().map(bits).collect();
+            prop_assert!(expected.len() <= 65_535);
+            let read = many(XorIter::new(&bytes), i64::MIN, i64::MAX);
+            prop_assert_eq!(read, (expected, iter.broken()));
+            many(XorIter::new(&bytes), interval.0, interval.1);
         }
     }
 }
