@@ -1,12 +1,14 @@
-//! Rules beside a real vmalert over the same VictoriaMetrics: the same rule file, one after
-//! the other, written back to the same server. Prints what a full cycle (every rule once)
-//! costs: queries to the server, processor seconds of the server and of the evaluator.
-//! Asserts that both record the same series, and nothing about speed.
+//! Rules beside a real vmalert over the same VictoriaMetrics, and beside a Prometheus that
+//! evaluates them itself: the same rule file, one after the other, written back to the same
+//! server. Prints what a full cycle (every rule once) costs: requests for samples to the
+//! server, processor seconds of the server and of the evaluator, bytes of the answers. Asserts
+//! that all record the same series, and nothing about speed.
 //!
-//! `cargo bench --bench rules_versus_vmalert [large|small]` (needs `victoria-metrics` and
-//! `vmalert` in PATH, which Debian's package victoria-metrics has).
+//! `cargo bench --bench rules_versus_vmalert [large|small [ARM]]` (needs `victoria-metrics`,
+//! `vmalert` and `prometheus` in PATH, which are Debian packages). An arm is named by a part
+//! of its name, as in the first column.
 //!
-//! Method. Samples of 70 minutes, 15 s apart, are written at once, so that nothing is
+//! Method. Samples of 82 minutes, 15 s apart, are written at once, so that nothing is
 //! written but results while it is measured. The server alone is measured for one interval,
 //! then each evaluator for several; the server's own share is taken off. Each starts and
 //! ends within one evaluation interval of its own.
@@ -54,19 +56,28 @@ struct Done {
     bytes_out: f64,
 }
 
+/// Requests that samples are asked by, and bytes of what is answered, by server.
+const COUNTED: [&str; 8] = [
+    "vm_http_requests_total{path=\"/api/v1/query\"}",
+    "vm_http_requests_total{path=\"/api/v1/query_range\"}",
+    "vm_http_requests_total{path=\"/api/v1/export\"}",
+    "vm_http_requests_total{path=\"/api/v1/series\"}",
+    "prometheus_http_requests_total{code=\"200\",handler=\"/api/v1/query\"}",
+    "prometheus_http_requests_total{code=\"200\",handler=\"/api/v1/query_range\"}",
+    "prometheus_http_requests_total{code=\"200\",handler=\"/api/v1/series\"}",
+    "prometheus_http_requests_total{code=\"200\",handler=\"/api/v1/read\"}",
+];
+const ANSWERED: [&str; 2] = [
+    "vm_tcplistener_written_bytes_total{name=\"http\"",
+    "prometheus_http_response_size_bytes_sum{handler=\"/api/v1/",
+];
+
 fn done(server: &Server, evaluator: Option<&Server>) -> Done {
     Done {
         server_cpu: server.cpu_seconds(),
         evaluator_cpu: evaluator.map_or(0.0, Server::cpu_seconds),
-        queries: metric(
-            server,
-            &[
-                "vm_http_requests_total{path=\"/api/v1/query\"}",
-                "vm_http_requests_total{path=\"/api/v1/query_range\"}",
-                "vm_http_requests_total{path=\"/api/v1/export\"}",
-            ],
-        ),
-        bytes_out: metric(server, &["vm_tcplistener_written_bytes_total{name=\"http\""]),
+        queries: metric(server, &COUNTED),
+        bytes_out: metric(server, &ANSWERED),
     }
 }
 
@@ -82,12 +93,12 @@ impl Done {
 }
 
 /// What a cycle costs while an evaluator runs, the server's own work taken off.
-fn measure(server: &Server, evaluator: &Server, idle: Done) -> Done {
-    // The first cycles make series.
-    std::thread::sleep(INTERVAL);
-    let before = done(server, Some(evaluator));
+fn measure(server: &Server, evaluator: Option<&Server>, idle: Done) -> Done {
+    // The first cycles make series, and the first ones of ours show what is asked again.
+    std::thread::sleep(2 * INTERVAL);
+    let before = done(server, evaluator);
     std::thread::sleep(CYCLES * INTERVAL);
-    let all = done(server, Some(evaluator)).since(before);
+    let all = done(server, evaluator).since(before);
     let cycles = f64::from(CYCLES);
     Done {
         server_cpu: all.server_cpu / cycles - idle.server_cpu,
@@ -161,12 +172,30 @@ fn start_vmalert(server: &Server, rules: &Path) -> Option<Server> {
     })
 }
 
-fn start_sidecar(server: &Server, rules: &Path, home: &Path, evaluate: &str) -> Option<Server> {
+/// A Prometheus that takes remote write, and the file its rules are read from, which is not
+/// there yet.
+fn start_prometheus(home: &Path) -> Option<Server> {
+    fs::create_dir_all(home).ok()?;
+    let config = home.join("prometheus.yml");
+    let text = format!(
+        "global: {{evaluation_interval: {}s}}\nrule_files: [own-*.yml]\n",
+        INTERVAL.as_secs()
+    );
+    fs::write(&config, text).ok()?;
+    Server::start(("prometheus", "prometheus"), home, &config)
+}
+
+fn start_sidecar(
+    server: &Server,
+    rules: &Path,
+    home: &Path,
+    (kind, evaluate): (&str, &str),
+) -> Option<Server> {
     Server::launch("watchfire", "/-/ready", |address| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_watchfire"));
         command.args([
             "sidecar".to_owned(),
-            "--prometheus.type=victoriametrics".to_owned(),
+            format!("--prometheus.type={kind}"),
             format!("--prometheus.evaluate={evaluate}"),
             format!("--prometheus.url={}", server.url("")),
             format!("--rules={}", rules.display()),
@@ -180,64 +209,110 @@ fn start_sidecar(server: &Server, rules: &Path, home: &Path, evaluate: &str) -> 
     })
 }
 
-fn run(scale: &Scale) {
+/// Who evaluates, over which server.
+#[derive(Clone, Copy)]
+enum Arm {
+    Vmalert,
+    /// A Prometheus its own rules.
+    Itself,
+    /// Watchfire, with a type of server and where expressions are evaluated.
+    Watchfire(&'static str, &'static str),
+}
+
+const ARMS: [(&str, Arm); 6] = [
+    ("vmalert over VictoriaMetrics", Arm::Vmalert),
+    ("watchfire over VictoriaMetrics, here", Arm::Watchfire("victoriametrics", "here")),
+    ("watchfire over VictoriaMetrics, push-down", Arm::Watchfire("victoriametrics", "push-down")),
+    ("Prometheus itself", Arm::Itself),
+    ("watchfire over Prometheus, here", Arm::Watchfire("prometheus", "here")),
+    ("watchfire over Prometheus, push-down", Arm::Watchfire("prometheus", "push-down")),
+];
+
+impl Arm {
+    fn start_server(self, home: &Path) -> Option<Server> {
+        match self {
+            Self::Itself | Self::Watchfire("prometheus", _) => start_prometheus(home),
+            _ => start_server(home),
+        }
+    }
+
+    /// The process that evaluates, beside the server; `None` in it when there is none.
+    fn start(self, server: &Server, rules: &Path, home: &Path) -> Option<Option<Server>> {
+        match self {
+            Self::Vmalert => start_vmalert(server, rules).map(Some),
+            Self::Watchfire(kind, evaluate) => {
+                start_sidecar(server, rules, &home.join("state"), (kind, evaluate)).map(Some)
+            }
+            Self::Itself => {
+                fs::copy(rules, home.join("server/own-rules.yml")).ok()?;
+                // Any request with a body is a POST.
+                http(&server.url("/-/reload"), Some(Vec::new()))?;
+                Some(None)
+            }
+        }
+    }
+}
+
+fn run(scale: &Scale, arms: &str) {
     let dir = tempfile::tempdir().expect("a folder");
     let data = scale.data();
     let rules = scale.rules();
     let rule_file = dir.path().join("rules.yml");
     fs::write(&rule_file, &rules.text).expect("a rule file");
-    let first_ms = (now_ms() - HISTORY_MS) / STEP_MS * STEP_MS + 137;
-    let mut rows = Vec::new();
+    println!(
+        "\n{}: {} series, {} rules in {} groups\n",
+        scale.name,
+        data.series.len(),
+        rules.rules,
+        rules.groups
+    );
+    println!(
+        "| a cycle | requests | processor time of the server | of the evaluator | answered | series recorded |"
+    );
+    println!("| --- | --- | --- | --- | --- | --- |");
     let mut made = Vec::new();
     // Each over a server of its own, so that neither finds what the other recorded.
-    for name in ["vmalert", "watchfire, push-down", "watchfire, here"] {
-        let home = dir.path().join(name);
-        let Some(server) = start_server(&home.join("server")) else {
-            println!("skipped: `victoria-metrics` is not in PATH");
-            return;
+    for (number, (name, arm)) in ARMS.iter().enumerate() {
+        if !name.contains(arms) {
+            continue;
+        }
+        let home = dir.path().join(number.to_string());
+        let Some(server) = arm.start_server(&home.join("server")) else {
+            println!("skipped: the server for {name} is not in PATH");
+            continue;
         };
+        // Now, so that windows are full however long the others took.
+        let first_ms = (now_ms() - HISTORY_MS) / STEP_MS * STEP_MS + 137;
         write(&server, &data, first_ms);
         std::thread::sleep(INTERVAL);
         let before = done(&server, None);
         std::thread::sleep(INTERVAL);
         let idle = done(&server, None).since(before);
-        let evaluator = match name.split_once(", ") {
-            None => start_vmalert(&server, &rule_file),
-            Some((_, how)) => start_sidecar(&server, &rule_file, &home.join("state"), how),
-        };
-        let Some(evaluator) = evaluator else {
+        let Some(evaluator) = arm.start(&server, &rule_file, &home) else {
             println!("skipped: {name} did not start");
-            return;
+            continue;
         };
-        rows.push((name, measure(&server, &evaluator, idle)));
+        let cost = measure(&server, evaluator.as_ref(), idle);
         made.push(recorded(&server));
-    }
-    println!(
-        "\n{} series, {} rules in {} groups; series recorded: {made:?}\n",
-        data.series.len(),
-        rules.rules,
-        rules.groups
-    );
-    println!("| a cycle | queries | processor time of the server | of the evaluator | answered |");
-    println!("| --- | --- | --- | --- | --- |");
-    for (name, cost) in &rows {
         println!(
-            "| {name} | {:.0} | {:.2} s | {:.2} s | {:.1} MiB |",
+            "| {name} | {:.0} | {:.2} s | {:.2} s | {:.1} MiB | {} |",
             cost.queries,
             cost.server_cpu,
             cost.evaluator_cpu,
-            cost.bytes_out / f64::from(1 << 20)
+            cost.bytes_out / f64::from(1 << 20),
+            made[made.len() - 1]
         );
     }
     assert!(made.iter().all(|n| *n == made[0]), "all record the same series: {made:?}");
 }
 
 fn main() {
-    let filter = std::env::args().skip(1).find(|a| !a.starts_with('-')).unwrap_or_default();
+    let mut words = std::env::args().skip(1).filter(|a| !a.starts_with('-'));
+    let (filter, arms) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     println!(
         "{} processors; interval {} s, {CYCLES} cycles measured",
         processors(),
         INTERVAL.as_secs()
     );
-    SCALES.iter().filter(|scale| scale.name.contains(&filter)).for_each(run);
+    SCALES.iter().filter(|scale| scale.name.contains(&filter)).for_each(|scale| run(scale, &arms));
 }

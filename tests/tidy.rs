@@ -62,6 +62,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "storage",
             "remote_read",
             "remote_write",
+            "relabel",
             "scrape",
             "rules",
             "rule_sources",

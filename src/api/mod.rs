@@ -5,6 +5,7 @@
 //! manager runs rules and scrapes. Everything a client sees (paths, parameters, JSON,
 //! number layout, status codes, error texts) is Prometheus' own.
 
+mod access;
 mod error;
 mod federate;
 mod go_time;
@@ -22,6 +23,7 @@ mod state;
 pub mod v1;
 mod web;
 
+pub use access::AccessSource;
 pub use metrics::ApiMetrics;
 pub use notifications::{Notice, Notification, Notifications, Subscription};
 pub use query_json::result_json;

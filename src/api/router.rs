@@ -11,6 +11,7 @@ use tower_http::CompressionLevel;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 
+use super::access::{self, Guard};
 use super::response::text_response;
 use super::state::ApiState;
 use super::{federate, lifecycle, middleware, v1, web};
@@ -42,13 +43,18 @@ pub fn router(state: Arc<ApiState>) -> Router {
         .route("/-/reload", any(lifecycle::reload))
         .route("/-/quit", any(lifecycle::quit))
         .method_not_allowed_fallback(method_not_allowed);
-    prefixed(routes, &state)
+    let source = state.options.access.clone();
+    let routes = prefixed(routes, &state)
         .fallback(not_found)
         .layer(CatchPanicLayer::custom(middleware::panicked))
         // Deflating is most of what a large answer costs, and the higher levels save little.
         .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
         .layer(from_fn_with_state(Arc::clone(&state), middleware::count))
-        .with_state(state)
+        .with_state(state);
+    match source {
+        Some(source) => routes.layer(from_fn_with_state(Guard::new(source), access::guard)),
+        None => routes,
+    }
 }
 
 /// Moves the routes below the prefix; what stands above it leads there.

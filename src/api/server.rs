@@ -7,20 +7,29 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum_server::accept::Accept;
 use axum_server::{AddrListener, Address, Handle, Server};
+use futures_util::future::BoxFuture;
 use futures_util::future::try_join_all;
 use hyper_util::rt::TokioTimer;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 
+use super::access::AccessSource;
 use super::router::router;
 use super::state::ApiState;
 
 /// How long requests may still run once the server stops.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
+
+/// How long a client may take to agree on TLS.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why the server could not listen or had to stop.
 #[derive(Debug, Error)]
@@ -74,14 +83,16 @@ pub async fn serve(
 ) -> Result<(), ServeError> {
     let slots = Arc::new(Semaphore::new(state.options.max_connections));
     let routes = router(Arc::clone(&state));
+    let tls = tls_source(&state)?;
     let mut servers = Vec::with_capacity(listeners.len());
     for listener in listeners {
         listener.set_nonblocking(true)?;
         let inner = TcpListener::from_std(listener)?;
         let handle = Handle::new();
-        let mut server: Server<Limited> =
-            Server::from_listener(LimitedListener { inner, slots: Arc::clone(&slots) })
-                .handle(handle.clone());
+        let listener = LimitedListener { inner, slots: Arc::clone(&slots) };
+        let mut server: Server<Limited, Secured> = Server::<Limited>::from_listener(listener)
+            .acceptor(Secured { tls: tls.clone() })
+            .handle(handle.clone());
         // Covers the headers of a request, and the wait for the next one.
         server
             .http_builder()
@@ -105,6 +116,42 @@ pub async fn serve(
     }
     try_join_all(servers).await?;
     Ok(())
+}
+
+/// Where the settings of TLS come from, if connections are to be encrypted. That stays as
+/// it is at the start; certificates may change.
+fn tls_source(state: &ApiState) -> Result<Option<AccessSource>, ServeError> {
+    let Some(source) = &state.options.access else { return Ok(None) };
+    let web = (source.0)().map_err(io::Error::other)?;
+    Ok(web.tls.is_some().then(|| source.clone()))
+}
+
+/// Agrees on TLS with each connection, by the settings that hold when it comes.
+#[derive(Clone)]
+struct Secured {
+    tls: Option<AccessSource>,
+}
+
+impl<S: Send + 'static> Accept<LimitedStream, S> for Secured {
+    type Stream = Either<LimitedStream, Box<TlsStream<LimitedStream>>>;
+    type Service = S;
+    type Future = BoxFuture<'static, io::Result<(Self::Stream, S)>>;
+
+    fn accept(&self, stream: LimitedStream, service: S) -> Self::Future {
+        let tls = self.tls.clone();
+        Box::pin(async move {
+            let Some(source) = tls else { return Ok((Either::Left(stream), service)) };
+            let web = (source.0)().map_err(|error| {
+                tracing::error!(err = error, "Cannot serve HTTPS (--web.config.file)");
+                io::Error::other(error)
+            })?;
+            // Nobody gets in clear what was to be encrypted.
+            let config = web.tls.clone().ok_or_else(|| io::Error::other("TLS is gone"))?;
+            let agreed = TlsAcceptor::from(config).accept(stream);
+            let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, agreed).await??;
+            Ok((Either::Right(Box::new(stream)), service))
+        })
+    }
 }
 
 /// A peer address whose connections hold a slot.

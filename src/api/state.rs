@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use super::access::AccessSource;
 use super::metrics::ApiMetrics;
 use super::notifications::Notifications;
 use super::v1::RemoteRead;
@@ -18,6 +19,7 @@ use crate::query::Engine;
 use crate::remote_write::{self, RemoteWriteMetrics};
 use crate::rule_sources::RulerStore;
 use crate::rules::view::RulesView;
+use crate::scrape::ScrapeConfig;
 use crate::scrape::view::ScrapeView;
 use crate::storage::{Sink, Source, StorageError};
 use crate::telemetry::Registry;
@@ -80,6 +82,10 @@ pub struct ApiOptions {
     pub read_timeout: Duration,
     /// `--web.max-connections`
     pub max_connections: usize,
+    /// `--web.config.file`; `None` without.
+    pub access: Option<AccessSource>,
+    /// What `--enable-feature` names, and what a flag of its own turns on.
+    pub features: Vec<String>,
     /// Every flag and its value, for `/api/v1/status/flags`.
     pub flags: Vec<(String, String)>,
 }
@@ -97,6 +103,8 @@ impl Default for ApiOptions {
             page_title: "Watchfire".to_owned(),
             read_timeout: Duration::from_secs(300),
             max_connections: 512,
+            access: None,
+            features: Vec::new(),
             flags: Vec::new(),
         }
     }
@@ -151,6 +159,11 @@ pub trait StatusView: Send + Sync {
     /// Statistics of the embedded store, at most `limit` rows each; `None` without one.
     fn tsdb(&self, limit: usize) -> Option<TsdbStatus> {
         let _ = limit;
+        None
+    }
+
+    /// The section of a scrape pool, if there is one of that name.
+    fn scrape_config(&self, _pool: &str) -> Option<ScrapeConfig> {
         None
     }
 

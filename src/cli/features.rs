@@ -24,6 +24,8 @@ const CONCURRENT_RULES: &str = "concurrent-rule-eval";
 const SNAPSHOTS: &str = "memory-snapshot-on-shutdown";
 /// Exemplars are kept.
 const EXEMPLARS: &str = "exemplar-storage";
+/// The configuration is loaded again when it changes.
+const AUTO_RELOAD: &str = "auto-reload-config";
 /// Always on, as in Prometheus 3.14.
 const ALWAYS_ON: &[&str] = &["promql-duration-expr", "native-histograms", "promql-at-modifier"];
 
@@ -34,7 +36,7 @@ pub(crate) struct FeatureFlags {
     /// (promql-experimental-functions, promql-extended-range-selectors,
     /// promql-binop-fill-modifiers, promql-delayed-name-removal, promql-per-step-stats,
     /// type-and-unit-labels, use-start-timestamps, concurrent-rule-eval, exemplar-storage,
-    /// memory-snapshot-on-shutdown).
+    /// memory-snapshot-on-shutdown, auto-reload-config).
     /// Repeatable.
     #[arg(long = "enable-feature", value_name = "LIST", value_delimiter = ',', global = true)]
     enable_feature: Vec<String>,
@@ -76,6 +78,18 @@ impl FeatureFlags {
         }
     }
 
+    /// What is named, and what a flag of its own has turned on.
+    pub fn enabled(&self, auto_reload: bool) -> Vec<String> {
+        let mut all = self.enable_feature.clone();
+        all.extend(auto_reload.then(|| AUTO_RELOAD.to_owned()));
+        all
+    }
+
+    /// Whether the configuration is loaded again when it changes.
+    pub fn auto_reload(&self) -> bool {
+        self.has(AUTO_RELOAD)
+    }
+
     /// Whether several rules of a group may be evaluated at once.
     pub fn concurrent_rule_eval(&self) -> bool {
         self.has(CONCURRENT_RULES)
@@ -106,7 +120,7 @@ impl FeatureFlags {
     /// Features that were asked for and have no effect here.
     pub fn unknown(&self) -> impl Iterator<Item = &str> {
         let known = |f: &&str| {
-            [ENGINE, PARSER, ALWAYS_ON, &[CONCURRENT_RULES, EXEMPLARS, SNAPSHOTS]]
+            [ENGINE, PARSER, ALWAYS_ON, &[AUTO_RELOAD, CONCURRENT_RULES, EXEMPLARS, SNAPSHOTS]]
                 .iter()
                 .any(|list| list.contains(f))
         };

@@ -20,10 +20,21 @@ pub(crate) struct ServeFlags {
     /// Configuration file in Prometheus' format. Without it Watchfire watches itself.
     #[arg(long = "config.file", value_name = "FILE")]
     pub config_file: Option<PathBuf>,
+    /// Load the configuration again when it, a rule file or a file of scrape_config_files
+    /// has changed. Also --enable-feature=auto-reload-config.
+    #[arg(long = "config.auto-reload")]
+    pub auto_reload: bool,
+    /// How often it is looked for changes.
+    #[arg(long = "config.auto-reload-interval", value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    pub auto_reload_interval: Duration,
 
     /// Address to listen on for HTTP; repeatable. Loopback only unless you say otherwise.
     #[arg(long = "web.listen-address", value_name = "ADDR", default_value = "127.0.0.1:9090")]
     pub listen_addresses: Vec<String>,
+    /// File that enables TLS, basic authentication or response headers, in the format of
+    /// Prometheus. It is read anew when it or a certificate changes.
+    #[arg(long = "web.config.file", value_name = "FILE")]
+    pub web_config_file: Option<PathBuf>,
     /// Maximum duration before timing out read of the request, and closing idle connections.
     #[arg(long = "web.read-timeout", value_name = "DURATION", default_value = "5m", value_parser = duration)]
     pub read_timeout: Duration,
@@ -276,9 +287,6 @@ pub(crate) struct ServeFlags {
 /// but does not act upon (yet): name, and whether it takes a value. Each one given is
 /// named in a warning at start.
 const UNSERVED: &[(&str, bool)] = &[
-    ("config.auto-reload", false),
-    ("config.auto-reload-interval", true),
-    ("web.config.file", true),
     ("web.console.templates", true),
     ("web.console.libraries", true),
     ("web.user-assets", true),
@@ -322,7 +330,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// A number of bytes as a flag: `512MB`, `10GiB`; the units are powers of 1024 either way.
-fn bytes(text: &str) -> Result<u64, String> {
+pub(super) fn bytes(text: &str) -> Result<u64, String> {
     let wrong = || format!("{text:?} is not a number of bytes (want e.g. 512MB, 10GB)");
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);

@@ -51,6 +51,11 @@ pub(crate) struct SidecarArgs {
     #[arg(long = "prometheus.parameter", value_name = "NAME=VALUE", value_parser = pair)]
     parameters: Vec<(String, String)>,
 
+    /// Of VictoriaMetrics: how many bytes of samples are kept from one evaluation of the rules
+    /// to the next, so that only newer ones are fetched; 0 for none.
+    #[arg(long = "prometheus.keep-bytes", value_name = "BYTES", default_value = "512MB", value_parser = super::flags::bytes)]
+    keep_bytes: u64,
+
     /// Rule files: paths, glob patterns, directories, http:// or https:// URLs; repeatable.
     #[arg(long = "rules", value_name = "GLOB", required = true)]
     rules: Vec<String>,
@@ -195,6 +200,7 @@ impl SidecarArgs {
             },
             headers: self.headers.iter().cloned().collect(),
             parameters: self.parameters.iter().cloned().collect(),
+            keep_bytes: self.keep_bytes,
             http: self.client(self.http_config.as_deref(), auth)?,
             ..DatasourceConfig::default()
         };

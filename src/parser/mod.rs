@@ -25,9 +25,11 @@ mod walk;
 pub use ast::Expr;
 pub use diagnostic::{ParseError, ParseErrors};
 pub use outline::outline;
-pub use pretty::{pretty, pretty_flush};
+pub use pretty::{pretty, pretty_flush, pretty_with_comments};
 pub use series::{SeriesDescription, SeriesValue, parse_series_description, parse_series_values};
 pub use stack::with_stack;
+
+use std::ops::Range;
 
 use crate::model::{Labels, Matcher};
 use syntax::Rule;
@@ -79,9 +81,11 @@ fn parse_guarded(text: &str, options: &ParserOptions) -> Result<Expr, ParseError
     }
 }
 
-/// Whether a text that can be parsed holds comments.
-pub fn has_comments(text: &str) -> bool {
-    *syntax::without_comments(text) != *text
+/// The bytes of the comments of a text that can be parsed, in order.
+pub fn comments(text: &str) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    syntax::comments(text, &mut |comment| found.push(comment));
+    found
 }
 
 /// Parses a selector without range or modifiers, as `match[]` parameters hold. Whether it

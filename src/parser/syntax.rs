@@ -2,6 +2,7 @@
 //! `build` sees its types through the aliases here.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use pest::Parser;
 
@@ -58,7 +59,17 @@ pub(super) fn without_comments(text: &str) -> Cow<'_, str> {
         return Cow::Borrowed(text);
     }
     let mut blanked = bytes.to_vec();
+    comments(text, &mut |comment| blanked[comment].fill(b' '));
+    // Whole comments became blanks, and a comment begins and ends between characters.
+    String::from_utf8(blanked).map_or(Cow::Borrowed(text), Cow::Owned)
+}
+
+/// Calls `found` with the bytes of each comment that Prometheus takes, in order.
+pub(super) fn comments(text: &str, found: &mut dyn FnMut(Range<usize>)) {
+    let bytes = text.as_bytes();
     let mut at = 0;
+    // Behind the last token.
+    let mut token = 0;
     while let Some(&byte) = bytes.get(at) {
         match byte {
             b'"' | b'\'' | b'`' => at = string_end(bytes, at),
@@ -66,8 +77,9 @@ pub(super) fn without_comments(text: &str) -> Cow<'_, str> {
                 let rest = &bytes[at..];
                 let len = rest.iter().position(|b| matches!(b, b'\n' | b'\r'));
                 let end = at + len.unwrap_or(rest.len());
-                if !is_refused(blanked[..at].trim_ascii_end(), &bytes[end..]) {
-                    blanked[at..end].fill(b' ');
+                match is_refused(&bytes[..token], &bytes[end..]) {
+                    true => token = end,
+                    false => found(at..end),
                 }
                 at = end;
                 continue;
@@ -75,9 +87,10 @@ pub(super) fn without_comments(text: &str) -> Cow<'_, str> {
             _ => {}
         }
         at += 1;
+        if !byte.is_ascii_whitespace() {
+            token = at.min(bytes.len());
+        }
     }
-    // Whole comments became blanks, and a comment begins and ends between characters.
-    String::from_utf8(blanked).map_or(Cow::Borrowed(text), Cow::Owned)
 }
 
 /// Whether a comment between these is one that Prometheus does not take.

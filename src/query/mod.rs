@@ -2,6 +2,7 @@
 
 mod bundle;
 mod metrics;
+mod metricsql;
 mod push;
 mod run;
 mod together;
@@ -163,7 +164,8 @@ impl Engine {
         let planned = pushed.as_ref().unwrap_or(&expr);
         let plan = parser::with_stack(deep, || Arc::new(Plan::new(planned, options)))
             .map_err(QueryError::no_thread)?;
-        Ok(PreparedQuery { engine: self.clone(), text: text.into(), expr, plan, deep })
+        let pushed = pushed.map(|expr| expr.to_string().into());
+        Ok(PreparedQuery { engine: self.clone(), text: text.into(), expr, plan, deep, pushed })
     }
 
     /// Evaluates several queries of this engine at one time as one plan: what they have in
@@ -227,6 +229,8 @@ pub struct PreparedQuery {
     plan: Arc<Plan>,
     /// The tree needs more stack than usual.
     deep: bool,
+    /// What is planned where a source evaluates parts of it.
+    pushed: Option<Box<str>>,
 }
 
 impl PreparedQuery {
@@ -238,6 +242,12 @@ impl PreparedQuery {
     /// The expression as submitted: spans of annotations index into it.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// Whether the same parts are evaluated by the source, given the same expression. What it
+    /// evaluates can change with what is written here.
+    pub fn is_planned_as(&self, other: &Self) -> bool {
+        self.pushed == other.pushed
     }
 
     /// The plan as an indented tree, one node a line.

@@ -12,7 +12,7 @@
 
 use std::sync::Arc;
 
-use super::EngineOptions;
+use super::{EngineOptions, metricsql};
 use crate::model::labels::{is_legacy_label_name, is_legacy_metric_name};
 use crate::model::value::ValueType;
 use crate::model::{DATASOURCE, METRIC_NAME, MatchOp, Matcher};
@@ -78,12 +78,6 @@ const OF_VECTORS: &[&str] = &[
 const AGGREGATORS: &[&str] =
     &["avg", "count", "group", "max", "min", "quantile", "stddev", "stdvar", "sum"];
 
-/// Functions VictoriaMetrics evaluates as Prometheus does, below an aggregation: names are
-/// kept otherwise there. It extrapolates nothing, so rates are not among them.
-const METRICSQL_OVER_RANGES: &[&str] =
-    &["count_over_time", "max_over_time", "min_over_time", "sum_over_time"];
-const METRICSQL_AGGREGATORS: &[&str] = &["avg", "count", "max", "min", "sum"];
-
 /// Aggregations whose results over several shards are put together by another one.
 const COMBINED: &[(&str, &str)] =
     &[("count", "sum"), ("group", "group"), ("max", "max"), ("min", "min"), ("sum", "sum")];
@@ -94,7 +88,8 @@ pub(super) fn rewritten(expr: &Expr, target: &PushTarget, options: &EngineOption
     let special = options.delayed_name_removal
         || options.use_start_timestamps
         || options.type_and_unit_labels;
-    let mut rewriter = Rewriter { target, special, pushed: 0 };
+    let lookback_ms = options.lookback_ms;
+    let mut rewriter = Rewriter { target, special, lookback_ms, pushed: 0 };
     let mut out = expr.clone();
     rewriter.visit(&mut out);
     (rewriter.pushed > 0).then_some(out)
@@ -121,6 +116,7 @@ fn datasource(selector: &VectorSelector) -> Result<Option<&str>, ()> {
 struct Rewriter<'a> {
     target: &'a PushTarget,
     special: bool,
+    lookback_ms: i64,
     pushed: usize,
 }
 
@@ -128,14 +124,12 @@ impl Rewriter<'_> {
     fn visit(&mut self, expr: &mut Expr) {
         if let Some((push, source)) = self.pushes(expr) {
             let source = source.map(str::to_owned);
-            if push.sharded {
-                if let Some(combined) = combined(expr, source.as_deref()) {
-                    *expr = combined;
-                    self.pushed += 1;
-                    return;
-                }
-            } else {
-                *expr = leaf(expr, source.as_deref());
+            let stands_for_it = match push.sharded {
+                true => self.combined(expr, push.dialect, source.as_deref()),
+                false => Some(self.leaf(expr, push.dialect, source.as_deref())),
+            };
+            if let Some(stands_for_it) = stands_for_it {
+                *expr = stands_for_it;
                 self.pushed += 1;
                 return;
             }
@@ -186,9 +180,61 @@ impl Rewriter<'_> {
         let whole = push.whole && !self.special;
         let allowed = match push.dialect {
             Dialect::PromQl => (whole && promql(expr)) || (!push.sharded && at_steps(expr)),
-            Dialect::MetricsQl => whole && metricsql(expr),
+            Dialect::MetricsQl => whole && self.in_metricsql(expr).is_some(),
         };
         allowed.then_some((push, source))
+    }
+
+    fn in_metricsql(&self, expr: &Expr) -> Option<String> {
+        let plain = |matrix: &MatrixSelector| written(&matrix.range) && plain(&matrix.selector);
+        metricsql::text(expr, self.lookback_ms, &plain)
+    }
+
+    /// The selector that stands for an expression.
+    fn leaf(&self, expr: &Expr, dialect: Dialect, source: Option<&str>) -> Expr {
+        let text = match dialect {
+            Dialect::PromQl => None,
+            Dialect::MetricsQl => self.in_metricsql(expr),
+        };
+        let text = text.unwrap_or_else(|| {
+            let mut asked = expr.clone();
+            asked.change_selectors(&mut |s| s.matchers.retain(|m| &*m.name != DATASOURCE));
+            asked.to_string()
+        });
+        let mut matchers = vec![Matcher::equal(PUSHED, &text)];
+        matchers.extend(source.map(|name| Matcher::equal(DATASOURCE, name)));
+        let selector = VectorSelector {
+            name: None,
+            matchers,
+            modifiers: Modifiers::default(),
+            extension: None,
+            bypass_empty_check: true,
+        };
+        Expr { span: expr.span.clone(), kind: ExprKind::VectorSelector(selector) }
+    }
+
+    /// An aggregation made by each shard for itself, and what puts the results together.
+    fn combined(&self, expr: &Expr, dialect: Dialect, source: Option<&str>) -> Option<Expr> {
+        let ExprKind::Aggregate(aggregate) = &expr.kind else { return None };
+        let (_, by) = COMBINED.iter().find(|(name, _)| *name == aggregate.op.name)?;
+        let mut grouping = aggregate.grouping.clone();
+        if let Grouping::Without(names) = &mut grouping {
+            names.push(SHARD.to_owned());
+        }
+        let op = crate::aggregations::find(by)?;
+        // What is aggregated must lie within one shard: joins may not.
+        let mut joins = false;
+        aggregate.expr.walk(&mut |expr| {
+            let nested = matches!(&expr.kind, ExprKind::Aggregate(_));
+            let join = matches!(&expr.kind, ExprKind::Binary(b) if b.matching.is_some());
+            joins |= nested || join;
+        });
+        if joins {
+            return None;
+        }
+        let expr_here = self.leaf(expr, dialect, source);
+        let outer = Aggregate { op, param: None, expr: expr_here, grouping };
+        Some(Expr { span: expr.span.clone(), kind: ExprKind::Aggregate(Box::new(outer)) })
     }
 }
 
@@ -291,23 +337,6 @@ fn promql(expr: &Expr) -> bool {
     }
 }
 
-/// The same for VictoriaMetrics: an aggregation of something over a range.
-fn metricsql(expr: &Expr) -> bool {
-    let ExprKind::Aggregate(aggregate) = &expr.kind else { return false };
-    let ExprKind::Call(call) = &aggregate.expr.kind else { return false };
-    let ranges = |arg: &Expr| match &arg.kind {
-        ExprKind::MatrixSelector(MatrixSelector { range, selector, .. }) => {
-            // What a `@` means for the window is its own there.
-            written(range) && selector.modifiers.at.is_none()
-        }
-        _ => false,
-    };
-    METRICSQL_AGGREGATORS.contains(&aggregate.op.name)
-        && old_names(&aggregate.grouping)
-        && METRICSQL_OVER_RANGES.contains(&call.function.name)
-        && call.args.iter().all(ranges)
-}
-
 fn old_names(grouping: &Grouping) -> bool {
     let (Grouping::By(names) | Grouping::Without(names)) = grouping;
     names.iter().all(|name| is_legacy_label_name(name))
@@ -321,45 +350,6 @@ fn constant(expr: &Expr) -> bool {
         ExprKind::Paren(inner) | ExprKind::Unary { expr: inner, .. } => constant(inner),
         _ => false,
     }
-}
-
-/// The selector that stands for an expression.
-fn leaf(expr: &Expr, source: Option<&str>) -> Expr {
-    let mut asked = expr.clone();
-    asked.change_selectors(&mut |s| s.matchers.retain(|m| &*m.name != DATASOURCE));
-    let mut matchers = vec![Matcher::equal(PUSHED, &asked.to_string())];
-    matchers.extend(source.map(|name| Matcher::equal(DATASOURCE, name)));
-    let selector = VectorSelector {
-        name: None,
-        matchers,
-        modifiers: Modifiers::default(),
-        extension: None,
-        bypass_empty_check: true,
-    };
-    Expr { span: expr.span.clone(), kind: ExprKind::VectorSelector(selector) }
-}
-
-/// An aggregation made by each shard for itself, and what puts the results together.
-fn combined(expr: &Expr, source: Option<&str>) -> Option<Expr> {
-    let ExprKind::Aggregate(aggregate) = &expr.kind else { return None };
-    let (_, by) = COMBINED.iter().find(|(name, _)| *name == aggregate.op.name)?;
-    let mut grouping = aggregate.grouping.clone();
-    if let Grouping::Without(names) = &mut grouping {
-        names.push(SHARD.to_owned());
-    }
-    let op = crate::aggregations::find(by)?;
-    // What is aggregated must lie within one shard: joins may not.
-    let mut joins = false;
-    aggregate.expr.walk(&mut |expr| {
-        let nested = matches!(&expr.kind, ExprKind::Aggregate(_));
-        let join = matches!(&expr.kind, ExprKind::Binary(b) if b.matching.is_some());
-        joins |= nested || join;
-    });
-    if joins {
-        return None;
-    }
-    let outer = Aggregate { op, param: None, expr: leaf(expr, source), grouping };
-    Some(Expr { span: expr.span.clone(), kind: ExprKind::Aggregate(Box::new(outer)) })
 }
 
 #[cfg(test)]
@@ -483,8 +473,17 @@ mod tests {
     }
 
     #[test]
-    fn of_victoriametrics_only_aggregations_of_plain_ranges_are_asked() {
+    fn victoriametrics_is_asked_for_aggregations_in_its_own_words() {
         let check = |text: &str, expected: &str| check("vm", text, expected);
+        check("sum by (job) (a)", "<sum by (job) (default_rollup(a[5m]))>");
+        check("max(changes(a[5m])) / 2", "<(max(changes_prometheus(a[5m]))) / (2)>");
+        check("sum(a) / sum(b)", "<sum(default_rollup(a[5m]))> / <sum(default_rollup(b[5m]))>");
+        check("count(sum by (x) (a))", "count(<sum by (x) (default_rollup(a[5m]))>)");
+        check("count(max by (x) (a))", "<count(max by (x) (default_rollup(a[5m])))>");
+        check("quantile(2, a)", "nothing");
+        check("sum(stddev_over_time(a[5m]))", "nothing");
+        check("sum by (__name__) (a)", "nothing");
+        check("sum(last_over_time({x=\"y\"}[5m]))", "nothing");
         check("sum(max_over_time(a[5m])) > 1", "<sum(max_over_time(a[5m]))> > 1");
         check("sum(rate(a[5m]))", "nothing");
         check("a", "nothing");

@@ -129,7 +129,7 @@ impl Alerting {
             return Ok(Vec::new());
         }
         let external = cx.external.load_full();
-        let mut queries = Queries::new(cx, ts);
+        let mut queries = Queries::new(cx, &rule.datasource, ts);
         let mut samples = Vec::with_capacity(answer.samples.len());
         let url: Arc<str> = external.url.as_str().into();
         for sample in answer.samples {

@@ -77,18 +77,20 @@ async fn expand(
 /// The queries made by templates in one evaluation of a rule.
 pub(super) struct Queries<'a> {
     cx: &'a Context,
+    /// The rule's.
+    datasource: &'a str,
     /// The tick: templates query at it, whatever the group's offset.
     ts: TimestampMs,
     known: HashMap<String, Result<Vec<VectorSample>, String>>,
 }
 
 impl<'a> Queries<'a> {
-    pub(super) fn new(cx: &'a Context, ts: TimestampMs) -> Self {
-        Self { cx, ts, known: HashMap::new() }
+    pub(super) fn new(cx: &'a Context, datasource: &'a str, ts: TimestampMs) -> Self {
+        Self { cx, datasource, ts, known: HashMap::new() }
     }
 
     async fn run(&mut self, query: String) {
-        let result = match self.cx.engine.prepare(&query) {
+        let result = match self.cx.engine.prepare_on(&query, self.datasource) {
             Ok(prepared) => prepared.instant(&self.cx.source, self.ts, &self.cx.run).await,
             Err(e) => Err(e),
         };

@@ -359,6 +359,8 @@ impl Group {
         self.spec == other.spec
             && self.interval_ms == other.interval_ms
             && self.query_offset_ms == other.query_offset_ms
+            // A source may not evaluate any more what rules of others record from now on.
+            && self.rules.iter().zip(&other.rules).all(|(a, b)| a.query.is_planned_as(&b.query))
     }
 
     /// True when a rule may end series it would not make, after a reload: what others read

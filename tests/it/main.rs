@@ -23,3 +23,4 @@ mod storage;
 mod support;
 mod templates;
 mod templates_oracle;
+mod web_config;

@@ -3,6 +3,7 @@
 mod admin;
 mod ast;
 mod exemplars;
+mod features;
 mod labels;
 mod metadata;
 mod notifications;
@@ -11,6 +12,7 @@ mod read;
 mod rule_costs;
 mod ruler;
 mod rules;
+mod scrape_config;
 mod status;
 mod syntax;
 mod targets;
@@ -42,7 +44,10 @@ pub(super) fn routes() -> Router<Arc<ApiState>> {
         .route("/metadata", get(metadata::metrics))
         .route("/targets", get(targets::targets))
         .route("/targets/metadata", get(metadata::targets))
+        .route("/targets/relabel_steps", get(scrape_config::relabel_steps))
         .route("/scrape_pools", get(targets::scrape_pools))
+        .route("/scrape_pools/config", get(scrape_config::config))
+        .route("/features", get(features::features))
         .route("/rules", get(rules::rules))
         .route("/rules/top", get(rule_costs::top))
         .route("/alerts", get(rules::alerts))

@@ -1,12 +1,14 @@
 //! `watchfire serve`: opens the sockets, then the store, then starts what fills and reads
 //! it, and takes it all down in the order that loses nothing.
 
+mod auto_reload;
 mod backend;
 mod builtin;
 mod late;
 mod read_only;
 mod service;
 mod status;
+mod web_config;
 
 pub(crate) use backend::Backend;
 pub(crate) use status::binary_bytes;
@@ -99,14 +101,17 @@ async fn serve(mut given: Given<'_>) -> Result<(), String> {
         service::check_rules(&files, given.features)?;
     }
 
+    let watched = auto_reload::Watched::new(flags, given.features, &loaded.config);
     let shutdown = CancellationToken::new();
     let (service, state) = Service::new(given, origin, &loaded.config, url).await?;
     let web = tokio::spawn(api::serve(listeners, Arc::clone(&state), shutdown.clone()));
     let stop = wait_for_stop(Arc::clone(&service), state.quit.clone());
+    let watch_config = auto_reload::run(Arc::clone(&service), watched);
     let result = tokio::select! {
         biased;
         () = stop => Ok(()),
         result = run_service(&service, &state, &loaded.config) => result,
+        never = watch_config => match never {},
         ended = watch(web) => Err(ended),
     };
     state.readiness.set(Phase::Stopping);

@@ -270,7 +270,7 @@ impl Service {
             }),
             ruler,
             quit: CancellationToken::new(),
-            options: api_options(flags, effective, url)?,
+            options: api_options(flags, features, effective, url)?,
         };
         Ok((service, Arc::new(state)))
     }
@@ -766,12 +766,16 @@ fn read_limits(flags: &ServeFlags) -> ReadLimits {
 
 fn api_options(
     flags: &ServeFlags,
+    features: &FeatureFlags,
     effective: BTreeMap<String, String>,
     url: ExternalUrl,
 ) -> Result<ApiOptions, String> {
     let cors_origin = AnchoredRegex::new(&flags.cors_origin)
         .map_err(|e| format!("--web.cors.origin={}: {e}", flags.cors_origin))?;
+    let access = flags.web_config_file.as_deref().map(super::web_config::source).transpose()?;
     Ok(ApiOptions {
+        access,
+        features: features.enabled(flags.auto_reload),
         external_url: Some(url.url),
         route_prefix: url.route_prefix,
         enable_lifecycle: flags.enable_lifecycle,

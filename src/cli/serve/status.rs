@@ -9,6 +9,7 @@ use crate::api::{RuntimeInfo, StatusView, StoreAdmin, TsdbHead, TsdbStat, TsdbSt
 use crate::config::Config;
 use crate::model::duration::format_duration;
 use crate::model::{Labels, Matcher, TimestampMs};
+use crate::scrape::ScrapeConfig;
 use crate::storage::StorageError;
 use crate::storage::tsdb::{ReplayProgress, Tsdb, TsdbMetrics};
 use crate::telemetry::ReloadMetrics;
@@ -72,6 +73,11 @@ impl StatusView for Status {
             memory_in_bytes_by_label_name: rows(stats.postings.bytes_by_label),
             series_count_by_label_value_pair: rows(stats.postings.series_by_pair),
         })
+    }
+
+    fn scrape_config(&self, pool: &str) -> Option<ScrapeConfig> {
+        let config = self.config.load();
+        config.all_scrape_configs().find(|scrape| scrape.job_name == pool).cloned()
     }
 
     fn tsdb_blocks(&self) -> Option<serde_json::Value> {

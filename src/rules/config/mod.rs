@@ -90,6 +90,9 @@ pub struct RuleSpec {
     pub policy: PolicySpec,
     /// Names of rules that are to be evaluated first; its group's are not merged in.
     pub depends_on: Vec<String>,
+    /// What its expression and the queries of its templates are about; "" for what they are
+    /// about anyway. The selectors of the expression say so themselves.
+    pub datasource: String,
     /// Where the rule stands.
     pub at: Position,
 }
@@ -142,6 +145,7 @@ impl PartialEq for RuleSpec {
             && self.labels == other.labels
             && self.policy == other.policy
             && self.depends_on == other.depends_on
+            && self.datasource == other.datasource
     }
 }
 

@@ -12,6 +12,8 @@ use crate::yaml::{self, Content, Document, Entry, Node};
 #[derive(Debug)]
 pub(crate) struct Written {
     pub loaded: LoadedFile,
+    /// The keys `groups` and their lists.
+    pub lists: Vec<Entry>,
     /// The groups in file order, those that cannot be used as well; none when the file is
     /// no YAML.
     pub groups: Vec<WrittenGroup>,
@@ -83,15 +85,15 @@ fn find<'a>(entries: &'a [Entry], name: &str) -> Option<&'a Entry> {
 pub(crate) fn read_written(file: &str, source: &str, options: &LoadOptions) -> Written {
     let parsed = yaml::parse(source);
     let loaded = load_documents(file, source, &parsed, options);
-    let mut groups = Vec::new();
-    for root in parsed.as_deref().map(roots).unwrap_or_default() {
-        let list = fields(root).into_iter().find(|(key, _)| key.scalar() == Some("groups"));
-        for node in list.map(|(_, list)| items(&list)).unwrap_or_default() {
-            groups.push(written_group(node));
-        }
-    }
+    let roots = parsed.as_deref().map(roots).unwrap_or_default().into_iter();
+    let lists = roots.filter_map(|root| {
+        fields(root).into_iter().find(|(key, _)| key.scalar() == Some("groups"))
+    });
+    let lists: Vec<Entry> = lists.collect();
+    let mut groups: Vec<_> =
+        lists.iter().flat_map(|(_, list)| items(list)).map(written_group).collect();
     pair_groups(&mut groups, &loaded.groups);
-    Written { loaded, groups }
+    Written { loaded, lists, groups }
 }
 
 /// The mappings that hold `groups`.

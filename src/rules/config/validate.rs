@@ -431,11 +431,13 @@ impl<'a> Reader<'a> {
             return None;
         }
         let mut expr = expr?;
-        if let Some(name) = raw.more.datasource.as_deref().or(group_datasource) {
-            expr.ask_datasource(name);
+        let datasource = raw.more.datasource.as_deref().or(group_datasource).unwrap_or_default();
+        let datasource = datasource.to_owned();
+        if !datasource.is_empty() {
+            expr.ask_datasource(&datasource);
         }
         let expr = RuleExpr { printed: expr.to_string(), expr: Arc::new(expr) };
-        Some(raw.into_spec(expr, group_labels, node.at))
+        Some(RuleSpec { datasource, ..raw.into_spec(expr, group_labels, node.at) })
     }
 
     /// Checks everything a rule says; gives its expression, if that is one and nobody has
@@ -632,7 +634,8 @@ impl RawRule {
             })
         };
         let RuleExtensions { policy, depends_on, .. } = self.more;
-        RuleSpec { kind, expr, labels, policy, depends_on, at }
+        let datasource = String::new();
+        RuleSpec { kind, expr, labels, policy, depends_on, datasource, at }
     }
 }
 

@@ -1,19 +1,28 @@
 //! Groups written anew from their nodes: every alias and merge key followed, no comments.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use super::keys::{self, Fate};
 use super::{Target, depth};
 use crate::rules::config::WrittenGroup;
-use crate::rules::fmt::inline;
+use crate::rules::fmt::{quoted, scalar};
 use crate::yaml::{Content, Entry, Node};
 
-/// `groups:` with everything in it.
-pub(super) fn groups(groups: &[WrittenGroup], to: Target) -> String {
+/// `groups:` with everything in it but the rules of these indices of group and rule.
+pub(super) fn groups(
+    groups: &[WrittenGroup],
+    to: Target,
+    left_out: &BTreeSet<(usize, usize)>,
+) -> String {
     let base = depth(to);
     let mut out = format!("{:base$}groups:\n", "");
     for group in groups {
-        let rules: Vec<_> = group.rules.iter().map(|rule| rule.entries()).collect();
+        let kept_rules = group.rules.iter().filter(|rule| {
+            let index = group.spec.zip(rule.spec);
+            !index.is_some_and(|index| left_out.contains(&index))
+        });
+        let rules: Vec<_> = kept_rules.map(|rule| rule.entries()).collect();
         let mut first = true;
         for (key, value) in group.entries() {
             let name = key.scalar().unwrap_or_default();
@@ -113,29 +122,5 @@ fn block_or_scalar(text: &str, column: usize) -> String {
         let column = if line.is_empty() { 0 } else { column };
         let _ = write!(out, "\n{:column$}{line}", "");
     }
-    out
-}
-
-/// A text on one line.
-pub(super) fn scalar(text: &str) -> String {
-    inline(text).unwrap_or_else(|| quoted(text))
-}
-
-/// A text in double quotes, which hold any.
-pub(super) fn quoted(text: &str) -> String {
-    let mut out = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\t' => out.push_str("\\t"),
-            c if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}') => {
-                let _ = write!(out, "\\u{:04x}", u32::from(c));
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
     out
 }

@@ -8,22 +8,23 @@
 
 mod emit;
 mod keys;
+mod losses;
 
 use std::collections::BTreeSet;
-use std::fmt;
 
 use thiserror::Error;
 
 use self::keys::Fate;
-use super::config::{GroupSpec, LoadOptions, RuleSpec, Written, read_written, render};
-use super::fmt::{Block, Level, comments, indent, is_blank, is_comment, mappings};
-use super::graph::{RuleGraph, Sees, Ticks};
+pub use self::losses::{Loss, Warning};
+use self::losses::{losses, twice};
+use super::config::{GroupSpec, LoadOptions, read_written, render};
+use super::fmt::{
+    Block, Level, comments, in_blocks, indent, is_blank, is_comment, mappings, quoted, scalar,
+};
 use super::policy::{GroupPolicySpec, PolicySpec};
-use crate::model::labels::quote;
 use crate::model::lines::{Lines, Position};
 use crate::parser::ParserOptions;
-use crate::parser::ast::ExprKind;
-use crate::yaml::{self, Content, Entry, Node, node_span};
+use crate::yaml::{Content, Entry, Node, node_span};
 
 /// Whose rule files are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,97 +46,6 @@ impl Target {
             Self::Mimir => "Mimir",
             Self::PrometheusRule => "a PrometheusRule",
         }
-    }
-}
-
-/// What a conversion loses, or what means something else afterwards.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Loss {
-    Alignment,
-    Chaining,
-    Comments,
-    EvalOffset,
-    Extrapolation,
-    Metadata,
-    OwnKey,
-    PartialResponse,
-    Request,
-    Tenants,
-    UnknownKey,
-}
-
-impl Loss {
-    /// The name of the warning.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Alignment => "alignment",
-            Self::Chaining => "chaining",
-            Self::Comments => "comments",
-            Self::EvalOffset => "eval-offset",
-            Self::Extrapolation => "extrapolation",
-            Self::Metadata => "metadata",
-            Self::OwnKey => "watchfire-key",
-            Self::PartialResponse => "partial-response",
-            Self::Request => "request",
-            Self::Tenants => "tenants",
-            Self::UnknownKey => "unknown-key",
-        }
-    }
-
-    fn text(self) -> &'static str {
-        match self {
-            Self::Alignment => "evaluations are not aligned to the interval",
-            Self::Chaining => {
-                "it reads what an earlier rule of its group writes, which vmalert stores \
-                 asynchronously: it may see the value of an earlier evaluation"
-            }
-            Self::Comments => {
-                "comments are left out: those of keys that are dropped, outside of groups, or \
-                 where the file is not in block style"
-            }
-            Self::EvalOffset => "where in its interval the group runs cannot be said",
-            Self::Extrapolation => {
-                "vmalert has rate, increase and delta computed without extrapolation and with \
-                 the sample before the window: values differ a little"
-            }
-            Self::Metadata => "metadata of the object are dropped",
-            Self::OwnKey => {
-                "only Watchfire knows this key: it is dropped, and Prometheus' way holds"
-            }
-            Self::PartialResponse => "partial answers are not accepted: the rule fails instead",
-            Self::Request => "requests of rules cannot be changed: the key is dropped",
-            Self::Tenants => "there are no tenants: all data of the server are read",
-            Self::UnknownKey => "an unknown key is dropped",
-        }
-    }
-}
-
-/// One warning.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Warning {
-    pub loss: Loss,
-    pub at: Position,
-    /// The group, and the rule if it is about one.
-    pub group: String,
-    pub rule: Option<String>,
-    /// The key that is lost.
-    pub key: Option<String>,
-}
-
-impl fmt::Display for Warning {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { loss, at, group, rule, key } = self;
-        write!(f, "{at}: {}: ", loss.as_str())?;
-        if !group.is_empty() {
-            write!(f, "group {}: ", quote(group))?;
-        }
-        if let Some(rule) = rule {
-            write!(f, "{rule}: ")?;
-        }
-        if let Some(key) = key {
-            write!(f, "{key}: ")?;
-        }
-        f.write_str(loss.text())
     }
 }
 
@@ -205,6 +115,11 @@ pub fn convert(
     }
     let mut warnings = losses(&source, &written, to);
     let mut wanted = written.loaded.groups.clone();
+    let left_out = if to == Target::Vmalert { twice(&wanted) } else { BTreeSet::new() };
+    for (i, group) in wanted.iter_mut().enumerate() {
+        let mut rule = 0..;
+        group.rules.retain(|_| rule.next().is_some_and(|rule| !left_out.contains(&(i, rule))));
+    }
     wanted.iter_mut().for_each(|group| without_lost(group, to));
     let header = header(to, options);
     let is_right = |text: &String| means(file, text, &load, &wanted, to);
@@ -213,7 +128,7 @@ pub fn convert(
     let text = match by_lines.filter(is_right) {
         Some(text) => text,
         None => {
-            let text = header + &emit::groups(&written.groups, to);
+            let text = header + &emit::groups(&written.groups, to, &left_out);
             Some(text).filter(is_right).ok_or(ConvertError::Changed)?
         }
     };
@@ -262,7 +177,7 @@ fn without_lost(group: &mut GroupSpec, to: Target) {
 
 /// What stands before `groups:`, and how deep that stands.
 fn header(to: Target, options: &Options) -> String {
-    let value = |text: &str| emit::scalar(text);
+    let value = |text: &str| scalar(text);
     match to {
         Target::Mimir => {
             let namespace = options.namespace.as_deref().unwrap_or(&options.name);
@@ -292,71 +207,6 @@ fn depth(to: Target) -> usize {
     if to == Target::PrometheusRule { 2 } else { 0 }
 }
 
-/// Everything that is lost or means something else.
-fn losses(source: &str, written: &Written, to: Target) -> Vec<Warning> {
-    let mut found = Vec::new();
-    if to != Target::PrometheusRule {
-        let documents = yaml::parse(source).unwrap_or_default();
-        let roots = documents.iter().filter_map(|document| document.root.as_deref());
-        for root in roots.filter(|root| root.get("metadata").is_some()) {
-            let (group, rule, key) = (String::new(), None, None);
-            found.push(Warning { loss: Loss::Metadata, at: root.at, group, rule, key });
-        }
-    }
-    for group in &written.groups {
-        let spec = group.spec.map(|i| &written.loaded.groups[i]);
-        let name = spec.map_or("", |spec| &spec.name);
-        let mut lose = |loss, at, rule: Option<String>, key: Option<&str>| {
-            let (group, key) = (name.to_owned(), key.map(str::to_owned));
-            found.push(Warning { loss, at, group, rule, key });
-        };
-        for (key, value) in group.entries() {
-            let text = key.scalar().unwrap_or_default();
-            if let Fate::Lose(loss) = keys::of_group(text, value, to) {
-                lose(loss, key.at, None, Some(text));
-            }
-        }
-        for rule in &group.rules {
-            let spec = spec.zip(rule.spec).map(|(group, i)| &group.rules[i]);
-            let label = || spec.map(|rule| rule.name().to_owned());
-            for (key, _) in rule.entries() {
-                let text = key.scalar().unwrap_or_default();
-                if let Fate::Lose(loss) = keys::of_rule(text, to) {
-                    lose(loss, key.at, label(), Some(text));
-                }
-            }
-            if to == Target::Vmalert && spec.is_some_and(extrapolates) {
-                lose(Loss::Extrapolation, rule.node.at, label(), None);
-            }
-        }
-        if let (Target::Vmalert, Some(spec)) = (to, spec) {
-            for index in chained(spec) {
-                let rule = &spec.rules[index];
-                lose(Loss::Chaining, rule.at, Some(rule.name().to_owned()), None);
-            }
-        }
-    }
-    found
-}
-
-fn extrapolates(rule: &RuleSpec) -> bool {
-    let mut found = false;
-    rule.expr.expr.walk(&mut |node| {
-        if let ExprKind::Call(call) = &node.kind {
-            found |= matches!(call.function.name, "rate" | "increase" | "delta");
-        }
-    });
-    found
-}
-
-/// The rules that read what an earlier one of their group wrote for the same tick.
-fn chained(group: &GroupSpec) -> BTreeSet<usize> {
-    let ticks = Ticks { interval_ms: 60_000, offset_ms: Some(0) };
-    let graph = RuleGraph::new([(group, ticks)]);
-    let reads = graph.edges().filter(|e| e.sees == Sees::ThisTick && e.in_query);
-    reads.map(|edge| edge.reader).collect()
-}
-
 /// The comments at the top, and the groups with their text and comments. `None` where lines
 /// are not theirs alone.
 fn text_of(file: &str, source: &str, to: Target, load: &LoadOptions) -> Option<(String, String)> {
@@ -364,8 +214,12 @@ fn text_of(file: &str, source: &str, to: Target, load: &LoadOptions) -> Option<(
     if !text.ends_with('\n') {
         text.push('\n');
     }
+    text = in_blocks(file, &text, load);
     if to == Target::PrometheusRule {
         text = with_texts(file, &text, load);
+    }
+    if to == Target::Vmalert {
+        text = without_twins(file, &text, load)?;
     }
     // Rules first: they lie within groups.
     text = with_keys(file, &text, load, to, Level::Rules)?;
@@ -399,6 +253,27 @@ fn text_of(file: &str, source: &str, to: Target, load: &LoadOptions) -> Option<(
     }
     let head = lines[..top].iter().map(|line| format!("{line}\n")).collect();
     Some((head, out))
+}
+
+/// Takes out the rules that [`twice`] names.
+fn without_twins(file: &str, text: &str, load: &LoadOptions) -> Option<String> {
+    let written = read_written(file, text, load);
+    let twins = twice(&written.loaded.groups);
+    let source = Lines::new(text);
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    for (group, rule) in twins.into_iter().rev() {
+        let written = written.groups.iter().find(|written| written.spec == Some(group))?;
+        let mut of_spec = written.rules.iter().filter(|written| written.spec == Some(rule));
+        let node = &of_spec.next()?.node;
+        // An alias stands where its rule is written, and that one stays.
+        if written.rules.iter().filter(|rule| rule.node.at == node.at).count() > 1 {
+            return None;
+        }
+        let block = Block::new(&lines, &source, node)?;
+        let (start, tail) = (block.start, block.tail);
+        lines.drain(start..tail);
+    }
+    Some(lines.join("\n") + "\n")
 }
 
 /// Takes out and renames keys of the mappings of a level.
@@ -455,7 +330,7 @@ fn with_texts(file: &str, text: &str, load: &LoadOptions) -> String {
         for (_, value) in own.into_iter().chain(rules.flatten()) {
             if value.scalar().is_some() && value.tag() != "!!str" {
                 let written = if value.is_null() { "" } else { value.scalar().unwrap_or("") };
-                spans.push((node_span(&lines, &value), emit::quoted(written)));
+                spans.push((node_span(&lines, &value), quoted(written)));
             }
         }
     }

@@ -7,7 +7,7 @@ fn converted(source: &str, to: Target) -> Result<Converted, ConvertError> {
         name: "app".to_owned(),
         namespace: Some("prod".to_owned()),
         labels: vec![("role".to_owned(), "alert-rules".to_owned())],
-        ..Options::default()
+        parser: ParserOptions::all(),
     };
     convert("f.yml", source, to, &options)
 }
@@ -132,4 +132,55 @@ fn what_cannot_be_read_is_refused() {
         let error = converted(source, Target::Thanos).unwrap_err().to_string();
         assert!(error.contains(expected), "{source}: {error}");
     }
+}
+
+#[test]
+fn what_vmalert_would_refuse_is_left_out_or_named() {
+    check(
+        "\
+groups:
+- name: g
+  rules:
+  - alert: A
+    expr: up == 0
+    labels: {a: b}
+  # less
+  - alert: A
+    expr: up==0
+    for: 5m
+    labels: {a: b}
+  - record: A
+    expr: info(changes(x[5m]))
+  - record: b
+    expr: sum by (\"c.d\") ({\"e.f\"})
+",
+        Target::Vmalert,
+        "\
+groups:
+- name: g
+  rules:
+  - alert: A
+    expr: up == 0
+    labels:
+      a: b
+  # less
+  - record: A
+    expr: info(changes(x[5m]))
+  - record: b
+    expr: sum by (\"c.d\") ({\"e.f\"})
+",
+        &[
+            "8:5: duplicate: group \"g\": A: ",
+            "12:5: extrapolation: group \"g\": A: ",
+            "12:5: function: group \"g\": A: info: ",
+            "14:5: names: group \"g\": b: ",
+        ],
+    );
+    // Of a rule that is written once and meant twice, the one that is written stays.
+    let converted = converted(
+        "groups:\n- name: g\n  rules:\n  - &r\n    record: r\n    expr: x\n  - *r\n",
+        Target::Vmalert,
+    );
+    let text = converted.unwrap().text;
+    assert_eq!(text, "groups:\n- name: g\n  rules:\n  - record: r\n    expr: x\n");
 }

@@ -39,7 +39,10 @@ pub(crate) fn reads(rule: &RuleSpec) -> Vec<Read> {
         for text in texts.filter(|text| text.contains("query")) {
             let Ok(template) = Template::parse_alert(&alert.alert, text) else { continue };
             for query in template.literal_queries() {
-                if let Ok(expr) = parse(query, &ParserOptions::all()) {
+                if let Ok(mut expr) = parse(query, &ParserOptions::all()) {
+                    if !rule.datasource.is_empty() {
+                        expr.ask_datasource(&rule.datasource);
+                    }
                     collect(&expr, true, &mut found);
                 }
             }

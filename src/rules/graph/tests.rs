@@ -259,7 +259,7 @@ fn hundreds_of_groups_that_seem_to_read_each_other_are_ordered_at_once() {
     // Nobody waits for who waits for it.
     let waits: Vec<Vec<usize>> = (0..graph.rules.len()).map(|rule| graph.waits(rule)).collect();
     let next = |rule: usize| {
-        let before = (rule % per_group > 0).then(|| rule - 1);
+        let before = (!rule.is_multiple_of(per_group)).then(|| rule - 1);
         waits[rule].iter().copied().chain(before).collect::<Vec<_>>()
     };
     let next: Vec<Vec<usize>> = (0..graph.rules.len()).map(next).collect();

@@ -42,6 +42,11 @@ pub(super) fn lookup(name: &str, html: bool) -> Option<&'static Function> {
     BUILTINS.iter().chain(prometheus::FUNCTIONS).chain(more).find(|f| f.name == name)
 }
 
+/// The functions that Prometheus adds to those of Go.
+pub fn prometheus_names() -> impl Iterator<Item = &'static str> {
+    prometheus::FUNCTIONS.iter().map(|f| f.name)
+}
+
 /// The functions of templates that are not HTML.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     BUILTINS.iter().chain(prometheus::FUNCTIONS).map(|f| f.name)

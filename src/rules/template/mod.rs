@@ -24,6 +24,7 @@ mod simple;
 mod value;
 
 pub(crate) use calls::Uses;
+pub use functions::prometheus_names;
 pub(in crate::rules) use gotime::duration_text;
 
 use std::collections::HashMap;

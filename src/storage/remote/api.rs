@@ -3,7 +3,7 @@
 //! Raw samples are what `selector[range]` evaluates to. Such ranges leave staleness markers
 //! out, so where an instant selector will look at the samples the server is asked as well
 //! at which steps it sees the series; where it sees none, a marker is put. VictoriaMetrics
-//! exports raw samples with their markers instead.
+//! exports raw samples with their markers instead (`export.rs`).
 //!
 //! A selector that stands for a pushed-down expression (see [`PUSHED`]) is answered with the
 //! values of the expression at the steps, and a marker at each step it has none.
@@ -13,14 +13,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, try_join};
-use reqwest::header::{CONTENT_TYPE, HeaderValue};
-use reqwest::{Method, Request, Url};
+use reqwest::{Method, Request};
 use serde::de::DeserializeOwned;
 
 use super::api_json::{self, LabelSet, QueryData};
+use super::client::{Parameters, QueryApi};
 use super::endpoint::Endpoint;
+use super::export::Exporter;
+use super::kept::Kept;
 use super::series::Sampled;
-use super::{DatasourceConfig, DatasourceKind, Evaluation, Limits, failed};
+use super::{DatasourceConfig, DatasourceKind, Evaluation};
 use crate::model::value::stale_nan;
 use crate::model::{Labels, MatchOp, Matcher, TimestampMs};
 use crate::storage::fanout::merge;
@@ -30,8 +32,6 @@ use crate::storage::{
 };
 use crate::vector::RawSamples;
 
-/// Answers up to this size are decoded where they arrive.
-const SMALL_BYTES: usize = 256 << 10;
 /// How long a server may take to say what it is.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 const PROBE_BYTES_MAX: u64 = 1 << 20;
@@ -40,15 +40,15 @@ const STEPS_MAX: i64 = 10_000;
 
 /// See the module.
 pub(super) struct ApiSource {
-    endpoint: Arc<Endpoint>,
+    api: Arc<QueryApi>,
     kind: DatasourceKind,
     /// Whole expressions are pushed down.
     whole: bool,
-    limits: Limits,
+    /// Raw samples of VictoriaMetrics.
+    exports: Option<Exporter>,
 }
 
 type Found = (BTreeMap<Labels, RawSamples>, Vec<String>);
-type Parameters<'a> = Vec<(&'a str, String)>;
 
 /// Steps at which something is asked: all that could matter in a closed interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,8 +88,14 @@ impl Steps {
 
 impl ApiSource {
     pub(super) async fn new(endpoint: Arc<Endpoint>, config: &DatasourceConfig) -> Self {
-        let (kind, limits) = (config.kind, config.limits());
-        let mut source = Self { endpoint, kind, whole: false, limits };
+        let kind = config.kind;
+        let api = Arc::new(QueryApi { endpoint, limits: config.limits() });
+        let exports = (kind == DatasourceKind::VictoriaMetrics).then(|| {
+            let samples = usize::try_from(config.keep_bytes / 16).unwrap_or(usize::MAX);
+            let metrics = api.endpoint.metrics.clone();
+            Exporter::new(api.clone(), Kept::new(config.late_samples_ms, samples, metrics))
+        });
+        let mut source = Self { api, kind, whole: false, exports };
         source.whole = match config.evaluate {
             Evaluation::Here => false,
             Evaluation::PushDown => true,
@@ -111,11 +117,11 @@ impl ApiSource {
             #[serde(default)]
             application: String,
         }
-        let mut request = Request::new(Method::GET, self.url(&["status", "buildinfo"]));
+        let mut request = Request::new(Method::GET, self.api.url(&["status", "buildinfo"]));
         *request.timeout_mut() = Some(PROBE_TIMEOUT);
         let asked = async {
-            let response = self.endpoint.send_once(request).await?;
-            self.endpoint.body(response, PROBE_BYTES_MAX).await
+            let response = self.api.endpoint.send_once(request).await?;
+            self.api.endpoint.body(response, PROBE_BYTES_MAX).await
         };
         let answer = tokio::time::timeout(PROBE_TIMEOUT, asked).await;
         let body = match answer {
@@ -125,7 +131,7 @@ impl ApiSource {
                 return false;
             }
             Err(_) => {
-                tracing::warn!(datasource = %self.endpoint.name, "Everything is evaluated here: the server did not say its version in time");
+                tracing::warn!(datasource = %self.api.endpoint.name, "Everything is evaluated here: the server did not say its version in time");
                 return false;
             }
         };
@@ -135,53 +141,6 @@ impl ApiSource {
         build.application.is_empty() && major.is_some_and(|major| major >= 3)
     }
 
-    /// The body of the answer to a form.
-    async fn post(&self, path: &[&str], form: &Parameters<'_>) -> Result<Vec<u8>, StorageError> {
-        let url = self.url(path);
-        let all = form
-            .iter()
-            .map(|(name, value)| (*name, value.as_str()))
-            .chain(self.endpoint.parameters.iter().map(|(n, v)| (n.as_str(), v.as_str())));
-        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(all).finish();
-        let request = || {
-            let mut request = Request::new(Method::POST, url.clone());
-            let kind = HeaderValue::from_static("application/x-www-form-urlencoded");
-            request.headers_mut().insert(CONTENT_TYPE, kind);
-            *request.body_mut() = Some(body.clone().into());
-            request
-        };
-        let response = self.endpoint.send(|_| "", request).await?;
-        self.endpoint.body(response, self.limits.bytes).await
-    }
-
-    fn url(&self, path: &[&str]) -> Url {
-        let mut url = self.endpoint.url.clone();
-        // An error means that the URL can have no path, which was refused.
-        if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().extend(["api", "v1"]).extend(path);
-        }
-        url
-    }
-
-    fn wrong(&self, why: impl std::fmt::Display) -> StorageError {
-        failed(&self.endpoint.name, format_args!("{}: {why}", self.endpoint.shown_url()))
-    }
-
-    /// Parses where it holds nobody up.
-    async fn parsed<T: Send + 'static>(
-        &self,
-        body: Vec<u8>,
-        parse: impl FnOnce(&[u8]) -> Result<T, String> + Send + 'static,
-    ) -> Result<T, StorageError> {
-        let parsed = match body.len() <= SMALL_BYTES {
-            true => parse(&body),
-            false => tokio::task::spawn_blocking(move || parse(&body))
-                .await
-                .unwrap_or_else(|e| Err(format!("decoding died: {e}"))),
-        };
-        parsed.map_err(|why| self.wrong(why))
-    }
-
     async fn query(&self, path: &str, form: Parameters<'_>) -> Result<Found, StorageError> {
         let mut form = form;
         if self.kind == DatasourceKind::VictoriaMetrics {
@@ -189,10 +148,10 @@ impl ApiSource {
             form.push(("latency_offset", "1ms".to_owned()));
             form.push(("nocache", "1".to_owned()));
         }
-        let body = self.post(&[path], &form).await?;
-        let found = self.parsed(body, parse_query).await?;
-        if found.0.len() > self.limits.series {
-            return Err(self.endpoint.too_many_series(self.limits.series));
+        let body = self.api.post(&[path], &form).await?;
+        let found = self.api.parsed(body, parse_query).await?;
+        if found.0.len() > self.api.limits.series {
+            return Err(self.api.too_many_series());
         }
         Ok(found)
     }
@@ -235,9 +194,6 @@ impl ApiSource {
     /// The raw samples of a selector.
     async fn raw(&self, request: &SelectRequest) -> Result<SeriesSet, StorageError> {
         let selector = selector(&request.matchers);
-        if self.kind == DatasourceKind::VictoriaMetrics {
-            return self.exported(&selector, request).await;
-        }
         let range_ms = request.to_ms.saturating_sub(request.from_ms).saturating_add(1);
         let form =
             vec![("query", format!("{selector}[{range_ms}ms]")), ("time", seconds(request.to_ms))];
@@ -259,24 +215,6 @@ impl ApiSource {
         Ok(series_set(found, warnings, request))
     }
 
-    async fn exported(
-        &self,
-        selector: &str,
-        request: &SelectRequest,
-    ) -> Result<SeriesSet, StorageError> {
-        let form = vec![
-            ("match[]", selector.to_owned()),
-            ("start", seconds(request.from_ms)),
-            ("end", seconds(request.to_ms)),
-        ];
-        let body = self.post(&["export"], &form).await?;
-        let found = self.parsed(body, parse_export).await?;
-        if found.len() > self.limits.series {
-            return Err(self.endpoint.too_many_series(self.limits.series));
-        }
-        Ok(series_set(found, Vec::new(), request))
-    }
-
     /// Label sets without samples.
     async fn series(&self, request: &SelectRequest) -> Result<SeriesSet, StorageError> {
         let mut form = vec![
@@ -287,8 +225,9 @@ impl ApiSource {
         if request.hints.limit > 0 {
             form.push(("limit", request.hints.limit.to_string()));
         }
-        let body = self.post(&["series"], &form).await?;
-        let (found, warnings) = self.parsed(body, |b| api_json::parse::<Vec<LabelSet>>(b)).await?;
+        let body = self.api.post(&["series"], &form).await?;
+        let (found, warnings) =
+            self.api.parsed(body, |b| api_json::parse::<Vec<LabelSet>>(b)).await?;
         let found = found.into_iter().map(|set| (set.0, RawSamples::default())).collect();
         Ok(series_set(found, warnings, request))
     }
@@ -300,12 +239,12 @@ impl ApiSource {
     ) -> Result<LabelAnswer, StorageError> {
         let mut form = vec![("start", seconds(request.from_ms)), ("end", seconds(request.to_ms))];
         form.extend(request.matcher_sets.iter().map(|set| ("match[]", selector(set))));
-        let mut url = self.url(path);
-        url.query_pairs_mut().extend_pairs(&form).extend_pairs(self.endpoint.parameters.iter());
+        let mut url = self.api.url(path);
+        url.query_pairs_mut().extend_pairs(&form).extend_pairs(self.api.endpoint.parameters.iter());
         let send = || Request::new(Method::GET, url.clone());
-        let response = self.endpoint.send(|_| "", send).await?;
-        let body = self.endpoint.body(response, self.limits.bytes).await?;
-        let (mut values, warnings) = self.parsed(body, owned::<Vec<String>>).await?;
+        let response = self.api.endpoint.send(|_| "", send).await?;
+        let body = self.api.endpoint.body(response, self.api.limits.bytes).await?;
+        let (mut values, warnings) = self.api.parsed(body, owned::<Vec<String>>).await?;
         values.sort_unstable();
         values.dedup();
         Ok(LabelAnswer { values, warnings })
@@ -340,25 +279,21 @@ fn parse_query(body: &[u8]) -> Result<Found, String> {
     Ok((found, warnings.into_iter().filter(|text| !text.starts_with("PromQL ")).collect()))
 }
 
-fn parse_export(body: &[u8]) -> Result<BTreeMap<Labels, RawSamples>, String> {
-    let text = std::str::from_utf8(body).map_err(|e| e.to_string())?;
-    let mut found = BTreeMap::new();
-    for line in text.lines().filter(|line| !line.is_empty()) {
-        let (labels, samples) = api_json::export_line(line)?;
-        add(&mut found, labels, samples);
+/// Puts samples in time order, the first of each time.
+pub(super) fn in_order(samples: &mut RawSamples) {
+    if samples.ts.is_sorted_by(|a, b| a < b) {
+        return;
     }
-    Ok(found)
+    let mut all: Vec<_> = samples.ts.iter().copied().zip(samples.vs.iter().copied()).collect();
+    all.sort_by_key(|(ts, _)| *ts);
+    all.dedup_by_key(|(ts, _)| *ts);
+    samples.clear();
+    all.into_iter().for_each(|(ts, value)| samples.push(ts, value));
 }
 
 /// Keeps the samples of a series in time order, each time once.
 fn add(found: &mut BTreeMap<Labels, RawSamples>, labels: Labels, mut samples: RawSamples) {
-    if !samples.ts.is_sorted_by(|a, b| a < b) {
-        let mut all: Vec<_> = samples.ts.iter().copied().zip(samples.vs.iter().copied()).collect();
-        all.sort_by_key(|(ts, _)| *ts);
-        all.dedup_by_key(|(ts, _)| *ts);
-        samples.clear();
-        all.into_iter().for_each(|(ts, value)| samples.push(ts, value));
-    }
+    in_order(&mut samples);
     let known = found.entry(labels).or_default();
     *known = if known.is_empty() { samples } else { merge(known, &samples) };
 }
@@ -412,13 +347,13 @@ fn mark_unseen(samples: &mut RawSamples, seen: &RawSamples, steps: Steps) {
 }
 
 /// `{name="value",...}`
-fn selector(matchers: &[Matcher]) -> String {
+pub(super) fn selector(matchers: &[Matcher]) -> String {
     let texts: Vec<String> = matchers.iter().map(ToString::to_string).collect();
     format!("{{{}}}", texts.join(","))
 }
 
 /// Milliseconds as seconds.
-fn seconds(ms: i64) -> String {
+pub(super) fn seconds(ms: i64) -> String {
     let sign = if ms < 0 { "-" } else { "" };
     let ms = ms.unsigned_abs();
     format!("{sign}{}.{:03}", ms / 1000, ms % 1000)
@@ -433,16 +368,20 @@ impl Source for ApiSource {
         let asked: BoxFuture<'a, _> = match pushed {
             Some(expr) if expr.op == MatchOp::Equal => Box::pin(self.pushed(&expr.value, request)),
             _ if request.hints.function == "series" => Box::pin(self.series(request)),
-            _ => Box::pin(self.raw(request)),
+            _ => match &self.exports {
+                // It takes turns and time for all that is asked together.
+                Some(exports) => return Box::pin(exports.select(request)),
+                None => Box::pin(self.raw(request)),
+            },
         };
-        Box::pin(self.endpoint.within_time(asked))
+        Box::pin(self.api.endpoint.within_time(asked))
     }
 
     fn label_names<'a>(
         &'a self,
         request: &'a LabelRequest,
     ) -> BoxFuture<'a, Result<LabelAnswer, StorageError>> {
-        Box::pin(self.endpoint.within_time(async { self.texts(&["labels"], request).await }))
+        Box::pin(self.api.endpoint.within_time(async { self.texts(&["labels"], request).await }))
     }
 
     fn label_values<'a>(
@@ -451,7 +390,8 @@ impl Source for ApiSource {
         request: &'a LabelRequest,
     ) -> BoxFuture<'a, Result<LabelAnswer, StorageError>> {
         Box::pin(
-            self.endpoint
+            self.api
+                .endpoint
                 .within_time(async move { self.texts(&["label", name, "values"], request).await }),
         )
     }

@@ -148,15 +148,16 @@ fn said(kind: &str, error: &str) -> String {
     if kind.is_empty() { error.to_owned() } else { format!("{kind}: {error}") }
 }
 
-/// One line of VictoriaMetrics' `/api/v1/export`. Values are numbers, `null` or `NaN` for a
-/// staleness marker (of what is no number nothing else is stored), and infinities:
+/// One line of VictoriaMetrics' `/api/v1/export`: the labels as written, see
+/// [`export_labels`], and the samples. Values are numbers, `null` or `NaN` for a staleness
+/// marker (of what is no number nothing else is stored), and infinities:
 /// `{"metric":{...},"values":[1,null,+Inf],"timestamps":[1000,2000,3000]}`
-pub(super) fn export_line(line: &str) -> Result<(Labels, RawSamples), String> {
+pub(super) fn export_line(line: &str) -> Result<(&str, RawSamples), String> {
     let wrong = || format!("this is no line of an export: {}", crate::model::labels::quote(line));
     let rest = line.trim_end().strip_prefix("{\"metric\":").ok_or_else(wrong)?;
-    let mut objects = serde_json::Deserializer::from_str(rest).into_iter::<LabelSet>();
-    let labels = objects.next().and_then(Result::ok).ok_or_else(wrong)?.0;
-    let rest = &rest[objects.byte_offset()..];
+    let mut objects = serde_json::Deserializer::from_str(rest).into_iter::<IgnoredAny>();
+    objects.next().and_then(Result::ok).ok_or_else(wrong)?;
+    let (labels, rest) = rest.split_at(objects.byte_offset());
     let (values, rest) = array(rest, ",\"values\":[").ok_or_else(wrong)?;
     let (times, rest) = array(rest, ",\"timestamps\":[").ok_or_else(wrong)?;
     if rest != "}" {
@@ -176,6 +177,13 @@ pub(super) fn export_line(line: &str) -> Result<(Labels, RawSamples), String> {
         samples.push(ts, value);
     }
     Ok((labels, samples))
+}
+
+/// Labels as a line of an export has them.
+pub(super) fn export_labels(text: &str) -> Result<Labels, String> {
+    let set: Result<LabelSet, _> = serde_json::from_str(text);
+    let wrong = || format!("these are no labels: {}", crate::model::labels::quote(text));
+    set.map(|set| set.0).map_err(|_| wrong())
 }
 
 fn array<'a>(text: &'a str, head: &str) -> Option<(&'a str, &'a str)> {
@@ -234,7 +242,9 @@ mod tests {
     fn lines_of_an_export_have_markers_and_infinities() {
         let line = r#"{"metric":{"__name__":"bar","x":"],\"values\":["},"values":[1,2.5,null,+Inf,-Inf,NaN],"timestamps":[10,20,30,40,50,60]}"#;
         let (labels, samples) = export_line(line).unwrap();
+        let labels = export_labels(labels).unwrap();
         assert_eq!(labels.get("x"), Some("],\"values\":["));
+        assert!(export_labels("[1]").is_err());
         assert_eq!(samples.ts, [10, 20, 30, 40, 50, 60]);
         assert_eq!(samples.vs[..2], [1.0, 2.5]);
         assert!(is_stale_nan(samples.vs[2]) && is_stale_nan(samples.vs[5]));

@@ -21,6 +21,10 @@ pub(super) const CHUNKED_READ_LIMIT: u64 = 50_000_000;
 const BYTES_MAX: u64 = 1 << 30;
 /// Requests to one server at once: what a Prometheus evaluates at once.
 const CONCURRENT_MAX: usize = 20;
+/// What comes a minute late is no exception.
+const LATE_SAMPLES_MS: i64 = 60_000;
+/// Samples kept from tick to tick.
+pub const KEEP_BYTES: u64 = 512 << 20;
 /// Most series of an answer.
 const SERIES_MAX: usize = 5_000_000;
 
@@ -206,6 +210,12 @@ pub struct DatasourceConfig {
     pub max_series: usize,
     /// Most bytes of one answer.
     pub max_response_bytes: u64,
+    /// How late samples may come and be seen at the next tick; of VictoriaMetrics, whose
+    /// samples are kept from tick to tick.
+    #[serde(rename = "late_samples", with = "as_text")]
+    pub late_samples_ms: i64,
+    /// How much may be kept; nothing with 0.
+    pub keep_bytes: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sigv4: Option<SigV4Config>,
     /// The HTTP client options, which stand inline.
@@ -226,6 +236,8 @@ impl Default for DatasourceConfig {
             max_concurrent_requests: CONCURRENT_MAX,
             max_series: SERIES_MAX,
             max_response_bytes: BYTES_MAX,
+            late_samples_ms: LATE_SAMPLES_MS,
+            keep_bytes: KEEP_BYTES,
             sigv4: None,
             http: ClientConfig::default(),
         }

@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use super::metrics::ServerMetrics;
 use super::{OpenError, Surroundings, failed};
 use crate::http::{Client, ClientConfig, HttpError, SigV4Config};
-use crate::model::Clock;
+use crate::model::{Clock, TimestampMs};
 use crate::storage::StorageError;
 
 /// How often a request is sent at most.
@@ -36,6 +36,21 @@ pub(super) struct EndpointConfig {
     pub concurrent_max: usize,
     pub http: ClientConfig,
     pub sigv4: Option<SigV4Config>,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub error: StorageError,
+    /// It is the request that was refused, not the server that is away or busy: a smaller one
+    /// may be answered.
+    pub by_request: bool,
+}
+
+impl From<Refused> for StorageError {
+    fn from(refused: Refused) -> Self {
+        refused.error
+    }
 }
 
 /// See the module.
@@ -130,7 +145,8 @@ impl Endpoint {
         &self,
         kind: impl Fn(&Response) -> &'static str,
         request: impl Fn() -> Request,
-    ) -> Result<Response, StorageError> {
+    ) -> Result<Response, Refused> {
+        let away = |error| Refused { error, by_request: false };
         let mut wait = BACK_OFF;
         for attempt in 1.. {
             let began_ns = self.clock.monotonic_ns();
@@ -149,7 +165,8 @@ impl Endpoint {
                     let patience = retry_after(&response);
                     let text = self.refusal(response).await;
                     if !may_help(status) {
-                        return Err(text);
+                        let by_request = matches!(status.as_u16(), 400 | 413 | 414 | 422);
+                        return Err(Refused { error: text, by_request });
                     }
                     (text, patience)
                 }
@@ -158,19 +175,24 @@ impl Endpoint {
                     let text = failed(&self.name, &error);
                     // Nothing of an answer was seen; whether the server began does not matter.
                     if !matches!(error, HttpError::Request(_)) {
-                        return Err(text);
+                        return Err(away(text));
                     }
                     (text, None)
                 }
             };
             if attempt == ATTEMPTS_MAX {
-                return Err(refusal);
+                return Err(away(refusal));
             }
             self.metrics.retries.inc();
             tokio::time::sleep(patience.unwrap_or(wait)).await;
             wait *= 2;
         }
-        Err(failed(&self.name, "BUG: no attempt was the last"))
+        Err(away(failed(&self.name, "BUG: no attempt was the last")))
+    }
+
+    /// Wall time and steady time now.
+    pub(super) fn now(&self) -> (TimestampMs, u64) {
+        (self.clock.now_ms(), self.clock.monotonic_ns())
     }
 
     /// Sends a request a single time.

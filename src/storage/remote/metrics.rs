@@ -29,6 +29,7 @@ pub struct RemoteMetrics {
     seconds: Family<Pairs, Histogram, Latency>,
     retries: Family<Pairs, Counter>,
     bytes: Family<Pairs, Counter>,
+    kept: Family<Pairs, Gauge<i64, AtomicI64>>,
 }
 
 impl Default for RemoteMetrics {
@@ -39,6 +40,7 @@ impl Default for RemoteMetrics {
             seconds: Family::new_with_constructor(Latency),
             retries: Family::default(),
             bytes: Family::default(),
+            kept: Family::default(),
         }
     }
 }
@@ -74,6 +76,11 @@ impl RemoteMetrics {
             "Bytes of the answers of other systems, as sent",
             metrics.bytes.clone(),
         );
+        registry.register(
+            "watchfire_remote_read_kept_samples",
+            "Samples of other systems kept in memory until rules are evaluated again",
+            metrics.kept.clone(),
+        );
         metrics
     }
 
@@ -84,6 +91,7 @@ impl RemoteMetrics {
             in_flight: self.in_flight.get_or_create(&pairs).clone(),
             retries: self.retries.get_or_create(&pairs).clone(),
             bytes: self.bytes.get_or_create(&pairs).clone(),
+            kept: self.kept.get_or_create(&pairs).clone(),
             all: self.clone(),
             pairs,
         }
@@ -95,6 +103,7 @@ impl RemoteMetrics {
 pub(super) struct ServerMetrics {
     pub(super) retries: Counter,
     pub(super) bytes: Counter,
+    pub(super) kept: Gauge<i64, AtomicI64>,
     in_flight: Gauge<i64, AtomicI64>,
     all: RemoteMetrics,
     pairs: Pairs,

@@ -1,11 +1,15 @@
 //! Other systems as sources: remote read (`read.rs`), the query API of Prometheus and of
-//! those that speak it (`api.rs`). What several sources together come to is `fanout`'s and
+//! those that speak it (`api.rs`; of VictoriaMetrics `export.rs`, and `kept.rs` for what is
+//! asked again and again). What several sources together come to is `fanout`'s and
 //! `routes`' business; who asks, and why, is not known here.
 
 mod api;
 mod api_json;
+mod client;
 pub mod config;
 mod endpoint;
+mod export;
+mod kept;
 mod metrics;
 mod read;
 mod series;

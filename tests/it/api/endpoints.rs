@@ -681,3 +681,85 @@ async fn remote_write_2_0_stores_what_is_sound_and_says_how_much() {
         )
         .await;
 }
+
+#[tokio::test]
+async fn relabelling_is_shown_step_by_step() {
+    let server = TestServer::start().await;
+    let path = |labels: &str| {
+        let labels: String = url::form_urlencoded::byte_serialize(labels.as_bytes()).collect();
+        format!("/api/v1/targets/relabel_steps?scrapePool=node&labels={labels}")
+    };
+    let rules = [
+        r#"{"sourceLabels":["__address__"],"separator":";","regex":"(.*):.*","targetLabel":"host","replacement":"$1","action":"replace"}"#,
+        r#"{"sourceLabels":["host","job"],"separator":";","regex":"a;node","replacement":"$1","action":"keep"}"#,
+        r#"{"separator":";","regex":"host","replacement":"$1","action":"labeldrop"}"#,
+    ];
+    let steps = |outputs: [(&str, bool); 3]| {
+        let steps = rules.iter().zip(outputs).map(|(rule, (output, keep))| {
+            format!(r#"{{"rule":{rule},"output":{output},"keep":{keep}}}"#)
+        });
+        let steps = steps.collect::<Vec<_>>().join(",");
+        format!(r#"{{"status":"success","data":{{"steps":[{steps}]}}}}"#)
+    };
+    let kept = r#"{"__address__":"a:1","host":"a","job":"node"}"#;
+    let last = r#"{"__address__":"a:1","job":"node"}"#;
+    let dropped = r#"{"__address__":"b:1","host":"b","job":"node"}"#;
+    for (labels, outputs) in [
+        (last, [(kept, true), (kept, true), (last, true)]),
+        (r#"{"__address__":"b:1","job":"node"}"#, [(dropped, true), ("{}", false), ("{}", false)]),
+    ] {
+        server.check(&path(labels), 200, &steps(outputs)).await;
+    }
+    let bad =
+        |error: &str| format!(r#"{{"status":"error","errorType":"bad_data","error":{error:?}}}"#);
+    for (path, error) in [
+        ("/api/v1/targets/relabel_steps", "no scrapePool parameter provided"),
+        ("/api/v1/targets/relabel_steps?scrapePool=node", "no labels parameter provided"),
+        ("/api/v1/scrape_pools/config", "no scrapePool parameter provided"),
+        (
+            "/api/v1/scrape_pools/config?scrapePool=x",
+            "error retrieving scrape config: scrape pool \"x\" not found",
+        ),
+    ] {
+        server.check(path, 400, &bad(error)).await;
+    }
+}
+
+#[tokio::test]
+async fn features_are_named_as_by_prometheus() {
+    let server = TestServer::start().await;
+    let answer = server.get("/api/v1/features").await;
+    let body: serde_json::Value = serde_json::from_str(&answer.body).expect("JSON");
+    let groups = body["data"].as_object().expect("groups");
+    let names: Vec<&str> = groups.keys().map(String::as_str).collect();
+    assert_eq!(
+        names,
+        [
+            "api",
+            "otlp_receiver",
+            "prometheus",
+            "promql",
+            "promql_functions",
+            "promql_operators",
+            "rules",
+            "scrape",
+            "service_discovery_providers",
+            "templating_functions",
+            "tsdb",
+            "ui"
+        ]
+    );
+    for (group, feature, expected) in [
+        ("promql_functions", "rate", true),
+        ("promql_functions", "info", false),
+        ("promql_operators", "limitk", false),
+        ("promql_operators", "unless", true),
+        ("promql", "fill", false),
+        ("api", "lifecycle", false),
+        ("rules", "concurrent_rule_eval", false),
+        ("templating_functions", "humanizePercentage", true),
+    ] {
+        assert_eq!(groups[group][feature], expected, "{group}.{feature}");
+    }
+    assert_eq!(groups["promql_functions"].as_object().map(serde_json::Map::len), Some(90));
+}

@@ -26,6 +26,7 @@ use watchfire::rules::view::{
     AlertState, AlertView, AlertingView, CostSummary, GroupCostView, GroupView, PaceView,
     QuarantinedView, RuleCostView, RuleHealth, RuleView, RulesView,
 };
+use watchfire::scrape::ScrapeConfig;
 use watchfire::scrape::view::{
     DroppedTargetView, ScrapeView, TargetHealth, TargetMetadata, TargetView,
 };
@@ -182,6 +183,15 @@ impl StatusView for Fixed {
             corruption_count: 0,
             storage_retention: "15d".to_owned(),
         }
+    }
+
+    fn scrape_config(&self, pool: &str) -> Option<ScrapeConfig> {
+        let text = "scrape_configs:\n- job_name: node\n  relabel_configs:\n  \
+                    - {source_labels: [__address__], target_label: host, regex: '(.*):.*'}\n  \
+                    - {source_labels: [host, job], regex: a;node, action: keep}\n  \
+                    - {action: labeldrop, regex: host}\n";
+        let loaded = watchfire::config::parse(text, std::path::Path::new("")).expect("valid");
+        loaded.config.scrape_configs.into_iter().find(|scrape| scrape.job_name == pool)
     }
 }
 

@@ -77,7 +77,7 @@ async fn evaluate(
     results
 }
 
-fn rules() -> Vec<String> {
+pub fn rules() -> Vec<String> {
     let loaded = load_source("rules.yml", &rule_file(), &LoadOptions::default());
     let errors: Vec<String> = loaded.errors().map(ToString::to_string).collect();
     assert!(errors.is_empty(), "{errors:?}");

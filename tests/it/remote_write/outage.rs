@@ -1,6 +1,6 @@
-//! An outage of the receiver at scale. The test that always runs is small; with
-//! WATCHFIRE_OUTAGE_SECONDS set it feeds 50,000 samples a second for that long, as
-//! `tests/outage.sh` does for ten minutes.
+//! An outage of the receiver at scale. The tests that always run are small; with
+//! WATCHFIRE_OUTAGE_SECONDS set they feed 50,000 samples a second for that long, as
+//! `tests/outage.sh` does for ten minutes, and the one with a quota has WATCHFIRE_OUTAGE_QUOTA.
 
 use std::fs;
 use std::sync::{Arc, Mutex};
@@ -54,6 +54,16 @@ async fn take(State(seen): State<Arc<Mutex<Seen>>>, body: Bytes) -> StatusCode {
 
 #[test]
 fn a_long_outage_with_a_kill_in_the_middle_loses_nothing() {
+    outage(None);
+}
+
+#[test]
+fn an_outage_longer_than_the_quota_loses_the_oldest_and_says_how_many() {
+    let quota = std::env::var("WATCHFIRE_OUTAGE_QUOTA");
+    outage(Some(&quota.unwrap_or_else(|_| "200KiB".to_owned())));
+}
+
+fn outage(quota: Option<&str>) {
     let seconds = std::env::var("WATCHFIRE_OUTAGE_SECONDS").ok().and_then(|s| s.parse().ok());
     let ticks = seconds.map_or(30, |seconds: usize| seconds * 10);
     let dir = tempfile::tempdir().expect("a folder");
@@ -61,19 +71,30 @@ fn a_long_outage_with_a_kill_in_the_middle_loses_nothing() {
     let config = format!(
         "remote_write:
 - url: http://{receiving}/write
-  queue_config: {{batch_send_deadline: 100ms, max_backoff: 500ms}}
+  queue_config: {{batch_send_deadline: 100ms, max_backoff: 500ms{}}}
   metadata_config: {{send: false}}
-"
+",
+        quota.map(|quota| format!(", max_disk_size: {quota}")).unwrap_or_default()
     );
     fs::write(dir.path().join("sender.yml"), config).expect("a file");
     let mut sender = start_sender(dir.path(), sending);
     let feeder = Feeder::new();
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     let from_ms = since.as_millis() as i64 - 3_000_000;
+    let metric = |name: &str| -> f64 {
+        let (_, text) = http_get(&format!("http://{sending}/metrics")).expect("metrics");
+        let line = text.lines().find(|l| l.starts_with(&format!("{name}{{")));
+        let value = line.and_then(|line| line.rsplit(' ').next()?.parse().ok());
+        value.unwrap_or_else(|| panic!("no {name} in {text}"))
+    };
+    // Counts are those of a process.
+    let lost_now = || metric("watchfire_remote_storage_queue_lost_samples_total");
+    let mut lost = 0.0;
     let began = Instant::now();
     let mut acknowledged = Vec::new();
     for n in 0..ticks {
         if n == ticks / 2 {
+            lost += lost_now();
             sender.kill();
             sender = start_sender(dir.path(), sending);
         }
@@ -85,15 +106,18 @@ fn a_long_outage_with_a_kill_in_the_middle_loses_nothing() {
         }
     }
     assert_eq!(acknowledged.len(), ticks, "the receiver being away delays no commit");
-    let metric = |name: &str| -> f64 {
-        let (_, text) = http_get(&format!("http://{sending}/metrics")).expect("metrics");
-        let line = text.lines().find(|l| l.starts_with(&format!("{name}{{")));
-        let value = line.and_then(|line| line.rsplit(' ').next()?.parse().ok());
-        value.unwrap_or_else(|| panic!("no {name} in {text}"))
-    };
     let fed = (SERIES * ticks) as f64;
-    assert_eq!(metric("prometheus_remote_storage_samples_pending"), fed);
-    eprintln!("{fed} samples wait in {} bytes", metric("watchfire_remote_storage_queue_bytes"));
+    let (waiting, bytes) = (
+        metric("prometheus_remote_storage_samples_pending"),
+        metric("watchfire_remote_storage_queue_bytes"),
+    );
+    // What had been read of a queue that was full then was in memory alone when the process
+    // was killed.
+    let in_memory = fed - lost - lost_now() - waiting;
+    let most = if quota.is_some() { 100_000.0 } else { 0.0 };
+    assert!((0.0..=most).contains(&in_memory), "{in_memory}");
+    assert!(bytes <= metric("watchfire_remote_storage_queue_bytes_max"));
+    eprintln!("of {fed} samples {waiting} wait in {bytes} bytes");
 
     let seen = Arc::new(Mutex::new(Seen::default()));
     let runtime = tokio::runtime::Runtime::new().expect("threads");
@@ -108,9 +132,10 @@ fn a_long_outage_with_a_kill_in_the_middle_loses_nothing() {
     });
     // Killed once more, while it catches up.
     let halfway = until(Duration::from_secs(600), || {
-        (seen.lock().unwrap().total as f64 > fed / 2.0).then_some(())
+        (seen.lock().unwrap().total as f64 > waiting / 2.0).then_some(())
     });
     assert!(halfway.is_some(), "{}", sender.log());
+    lost += lost_now();
     sender.kill();
     sender = start_sender(dir.path(), sending);
     let done = until(Duration::from_secs(600), || {
@@ -120,8 +145,10 @@ fn a_long_outage_with_a_kill_in_the_middle_loses_nothing() {
     eprintln!("everything arrived {:?} after the receiver came back", back.elapsed());
     let seen = seen.lock().unwrap();
     assert!(seen.newest.iter().all(|n| *n == ticks as i64 - 1), "the newest are there");
-    assert_eq!(seen.gaps, 0, "nothing is missing, and all in order");
+    lost += lost_now();
+    assert_eq!(seen.gaps as f64, lost + in_memory, "nothing else is missing, and all in order");
+    assert_eq!(lost > 0.0, quota.is_some());
+    eprintln!("{lost} were lost, {} came again", seen.again);
     // The kill may have cut off one request whose answer was not heard yet.
     assert!(seen.again <= 2000 * 50, "{} samples came again", seen.again);
-    assert_eq!(metric("watchfire_remote_storage_queue_lost_samples_total"), 0.0);
 }

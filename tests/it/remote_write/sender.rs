@@ -321,7 +321,11 @@ async fn a_full_queue_loses_its_oldest_loudly_and_goes_on() {
     let yaml = FAST.replace("{batch", "{max_disk_size: 64KiB, capacity: 10, batch");
     let config = target(&format!("http://{address}/write"), &yaml);
     let rig = Rig::start(dir.path(), &config).await;
-    for ts in 0..2000 {
+    rig.commit(20, 0);
+    // The first ones are on their way before the others fill the queue.
+    let tried = || rig.metric("prometheus_remote_storage_samples_retried_total", "") > 0.0;
+    assert!(until(Duration::from_secs(60), || tried().then_some(())).is_some());
+    for ts in 1..2000 {
         rig.commit(20, ts);
     }
     let lost = rig.metric("watchfire_remote_storage_queue_lost_samples_total", "");

@@ -7,15 +7,16 @@ use super::{PATIENCE, Server, query, times};
 use crate::serve::{amtool_alerts, start_alertmanager};
 use crate::support::{Program, available, free_address, http_get, start_prometheus, until};
 
-/// A chain: the second rule reads the first, and the alert reads the second, in one tick.
+/// A chain: the second rule reads the first, and the alert reads the second, in one tick. A
+/// scrape that takes longer than its second, as on a busy machine, changes nothing of it.
 const RULES: &str = r#"
 groups:
   - name: beside
     rules:
-      - record: beside:up:sum
-        expr: sum by (job) (up)
+      - record: beside:up:count
+        expr: count by (job) (up)
       - record: beside:up:double
-        expr: beside:up:sum * 2
+        expr: beside:up:count * 2
       - alert: Doubled
         expr: beside:up:double == 2
         for: 3s
@@ -68,9 +69,9 @@ fn live(dir: &Path, base: &str, kind: &str) {
     let again = until(PATIENCE, || active_at(&sidecar));
     assert_eq!(again.as_ref(), Some(&since), "{}", sidecar.program.log());
     // Nothing of what was evaluated is missing in the server, nor there twice.
-    let before = times(&own, "beside:up:sum").len();
+    let before = times(&own, "beside:up:count").len();
     let behind = until(PATIENCE, || {
-        let (theirs, ours) = (times(base, "beside:up:sum"), times(&own, "beside:up:sum"));
+        let (theirs, ours) = (times(base, "beside:up:count"), times(&own, "beside:up:count"));
         let ordered = theirs.windows(2).all(|pair| pair[0] < pair[1]);
         assert!(ordered, "{theirs:?}");
         (ours.len() >= before && theirs.len() >= before).then_some(())
@@ -158,4 +159,81 @@ scrape_configs: [{{job_name: self, static_configs: [{{targets: ['{server}']}}]}}
     assert!(active_at(&sidecar).is_some(), "no false resolve");
     let (status, _) = http_get(&format!("http://{}/-/ready", sidecar.address)).expect("an answer");
     assert_eq!(status, 200);
+}
+
+/// With a data directory that is only read, results go to the server whose directory it is,
+/// and come back from there.
+#[test]
+fn over_a_data_directory_results_are_written_to_its_server() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let config = "global: {scrape_interval: 1s}
+scrape_configs: [{job_name: self, static_configs: [{targets: ['SELF']}]}]
+";
+    let Some((_prometheus, base)) = start_prometheus(dir.path(), config) else { return };
+    let Some((_alertmanager, alertmanager)) = start_alertmanager(dir.path()) else { return };
+    fs::create_dir(dir.path().join("rules")).expect("a folder");
+    fs::write(dir.path().join("rules/a.yml"), RULES).expect("rules");
+    let mut args = args(&base, "prometheus", alertmanager);
+    args.push(format!("--storage.tsdb.read-only={}", dir.path().join("data").display()));
+    let address = free_address();
+    let sidecar = Server::start(dir.path(), address, &args);
+    let paged = until(PATIENCE, || amtool_alerts(alertmanager, "Doubled").pop());
+    assert!(paged.is_some(), "{}", sidecar.program.log());
+    let written = until(PATIENCE, || query(&base, "beside:up:double").pop());
+    assert!(written.is_some(), "{}", sidecar.program.log());
+    let firing = "ALERTS{alertname='Doubled', alertstate='firing'}";
+    assert!(until(PATIENCE, || query(&base, firing).pop()).is_some(), "an alert's series");
+    // What the server has by now is in its directory, where the sidecar reads it.
+    let written = times(&base, "beside:up:count");
+    let own = format!("http://{address}");
+    let seen = until(PATIENCE, || {
+        let seen = times(&own, "beside:up:count");
+        written.iter().all(|ts| seen.contains(ts)).then_some(())
+    });
+    assert!(seen.is_some(), "{written:?} {}", sidecar.program.log());
+}
+
+/// A rule was left to the server until another one began to record what it reads: from then
+/// on the server does not have all of it.
+#[test]
+fn what_others_begin_to_record_is_not_left_to_the_server_any_more() {
+    if !available("victoria-metrics") {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a folder");
+    let address = free_address();
+    let args = [
+        format!("-storageDataPath={}", dir.path().join("vm").display()),
+        format!("-httpListenAddr={address}"),
+        "-memory.allowedBytes=64MB".to_owned(),
+    ];
+    let mut server = Program::start("victoria-metrics", &args).expect("it is there");
+    server.wait_ready(&format!("http://{address}/health"));
+    fs::create_dir(dir.path().join("rules")).expect("a folder");
+    let reader = "groups: [{name: reader, rules: [{record: out, expr: sum(fresh)}]}]";
+    fs::write(dir.path().join("rules/a.yml"), reader).expect("rules");
+    let args = [
+        "sidecar",
+        &format!("--prometheus.url=http://{address}"),
+        "--prometheus.type=victoriametrics",
+        "--prometheus.evaluate=push-down",
+        // What is recorded never comes to the server.
+        "--remote-write.url=none",
+        "--rules=rules/*.yml",
+        "--rules.evaluation-interval=1s",
+        "--rules.refresh-interval=1s",
+    ];
+    let sidecar = Server::start(dir.path(), free_address(), &args.map(str::to_owned));
+    let own = format!("http://{}", sidecar.address);
+    let ran = || {
+        let rules = sidecar.get("/api/v1/rules");
+        (rules["data"]["groups"][0]["rules"][0]["health"] == "ok").then_some(())
+    };
+    assert!(until(PATIENCE, ran).is_some(), "{}", sidecar.program.log());
+    assert!(query(&own, "out").is_empty());
+    let writer = "groups: [{name: writer, rules: [{record: fresh, expr: vector(5)}]}]";
+    fs::write(dir.path().join("rules/b.yml"), writer).expect("rules");
+    let out = until(PATIENCE, || query(&own, "out").pop());
+    let out = out.unwrap_or_else(|| panic!("{}", sidecar.program.log()));
+    assert_eq!(out["value"][1], "5");
 }

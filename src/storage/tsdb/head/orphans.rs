@@ -10,9 +10,7 @@ use std::sync::Arc;
 use rustc_hash::FxBuildHasher;
 
 use crate::model::{Labels, TimestampMs};
-use crate::storage::tsdb::wal::reader::SegmentReader;
-use crate::storage::tsdb::wal::record::{Record, RefTombstone};
-use crate::storage::tsdb::wal::segment::Segment;
+use crate::storage::tsdb::wal::record::RefTombstone;
 use crate::vector::RawSamples;
 
 use super::Head;
@@ -43,8 +41,8 @@ pub(super) enum Orphan {
 /// What waits for one series.
 #[derive(Debug)]
 struct Waiting {
-    /// Which of all series it is, and the file of the first entry.
-    first: (usize, Arc<Path>),
+    /// Which of all series it is, the file, and the offset of the first entry.
+    first: (usize, Arc<Path>, u64),
     entries: Vec<Orphan>,
     /// Those there was no room for.
     dropped: u64,
@@ -56,8 +54,9 @@ pub(super) struct Orphans {
     by_series: HashMap<u64, Waiting, FxBuildHasher>,
     waiting: usize,
     met: usize,
-    /// The file being read.
+    /// File and offset of the record being read.
     file: Arc<Path>,
+    offset: u64,
     /// Of those that belong to a series after all.
     recovered: u64,
 }
@@ -69,6 +68,7 @@ impl Default for Orphans {
             waiting: 0,
             met: 0,
             file: Path::new("").into(),
+            offset: 0,
             recovered: 0,
         }
     }
@@ -80,10 +80,15 @@ impl Orphans {
         self.file = file.into();
     }
 
+    /// Notes where in it.
+    pub(super) fn reading_at(&mut self, offset: u64) {
+        self.offset = offset;
+    }
+
     fn add(&mut self, series: u64, orphan: Orphan) {
         let waiting = self.by_series.entry(series).or_insert_with(|| {
             self.met += 1;
-            let first = (self.met, Arc::clone(&self.file));
+            let first = (self.met, Arc::clone(&self.file), self.offset);
             Waiting { first, entries: Vec::new(), dropped: 0 }
         });
         if self.waiting < WAITING_MAX {
@@ -115,6 +120,8 @@ impl Replayer {
         orphans.waiting -= count;
         orphans.recovered += count as u64;
         self.found.unknown_refs -= count as u64;
+        // Those may be of the same series under another reference.
+        self.add_waiting(head);
         for orphan in waiting.entries {
             match orphan {
                 Orphan::Tombstone(stone) => {
@@ -180,7 +187,7 @@ impl Replayer {
             series: orphans.by_series.len(),
             samples,
             file: first.1.to_path_buf(),
-            offset: first_place(&first.1, |id| orphans.by_series.contains_key(&id)),
+            offset: first.2,
         };
         tracing::error!(
             series = lost.series,
@@ -201,29 +208,5 @@ fn names_of(head: &Head) -> Vec<(u64, Labels)> {
             snapshot.series.into_iter().map(|(id, labels, _)| (id, labels)).collect()
         }
         _ => Vec::new(),
-    }
-}
-
-/// Where in a segment the first sample is of some series; its beginning when that cannot be
-/// told.
-fn first_place(file: &Path, wanted: impl Fn(u64) -> bool) -> u64 {
-    let segment = Segment { index: 0, bytes: 0, path: file.to_owned() };
-    let Ok(mut reader) = SegmentReader::open(&segment) else { return 0 };
-    loop {
-        let found = match reader.next() {
-            Ok(None) => return 0,
-            Ok(Some(record)) => Some(match Record::decode(record) {
-                Ok(Record::Samples(all)) => all.iter().any(|s| wanted(s.series)),
-                Ok(Record::Histograms(all)) => all.iter().any(|h| wanted(h.series)),
-                _ => false,
-            }),
-            Err(_) => None,
-        };
-        match found {
-            Some(true) => return reader.good(),
-            Some(false) => {}
-            None if reader.resync().unwrap_or(false) => {}
-            None => return 0,
-        }
     }
 }

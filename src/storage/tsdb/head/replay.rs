@@ -34,11 +34,14 @@ const HEAPS: usize = 1 << 10;
 
 /// Samples that were read and not added yet. The log has them by time, all series after one
 /// another, and each series is in another corner of the memory: added heap by heap, the few
-/// series of a heap stay in the processor's cache for as long as they get samples.
+/// series of a heap stay in the processor's cache for as long as they get samples. The
+/// samples of a series are in one heap, in their order, whatever reference they came under.
 #[derive(Debug, Default)]
 struct Waiting {
     heaps: Vec<Vec<(u64, TimestampMs, SampleValue)>>,
     count: usize,
+    /// The first reference of series that have several.
+    firsts: HashMap<u64, u64, FxBuildHasher>,
 }
 
 impl Waiting {
@@ -47,7 +50,9 @@ impl Waiting {
         if self.heaps.is_empty() {
             self.heaps.resize_with(HEAPS, Vec::new);
         }
-        self.heaps[id as usize % HEAPS].push((id, ts, value));
+        let first =
+            if self.firsts.is_empty() { id } else { self.firsts.get(&id).copied().unwrap_or(id) };
+        self.heaps[first as usize % HEAPS].push((id, ts, value));
         self.count += 1;
         self.count >= WAITING_MAX
     }
@@ -299,6 +304,9 @@ impl Replayer {
                         if let Some(kept) = &mut self.kept {
                             kept.push(bytes.to_vec());
                         }
+                        if let Some(orphans) = &mut self.orphans {
+                            orphans.reading_at(reader.good());
+                        }
                         self.apply(head, record);
                         continue;
                     }
@@ -387,6 +395,7 @@ impl Replayer {
         if !created {
             head.series.reserve_id(id);
             self.found.aliases.push((id, Arc::clone(&series)));
+            self.waiting.firsts.insert(id, series.id);
         }
         series.set_logged();
         if let Some(chunks) = self.mapped.remove(&id) {
@@ -462,19 +471,25 @@ impl Replayer {
     fn take_sample(&mut self, head: &Head, id: u64, ts: TimestampMs, value: SampleValue) {
         if self.late {
             self.add_late(head, id, ts, &value);
+        } else if !self.series.contains_key(&id) {
+            // What a block has needs no name.
+            if ts < head.under_way.min_valid_ms() {
+                return;
+            }
+            self.orphan(head, id, Orphan::Sample { late: false, ts, value });
         } else if self.waiting.push(id, ts, value) {
             self.add_waiting(head);
         }
     }
 
-    fn add_waiting(&mut self, head: &Head) {
+    pub(super) fn add_waiting(&mut self, head: &Head) {
         let mut heaps = std::mem::take(&mut self.waiting.heaps);
         for heap in &mut heaps {
             for (id, ts, value) in heap.drain(..) {
                 self.add_sample(head, id, ts, &value);
             }
         }
-        self.waiting = Waiting { heaps, count: 0 };
+        (self.waiting.heaps, self.waiting.count) = (heaps, 0);
     }
 
     pub(super) fn add_sample(

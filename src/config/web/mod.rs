@@ -1,14 +1,15 @@
 //! The file that says how to serve HTTP (`--web.config.file`), in the format that
 //! Prometheus and its exporters share: TLS, users, response headers. Here it is read and
-//! checked; nothing is served by it.
+//! checked; the API serves by it.
+
+mod tls;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::sign::CertifiedKey;
+use rustls::ServerConfig;
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -37,6 +38,10 @@ pub enum WebConfigError {
     Open { file: String, cause: String },
     #[error("failed to load X509KeyPair: {0}")]
     KeyPair(String),
+    #[error("cannot parse the CA certificates of {0}")]
+    Ca(String),
+    #[error("{key}: {why}")]
+    Unserved { key: &'static str, why: String },
     #[error("HTTP header {0:?} can not be configured")]
     Header(String),
     #[error("invalid value for {name}. Expected one of: {allowed}, but got: {value:?}")]
@@ -51,8 +56,7 @@ struct WebConfig {
     tls_server_config: TlsServerConfig,
     http_server_config: HttpServerConfig,
     basic_auth_users: BTreeMap<String, Secret>,
-    #[serde(rename = "rate_limit")]
-    _rate_limit: RateLimit,
+    rate_limit: RateLimit,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -65,8 +69,7 @@ struct TlsServerConfig {
     client_auth_type: String,
     client_ca: String,
     client_ca_file: String,
-    #[serde(rename = "client_allowed_sans")]
-    _client_allowed_sans: Vec<String>,
+    client_allowed_sans: Vec<String>,
     cipher_suites: Vec<String>,
     curve_preferences: Vec<String>,
     min_version: String,
@@ -75,21 +78,51 @@ struct TlsServerConfig {
     _prefer_server_cipher_suites: bool,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct HttpServerConfig {
-    #[serde(rename = "http2")]
-    _http2: bool,
+    http2: bool,
     headers: BTreeMap<String, String>,
+}
+
+impl Default for HttpServerConfig {
+    fn default() -> Self {
+        Self { http2: true, headers: BTreeMap::new() }
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct RateLimit {
-    #[serde(rename = "burst")]
-    _burst: i64,
+    burst: i64,
     #[serde(rename = "interval")]
     _interval: String,
+}
+
+/// How HTTP is served.
+#[derive(Clone, Debug, Default)]
+pub struct Web {
+    /// `None` for plain HTTP.
+    pub tls: Option<Arc<ServerConfig>>,
+    /// Names of users and the bcrypt hashes of their passwords; empty when nobody is asked.
+    pub users: BTreeMap<String, String>,
+    /// What every answer carries.
+    pub headers: BTreeMap<String, String>,
+    /// The file, and those it names: when one changes, it is to be read again.
+    pub files: Vec<PathBuf>,
+}
+
+impl TlsServerConfig {
+    fn has_ca(&self) -> bool {
+        !self.client_ca.is_empty() || !self.client_ca_file.is_empty()
+    }
+
+    /// Whether HTTPS is to be served.
+    fn is_given(&self) -> bool {
+        let key = self.key.expose();
+        let parts = [&*self.cert, &self.cert_file, key, &self.key_file, &self.client_auth_type];
+        parts.iter().any(|part| !part.is_empty()) || self.has_ca()
+    }
 }
 
 const VERSIONS: &[&str] = &["TLS10", "TLS11", "TLS12", "TLS13"];
@@ -128,8 +161,35 @@ const HEADERS: &[(&str, &[&str])] = &[
     ("Content-Security-Policy", &[]),
 ];
 
-/// Reads a file and what it refers to, relative to its own directory.
+/// Checks a file and what it refers to, relative to its own directory, as promtool does.
 pub fn check(path: &Path) -> Result<(), WebConfigError> {
+    read_checked(path).map(|_| ())
+}
+
+/// How to serve by a file. What cannot be served is an error here: leaving out a part of
+/// who is let in would let in others.
+pub fn load(path: &Path) -> Result<Web, WebConfigError> {
+    let mut files = vec![path.to_owned()];
+    let Some(config) = read_checked(path)? else { return Ok(Web { files, ..Web::default() }) };
+    if config.rate_limit.burst > 0 {
+        let why = "limits on the rate of requests are not served; leave it out".to_owned();
+        return Err(WebConfigError::Unserved { key: "rate_limit", why });
+    }
+    let tls = &config.tls_server_config;
+    let named = [&tls.cert_file, &tls.key_file, &tls.client_ca_file];
+    files.extend(named.into_iter().filter(|file| !file.is_empty()).map(PathBuf::from));
+    let server = tls::server_config(tls, config.http_server_config.http2)?;
+    let users = config.basic_auth_users.iter();
+    Ok(Web {
+        tls: server.map(Arc::new),
+        users: users.map(|(user, hash)| (user.clone(), hash.expose().to_owned())).collect(),
+        headers: config.http_server_config.headers,
+        files,
+    })
+}
+
+/// `None` of an empty file.
+fn read_checked(path: &Path) -> Result<Option<WebConfig>, WebConfigError> {
     let text = read(path)?;
     let invalid = |problem| ConfigError::Invalid {
         file: path.display().to_string(),
@@ -137,7 +197,7 @@ pub fn check(path: &Path) -> Result<(), WebConfigError> {
     };
     let root = parse(&text).map_err(invalid)?.root;
     if root.is_null() {
-        return Ok(());
+        return Ok(None);
     }
     let mut config: WebConfig = from_node(&root).map_err(invalid)?;
     let dir = path.parent().unwrap_or(Path::new(""));
@@ -152,7 +212,7 @@ pub fn check(path: &Path) -> Result<(), WebConfigError> {
         check_bcrypt(hash.expose())
             .map_err(|why| WebConfigError::Password { user: user.clone(), why })?;
     }
-    Ok(())
+    Ok(Some(config))
 }
 
 fn check_names(tls: &TlsServerConfig) -> Result<(), WebConfigError> {
@@ -185,11 +245,10 @@ fn check_headers(headers: &BTreeMap<String, String>) -> Result<(), WebConfigErro
 
 fn check_tls(tls: &TlsServerConfig) -> Result<(), WebConfigError> {
     let key = tls.key.expose();
-    let has_ca = !tls.client_ca.is_empty() || !tls.client_ca_file.is_empty();
-    let parts = [tls.cert.as_str(), &tls.cert_file, key, &tls.key_file, &tls.client_auth_type];
-    if parts.iter().all(|part| part.is_empty()) && !has_ca {
+    if !tls.is_given() {
         return Ok(());
     }
+    let has_ca = tls.has_ca();
     let one = |what, text: &str, file: &str| match (text.is_empty(), file.is_empty()) {
         (true, true) => Err(WebConfigError::MissingPart(what)),
         (false, false) => Err(WebConfigError::Both(what)),
@@ -197,7 +256,7 @@ fn check_tls(tls: &TlsServerConfig) -> Result<(), WebConfigError> {
     };
     one("cert", &tls.cert, &tls.cert_file)?;
     one("key", key, &tls.key_file)?;
-    check_key_pair(&text_or_file(&tls.cert, &tls.cert_file), &text_or_file(key, &tls.key_file))?;
+    tls::key_pair(tls)?;
     if !tls.client_ca.is_empty() && !tls.client_ca_file.is_empty() {
         return Err(WebConfigError::Both("client_ca"));
     }
@@ -213,37 +272,6 @@ fn check_tls(tls: &TlsServerConfig) -> Result<(), WebConfigError> {
     if has_ca && matches!(tls.client_auth_type.as_str(), "" | "NoClientCert") {
         return Err(WebConfigError::CaWithoutPolicy);
     }
-    Ok(())
-}
-
-fn text_or_file(text: &str, file: &str) -> Result<Vec<u8>, String> {
-    if file.is_empty() {
-        return Ok(text.as_bytes().to_vec());
-    }
-    fs::read(file).map_err(|e| format!("open {file}: {e}"))
-}
-
-/// The certificate and key must be readable and belong together.
-fn check_key_pair(
-    cert: &Result<Vec<u8>, String>,
-    key: &Result<Vec<u8>, String>,
-) -> Result<(), WebConfigError> {
-    let failed = |why: String| WebConfigError::KeyPair(why);
-    let bytes = |part: &Result<Vec<u8>, String>| part.clone().map_err(failed);
-    let (cert, key) = (bytes(cert)?, bytes(key)?);
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&cert).collect();
-    let chain = chain.map_err(|e| failed(format!("the certificate: {e}")))?;
-    if chain.is_empty() {
-        return Err(failed("the certificate holds no PEM certificate".to_owned()));
-    }
-    let key = PrivateKeyDer::from_pem_slice(&key).map_err(|e| failed(format!("the key: {e}")))?;
-    let provider = rustls::crypto::ring::default_provider();
-    CertifiedKey::from_der(chain, key, &provider).map_err(|e| match e {
-        rustls::Error::InconsistentKeys(_) => {
-            failed("private key does not match public key".to_owned())
-        }
-        e => failed(e.to_string()),
-    })?;
     Ok(())
 }
 
