@@ -122,7 +122,6 @@ impl Replayer {
         self.found.unknown_refs -= count as u64;
         // Those may be of the same series under another reference.
         self.add_waiting(head);
-        let in_late_log = self.late;
         for orphan in waiting.entries {
             match orphan {
                 Orphan::Tombstone(stone) => {
@@ -133,14 +132,14 @@ impl Replayer {
                 Orphan::Sample { late, ts, value } => {
                     // It may have been named by another reference meanwhile, and gone on.
                     let passed = self.series.get(&id).is_some_and(|s| s.newest_ms() >= ts);
-                    self.late = late || passed;
-                    if !passed || !self.holds(id, ts) {
+                    if !late && !passed {
                         self.add_sample(head, id, ts, &value);
+                    } else if late || !self.holds(id, ts) {
+                        self.add_late(head, id, ts, &value);
                     }
                 }
             }
         }
-        self.late = in_late_log;
     }
 
     fn holds(&self, id: u64, ts: TimestampMs) -> bool {

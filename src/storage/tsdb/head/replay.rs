@@ -452,7 +452,7 @@ impl Replayer {
         self.found.unread_up_to = Some(index);
     }
 
-    fn add_late(&mut self, head: &Head, id: u64, ts: TimestampMs, value: &SampleValue) {
+    pub(super) fn add_late(&mut self, head: &Head, id: u64, ts: TimestampMs, value: &SampleValue) {
         let Some(series) = self.series.get_mut(&id) else {
             self.orphan(head, id, Orphan::Sample { late: true, ts, value: value.clone() });
             return;
@@ -473,6 +473,10 @@ impl Replayer {
         if self.late {
             self.add_late(head, id, ts, &value);
         } else if !self.series.contains_key(&id) {
+            // What a block has needs no name.
+            if ts < head.under_way.min_valid_ms() {
+                return;
+            }
             self.orphan(head, id, Orphan::Sample { late: false, ts, value });
         } else if self.waiting.push(id, ts, value) {
             self.add_waiting(head);
