@@ -110,8 +110,9 @@ fn measure(server: &Server, evaluator: Option<&Server>, idle: Done) -> Done {
 
 fn write(server: &Server, data: &scale::Data, first_ms: i64) {
     let steps: Vec<i64> = (0..(HISTORY_MS + AHEAD_MS) / STEP_MS).collect();
-    for (number, part) in data.series.chunks(SERIES_PER_REQUEST).enumerate() {
-        for steps in steps.chunks(SAMPLES_PER_REQUEST) {
+    // Time after time: Prometheus refuses what is far older than what it has.
+    for steps in steps.chunks(SAMPLES_PER_REQUEST) {
+        for (number, part) in data.series.chunks(SERIES_PER_REQUEST).enumerate() {
             let mut request = Vec::new();
             for (i, one) in part.iter().enumerate() {
                 let seed = (number * SERIES_PER_REQUEST + i) as i64;
