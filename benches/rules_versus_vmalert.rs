@@ -127,7 +127,7 @@ fn write(server: &Server, data: &scale::Data, first_ms: i64) {
 
 /// How many series with a colon in their names have a sample in the last two minutes.
 fn recorded(server: &Server) -> usize {
-    let text = "count({__name__=~\".+:.+\"}[2m])";
+    let text = "count(last_over_time({__name__=~\".+:.+\"}[2m]))";
     let text: String = url::form_urlencoded::byte_serialize(text.as_bytes()).collect();
     let text = http(&server.url(&format!("/api/v1/query?query={text}")), None).expect("an answer");
     let answer: Json = serde_json::from_str(&text).expect("JSON");
