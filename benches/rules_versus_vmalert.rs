@@ -110,8 +110,9 @@ fn measure(server: &Server, evaluator: Option<&Server>, idle: Done) -> Done {
 
 fn write(server: &Server, data: &scale::Data, first_ms: i64) {
     let steps: Vec<i64> = (0..(HISTORY_MS + AHEAD_MS) / STEP_MS).collect();
-    for (number, part) in data.series.chunks(SERIES_PER_REQUEST).enumerate() {
-        for steps in steps.chunks(SAMPLES_PER_REQUEST) {
+    // Time after time: Prometheus refuses what is far older than what it has.
+    for steps in steps.chunks(SAMPLES_PER_REQUEST) {
+        for (number, part) in data.series.chunks(SERIES_PER_REQUEST).enumerate() {
             let mut request = Vec::new();
             for (i, one) in part.iter().enumerate() {
                 let seed = (number * SERIES_PER_REQUEST + i) as i64;
@@ -126,7 +127,7 @@ fn write(server: &Server, data: &scale::Data, first_ms: i64) {
 
 /// How many series with a colon in their names have a sample in the last two minutes.
 fn recorded(server: &Server) -> usize {
-    let text = "count({__name__=~\".+:.+\"}[2m])";
+    let text = "count(last_over_time({__name__=~\".+:.+\"}[2m]))";
     let text: String = url::form_urlencoded::byte_serialize(text.as_bytes()).collect();
     let text = http(&server.url(&format!("/api/v1/query?query={text}")), None).expect("an answer");
     let answer: Json = serde_json::from_str(&text).expect("JSON");
