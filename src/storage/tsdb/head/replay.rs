@@ -472,11 +472,10 @@ impl Replayer {
     fn take_sample(&mut self, head: &Head, id: u64, ts: TimestampMs, value: SampleValue) {
         if self.late {
             self.add_late(head, id, ts, &value);
+        } else if ts < head.under_way.min_valid_ms() {
+            // A block has it, with or without a name here: the log is only truncated some
+            // time after.
         } else if !self.series.contains_key(&id) {
-            // What a block has needs no name.
-            if ts < head.under_way.min_valid_ms() {
-                return;
-            }
             self.orphan(head, id, Orphan::Sample { late: false, ts, value });
         } else if self.waiting.push(id, ts, value) {
             self.add_waiting(head);
@@ -500,7 +499,6 @@ impl Replayer {
         ts: TimestampMs,
         value: &SampleValue,
     ) {
-        // A block has it: the log is only truncated some time after.
         if ts < head.under_way.min_valid_ms() {
             return;
         }
