@@ -28,7 +28,10 @@ use super::orphans::{Orphan, Orphans};
 use super::series::{MemSeries, Outcome, SampleValue};
 use super::snapshot::{self, Snapshot};
 
-/// Samples that wait at most, and into how many heaps their series are divided.
+/// Samples that wait: some of each series, but not many more than the cache holds of few
+/// series, and at most so many of many. And into how many heaps series are divided.
+const WAITING_OF_SERIES: usize = 8;
+const WAITING_MIN: usize = 1 << 14;
 const WAITING_MAX: usize = 1 << 20;
 const HEAPS: usize = 1 << 10;
 
@@ -45,8 +48,8 @@ struct Waiting {
 }
 
 impl Waiting {
-    /// True when it is time to add them.
-    fn push(&mut self, id: u64, ts: TimestampMs, value: SampleValue) -> bool {
+    /// True when it is time to add them, with so many series.
+    fn push(&mut self, series: usize, id: u64, ts: TimestampMs, value: SampleValue) -> bool {
         if self.heaps.is_empty() {
             self.heaps.resize_with(HEAPS, Vec::new);
         }
@@ -54,7 +57,7 @@ impl Waiting {
             if self.firsts.is_empty() { id } else { self.firsts.get(&id).copied().unwrap_or(id) };
         self.heaps[first as usize % HEAPS].push((id, ts, value));
         self.count += 1;
-        self.count >= WAITING_MAX
+        self.count >= (WAITING_OF_SERIES * series).clamp(WAITING_MIN, WAITING_MAX)
     }
 }
 
@@ -477,7 +480,7 @@ impl Replayer {
             // time after.
         } else if !self.series.contains_key(&id) {
             self.orphan(head, id, Orphan::Sample { late: false, ts, value });
-        } else if self.waiting.push(id, ts, value) {
+        } else if self.waiting.push(self.series.len(), id, ts, value) {
             self.add_waiting(head);
         }
     }
