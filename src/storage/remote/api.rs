@@ -304,8 +304,9 @@ fn series_set(
     warnings: Vec<String>,
     request: &SelectRequest,
 ) -> SeriesSet {
-    let series =
-        |(labels, samples)| -> Arc<dyn RawSeries> { Arc::new(Sampled { labels, samples }) };
+    let series = |(labels, samples)| -> Arc<dyn RawSeries> {
+        Arc::new(Sampled { labels, samples: Arc::new(samples) })
+    };
     let limit = if request.hints.limit == 0 { usize::MAX } else { request.hints.limit };
     SeriesSet { series: found.into_iter().map(series).take(limit).collect(), warnings }
 }

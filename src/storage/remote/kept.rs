@@ -18,8 +18,9 @@ use parking_lot::Mutex;
 use rustc_hash::FxBuildHasher;
 
 use super::metrics::ServerMetrics;
+use super::series::Sampled;
 use crate::model::{Labels, Matcher, TimestampMs};
-use crate::storage::{RawSeries, SelectRequest, StorageError};
+use crate::storage::{RawSeries, SelectRequest};
 use crate::vector::RawSamples;
 
 /// What ends longer ago than this is not kept, and no selector that is not asked for as long.
@@ -119,29 +120,7 @@ struct Selector {
     series: Vec<usize>,
 }
 
-/// A series of an answer, with the samples there were when it was made.
-struct Snapshot {
-    labels: Labels,
-    raw: Arc<RawSamples>,
-}
-
-impl RawSeries for Snapshot {
-    fn labels(&self) -> &Labels {
-        &self.labels
-    }
-
-    fn read_into(
-        &self,
-        from_ms: TimestampMs,
-        to_ms: TimestampMs,
-        out: &mut RawSamples,
-    ) -> Result<(), StorageError> {
-        out.extend_from(&self.raw, from_ms, to_ms);
-        Ok(())
-    }
-}
-
-/// The handle on a series of an answer; `None` when it has nothing in the interval.
+/// The handle on a series of an answer, with the samples there are now; `None` when it has nothing in the interval.
 pub(super) fn series_in(
     labels: &Labels,
     raw: &Arc<RawSamples>,
@@ -149,7 +128,7 @@ pub(super) fn series_in(
     to_ms: TimestampMs,
 ) -> Option<Arc<dyn RawSeries>> {
     let next = raw.ts.get(raw.ts.partition_point(|ts| *ts < from_ms))?;
-    let series = || Snapshot { labels: labels.clone(), raw: raw.clone() };
+    let series = || Sampled { labels: labels.clone(), samples: raw.clone() };
     (*next <= to_ms).then(|| Arc::new(series()) as _)
 }
 

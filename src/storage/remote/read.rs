@@ -298,7 +298,7 @@ fn joined(mut parts: Vec<Part>, from: &Arc<str>) -> Vec<Arc<dyn RawSeries>> {
         let Part { labels, chunks, samples } = part;
         match (chunks.is_empty(), samples.is_empty()) {
             (true, true) => None,
-            (true, false) => Some(Arc::new(Sampled { labels, samples })),
+            (true, false) => Some(Arc::new(Sampled { labels, samples: Arc::new(samples) })),
             _ => Some(Arc::new(Chunked::new(labels, chunks, from.clone()))),
         }
     };

@@ -1,5 +1,7 @@
 //! The series of an answer, as the evaluator reads them.
 
+use std::sync::Arc;
+
 use crate::model::{Labels, TimestampMs};
 use crate::storage::chunks::WireChunk;
 use crate::storage::fanout::merge;
@@ -9,7 +11,7 @@ use crate::vector::RawSamples;
 /// A series whose samples came as samples.
 pub(super) struct Sampled {
     pub labels: Labels,
-    pub samples: RawSamples,
+    pub samples: Arc<RawSamples>,
 }
 
 impl RawSeries for Sampled {
@@ -36,15 +38,11 @@ pub(super) struct Chunked {
     /// No two have a time in common.
     apart: bool,
     /// Who sent it, for errors.
-    from: std::sync::Arc<str>,
+    from: Arc<str>,
 }
 
 impl Chunked {
-    pub(super) fn new(
-        labels: Labels,
-        mut chunks: Vec<WireChunk>,
-        from: std::sync::Arc<str>,
-    ) -> Self {
+    pub(super) fn new(labels: Labels, mut chunks: Vec<WireChunk>, from: Arc<str>) -> Self {
         chunks.sort_by_key(|chunk| chunk.min_ms);
         let apart = chunks.windows(2).all(|w| w[0].max_ms < w[1].min_ms);
         Self { labels, chunks, apart, from }

@@ -124,36 +124,28 @@ async fn what_victoriametrics_is_asked_whole_it_answers_as_we_do() {
     send(&base, &sent).await;
     send(&base, &sent).await;
     flush(&base).await;
-    let ours = local(&sent);
+    let ours: Side = (Engine::new(EngineOptions::default()), local(&sent));
     let remote = open(&base, DatasourceKind::VictoriaMetrics, Evaluation::PushDown).await;
-    let (plain, pushing) = (Engine::new(EngineOptions::default()), pushing(&remote));
+    let theirs: Side = (pushing(&remote), remote);
     let mut maker = Maker(StdRng::seed_from_u64(7));
     let (mut answered, mut no_numbers, mut different) = (0, 0, Vec::new());
     for n in 0..CASES {
         let expr = maker.expression();
-        let plan = pushing.prepare(&expr).unwrap_or_else(|e| panic!("{expr}: {e}")).explain();
+        let plan = theirs.0.prepare(&expr).unwrap_or_else(|e| panic!("{expr}: {e}")).explain();
         assert_eq!(plan.trim().lines().count(), 1, "{expr} is pushed whole: {plan}");
         for when in TIMES.iter().skip(n % 2).step_by(2) {
-            let wanted = comparable(ask(&plain, &ours, &expr, *when).await);
-            let got = ask(&pushing, &remote, &expr, *when).await;
-            let error = got.as_ref().err().map(ToString::to_string);
-            let got = comparable(got);
-            answered += usize::from(got.is_some());
-            if same(&wanted, &got) {
+            let answers = Answers::get(&ours, &theirs, &expr, *when).await;
+            answered += usize::from(answers.theirs.is_some());
+            if answers.are_same() {
                 continue;
             }
             // Of infinities of both signs: it drops what is no number.
             let odd = ["flaky", "odd"].iter().any(|name| expr.contains(name));
-            if odd && same(&numbers(wanted.clone()), &numbers(got.clone())) {
+            if odd && same(&numbers(answers.ours.clone()), &numbers(answers.theirs.clone())) {
                 no_numbers += 1;
                 continue;
             }
-            let cut = |v: &Option<Value>| format!("{v:?}").chars().take(500).collect::<String>();
-            different.push(format!(
-                "{when:?}\n  {expr}\n  ours   {}\n  theirs {} {error:?}",
-                cut(&wanted),
-                cut(&got)
-            ));
+            different.push(answers.told);
         }
     }
     println!("{answered} answered, {no_numbers} without what is no number");

@@ -156,6 +156,37 @@ pub async fn ask(
     }
 }
 
+/// An engine and the source it reads.
+pub type Side = (Arc<Engine>, Arc<dyn Source>);
+
+/// What two sides answer to one question.
+pub struct Answers {
+    pub ours: Option<Value>,
+    pub theirs: Option<Value>,
+    /// Both, cut, with the question.
+    pub told: String,
+}
+
+impl Answers {
+    pub async fn get(ours: &Side, theirs: &Side, expr: &str, when: When) -> Self {
+        let wanted = comparable(ask(&ours.0, &ours.1, expr, when).await);
+        let got = ask(&theirs.0, &theirs.1, expr, when).await;
+        let error = got.as_ref().err().map(ToString::to_string);
+        let got = comparable(got);
+        let cut = |v: &Option<Value>| format!("{v:?}").chars().take(600).collect::<String>();
+        let told = format!(
+            "{when:?}\n  {expr}\n  ours   {}\n  theirs {} {error:?}",
+            cut(&wanted),
+            cut(&got)
+        );
+        Self { ours: wanted, theirs: got, told }
+    }
+
+    pub fn are_same(&self) -> bool {
+        same(&self.ours, &self.theirs)
+    }
+}
+
 pub fn same(ours: &Option<Value>, theirs: &Option<Value>) -> bool {
     match (ours, theirs) {
         (Some(ours), Some(theirs)) => alike(theirs, ours, TOLERANCE),
@@ -210,39 +241,31 @@ async fn compare(
     sent: &proto::WriteRequest,
     explained_max: usize,
 ) {
-    let ours = local(sent);
+    let ours: Side = (Engine::new(EngineOptions::default()), local(sent));
     let remote = open(base, kind, evaluate).await;
-    let (plain, pushing) = (Engine::new(EngineOptions::default()), pushing(&remote));
+    let theirs: Side = (pushing(&remote), remote);
     let mut generator = Generator::new(SEED);
     let (mut answered, mut pushed, mut explained) = (0, 0, Vec::new());
     let mut different = Vec::new();
     let mut expressions = aggregations();
     expressions.extend((0..EXPRESSIONS).map(|_| generator.expression()));
     for (n, expr) in expressions.into_iter().enumerate() {
-        if pushing.prepare(&expr).is_ok_and(|q| q.explain().contains(" evaluated by ")) {
+        if theirs.0.prepare(&expr).is_ok_and(|q| q.explain().contains(" evaluated by ")) {
             pushed += 1;
         }
         for when in TIMES.iter().skip(n % 2).step_by(2) {
-            let wanted = comparable(ask(&plain, &ours, &expr, *when).await);
-            let got = ask(&pushing, &remote, &expr, *when).await;
-            let error = got.as_ref().err().map(ToString::to_string);
-            let got = comparable(got);
-            answered += usize::from(got.is_some());
-            if same(&wanted, &got) {
+            let answers = Answers::get(&ours, &theirs, &expr, *when).await;
+            answered += usize::from(answers.theirs.is_some());
+            if answers.are_same() {
                 continue;
             }
             if evaluate == Evaluation::PushDown
-                && !same(&wanted, &server_says(base, &expr, *when).await)
+                && !same(&answers.ours, &server_says(base, &expr, *when).await)
             {
                 explained.push(expr.clone());
                 continue;
             }
-            let cut = |v: &Option<Value>| format!("{v:?}").chars().take(600).collect::<String>();
-            different.push(format!(
-                "{when:?}\n  {expr}\n  ours   {}\n  theirs {} {error:?}",
-                cut(&wanted),
-                cut(&got)
-            ));
+            different.push(answers.told);
         }
     }
     println!("{kind:?} {evaluate:?}: {answered} answered, {pushed} expressions pushed in part");
