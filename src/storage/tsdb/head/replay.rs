@@ -213,6 +213,8 @@ impl Head {
         // Whoever gets such a reference next must not get the chunks.
         replayer.mapped.keys().for_each(|id| self.series.reserve_id(*id));
         replayer.mapped = HashMap::default();
+        // Who goes on following needs far less room.
+        replayer.waiting.heaps = Vec::new();
         replayer.late_mapped = HashMap::default();
         let found = &mut replayer.found;
         self.forget_empty(found);
