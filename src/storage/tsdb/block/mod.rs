@@ -22,7 +22,7 @@ mod output;
 mod read;
 mod symbols;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod tombstones;
 mod ulid;
 mod writer;

@@ -14,7 +14,7 @@ use crate::storage::tsdb::elsewhere::Elsewhere;
 use crate::storage::{LabelRequest, SelectHints, SelectRequest};
 use crate::vector::RawSamples;
 
-type Samples = BTreeMap<Labels, Vec<(i64, f64)>>;
+pub(in crate::storage::tsdb) type Samples = BTreeMap<Labels, Vec<(i64, f64)>>;
 
 fn xor(samples: &[(i64, f64)]) -> Box<[u8]> {
     let mut chunk = XorAppender::default();
@@ -23,7 +23,7 @@ fn xor(samples: &[(i64, f64)]) -> Box<[u8]> {
 }
 
 /// Writes a block of chunks of up to three samples.
-fn write(parent: &Path, samples: &Samples) -> PathBuf {
+pub(in crate::storage::tsdb) fn write(parent: &Path, samples: &Samples) -> PathBuf {
     let symbols: std::collections::BTreeSet<&str> =
         samples.keys().flat_map(|l| l.iter().flat_map(|(n, v)| [n, v])).collect();
     let times = || samples.values().flatten().map(|(ts, _)| *ts);
