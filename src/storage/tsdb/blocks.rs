@@ -12,6 +12,7 @@ use crate::model::TimestampMs;
 use crate::storage::StorageError;
 
 use super::block::{self, Block, BlockMeta, Blocks, Ulid};
+use super::disk::Disk;
 use super::metrics::TsdbMetrics;
 
 /// How often a directory of another process is listed until it is seen as it is.
@@ -38,6 +39,7 @@ pub(super) struct Shown {
 /// The blocks of a data directory. One thread at a time changes what is shown.
 pub(super) struct BlockSet {
     dir: PathBuf,
+    disk: Arc<dyn Disk>,
     retention: Retention,
     metrics: TsdbMetrics,
     read_only: bool,
@@ -63,6 +65,7 @@ impl BlockSet {
     /// Opens all blocks.
     pub(super) fn open(
         dir: &Path,
+        disk: &Arc<dyn Disk>,
         retention: Retention,
         metrics: TsdbMetrics,
         read_only: bool,
@@ -70,6 +73,7 @@ impl BlockSet {
         let shown = Shown { blocks: Vec::new(), head_from_ms: TimestampMs::MIN };
         let set = Self {
             dir: dir.to_owned(),
+            disk: Arc::clone(disk),
             retention,
             metrics,
             read_only,
@@ -229,7 +233,7 @@ impl BlockSet {
             let dir = self.dir.join(id.to_string());
             if dir.exists() {
                 tracing::info!(block = %id, "deleting an obsolete block");
-                block::remove(&dir)?;
+                block::remove(&*self.disk, &dir)?;
             }
         }
         Ok(())
@@ -338,11 +342,16 @@ fn id_of(dir: &Path) -> Option<Ulid> {
 mod tests {
     use super::*;
     use crate::model::Labels;
+    use crate::storage::tsdb::disk::FileSystem;
+
+    fn open(dir: &Path, retention: Retention, read_only: bool) -> BlockSet {
+        let disk: Arc<dyn Disk> = Arc::new(FileSystem);
+        BlockSet::open(dir, &disk, retention, TsdbMetrics::default(), read_only).expect("a set")
+    }
 
     fn check(retention: Retention, log_bytes: u64, blocks: &[(i64, i64, u64)], gone: &[i64]) {
         let dir = tempfile::tempdir().expect("a directory");
-        let set = BlockSet::open(dir.path(), retention, TsdbMetrics::default(), false)
-            .expect("an empty set");
+        let set = open(dir.path(), retention, false);
         let metas: Vec<(BlockMeta, u64)> = blocks
             .iter()
             .map(|(from, to, bytes)| (BlockMeta::new(Ulid::new(*from), *from, *to), *bytes))
@@ -371,8 +380,7 @@ mod tests {
     fn what_a_block_replaces_goes_and_counts_for_nothing() {
         let dir = tempfile::tempdir().expect("a directory");
         let retention = Retention { time_ms: 0, bytes: 250 };
-        let set = BlockSet::open(dir.path(), retention, TsdbMetrics::default(), false)
-            .expect("an empty set");
+        let set = open(dir.path(), retention, false);
         let mut all: Vec<BlockMeta> = [(0, 10), (10, 20), (0, 20)]
             .map(|(f, t)| BlockMeta::new(Ulid::new(t + f), f, t))
             .into();
@@ -391,7 +399,7 @@ mod tests {
             block::tests::write(parent, &[(series, vec![(ts, 1.0)])].into_iter().collect())
         };
         let retention = Retention { time_ms: 0, bytes: 0 };
-        let set = BlockSet::open(dir.path(), retention, TsdbMetrics::default(), true).unwrap();
+        let set = open(dir.path(), retention, true);
         let swap = |from: &Path| {
             let to = write(aside.path(), 20);
             fs::rename(&to, dir.path().join(to.file_name().unwrap())).unwrap();
