@@ -9,6 +9,7 @@ use chrono::{SecondsFormat, Utc};
 use clap::Args;
 
 use super::coverage::{self, CoverageFormat};
+use crate::cli::file_kind::{FileKind, show_help};
 use crate::cli::progress::Progress;
 use crate::cli::{FeatureFlags, fail, junit, say, small_runtime};
 use crate::model::regex::GoRegex;
@@ -90,7 +91,7 @@ pub(crate) fn run(args: &RulesArgs, junit: Option<&Path>, features: &FeatureFlag
         for report in runtime.block_on(run_unit_tests(std::slice::from_ref(file), &options)) {
             progress.step();
             failed |= !report.passed();
-            progress.aside(|| show(&report, args.debug));
+            progress.aside(|| show(&report, file, args.debug));
             if args.mutate && report.passed() {
                 survivors += match progress.aside(|| mutate(file, &options)) {
                     Ok(survivors) => survivors,
@@ -191,7 +192,7 @@ fn suite(report: &FileReport, timestamp: String) -> junit::Suite {
     junit::Suite { name: report.file.clone(), timestamp, cases: of_file.chain(of_test).collect() }
 }
 
-fn show(report: &FileReport, debug: bool) {
+fn show(report: &FileReport, file: &Path, debug: bool) {
     for warning in &report.warnings {
         eprintln!("{warning}");
     }
@@ -209,6 +210,9 @@ fn show(report: &FileReport, debug: bool) {
         for error in report.all_errors() {
             eprintln!("{error}");
             say(&"");
+        }
+        if !report.errors.is_empty() {
+            show_help(file, FileKind::Tests);
         }
     }
     say(&"");
