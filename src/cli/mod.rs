@@ -7,6 +7,7 @@ mod complete;
 mod debug;
 mod eval;
 mod features;
+mod file_kind;
 mod flags;
 mod format;
 mod help;
