@@ -26,7 +26,7 @@ mod web;
 pub use access::AccessSource;
 pub use metrics::ApiMetrics;
 pub use notifications::{Notice, Notification, Notifications, Subscription};
-pub use query_json::result_json;
+pub use query_json::{result_json, stats_json};
 pub use router::router;
 pub use server::{ServeError, bind, serve};
 pub use state::{

@@ -16,6 +16,13 @@ pub fn result_json(value: Value) -> String {
     text
 }
 
+/// Statistics as the API has them.
+pub fn stats_json(stats: &QueryStats) -> String {
+    let mut text = String::new();
+    push_stats(&mut text, stats);
+    text
+}
+
 /// Text written at once; a response larger than this is sent in several pieces.
 pub(crate) const CHUNK_BYTES: usize = 64 << 10;
 

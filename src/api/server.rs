@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::extract::connect_info::Connected;
 use axum_server::accept::Accept;
 use axum_server::{AddrListener, Address, Handle, Server};
 use futures_util::future::BoxFuture;
@@ -99,7 +100,7 @@ pub async fn serve(
             .http1()
             .timer(TokioTimer::new())
             .header_read_timeout(state.options.read_timeout);
-        let service = routes.clone().into_make_service();
+        let service = routes.clone().into_make_service_with_connect_info::<Peer>();
         let shutdown = shutdown.clone();
         servers.push(async move {
             let serving = server.serve(service);
@@ -154,9 +155,26 @@ impl<S: Send + 'static> Accept<LimitedStream, S> for Secured {
     }
 }
 
-/// A peer address whose connections hold a slot.
+/// Who is at the other end of a connection that holds a slot.
 #[derive(Clone, Debug)]
-struct Limited;
+struct Limited(Option<SocketAddr>);
+
+/// The address of whoever sends a request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer(Option<SocketAddr>);
+
+impl Peer {
+    /// In words. A socket for both protocols shows clients of the older one as of the newer.
+    pub(super) fn ip(self) -> String {
+        self.0.map_or_else(String::new, |peer| peer.ip().to_canonical().to_string())
+    }
+}
+
+impl Connected<Limited> for Peer {
+    fn connect_info(connection: Limited) -> Self {
+        Self(connection.0)
+    }
+}
 
 impl Address for Limited {
     type Stream = LimitedStream;
@@ -176,13 +194,13 @@ impl AddrListener<LimitedStream, Limited> for LimitedListener {
 
     async fn accept_stream(&self) -> io::Result<(LimitedStream, Limited)> {
         let slot = Arc::clone(&self.slots).acquire_owned().await.map_err(io::Error::other)?;
-        let (stream, _) = self.inner.accept().await?;
+        let (stream, peer) = self.inner.accept().await?;
         stream.set_nodelay(true)?;
-        Ok((LimitedStream { stream, _slot: slot }, Limited))
+        Ok((LimitedStream { stream, _slot: slot }, Limited(Some(peer))))
     }
 
     fn get_local_addr(&self) -> io::Result<Limited> {
-        Ok(Limited)
+        Ok(Limited(None))
     }
 }
 

@@ -58,6 +58,11 @@ pub(crate) struct SidecarArgs {
     #[arg(long = "prometheus.keep-bytes", value_name = "BYTES", default_value = "512MB", value_parser = super::flags::bytes)]
     keep_bytes: u64,
 
+    /// Write a line of JSON for every finished query to this file; opened anew with each
+    /// reload.
+    #[arg(long = "query.log-file", value_name = "FILE")]
+    query_log_file: Option<PathBuf>,
+
     /// Rule files: paths, glob patterns, directories, http:// or https:// URLs; repeatable.
     #[arg(long = "rules", value_name = "GLOB", required = true)]
     rules: Vec<String>,
@@ -239,6 +244,9 @@ impl SidecarArgs {
             "alerting": {"alertmanagers": alertmanagers},
             "rule_files": self.rules,
         });
+        if let Some(file) = &self.query_log_file {
+            text["global"]["query_log_file"] = json!(file);
+        }
         let write = self.write()?;
         if let Some((url, _)) = &write {
             let headers: BTreeMap<_, _> = self.headers.iter().cloned().collect();

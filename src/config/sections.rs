@@ -135,9 +135,6 @@ fn global(node: Option<&Node>, lookup: Lookup, notes: &mut Notes) -> GlobalConfi
             "global.external_labels: the environment variable {name} is empty or not set"
         ));
     }
-    if !global.query_log_file.is_empty() {
-        notes.warn("global.query_log_file is not served yet: queries are not logged");
-    }
     global
 }
 

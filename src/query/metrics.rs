@@ -18,6 +18,8 @@ pub struct QueryMetrics {
     concurrent_max: Gauge<i64, AtomicI64>,
     samples: Counter<u64, AtomicU64>,
     samples_read: Counter<u64, AtomicU64>,
+    log_enabled: Gauge<i64, AtomicI64>,
+    log_failures: Counter<u64, AtomicU64>,
     slices: [Slice; SLICES.len()],
 }
 
@@ -57,6 +59,8 @@ impl QueryMetrics {
             concurrent_max: Gauge::default(),
             samples: Counter::default(),
             samples_read: Counter::default(),
+            log_enabled: Gauge::default(),
+            log_failures: Counter::default(),
             slices,
         };
         registry.register(
@@ -68,6 +72,16 @@ impl QueryMetrics {
             "prometheus_engine_queries_concurrent_max",
             "The max number of concurrent queries",
             metrics.concurrent_max.clone(),
+        );
+        registry.register(
+            "prometheus_engine_query_log_enabled",
+            "State of the query log",
+            metrics.log_enabled.clone(),
+        );
+        registry.register(
+            "prometheus_engine_query_log_failures",
+            "The number of query log failures: queries that are not in the log",
+            metrics.log_failures.clone(),
         );
         registry.register(
             "prometheus_engine_query_samples",
@@ -94,6 +108,15 @@ impl QueryMetrics {
 
     pub(super) fn set_concurrent_max(&self, max: usize) {
         self.concurrent_max.set(i64::try_from(max).unwrap_or(i64::MAX));
+    }
+
+    pub(super) fn set_query_log_enabled(&self, enabled: bool) {
+        self.log_enabled.set(i64::from(enabled));
+    }
+
+    /// Counts queries that could not be written to the query log.
+    pub fn query_log_failed(&self, queries: u64) {
+        self.log_failures.inc_by(queries);
     }
 
     /// Counts a query until the answer is dropped.

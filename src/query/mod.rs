@@ -1,6 +1,7 @@
 //! The facade over parser, plan and exec: prepare once, run as instant, range or rule.
 
 mod bundle;
+mod log;
 mod metrics;
 mod metricsql;
 mod push;
@@ -11,7 +12,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 pub use bundle::Bundle;
+pub use log::{FinishedQuery, QueryLog, QueryOrigin};
 pub use metrics::QueryMetrics;
 pub use push::{PushTarget, WrittenHere};
 use thiserror::Error;
@@ -78,6 +81,7 @@ pub struct Engine {
     clock: OnceLock<Arc<dyn Clock>>,
     metrics: OnceLock<QueryMetrics>,
     push_target: OnceLock<PushTarget>,
+    log: ArcSwapOption<log::Log>,
 }
 
 impl Engine {
@@ -91,6 +95,7 @@ impl Engine {
             clock: OnceLock::new(),
             metrics: OnceLock::new(),
             push_target: OnceLock::new(),
+            log: ArcSwapOption::empty(),
         })
     }
 
@@ -165,7 +170,8 @@ impl Engine {
         let plan = parser::with_stack(deep, || Arc::new(Plan::new(planned, options)))
             .map_err(QueryError::no_thread)?;
         let pushed = pushed.map(|expr| expr.to_string().into());
-        Ok(PreparedQuery { engine: self.clone(), text: text.into(), expr, plan, deep, pushed })
+        let (engine, text) = (self.clone(), text.into());
+        Ok(PreparedQuery { engine, text, expr, plan, deep, pushed, origin: None })
     }
 
     /// Evaluates several queries of this engine at one time as one plan: what they have in
@@ -219,6 +225,8 @@ pub struct RunOptions {
     /// End of a range query as asked for, which may lie beyond the last step: what
     /// `@ end()`, `end()` and `range()` mean. `None`: the last step.
     pub end_ms: Option<TimestampMs>,
+    /// Who asks, for the query log; `None`: who the query belongs to, if anyone.
+    pub origin: Option<Arc<QueryOrigin>>,
 }
 
 /// A planned query. Cheap to share; rules keep theirs from load.
@@ -231,6 +239,7 @@ pub struct PreparedQuery {
     deep: bool,
     /// What is planned where a source evaluates parts of it.
     pushed: Option<Box<str>>,
+    origin: Option<Arc<QueryOrigin>>,
 }
 
 impl PreparedQuery {

@@ -56,8 +56,50 @@ pub(super) enum Shape {
     Range,
 }
 
-/// Runs a query under the engine's limits, its own timeout and its caller's patience.
+/// Runs a query under the engine's limits, its own timeout and its caller's patience, and
+/// notes it in the query log.
 pub(super) async fn run(
+    query: &PreparedQuery,
+    source: &Arc<dyn Source>,
+    grid: StepGrid,
+    shape: Shape,
+    options: &RunOptions,
+) -> Result<QueryResult, QueryError> {
+    if !query.engine.has_query_log() {
+        return limited(query, source, grid, shape, options).await;
+    }
+    let mut noted = Noted { query, grid, shape, options, done: false };
+    let result = limited(query, source, grid, shape, options).await;
+    noted.note(result.as_ref());
+    result
+}
+
+/// Notes a query, be it that its caller went away.
+struct Noted<'a> {
+    query: &'a PreparedQuery,
+    grid: StepGrid,
+    shape: Shape,
+    options: &'a RunOptions,
+    done: bool,
+}
+
+impl Noted<'_> {
+    fn note(&mut self, result: Result<&QueryResult, &QueryError>) {
+        self.done = true;
+        let Self { query, grid, options, .. } = self;
+        query.engine.note(query, *grid, self.shape == Shape::Range, options, result);
+    }
+}
+
+impl Drop for Noted<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.note(Err(&QueryError::Canceled(EVALUATION)));
+        }
+    }
+}
+
+async fn limited(
     query: &PreparedQuery,
     source: &Arc<dyn Source>,
     grid: StepGrid,

@@ -56,13 +56,19 @@ pub(super) async fn run(
     let _running: Vec<_> =
         queries.iter().filter_map(|_| engine.metrics.get().map(QueryMetrics::begin)).collect();
     let batch = Batch { engine, source, grid, shape, options, limit, watch, frames };
-    tokio::select! {
+    let answers: Vec<Answer> = tokio::select! {
         biased;
         answers = batch.run(queries) => answers,
         () = options.cancel.cancelled() => {
             queries.iter().map(|_| Err(QueryError::Canceled(EXECUTION))).collect()
         }
+    };
+    if engine.has_query_log() {
+        for (query, answer) in queries.iter().zip(&answers) {
+            engine.note(query, grid, shape == Shape::Range, options, answer.as_ref());
+        }
     }
+    answers
 }
 
 /// What is being evaluated, each part with how often it will still be looked at.

@@ -26,7 +26,7 @@ use super::view::AlertState;
 use crate::model::value::VectorSample;
 use crate::model::{Labels, METRIC_NAME, Sample, TimestampMs};
 use crate::notifier::{OutgoingAlert, Receipt};
-use crate::query::{Engine, QueryError};
+use crate::query::{Engine, QueryError, QueryOrigin};
 
 /// Name of the label that carries the alert's name.
 const ALERT_NAME: &str = "alertname";
@@ -62,10 +62,17 @@ pub(super) struct Alerting {
     pub handover: Mutex<Option<Arc<[Need]>>>,
     /// Its data comes in whether or not this process runs.
     gapless: bool,
+    /// Whose queries those of its templates are.
+    origin: Arc<QueryOrigin>,
 }
 
 impl Alerting {
-    pub(super) fn new(alert: &AlertSpec, spec: &RuleSpec, policy: Policy, restored: bool) -> Self {
+    pub(super) fn new(
+        alert: &AlertSpec,
+        spec: &RuleSpec,
+        policy: Policy,
+        (restored, origin): (bool, Arc<QueryOrigin>),
+    ) -> Self {
         let texts = |pairs: &BTreeMap<String, String>| {
             pairs.iter().map(|(n, v)| (n.clone(), Text::new(&alert.alert, v))).collect()
         };
@@ -88,6 +95,7 @@ impl Alerting {
             hold: Mutex::default(),
             handover: Mutex::default(),
             gapless: false,
+            origin,
         }
     }
 
@@ -134,7 +142,7 @@ impl Alerting {
             return Ok(Vec::new());
         }
         let external = cx.external.load_full();
-        let mut queries = Queries::new(cx, &rule.datasource, ts);
+        let mut queries = Queries::new(cx, &rule.datasource, ts, &self.origin);
         let mut samples = Vec::with_capacity(answer.samples.len());
         let url: Arc<str> = external.url.as_str().into();
         for sample in answer.samples {
@@ -302,7 +310,7 @@ impl Alerting {
     }
 
     fn input(&self, rule: &RuleSpec, engine: &Arc<Engine>) -> Option<&Input> {
-        let plan = || match Input::new(&rule.expr.expr, &rule.labels, engine) {
+        let plan = || match Input::new(&rule.expr.expr, &rule.labels, engine, &self.origin) {
             Ok(input) => Some(input),
             Err(error) => {
                 // E.g. an expression at the limit of nesting.

@@ -7,12 +7,14 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::group::Context;
 use super::recording::vector;
 use super::template::{Template, TemplateData, TemplateError};
 use crate::model::TimestampMs;
 use crate::model::value::VectorSample;
+use crate::query::QueryOrigin;
 
 /// Most different queries one label or annotation may make.
 const QUERIES_MAX: usize = 100;
@@ -81,17 +83,26 @@ pub(super) struct Queries<'a> {
     datasource: &'a str,
     /// The tick: templates query at it, whatever the group's offset.
     ts: TimestampMs,
+    origin: &'a Arc<QueryOrigin>,
     known: HashMap<String, Result<Vec<VectorSample>, String>>,
 }
 
 impl<'a> Queries<'a> {
-    pub(super) fn new(cx: &'a Context, datasource: &'a str, ts: TimestampMs) -> Self {
-        Self { cx, datasource, ts, known: HashMap::new() }
+    pub(super) fn new(
+        cx: &'a Context,
+        datasource: &'a str,
+        ts: TimestampMs,
+        origin: &'a Arc<QueryOrigin>,
+    ) -> Self {
+        Self { cx, datasource, ts, origin, known: HashMap::new() }
     }
 
     async fn run(&mut self, query: String) {
         let result = match self.cx.engine.prepare_on(&query, self.datasource) {
-            Ok(prepared) => prepared.instant(&self.cx.source, self.ts, &self.cx.run).await,
+            Ok(prepared) => {
+                let prepared = prepared.with_origin(self.origin.clone());
+                prepared.instant(&self.cx.source, self.ts, &self.cx.run).await
+            }
             Err(e) => Err(e),
         };
         let result = match result {

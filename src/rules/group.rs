@@ -35,7 +35,7 @@ use super::waves::{Bundles, EvaluationOptions, SERIES_OF_NEW_RULE};
 use super::write::{Written, mark_stale};
 use crate::model::{Clock, Labels, Sample, TimestampMs};
 use crate::notifier::Notifier;
-use crate::query::{Engine, PreparedQuery, QueryError, RunOptions};
+use crate::query::{Engine, PreparedQuery, QueryError, QueryOrigin, RunOptions};
 use crate::storage::{Sink, Source};
 
 /// What evaluation needs from outside, the same for all groups.
@@ -158,11 +158,15 @@ impl Rule {
         policy: Policy,
         engine: &Arc<Engine>,
         restored: bool,
+        origin: &Arc<QueryOrigin>,
     ) -> Result<Self, QueryError> {
         let query = engine.prepare_expr(&spec.expr.printed, spec.expr.expr.clone())?;
+        let query = query.with_origin(origin.clone());
         let alerting = match &spec.kind {
             RuleKind::Recording { .. } => None,
-            RuleKind::Alerting(alert) => Some(Alerting::new(alert, &spec, policy, restored)),
+            RuleKind::Alerting(alert) => {
+                Some(Alerting::new(alert, &spec, policy, (restored, origin.clone())))
+            }
         };
         Ok(Self {
             spec,
@@ -314,9 +318,11 @@ impl Group {
         restored: bool,
     ) -> Result<Self, QueryError> {
         let mut rules = Vec::with_capacity(spec.rules.len());
+        let (file, name) = (spec.file.clone(), spec.name.clone());
+        let origin = Arc::new(QueryOrigin::RuleGroup { file, name });
         for rule in &spec.rules {
             let policy = Policy::resolve(&defaults.policy, spec.policy, rule.policy);
-            rules.push(Rule::new(rule.clone(), policy, engine, restored)?);
+            rules.push(Rule::new(rule.clone(), policy, engine, restored, &origin)?);
         }
         let policy = GroupPolicy::resolve(&defaults.policy, spec.group_policy);
         for rule in &mut rules {

@@ -31,7 +31,7 @@ use crate::parser::Expr;
 use crate::parser::ast::{
     Aggregate, Binary, BinaryOp, Call, Cardinality, ExprKind, Grouping, VectorMatching,
 };
-use crate::query::{Engine, PreparedQuery, QueryError};
+use crate::query::{Engine, PreparedQuery, QueryError, QueryOrigin};
 
 /// The input of a rule's condition.
 #[derive(Debug)]
@@ -52,11 +52,13 @@ impl Input {
         expr: &Expr,
         labels: &BTreeMap<String, String>,
         engine: &Arc<Engine>,
+        origin: &Arc<QueryOrigin>,
     ) -> Result<Self, QueryError> {
         let Some((text, mut aside)) = without_filters(expr) else { return Ok(Self::Itself) };
         aside.extend(labels.keys().cloned());
         aside.extend([METRIC_NAME, "alertname"].map(str::to_owned));
-        Ok(Self::Other { query: Box::new(engine.prepare(&text)?), aside })
+        let query = engine.prepare(&text)?.with_origin(origin.clone());
+        Ok(Self::Other { query: Box::new(query), aside })
     }
 }
 

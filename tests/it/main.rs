@@ -13,6 +13,7 @@ mod notifier;
 mod parser;
 mod promql;
 mod promqltest;
+mod query_log;
 mod remote_read;
 mod remote_write;
 mod rules;

@@ -1,36 +1,48 @@
 //! `query` and `query_range`.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{ConnectInfo, FromRequestParts, OriginalUri, State};
+use axum::http::request::Parts;
 
 use super::super::error::ApiError;
 use super::super::params::{Params, parse_duration_seconds};
 use super::super::query_json::QueryBody;
 use super::super::response::{ApiResult, Success};
+use super::super::server::Peer;
 use super::super::state::ApiState;
 use crate::model::annotation::Severity;
 use crate::model::labels::quote;
 use crate::model::{StepGrid, Value};
-use crate::query::{QueryResult, RunOptions};
+use crate::query::{QueryOrigin, QueryResult, RunOptions};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Most steps of a range query beside the first.
 const STEPS_MAX: f64 = 11_000.0;
 
 /// Evaluates at one time.
-pub(super) async fn instant(State(state): State<Arc<ApiState>>, params: Params) -> ApiResult {
+pub(super) async fn instant(
+    State(state): State<Arc<ApiState>>,
+    Asker(origin): Asker,
+    params: Params,
+) -> ApiResult {
     let limit = params.limit()?;
     let at_ms = params.time_or("time", state.clock.now_ms())?;
     let (options, _cancel_on_drop) = run_options(&params)?;
+    let options = RunOptions { origin, ..options };
     let query = state.engine.prepare_on(params.get("query"), params.get("datasource"))?;
     let result = query.instant(&state.source, at_ms, &options).await?;
     Ok(answer(result, query.text(), &params, limit))
 }
 
 /// Evaluates at every step between two times.
-pub(super) async fn range(State(state): State<Arc<ApiState>>, params: Params) -> ApiResult {
+pub(super) async fn range(
+    State(state): State<Arc<ApiState>>,
+    Asker(origin): Asker,
+    params: Params,
+) -> ApiResult {
     let limit = params.limit()?;
     let start_ms = params.time("start")?;
     let end_ms = params.time("end")?;
@@ -57,10 +69,33 @@ pub(super) async fn range(State(state): State<Arc<ApiState>>, params: Params) ->
             )
         })?;
     let (options, _cancel_on_drop) = run_options(&params)?;
-    let options = RunOptions { end_ms: Some(end_ms), ..options };
+    let options = RunOptions { end_ms: Some(end_ms), origin, ..options };
     let query = state.engine.prepare_on(params.get("query"), params.get("datasource"))?;
     let result = query.range(&state.source, grid, &options).await?;
     Ok(answer(result, query.text(), &params, limit))
+}
+
+/// Who asks, when that is wanted for the query log.
+pub(super) struct Asker(Option<Arc<QueryOrigin>>);
+
+impl FromRequestParts<Arc<ApiState>> for Asker {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &Arc<ApiState>,
+    ) -> Result<Self, Infallible> {
+        if !state.engine.has_query_log() {
+            return Ok(Self(None));
+        }
+        let peer = parts.extensions.get::<ConnectInfo<Peer>>();
+        let original = parts.extensions.get::<OriginalUri>();
+        Ok(Self(Some(Arc::new(QueryOrigin::Http {
+            client_ip: peer.map(|peer| peer.0.ip()).unwrap_or_default(),
+            method: parts.method.to_string(),
+            path: original.map_or(&parts.uri, |uri| &uri.0).path().to_owned(),
+        }))))
+    }
 }
 
 /// Options of the run, and the guard that cancels it when the handler is dropped: that is
@@ -83,6 +118,7 @@ fn run_options(params: &Params) -> Result<(RunOptions, DropGuard), ApiError> {
         cancel,
         per_step_stats: params.get("stats") == "all",
         end_ms: None,
+        origin: None,
     };
     Ok((options, guard))
 }

@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::rules::{LintFlags, show_rules};
 use super::{FeatureFlags, Outcome, say, show_failure};
+use crate::cli::file_kind::{FileKind, show_help};
 use crate::config::{self, CheckProblem, Config};
 use crate::model::duration::{format_duration, parse_duration};
 use crate::rules::config::check_file;
@@ -57,6 +58,7 @@ fn show_config(file: &Path, syntax_only: bool, outcome: &mut Outcome) -> Option<
         Ok(loaded) => loaded,
         Err(error) => {
             show_failure(&error, outcome);
+            show_help(file, FileKind::Config);
             return None;
         }
     };

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{FeatureFlags, Outcome, say, show_failure, stdin_text};
+use crate::cli::file_kind::{FileKind, show_help};
 use crate::cli::rules::{Output, report, show};
 use crate::diagnostics::Severity;
 use crate::lint::{Settings, registry};
@@ -111,6 +112,9 @@ pub(super) fn run(args: &RulesArgs, features: &FeatureFlags) -> ExitCode {
         say(&format_args!("Checking {}", file.display()));
         let report = check_file(file, &options);
         show_rules(&report, &checks, &mut outcome);
+        if !report.errors.is_empty() {
+            show_help(file, FileKind::Rules);
+        }
         if files.peek().is_none() {
             // Of ten thousand rules, giving it back takes a twentieth of the whole time.
             report.leave();

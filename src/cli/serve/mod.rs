@@ -6,6 +6,7 @@ mod backend;
 mod builtin;
 mod late;
 mod peer;
+mod query_log;
 mod read_only;
 mod service;
 mod status;
@@ -26,6 +27,7 @@ use url::Url;
 
 use super::features::FeatureFlags;
 use super::flags::ServeFlags;
+use super::memory;
 use crate::api::{self, Notice, Phase};
 use crate::config::{self, Config, Loaded};
 use crate::rule_sources;
@@ -84,6 +86,7 @@ async fn serve(mut given: Given<'_>) -> Result<(), String> {
         tracing::warn!("--enable-feature={feature} is not known; it has no effect");
     }
     raise_file_limit();
+    tokio::spawn(memory::take_large_pages_when_large());
     let url = ExternalUrl::new(flags)?;
     // The sockets come first: a port that is taken must not cost a log replay.
     let listeners = bind(&flags.listen_addresses)?;

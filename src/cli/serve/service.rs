@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::backend::{self, Backend, WrittenNames};
 use super::late::LateStorage;
 use super::peer::HttpPeer;
+use super::query_log;
 use super::read_only::refuse_recording_rules;
 use super::status::Status;
 use super::{ExternalUrl, Given, Origin};
@@ -409,6 +410,9 @@ impl Service {
         self.router.set(remote);
         let sources = self.rules_of(config).await?;
         let mut problems = Vec::new();
+        // Before queries of other rules come.
+        let file = &config.global.query_log_file;
+        problems.extend(query_log::apply(&self.engine, file, &self.clock).await.err());
         // Before there is anything to send on.
         let labels = &config.global.external_labels;
         if let Err(errors) = self.sender.apply(&config.remote_write, labels).await {

@@ -1,17 +1,21 @@
 //! `watchfire test rules`: promtool's flags, outcome lines and exit codes.
 
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use chrono::{SecondsFormat, Utc};
 use clap::Args;
 
 use super::coverage::{self, CoverageFormat};
+use crate::cli::file_kind::{FileKind, show_help};
 use crate::cli::progress::Progress;
 use crate::cli::{FeatureFlags, fail, junit, say, small_runtime};
 use crate::model::regex::GoRegex;
 use crate::rules::unit_test::{
-    FileReport, Mutation, RuleCoverage, Survivor, UnitTestOptions, merged, run_unit_tests, totals,
+    FileReport, Mutants, Mutation, RuleCoverage, Survivor, UnitTestOptions, merged, run_unit_tests,
+    totals,
 };
 
 #[derive(Debug, Args)]
@@ -46,7 +50,8 @@ pub(crate) struct RulesArgs {
     #[arg(long, value_name = "PERCENT", value_parser = share)]
     min_coverage: Option<f64>,
     /// Put mistakes into the rules, one at a time (thresholds, operators, windows, matchers,
-    /// labels, `for`), and name those that no test notices; they make it end with 3.
+    /// labels, `for`), and name those that no test notices; they make it end with 3. For each
+    /// only the rules and cases that it can change are run, on all processors.
     #[arg(long)]
     mutate: bool,
 }
@@ -74,7 +79,6 @@ pub(crate) fn run(args: &RulesArgs, junit: Option<&Path>, features: &FeatureFlag
         dump_series: args.debug,
         diff: args.diff,
         coverage: args.coverage.is_some() || args.min_coverage.is_some(),
-        mutate: args.mutate,
     };
     let mut failed = false;
     let mut suites = Vec::new();
@@ -87,10 +91,13 @@ pub(crate) fn run(args: &RulesArgs, junit: Option<&Path>, features: &FeatureFlag
         for report in runtime.block_on(run_unit_tests(std::slice::from_ref(file), &options)) {
             progress.step();
             failed |= !report.passed();
-            survivors += progress.aside(|| {
-                show(&report, args.debug);
-                report.mutation.as_ref().map_or(0, show_mutation)
-            });
+            progress.aside(|| show(&report, file, args.debug));
+            if args.mutate && report.passed() {
+                survivors += match progress.aside(|| mutate(file, &options)) {
+                    Ok(survivors) => survivors,
+                    Err(error) => return fail(&error),
+                };
+            }
             suites.push(suite(&report, timestamp.clone()));
             covered.extend(report.coverage);
         }
@@ -109,6 +116,35 @@ pub(crate) fn run(args: &RulesArgs, junit: Option<&Path>, features: &FeatureFlag
         (false, 0) => ExitCode::SUCCESS,
         (false, _) => ExitCode::from(3),
     }
+}
+
+/// Puts mistakes into the rules of a test file, shows which are not noticed and tells how
+/// many. They are judged on all processors at once.
+fn mutate(file: &Path, options: &UnitTestOptions) -> Result<usize, String> {
+    let load = || Mutants::load(file, options);
+    let mutants = load().ok_or_else(|| format!("{}: it changed while it ran", file.display()))?;
+    let progress = Progress::new("mutating", mutants.len());
+    let next = AtomicUsize::new(0);
+    let noticed: Vec<AtomicBool> = (0..mutants.len()).map(|_| AtomicBool::new(false)).collect();
+    let work = || -> std::io::Result<()> {
+        let runtime = small_runtime()?;
+        loop {
+            let mutant = next.fetch_add(1, Ordering::Relaxed);
+            let Some(outcome) = noticed.get(mutant) else { return Ok(()) };
+            progress.at(mutants.rule(mutant));
+            outcome.store(runtime.block_on(mutants.is_noticed(mutant)), Ordering::Relaxed);
+            progress.step();
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().try_for_each(|w| w.join().expect("BUG: judging a mistake panicked"))
+    })
+    .map_err(|error| error.to_string())?;
+    drop(progress);
+    let noticed: Vec<bool> = noticed.into_iter().map(AtomicBool::into_inner).collect();
+    Ok(show_mutation(&mutants.outcome(&noticed)))
 }
 
 /// Shows which mistakes were not noticed, and tells how many.
@@ -156,7 +192,7 @@ fn suite(report: &FileReport, timestamp: String) -> junit::Suite {
     junit::Suite { name: report.file.clone(), timestamp, cases: of_file.chain(of_test).collect() }
 }
 
-fn show(report: &FileReport, debug: bool) {
+fn show(report: &FileReport, file: &Path, debug: bool) {
     for warning in &report.warnings {
         eprintln!("{warning}");
     }
@@ -174,6 +210,9 @@ fn show(report: &FileReport, debug: bool) {
         for error in report.all_errors() {
             eprintln!("{error}");
             say(&"");
+        }
+        if !report.errors.is_empty() {
+            show_help(file, FileKind::Tests);
         }
     }
     say(&"");

@@ -22,11 +22,14 @@ enum Point {
 }
 
 impl Feed {
-    /// Reads the test's series. Of several with the same labels the last counts.
-    pub(super) fn new(test: &Test) -> Result<Self, Vec<String>> {
+    /// Reads the test's series, or those at some places. Of several with the same labels the
+    /// last counts.
+    pub(super) fn new(test: &Test, only: Option<&[usize]>) -> Result<Self, Vec<String>> {
         let mut series: Vec<(Labels, Vec<SeriesValue>)> = Vec::new();
         let mut errors = Vec::new();
-        for input in &test.input_series {
+        let wanted = |place: &usize| only.is_none_or(|only| only.contains(place));
+        let all = test.input_series.iter().enumerate();
+        for (_, input) in all.filter(|(place, _)| wanted(place)) {
             let parsed = parse_metric(&input.series)
                 .and_then(|labels| Ok((labels, parse_series_values(&input.values)?)));
             match parsed {

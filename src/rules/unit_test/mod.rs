@@ -3,6 +3,7 @@
 //!
 //! Groups are the very ones the server runs; only storage, notifier and clock differ.
 
+mod affected;
 mod ahead;
 mod assign;
 mod compare;
@@ -10,6 +11,7 @@ mod coverage;
 mod data;
 mod diff;
 mod mutate;
+mod mutation;
 pub mod record;
 mod run;
 mod schema;
@@ -21,6 +23,7 @@ use crate::model::regex::GoRegex;
 use crate::parser::ParserOptions;
 use coverage::Observer;
 pub use coverage::{Facet, RuleCoverage, merged, totals};
+pub use mutation::{Mutants, Mutation, Survivor};
 use schema::TestFile;
 
 /// How to run unit tests.
@@ -42,8 +45,6 @@ pub struct UnitTestOptions {
     pub diff: bool,
     /// Find out what the tests exercise and check of the rules.
     pub coverage: bool,
-    /// Find out which mistakes in the rules the tests would not notice.
-    pub mutate: bool,
 }
 
 /// The outcome of one test file.
@@ -58,27 +59,6 @@ pub struct FileReport {
     pub tests: Vec<TestReport>,
     /// When it was asked for.
     pub coverage: Vec<RuleCoverage>,
-    /// When it was asked for and the tests passed.
-    pub mutation: Option<Mutation>,
-}
-
-/// What became of mistakes that were put into rules one at a time.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Mutation {
-    /// Those that made a test fail.
-    pub noticed: usize,
-    pub survivors: Vec<Survivor>,
-}
-
-/// A mistake that no test notices.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Survivor {
-    pub file: String,
-    /// Where the rule stands, from 1.
-    pub line: usize,
-    pub rule: String,
-    /// Such as "`>` became `>=`".
-    pub what: String,
 }
 
 /// The outcome of one test.
@@ -145,9 +125,6 @@ async fn run_file(path: &Path, options: &UnitTestOptions) -> FileReport {
         report.tests.push(run::run_test(test, &file, groups, options, observer, ahead).await);
     }
     report.coverage = observer.map(Observer::into_coverage).unwrap_or_default();
-    if options.mutate && report.passed() {
-        report.mutation = Some(mutate(&file, &groups, options).await);
-    }
     report
 }
 
@@ -158,42 +135,6 @@ fn selected<'a>(
     let wanted =
         |name: &str| options.run.is_empty() || options.run.iter().any(|r| r.is_match(name));
     file.tests.iter().filter(move |test| wanted(&test.name))
-}
-
-/// Runs the tests over every mistake, each until one fails.
-async fn mutate(file: &TestFile, groups: &[GroupSpec], options: &UnitTestOptions) -> Mutation {
-    let mut mutation = Mutation::default();
-    let places = groups
-        .iter()
-        .enumerate()
-        .flat_map(|(g, group)| group.rules.iter().enumerate().map(move |(r, rule)| (g, r, rule)));
-    for (g, r, rule) in places {
-        for mutant in mutate::mutants(rule, &options.parser) {
-            let mut changed = groups.to_vec();
-            changed[g].rules[r] = mutant.rule;
-            let ahead = ahead::suits(file, &changed);
-            let mut noticed = false;
-            for test in selected(file, options) {
-                let groups = changed.clone();
-                let report = run::run_test(test, file, groups, options, None, ahead).await;
-                noticed = !report.errors.is_empty();
-                if noticed {
-                    break;
-                }
-            }
-            if noticed {
-                mutation.noticed += 1;
-                continue;
-            }
-            mutation.survivors.push(Survivor {
-                file: groups[g].origin.clone(),
-                line: rule.at.line,
-                rule: rule.name().to_owned(),
-                what: mutant.what,
-            });
-        }
-    }
-    mutation
 }
 
 fn load_rules(

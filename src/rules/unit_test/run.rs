@@ -6,11 +6,12 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
+use super::affected::Scope;
 use super::ahead;
 use super::compare::{Sent, Shown, alerts, go_duration, notifications, samples, samples_text};
 use super::coverage::Observer;
 use super::data::Feed;
-use super::schema::{ExpectedAlert, ExpectedSample, ExprCase, Test, TestFile};
+use super::schema::{AlertCase, ExpectedAlert, ExpectedSample, ExprCase, Test, TestFile};
 use super::{TestReport, UnitTestOptions};
 use crate::model::duration::format_duration;
 use crate::model::labels::quote;
@@ -76,15 +77,37 @@ pub(super) async fn run_test(
 ) -> TestReport {
     if ahead && observer.is_none() && test.notifications.is_empty() {
         let (cx, storage, recorder) = context(test, file, options);
-        let run = Run { test, file, cx: &cx, recorder: &recorder, diff: options.diff };
+        let run = Run { test, file, cx: &cx, recorder: &recorder, diff: options.diff, scope: None };
         if let Some(errors) = run.evaluate_ahead(&specs, &storage).await {
             return report(test, options, &cx, errors).await;
         }
     }
     let (cx, _, recorder) = context(test, file, options);
-    let run = Run { test, file, cx: &cx, recorder: &recorder, diff: options.diff };
+    let run = Run { test, file, cx: &cx, recorder: &recorder, diff: options.diff, scope: None };
     let errors = run.evaluate(specs, observer).await;
     report(test, options, &cx, errors).await
+}
+
+/// Whether some rules of a test run as they should and what is looked at is as expected.
+/// The time is that of the whole test.
+pub(super) async fn passes(
+    test: &Test,
+    file: &TestFile,
+    specs: Vec<GroupSpec>,
+    options: &UnitTestOptions,
+    scope: &Scope,
+) -> bool {
+    let (diff, scope) = (false, Some(scope));
+    if !scope.is_some_and(|scope| scope.notifications) && ahead::suits(file, &specs) {
+        let (cx, storage, recorder) = context(test, file, options);
+        let run = Run { test, file, cx: &cx, recorder: &recorder, diff, scope };
+        if let Some(errors) = run.evaluate_ahead(&specs, &storage).await {
+            return errors.is_empty();
+        }
+    }
+    let (cx, _, recorder) = context(test, file, options);
+    let run = Run { test, file, cx: &cx, recorder: &recorder, diff, scope };
+    run.evaluate(specs, None).await.is_empty()
 }
 
 async fn report(
@@ -134,6 +157,8 @@ pub(super) struct Run<'a> {
     pub cx: &'a Context,
     recorder: &'a Recorder,
     diff: bool,
+    /// `None`: all of the test is looked at.
+    scope: Option<&'a Scope>,
 }
 
 impl Run<'_> {
@@ -144,7 +169,7 @@ impl Run<'_> {
         mut observer: Option<&mut Observer>,
     ) -> Vec<String> {
         let Self { test, file, cx, .. } = *self;
-        let mut feed = match Feed::new(test) {
+        let mut feed = match Feed::new(test, self.input()) {
             Ok(feed) => feed,
             Err(errors) => return errors,
         };
@@ -194,18 +219,26 @@ impl Run<'_> {
         specs: &[GroupSpec],
         storage: &MemoryStorage,
     ) -> Option<Vec<String>> {
-        let mut feed = Feed::new(self.test).ok()?;
+        let mut feed = Feed::new(self.test, self.input()).ok()?;
         let groups = plan(self.test, self.file, specs.to_vec(), self.cx).ok()?;
         let mut errors = ahead::evaluate(self, &groups, &mut feed, storage).await?;
         self.check_expressions(&mut feed, &mut errors).await;
         Some(errors)
     }
 
+    /// The input series there are; `None`: all.
+    fn input(&self) -> Option<&[usize]> {
+        self.scope.map(|scope| &scope.input[..])
+    }
+
     async fn check_expressions(&self, feed: &mut Feed, errors: &mut Vec<String>) {
-        for case in &self.test.expressions {
+        for (number, case) in self.test.expressions.iter().enumerate() {
             let at = self.test.start_ms + case.eval_time_ms;
             let stored = feed.store_until(at, &*self.cx.sink);
             errors.extend(stored.err());
+            if self.scope.is_some_and(|scope| !scope.expressions.contains(&number)) {
+                continue;
+            }
             let checked = check_expr(case, at, self.file.fuzzy_compare, self.cx).await;
             errors.extend(checked.err());
         }
@@ -227,7 +260,11 @@ impl Run<'_> {
         errors: &mut Vec<String>,
     ) {
         let test = self.test;
-        for case in test.alerts.iter().filter(|case| span.contains(&case.eval_time_ms)) {
+        let asked = |case: &&AlertCase| {
+            let in_scope = self.scope.is_none_or(|scope| scope.alerts.contains(&case.alert));
+            in_scope && span.contains(&case.eval_time_ms)
+        };
+        for case in test.alerts.iter().filter(asked) {
             let firing: Wanted = |a| a.state == AlertState::Firing;
             let pending: Wanted = |a| a.state == AlertState::Pending;
             let kept: Wanted =
@@ -249,6 +286,9 @@ impl Run<'_> {
     /// Holds what was sent in this span against the cases about it.
     fn check_notifications(&self, span: Range<i64>, errors: &mut Vec<String>) {
         let test = self.test;
+        if self.scope.is_some_and(|scope| !scope.notifications) {
+            return;
+        }
         let sent = self.recorder.take(&test.external_labels, test.start_ms + span.start);
         for case in test.notifications.iter().filter(|case| span.contains(&case.eval_time_ms)) {
             errors.extend(notifications(&test.name, case, &sent, test.start_ms));

@@ -1,4 +1,4 @@
-//! docs/mistakes.md: the 20 most common mistakes, as the real promtool and as Watchfire
+//! docs/mistakes.md: the 24 most common mistakes, as the real promtool and as Watchfire
 //! answer them. Both are run; the page is what they said.
 
 use std::fmt::Write;
@@ -196,10 +196,46 @@ const MISTAKES: &[Mistake] = &[
             "global:\n  scrape_intervall: 15s\nscrape_configs:\n- job_name: api\n  static_configs:\n  - targets: ['localhost:8080']\n",
         )],
     },
+    Mistake {
+        title: "A rule file is taken for a test file",
+        theirs: &["test", "rules", "rules.yml"],
+        ours: &["test", "rules", "rules.yml"],
+        files: &[(
+            "rules.yml",
+            "groups:\n- name: api\n  rules:\n  - alert: Down\n    expr: up == 0\n",
+        )],
+    },
+    Mistake {
+        title: "A test file is taken for a rule file",
+        theirs: &["check", "rules", "test.yml"],
+        ours: &["check", "rules", "test.yml"],
+        files: &[(
+            "test.yml",
+            "rule_files: [rules.yml]\ntests:\n- input_series:\n  - {series: 'up{job=\"api\"}', values: '0x5'}\n  alert_rule_test:\n  - {eval_time: 2m, alertname: Down, exp_alerts: [{exp_labels: {job: api}}]}\n",
+        )],
+    },
+    Mistake {
+        title: "A rule file is taken for a configuration",
+        theirs: &["check", "config", "rules.yml"],
+        ours: &["check", "config", "rules.yml"],
+        files: &[(
+            "rules.yml",
+            "groups:\n- name: api\n  rules:\n  - alert: Down\n    expr: up == 0\n",
+        )],
+    },
+    Mistake {
+        title: "A configuration is taken for a rule file",
+        theirs: &["check", "rules", "prometheus.yml"],
+        ours: &["check", "rules", "prometheus.yml"],
+        files: &[(
+            "prometheus.yml",
+            "global:\n  scrape_interval: 15s\nrule_files: [rules.yml]\nscrape_configs:\n- job_name: api\n  static_configs:\n  - targets: ['localhost:8080']\n",
+        )],
+    },
 ];
 
 const INTRODUCTION: &str = "\
-# Before and after: 20 common mistakes
+# Before and after: 24 common mistakes
 
 What promtool says, and what Watchfire says. Both programs were run on the files shown; the page \
 is made by a test, which also runs with every change and tells how to refresh it:
@@ -242,7 +278,7 @@ fn the_page_of_mistakes_is_what_both_programs_say() {
     if !available("promtool") {
         return;
     }
-    assert_eq!(MISTAKES.len(), 20);
+    assert_eq!(MISTAKES.len(), 24);
     let version = Command::new("promtool").arg("--version").output().expect("promtool runs");
     let version = said(&version);
     let version = version.split_whitespace().nth(2).unwrap_or("?").split('+').next().unwrap_or("?");

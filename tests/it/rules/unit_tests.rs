@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use watchfire::rules::unit_test::{FileReport, UnitTestOptions, merged, run_unit_tests, totals};
+use watchfire::rules::unit_test::{
+    FileReport, Mutants, UnitTestOptions, merged, run_unit_tests, totals,
+};
 
 fn run(files: &[PathBuf], options: &UnitTestOptions) -> Vec<FileReport> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
@@ -105,12 +107,17 @@ groups:
 /// Runs one test over `RULES`; its lines are indented as items of `tests`.
 fn run_test(head: &str, test: &str, options: &UnitTestOptions) -> FileReport {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("rules.yml"), RULES).unwrap();
+    run(&[write_test(dir.path(), head, test)], options).remove(0)
+}
+
+/// Writes a test of one case, with the rules it is about beside it.
+fn write_test(dir: &Path, head: &str, test: &str) -> PathBuf {
+    std::fs::write(dir.join("rules.yml"), RULES).unwrap();
     let text = format!(
         "rule_files: [rules.yml]\n{head}\ntests:\n- name: t\n  interval: 1m\n  input_series: [{{series: 'x{{job=\"a\",i=\"1\"}}', values: '9x5 0x10'}}]\n  external_labels: {{region: eu, severity: none}}\n{test}\n"
     );
-    std::fs::write(dir.path().join("tests.yml"), text).unwrap();
-    run(&[dir.path().join("tests.yml")], options).remove(0)
+    std::fs::write(dir.join("tests.yml"), text).unwrap();
+    dir.join("tests.yml")
 }
 
 fn check_test(head: &str, test: &str, expected: &[&str]) {
@@ -316,9 +323,13 @@ fn coverage_names_what_no_test_looks_at() {
 
 #[test]
 fn mistakes_that_no_test_notices_are_named() {
-    let options = UnitTestOptions { mutate: true, ..UnitTestOptions::default() };
     let test = "  alert_rule_test: [{eval_time: 2m, alertname: High, match: subset, exp_alerts: [{exp_labels: {job: a}}]}]";
-    let mutation = run_test("", test, &options).mutation.unwrap();
+    let (dir, options) = (tempfile::tempdir().unwrap(), UnitTestOptions::default());
+    let mutants = Mutants::load(&write_test(dir.path(), "", test), &options).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let noticed: Vec<bool> =
+        (0..mutants.len()).map(|m| runtime.block_on(mutants.is_noticed(m))).collect();
+    let mutation = mutants.outcome(&noticed);
     let survivors: Vec<&str> = mutation.survivors.iter().map(|s| s.what.as_str()).collect();
     assert_eq!(
         survivors,
