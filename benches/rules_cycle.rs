@@ -242,6 +242,7 @@ fn run(case: Case, cycles: u32) {
         last_good_dir: None,
         shard: None,
         peer: None,
+        handover: None,
         evaluation: EvaluationOptions::default(),
     });
     let log = StateLog::open(StateOptions {

@@ -221,11 +221,12 @@ enum Arm {
     Watchfire(&'static str, &'static str),
 }
 
-const ARMS: [(&str, Arm); 6] = [
+const ARMS: [(&str, Arm); 7] = [
     ("vmalert over VictoriaMetrics", Arm::Vmalert),
     ("watchfire over VictoriaMetrics, here", Arm::Watchfire("victoriametrics", "here")),
     ("watchfire over VictoriaMetrics, push-down", Arm::Watchfire("victoriametrics", "push-down")),
     ("Prometheus itself", Arm::Itself),
+    ("watchfire over Prometheus, remote read", Arm::Watchfire("remote-read", "here")),
     ("watchfire over Prometheus, here", Arm::Watchfire("prometheus", "here")),
     ("watchfire over Prometheus, push-down", Arm::Watchfire("prometheus", "push-down")),
 ];
@@ -233,7 +234,9 @@ const ARMS: [(&str, Arm); 6] = [
 impl Arm {
     fn start_server(self, home: &Path) -> Option<Server> {
         match self {
-            Self::Itself | Self::Watchfire("prometheus", _) => start_prometheus(home),
+            Self::Itself | Self::Watchfire("prometheus" | "remote-read", _) => {
+                start_prometheus(home)
+            }
             _ => start_server(home),
         }
     }

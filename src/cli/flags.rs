@@ -182,8 +182,9 @@ pub(crate) struct ServeFlags {
     /// same rules among them, by a hash of file and group name.
     #[arg(long = "rules.shard", value_name = "I/N")]
     pub rules_shard: Option<Shard>,
-    /// Another Watchfire (or Prometheus) that runs the same rules: on a start that remembers
-    /// nothing of an alert, it goes on as it is there.
+    /// Another Watchfire that runs the same rules: just before its first evaluation a group
+    /// goes on from the alerts as they are there, if that is newer than what is remembered
+    /// here. Of a Prometheus, since when alerts are active.
     #[arg(long = "state.peer", value_name = "URL")]
     pub state_peer: Option<String>,
     /// All or nothing: a rule file that cannot be used stops the start and refuses a

@@ -12,6 +12,7 @@ mod flags;
 mod format;
 mod help;
 mod junit;
+mod memory;
 mod progress;
 mod promql;
 mod promtool;
@@ -106,7 +107,7 @@ fn command() -> clap::Command {
 /// line that cannot be understood (1 as `promtool`), 3 a lint finding where lint findings
 /// are fatal.
 pub fn run() -> ExitCode {
-    spare_memory(true);
+    memory::take_small_pages();
     let described = help::described(cli(), "");
     let mut command = described.mut_subcommand("serve", |c| c.args(flags::unserved_args()));
     // Spreads global flags over the commands, so that all of them are listed below.
@@ -127,7 +128,6 @@ pub fn run() -> ExitCode {
     }
     match cli.command {
         Command::Serve(flags) => {
-            spare_memory(false);
             let matches = matches.subcommand_matches("serve").expect("BUG: serve was parsed");
             let serve = command.find_subcommand("serve").expect("BUG: serve is a command");
             let given = serve::Given {
@@ -141,7 +141,6 @@ pub fn run() -> ExitCode {
             serve::run(given)
         }
         Command::Sidecar(args) => {
-            spare_memory(false);
             let matches = matches.subcommand_matches("sidecar").expect("BUG: it was parsed");
             let sidecar = command.find_subcommand("sidecar").expect("BUG: it is a command");
             let effective = flags::effective(sidecar, matches);
@@ -160,16 +159,6 @@ pub fn run() -> ExitCode {
         Command::Completion(args) => complete::completion(&args, self::command()),
         Command::Man(args) => complete::man(&args, self::command()),
     }
-}
-
-/// Whether memory is taken from the system in small pages. Clearing large ones takes a
-/// command that runs for milliseconds longer than its work, and it needs few of them whole.
-fn spare_memory(on: bool) {
-    // Where the system has no such choice, nothing is lost.
-    #[cfg(target_os = "linux")]
-    let _ = rustix::thread::disable_transparent_huge_pages(on);
-    #[cfg(not(target_os = "linux"))]
-    let _ = on;
 }
 
 /// A runtime for commands that do one thing and end.

@@ -31,8 +31,10 @@ pub(crate) struct SidecarArgs {
         required_unless_present = "storage_read_only"
     )]
     url: Option<String>,
-    /// What the server is: its language and what can be left to it follow.
-    #[arg(long = "prometheus.type", value_name = "TYPE", default_value = "prometheus", value_parser = ["prometheus", "victoriametrics"])]
+    /// What the server is: its language and what can be left to it follow. With "remote-read"
+    /// samples are fetched by remote read (api/v1/read of the URL), which costs a Prometheus
+    /// least: all that rules read at one time is one request for what is new.
+    #[arg(long = "prometheus.type", value_name = "TYPE", default_value = "prometheus", value_parser = ["prometheus", "victoriametrics", "remote-read"])]
     kind: String,
     /// Where expressions are evaluated: "push-down" leaves to the server what it answers as
     /// it would be answered here, "here" fetches samples, "auto" decides by what the server
@@ -51,7 +53,7 @@ pub(crate) struct SidecarArgs {
     #[arg(long = "prometheus.parameter", value_name = "NAME=VALUE", value_parser = pair)]
     parameters: Vec<(String, String)>,
 
-    /// Of VictoriaMetrics: how many bytes of samples are kept from one evaluation of the rules
+    /// Of VictoriaMetrics and remote read: how many bytes of samples are kept from one evaluation of the rules
     /// to the next, so that only newer ones are fetched; 0 for none.
     #[arg(long = "prometheus.keep-bytes", value_name = "BYTES", default_value = "512MB", value_parser = super::flags::bytes)]
     keep_bytes: u64,
@@ -190,12 +192,16 @@ impl SidecarArgs {
             Some(text) if self.serve.storage_read_only.is_none() => text,
             _ => return Ok(Backend::Embedded),
         };
-        let (url, auth) = url("prometheus.url", text)?;
+        let (mut url, auth) = url("prometheus.url", text)?;
+        if self.kind == "remote-read" {
+            url.set_path(&format!("{}/api/v1/read", url.path().trim_end_matches('/')));
+        }
         let config = DatasourceConfig {
             url: url.to_string(),
             name: "prometheus".to_owned(),
             kind: match self.kind.as_str() {
                 "victoriametrics" => DatasourceKind::VictoriaMetrics,
+                "remote-read" => DatasourceKind::RemoteRead,
                 _ => DatasourceKind::Prometheus,
             },
             evaluate: match self.evaluate.as_str() {

@@ -10,8 +10,10 @@ mod oauth2;
 mod secret;
 mod sigv4;
 mod tls;
+mod unpack;
 
 pub use aws::{SigV4Config, SigV4ConfigError, SigV4Error};
 pub use client::{Client, HttpError, install_crypto_provider};
 pub use config::{ClientConfig, ClientConfigError, Secret};
 pub use oauth2::OAuth2Error;
+pub use unpack::{ENCODINGS, UnpackError, Unpacker};

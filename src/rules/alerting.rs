@@ -19,6 +19,7 @@ use super::input::{Input, Known};
 use super::notice::Notices;
 use super::outcome::{Answer, Outcome};
 use super::policy::{GroupPolicy, OnError, OnLimit, OnNoData, Policy};
+use super::reach::Need;
 use super::state::RuleLog;
 use super::template::TemplateData;
 use super::view::AlertState;
@@ -57,6 +58,8 @@ pub(super) struct Alerting {
     pub log: OnceLock<Arc<RuleLog>>,
     /// After a restart, until what the alerts look at is whole again.
     pub hold: Mutex<Option<Hold>>,
+    /// What the alerts look at, until the peer was asked about them.
+    pub handover: Mutex<Option<Arc<[Need]>>>,
     /// Its data comes in whether or not this process runs.
     gapless: bool,
     /// Whose queries those of its templates are.
@@ -90,6 +93,7 @@ impl Alerting {
             restored: AtomicBool::new(restored),
             log: OnceLock::new(),
             hold: Mutex::default(),
+            handover: Mutex::default(),
             gapless: false,
             origin,
         }
@@ -108,6 +112,7 @@ impl Alerting {
         from.share.settle(Load::default());
         self.restored.store(from.restored.load(Ordering::Relaxed), Ordering::Relaxed);
         *self.hold.lock() = from.hold.lock().take();
+        *self.handover.lock() = from.handover.lock().take();
         if let Some(log) = from.log.get() {
             let _ = self.log.set(log.clone());
         }

@@ -35,6 +35,9 @@ pub(super) struct Gap {
     pub start_ms: TimestampMs,
     /// How far before the gap series are looked for that were there.
     pub lookback_ms: i64,
+    /// The last tick was another process', which has samples that are not here: what is not
+    /// there may have yet to come.
+    pub elsewhere: bool,
 }
 
 impl Gap {
@@ -45,7 +48,16 @@ impl Gap {
         lookback_ms: i64,
     ) -> Self {
         let last_tick_ms = last_tick.map_or(start_ms, |tick| tick.min(start_ms));
-        Self { last_tick_ms, start_ms, lookback_ms }
+        Self { last_tick_ms, start_ms, lookback_ms, elsewhere: false }
+    }
+
+    /// Between the last tick of another process and the first one here.
+    pub(super) fn elsewhere(
+        last_tick_ms: TimestampMs,
+        start_ms: TimestampMs,
+        lookback_ms: i64,
+    ) -> Self {
+        Self { elsewhere: true, ..Self::new(Some(last_tick_ms), start_ms, lookback_ms) }
     }
 }
 
@@ -92,24 +104,35 @@ impl Hold {
         let mut found = FxHashSet::default();
         let mut over = true;
         for need in self.needs.iter() {
-            let broken = self.broken(source, need, at).await?;
+            let Some((broken, whole)) = self.looked_at(source, need, at).await? else { continue };
             over &= broken.is_empty();
             concerned(&broken, &need.alike, alerts, &mut found);
+            if self.gap.elsewhere {
+                // Of which nothing has come yet: the next scrape may bring it.
+                let mut known = FxHashSet::default();
+                concerned(&broken, &need.alike, alerts, &mut known);
+                concerned(&whole, &need.alike, alerts, &mut known);
+                let unknown = alerts.iter().filter(|alert| !known.contains(*alert));
+                let before = found.len();
+                found.extend(unknown.cloned());
+                over &= found.len() == before;
+            }
         }
         Ok(if over { Waiting::Over } else { Waiting::These(found) })
     }
 
-    /// The series of a selector that are not whole yet.
-    async fn broken(
+    /// The series of a selector that are not whole yet, and those that are; `None` when it
+    /// looks at what was before.
+    async fn looked_at(
         &self,
         source: &Arc<dyn Source>,
         need: &Need,
         at: TimestampMs,
-    ) -> Result<Vec<Labels>, StorageError> {
-        let Gap { last_tick_ms, start_ms, lookback_ms } = self.gap;
+    ) -> Result<Option<(Vec<Labels>, Vec<Labels>)>, StorageError> {
+        let Gap { last_tick_ms, start_ms, lookback_ms, .. } = self.gap;
         let end = need.at_ms.unwrap_or(at).saturating_sub(need.offset_ms);
         if end <= last_tick_ms {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         // After a long gap, not all that others may have stored meanwhile.
         let first = last_tick_ms.saturating_sub(lookback_ms);
@@ -135,8 +158,10 @@ impl Hold {
                     times.entry(series.labels().clone()).or_default().add(&samples);
                 }
             }
-            let broken = times.into_iter().filter(|(_, t)| !t.is_whole(&gap, window_ms, end));
-            Ok(broken.map(|(labels, _)| labels).collect())
+            let (whole, broken): (Vec<_>, Vec<_>) =
+                times.into_iter().partition(|(_, times)| times.is_whole(&gap, window_ms, end));
+            let labels = |part: Vec<(Labels, Times)>| part.into_iter().map(|(l, _)| l).collect();
+            Ok(Some((labels(broken), labels(whole))))
         };
         let done = tokio::task::spawn_blocking(look).await;
         done.unwrap_or_else(|error| {

@@ -25,7 +25,7 @@ use super::order::{Met, Order};
 use super::outcome::{Answer, Outcome};
 use super::policy::{GroupPolicy, Policy, RulePolicyDefaults};
 use super::recording::{Names, record};
-use super::state::StateLog;
+use super::state::{Peer, StateLog};
 use super::tick::{Made, Tick};
 use super::view::{
     AlertState, AlertView, AlertingView, GroupCostView, GroupView, RuleCostView, RuleHealth,
@@ -45,6 +45,8 @@ pub(super) struct Context {
     /// Where alerts are restored from that nothing is remembered of, when it is one that
     /// has been there all the time: alerts are as they are there.
     pub peer: Option<Arc<dyn Source>>,
+    /// Who is asked for the alerts of a group before its first tick.
+    pub handover: Option<Arc<dyn Peer>>,
     pub sink: Arc<dyn Sink>,
     pub notifier: Arc<dyn Notifier>,
     pub clock: Arc<dyn Clock>,
@@ -453,6 +455,11 @@ impl Group {
         let logged =
             || cx.state.get().and_then(|log| log.watermark(&self.spec.file, &self.spec.name));
         self.watermark.lock().or_else(logged)
+    }
+
+    /// The last tick that was done with in this process.
+    pub(super) fn last_tick(&self) -> Option<TimestampMs> {
+        *self.watermark.lock()
     }
 
     /// Whether a tick was done with in this process.

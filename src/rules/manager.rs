@@ -30,7 +30,7 @@ use super::policy::RulePolicyDefaults;
 use super::quarantine::{Quarantined, counts, mark, merge};
 use super::reach::Writers;
 use super::scheduler::{retire, supervise};
-use super::state::{GroupFate, Restart, StateLog};
+use super::state::{GroupFate, Peer, Restart, StateLog, handover};
 use super::view::{GroupCostView, GroupView, QuarantinedView, RulesView};
 use super::waves::EvaluationOptions;
 use crate::model::duration::format_duration;
@@ -71,6 +71,8 @@ pub struct ManagerOptions {
     /// Where alerts that nothing is remembered of are restored from, instead of the source:
     /// one who runs the same rules and was there meanwhile.
     pub peer: Option<Arc<dyn Source>>,
+    /// The same one, asked for all it knows of its alerts.
+    pub handover: Option<Arc<dyn Peer>>,
 }
 
 /// What a reload may change.
@@ -209,6 +211,7 @@ impl Manager {
             context: Arc::new(Context {
                 engine: options.engine,
                 peer: options.peer,
+                handover: options.handover,
                 source: options.source,
                 sink: options.sink,
                 notifier: options.notifier,
@@ -297,14 +300,17 @@ impl Manager {
                 wait(replaced.task).await;
                 group.copy_state(&replaced.group);
             }
+            let restart = Restart {
+                writers: &writers,
+                outage_tolerance_ms: self.context.outage_tolerance_ms,
+                lookback_ms: self.context.engine.options().lookback_ms,
+                now_ms: self.context.clock.now_ms(),
+            };
             if let Some(state) = self.context.state.get() {
-                let restart = Restart {
-                    writers: &writers,
-                    outage_tolerance_ms: self.context.outage_tolerance_ms,
-                    lookback_ms: self.context.engine.options().lookback_ms,
-                    now_ms: self.context.clock.now_ms(),
-                };
                 state.attach(&group, restart);
+            }
+            if self.context.handover.is_some() {
+                handover::prepare(&group, restart);
             }
             running.insert(group.key(), self.start(group));
         }
@@ -464,7 +470,27 @@ impl Manager {
     }
 }
 
+impl Manager {
+    /// What a replica that takes over must know of the alerts of a group; `None` when no such
+    /// group runs here. Of files, the last part of the path counts when no whole one does:
+    /// replicas may have them elsewhere.
+    pub fn handover(&self, file: &str, group: &str) -> Option<Vec<u8>> {
+        let groups = self.groups.lock().clone();
+        let last = |path: &str| path.rsplit('/').next().map(str::to_owned);
+        let named = || groups.iter().filter(|g| g.spec.name == group);
+        let found = named().find(|g| g.spec.file == file).or_else(|| {
+            let mut alike = named().filter(|g| last(&g.spec.file) == last(file));
+            alike.next().filter(|_| alike.next().is_none())
+        });
+        found.map(|group| handover::told(group))
+    }
+}
+
 impl RulesView for Manager {
+    fn handover(&self, file: &str, group: &str) -> Option<Vec<u8>> {
+        Manager::handover(self, file, group)
+    }
+
     fn groups(&self) -> Vec<GroupView> {
         let groups = self.groups.lock().clone();
         let mut views: Vec<GroupView> = groups.iter().map(|g| g.view()).collect();

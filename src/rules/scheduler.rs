@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::catch_up::{catch_up, first_to_do};
 use super::group::{Context, Group, panic_text};
 use super::restore::restore;
+use super::state::handover::take_over;
 use crate::model::{Labels, TimestampMs};
 
 const NS_PER_MS: i128 = 1_000_000;
@@ -74,6 +75,7 @@ async fn run(group: &Group, cx: &Context, stop: &CancellationToken) {
     if !sleep_until(cx, tick, stop).await {
         return;
     }
+    take_over(group, cx).await;
     catch_up(group, cx, tick, || stop.is_cancelled()).await;
     group.evaluate(cx, tick, || stop.is_cancelled()).await;
     while sleep_until(cx, tick + group.interval_ms, stop).await {

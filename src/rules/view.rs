@@ -194,4 +194,8 @@ pub trait RulesView: Send + Sync {
 
     /// What every rule costs.
     fn costs(&self) -> Vec<GroupCostView>;
+
+    /// What a replica that takes over must know of the alerts of a group; `None` when there is
+    /// no such group.
+    fn handover(&self, file: &str, group: &str) -> Option<Vec<u8>>;
 }

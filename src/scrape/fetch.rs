@@ -1,14 +1,11 @@
 //! Getting a target's body: one HTTP request, decompressed, never larger than allowed.
 
-use std::io::Write;
-
-use flate2::write::GzDecoder;
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, StatusCode, Url};
 use thiserror::Error;
 
 use super::negotiate::FormatError;
-use crate::http::{Client, HttpError};
+use crate::http::{Client, HttpError, UnpackError, Unpacker};
 use crate::model::labels::quote;
 
 /// Largest body where the configuration sets no limit.
@@ -97,13 +94,19 @@ pub(super) async fn fetch(
     };
     body.content_type = text(CONTENT_TYPE);
     let encoding = text(CONTENT_ENCODING);
-    let mut writer = Writer::new(&encoding, limit, std::mem::take(&mut body.bytes))?;
+    if encoding.eq_ignore_ascii_case("zstd") {
+        return Err(FetchError::Encoding(encoding));
+    }
+    let max = if limit == 0 { BODY_BYTES_MAX } else { limit };
+    let memory = std::mem::take(&mut body.bytes);
+    let failed = |error| failure(error, limit);
+    let mut writer = Unpacker::new(&encoding, max, memory).map_err(failed)?;
     loop {
         let chunk = response.chunk().await.map_err(|e| FetchError::Body(innermost(&e)))?;
         let Some(chunk) = chunk else { break };
-        writer.write(&chunk)?;
+        writer.write(&chunk).map_err(failed)?;
     }
-    body.bytes = writer.finish()?;
+    body.bytes = writer.finish().map_err(failed)?;
     Ok(())
 }
 
@@ -116,73 +119,11 @@ fn innermost(error: &dyn std::error::Error) -> String {
     cause.to_string()
 }
 
-/// Memory that refuses to grow past a limit.
-struct Limited {
-    bytes: Vec<u8>,
-    max: usize,
-    exceeded: bool,
-}
-
-impl Write for Limited {
-    fn write(&mut self, chunk: &[u8]) -> std::io::Result<usize> {
-        if self.bytes.len() + chunk.len() > self.max {
-            self.exceeded = true;
-            return Err(std::io::Error::other("too large"));
-        }
-        self.bytes.extend_from_slice(chunk);
-        Ok(chunk.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-enum Writer {
-    Plain(Limited, u64),
-    Gzip(Box<GzDecoder<Limited>>, u64),
-}
-
-impl Writer {
-    fn new(encoding: &str, limit: u64, bytes: Vec<u8>) -> Result<Self, FetchError> {
-        let max = if limit == 0 { BODY_BYTES_MAX } else { limit };
-        let max = usize::try_from(max).unwrap_or(usize::MAX);
-        let limited = Limited { bytes, max, exceeded: false };
-        match encoding.to_ascii_lowercase().as_str() {
-            "" | "identity" => Ok(Self::Plain(limited, limit)),
-            "gzip" => Ok(Self::Gzip(Box::new(GzDecoder::new(limited)), limit)),
-            _ => Err(FetchError::Encoding(encoding.to_owned())),
-        }
-    }
-
-    fn write(&mut self, chunk: &[u8]) -> Result<(), FetchError> {
-        let (result, exceeded, limit) = match self {
-            Self::Plain(limited, limit) => (limited.write_all(chunk), limited.exceeded, *limit),
-            Self::Gzip(decoder, limit) => {
-                let result = decoder.write_all(chunk);
-                (result, decoder.get_ref().exceeded, *limit)
-            }
-        };
-        result.map_err(|e| failure(exceeded, limit, &e))
-    }
-
-    fn finish(self) -> Result<Vec<u8>, FetchError> {
-        match self {
-            Self::Plain(limited, _) => Ok(limited.bytes),
-            Self::Gzip(mut decoder, limit) => {
-                let finished = decoder.try_finish();
-                let exceeded = decoder.get_ref().exceeded;
-                finished.map_err(|e| failure(exceeded, limit, &e))?;
-                Ok(std::mem::take(&mut decoder.get_mut().bytes))
-            }
-        }
-    }
-}
-
-fn failure(exceeded: bool, limit: u64, error: &std::io::Error) -> FetchError {
-    match (exceeded, limit) {
-        (true, 0) => FetchError::BodyAboveCeiling,
-        (true, _) => FetchError::BodyTooLarge,
-        (false, _) => FetchError::Gzip(error.to_string()),
+fn failure(error: UnpackError, limit: u64) -> FetchError {
+    match (error, limit) {
+        (UnpackError::TooLarge { .. }, 0) => FetchError::BodyAboveCeiling,
+        (UnpackError::TooLarge { .. }, _) => FetchError::BodyTooLarge,
+        (UnpackError::Broken { why, .. }, _) => FetchError::Gzip(why),
+        (UnpackError::Unknown(encoding), _) => FetchError::Encoding(encoding),
     }
 }

@@ -24,6 +24,11 @@ pub fn start_time_seconds() -> Option<f64> {
     Some(boot_time_seconds()? + stat_field(22)? / TICKS_PER_SECOND)
 }
 
+/// Memory of this process that is in physical memory, in bytes.
+pub fn resident_bytes() -> Option<f64> {
+    status_bytes("VmRSS:")
+}
+
 #[derive(Debug)]
 struct ProcessCollector;
 
@@ -49,7 +54,7 @@ impl Collector for ProcessCollector {
                 "Maximum amount of virtual memory available in bytes.",
                 limit("Max address space"),
             ),
-            ("resident_memory_bytes", "Resident memory size in bytes.", status_bytes("VmRSS:")),
+            ("resident_memory_bytes", "Resident memory size in bytes.", resident_bytes()),
             (
                 "start_time_seconds",
                 "Start time of the process since unix epoch in seconds.",

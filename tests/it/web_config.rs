@@ -220,3 +220,30 @@ fn changed_files_are_loaded_by_themselves() {
     let reloads = program.log().matches("file change detected").count();
     assert_eq!(reloads, 4, "{}", program.log());
 }
+
+#[test]
+fn without_configuration_it_watches_itself_behind_tls() {
+    if !available("openssl") || !available("curl") {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a folder");
+    let dir = dir.path();
+    certificates(dir, "ca", &["server"]);
+    web_config(dir, "tls_server_config: {cert_file: server.crt, key_file: server.key}\n");
+    let address = free_address();
+    let args = [
+        "serve".to_owned(),
+        "--storage.tsdb.path=data".to_owned(),
+        "--web.config.file=web.yml".to_owned(),
+        format!("--web.listen-address={address}"),
+    ];
+    let program = Program::watchfire(&args, dir);
+    let url = format!("https://{address}/api/v1/query?query=up");
+    let seen = until(Duration::from_secs(60), || {
+        let mut curl = Command::new("curl");
+        let answer = curl.args(["-s", "--cacert", "ca.crt", &url]).current_dir(dir).output();
+        let answer: Json = serde_json::from_slice(&answer.expect("curl").stdout).ok()?;
+        answer["data"]["result"][0]["value"][1].as_str().map(str::to_owned)
+    });
+    assert_eq!(seen.as_deref(), Some("1"), "{}", program.log());
+}

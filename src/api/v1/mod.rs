@@ -4,6 +4,7 @@ mod admin;
 mod ast;
 mod exemplars;
 mod features;
+mod handover;
 mod labels;
 mod metadata;
 mod notifications;
@@ -50,6 +51,7 @@ pub(super) fn routes() -> Router<Arc<ApiState>> {
         .route("/features", get(features::features))
         .route("/rules", get(rules::rules))
         .route("/rules/top", get(rule_costs::top))
+        .route("/rules/handover", get(handover::handover))
         .route("/alerts", get(rules::alerts))
         .route("/alertmanagers", get(targets::alertmanagers))
         .route("/status/config", get(status::config))

@@ -13,8 +13,8 @@ use crate::rules::RuleSource;
 #[exclude = "tests/*"]
 struct ShippedRules;
 
-/// The configuration: scrape this process every 15 seconds.
-pub(super) fn config_text(listening: SocketAddr, route_prefix: &str) -> String {
+/// The configuration: scrape this process every 15 seconds, which serves TLS or does not.
+pub(super) fn config_text(listening: SocketAddr, route_prefix: &str, tls: bool) -> String {
     let host = match listening.ip() {
         ip if ip.is_unspecified() && ip.is_ipv6() => "[::1]".to_owned(),
         ip if ip.is_unspecified() => "127.0.0.1".to_owned(),
@@ -22,12 +22,17 @@ pub(super) fn config_text(listening: SocketAddr, route_prefix: &str) -> String {
         ip => ip.to_string(),
     };
     let prefix = route_prefix.trim_end_matches('/');
+    // Its certificate is for a name that others know it by, and nobody stands in between.
+    let scheme = match tls {
+        true => "\n    scheme: https\n    tls_config: {insecure_skip_verify: true}",
+        false => "",
+    };
     format!(
         "global:
   scrape_interval: 15s
   evaluation_interval: 15s
 scrape_configs:
-  - job_name: watchfire
+  - job_name: watchfire{scheme}
     metrics_path: {prefix}/metrics
     static_configs:
       - targets: ['{host}:{port}']

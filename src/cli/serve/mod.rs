@@ -5,6 +5,7 @@ mod auto_reload;
 mod backend;
 mod builtin;
 mod late;
+mod peer;
 mod query_log;
 mod read_only;
 mod service;
@@ -26,6 +27,7 @@ use url::Url;
 
 use super::features::FeatureFlags;
 use super::flags::ServeFlags;
+use super::memory;
 use crate::api::{self, Notice, Phase};
 use crate::config::{self, Config, Loaded};
 use crate::rule_sources;
@@ -84,6 +86,7 @@ async fn serve(mut given: Given<'_>) -> Result<(), String> {
         tracing::warn!("--enable-feature={feature} is not known; it has no effect");
     }
     raise_file_limit();
+    tokio::spawn(memory::take_large_pages_when_large());
     let url = ExternalUrl::new(flags)?;
     // The sockets come first: a port that is taken must not cost a log replay.
     let listeners = bind(&flags.listen_addresses)?;
@@ -258,7 +261,17 @@ impl Origin {
         let first = bound.first().ok_or("--web.listen-address names no address")?;
         let address = first.local_addr().map_err(|e| format!("listening socket: {e}"))?;
         tracing::info!("No --config.file: watching this process with the rules that ship with it");
-        Ok(Self::Builtin(builtin::config_text(address, prefix)))
+        // What is wrong with it is told where it is served.
+        let web = flags.web_config_file.as_deref().and_then(|file| config::web::load(file).ok());
+        if web.as_ref().is_some_and(|web| !web.users.is_empty()) {
+            tracing::warn!(
+                "--web.config.file has users, whose passwords are not known here: without \
+                 --config.file this process cannot scrape itself; give it a configuration with \
+                 basic_auth"
+            );
+        }
+        let tls = web.is_some_and(|web| web.tls.is_some());
+        Ok(Self::Builtin(builtin::config_text(address, prefix, tls)))
     }
 
     /// Reads the configuration and logs what it warns of.

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::backend::{self, Backend, WrittenNames};
 use super::late::LateStorage;
+use super::peer::HttpPeer;
 use super::query_log;
 use super::read_only::refuse_recording_rules;
 use super::status::Status;
@@ -158,6 +159,10 @@ impl Service {
             }
             None => None,
         };
+        let handover: Option<Arc<dyn rules::state::Peer>> = match &flags.state_peer {
+            Some(url) => Some(Arc::new(HttpPeer::new(url, clock.clone()).await?)),
+            None => None,
+        };
         let rule_sources = Arc::new(rule_sources(flags, features, &clock, &mut registry)?);
         let rules = rules::Manager::new(rules::ManagerOptions {
             engine: engine.clone(),
@@ -176,6 +181,7 @@ impl Service {
             last_good_dir: Some(flags.storage_path.join("rules_last_good")),
             shard: flags.rules_shard,
             peer,
+            handover,
         });
         let hostname = super::hostname();
         let labels = &config.global.external_labels;

@@ -1,8 +1,10 @@
 //! What a target's queue is fed with: samples as they were committed, with external labels
 //! added and relabelled, each series told once per segment.
 //!
-//! Feeding writes to the page cache and never waits for the disk or the receiver. It never
-//! fails either: what cannot be written is counted as dropped, loudly.
+//! A batch is written before the store commits it and sent only once it has: whatever is
+//! acknowledged is in the queue, wherever the process dies. Feeding writes to the page cache
+//! and never waits for the disk or the receiver. It never fails either: what cannot be
+//! written is counted as dropped, loudly.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -35,6 +37,38 @@ struct State {
     known: HashMap<Labels, Known, FxBuildHasher>,
     told: u32,
     begun: bool,
+}
+
+impl State {
+    /// Series are told anew, in another segment.
+    fn forget(&mut self) {
+        self.known.clear();
+        self.told = 0;
+        self.begun = false;
+    }
+}
+
+/// A batch that was written and is not sent yet.
+pub(super) struct Prepared {
+    relabelled: Counts,
+    entries: u64,
+    highest: i64,
+    /// Why the rest of it could not be written.
+    failed: Option<(LogError, Counts)>,
+}
+
+impl Default for Prepared {
+    fn default() -> Self {
+        Self { relabelled: Counts::default(), entries: 0, highest: i64::MIN, failed: None }
+    }
+}
+
+impl Prepared {
+    fn fail(&mut self, error: LogError, batch: &[(Labels, Value)]) {
+        let mut counts = Counts::default();
+        batch.iter().for_each(|(_, value)| counts.add(value));
+        self.failed = Some((error, counts));
+    }
 }
 
 /// What goes into the log of one target.
@@ -74,21 +108,54 @@ impl Feed {
         }
     }
 
-    /// Takes a batch that was committed.
-    pub fn add(&self, batch: &[(Labels, Value)]) {
+    /// Writes a batch that is about to be committed. Nobody reads it before it is revealed,
+    /// which, or taking it back, must come before the next batch.
+    pub fn prepare(&self, batch: &[(Labels, Value)]) -> Prepared {
         let mut state = self.state.lock();
+        let mut prepared = Prepared::default();
+        // A batch is in one segment, so that it can be taken back.
+        if !state.begun || self.log.wants_new_segment() {
+            state.forget();
+            if let Err(error) = self.log.begin_segment() {
+                prepared.fail(error, batch);
+                return prepared;
+            }
+            state.begun = true;
+        }
         let mut rest = batch;
         while !rest.is_empty() {
-            if !state.begun || self.log.wants_new_segment() {
-                state.known.clear();
-                state.told = 0;
-                state.begun = false;
-                if let Err(error) = self.log.begin_segment() {
-                    return self.cannot_write(&error, rest);
-                }
-                state.begun = true;
+            rest = self.add_frame(&mut state, rest, &mut prepared);
+        }
+        prepared
+    }
+
+    /// Notes that the batch was committed: it is sent from now on.
+    pub fn reveal(&self, prepared: Prepared) {
+        self.metrics.drop_all(Reason::Relabelled, &prepared.relabelled);
+        if prepared.entries > 0 {
+            let lost = self.log.reveal();
+            raise(&self.metrics.highest_queued, prepared.highest);
+            self.metrics.pending.set(self.log.pending());
+            if lost.samples > 0 {
+                self.metrics.lose(&self.name, lost.samples);
             }
-            rest = self.add_frame(&mut state, rest);
+            self.metrics.queue_bytes.set(gauge(self.log.bytes()));
+        }
+        if let Some((error, counts)) = prepared.failed {
+            self.cannot_write(&error, &counts);
+        }
+    }
+
+    /// Notes that the batch was not committed: it is not sent.
+    pub fn take_back(&self) {
+        self.state.lock().forget();
+        if let Err(error) = self.log.take_back() {
+            tracing::error!(
+                remote_name = %self.name,
+                %error,
+                "Remote write queue: a batch that the store refused cannot be taken back; it is \
+                 sent after the next start"
+            );
         }
     }
 
@@ -97,9 +164,10 @@ impl Feed {
         &self,
         state: &mut State,
         batch: &'a [(Labels, Value)],
+        prepared: &mut Prepared,
     ) -> &'a [(Labels, Value)] {
         let mut payload = Payload::default();
-        let (mut dropped, mut highest, mut used) = (Counts::default(), i64::MIN, 0);
+        let (mut highest, mut used) = (i64::MIN, 0);
         for (labels, value) in batch {
             if payload.entries >= FRAME_ENTRIES_MAX {
                 break;
@@ -114,7 +182,7 @@ impl Feed {
                 continue;
             }
             match self.known(state, labels, &mut payload) {
-                Known::Dropped => dropped.add(value),
+                Known::Dropped => prepared.relabelled.add(value),
                 Known::Sent { number, last_exemplar } => {
                     if let Value::Exemplar(exemplar) = value {
                         // A target shows its exemplars again with each scrape.
@@ -128,23 +196,15 @@ impl Feed {
                 }
             }
         }
-        self.metrics.drop_all(Reason::Relabelled, &dropped);
-        let (this, rest) = batch.split_at(used);
+        let (_, rest) = batch.split_at(used);
         if payload.entries > 0 {
-            match self.log.append(&payload.bytes, payload.entries) {
-                Ok(lost) => {
-                    raise(&self.metrics.highest_queued, highest);
-                    self.metrics.pending.set(self.log.pending());
-                    if lost.segments > 0 {
-                        self.lost(lost.samples);
-                    }
-                    self.metrics.queue_bytes.set(gauge(self.log.bytes()));
-                }
-                Err(error) => {
-                    state.begun = false;
-                    self.cannot_write(&error, this);
-                }
+            if let Err(error) = self.log.append(&payload.bytes, payload.entries) {
+                state.forget();
+                prepared.fail(error, batch);
+                return &[];
             }
+            prepared.entries += u64::from(payload.entries);
+            prepared.highest = prepared.highest.max(highest);
         }
         rest
     }
@@ -187,23 +247,10 @@ impl Feed {
         (kept && !builder.is_empty()).then(|| builder.build())
     }
 
-    fn lost(&self, samples: u64) {
-        let counts = Counts { samples, ..Counts::default() };
-        self.metrics.drop_all(Reason::QueueFull, &counts);
-        self.metrics.lost.inc_by(samples);
-        tracing::error!(
-            remote_name = %self.name,
-            samples,
-            "Remote write queue is full: the oldest samples were dropped and will never be sent; \
-             see to the receiver, or raise queue_config.max_disk_size"
-        );
-    }
-
-    fn cannot_write(&self, error: &LogError, batch: &[(Labels, Value)]) {
-        let mut counts = Counts::default();
-        batch.iter().for_each(|(_, value)| counts.add(value));
-        self.metrics.drop_all(Reason::QueueFailed, &counts);
+    fn cannot_write(&self, error: &LogError, counts: &Counts) {
+        self.metrics.drop_all(Reason::QueueFailed, counts);
         self.metrics.lost.inc_by(counts.sum());
+        self.log.lost_elsewhere(counts.sum());
         let now_ms = self.clock.now_ms();
         let last = self.complained_ms.load(Ordering::Relaxed);
         if now_ms.saturating_sub(last) >= COMPLAINT_INTERVAL_MS {

@@ -12,8 +12,9 @@
 //!
 //! ```text
 //! acknowledged.0, acknowledged.1    written in turn; the higher count that is whole counts
-//! count u64 LE, epochs u32 LE, { shards u32 LE, { done, under way }* }*, CRC32C of all that
-//! u32 LE; a mark is segment u32 LE, offset u64 LE, entry u32 LE
+//! count u64 LE, epochs u32 LE (its highest bit: a ledger follows), { shards u32 LE, { done,
+//! under way }* }*, ledger?, CRC32C of all that u32 LE; a mark is segment u32 LE, offset u64
+//! LE, entry u32 LE; the ledger is done u64 LE, lost elsewhere u64 LE, lost u64 LE
 //! ```
 
 use std::fs::{self, File};
@@ -44,17 +45,39 @@ pub(super) fn shard_of(hash: u64, shards: usize) -> usize {
     (hash % shards as u64) as usize
 }
 
+/// What became of the entries of a queue, as far as its segments do not say. What was given
+/// to it and is neither done nor there is lost, whatever killed the process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Ledger {
+    /// Entries that the receiver took or refused, or that became too old.
+    pub done: u64,
+    /// Entries lost without ever having been in a segment, or before these were counted.
+    pub lost_elsewhere: u64,
+    /// All that are lost.
+    pub lost: u64,
+}
+
 /// All marks of a target. The last epoch is the present one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Marks {
     epochs: Vec<Epoch>,
+    /// `None` in what was written before there was one.
+    pub ledger: Option<Ledger>,
 }
+
+/// In the number of epochs: that there is a ledger.
+const HAS_LEDGER: u32 = 1 << 31;
 
 impl Marks {
     /// Where everything before is done.
     pub fn low(&self) -> Position {
         let present = self.epochs.last();
         present.and_then(|e| e.done.iter().min().copied()).unwrap_or_default()
+    }
+
+    /// Nothing at this place or behind it is done.
+    pub fn high(&self) -> Position {
+        self.epochs.iter().flat_map(|e| e.done.iter().copied()).max().unwrap_or_default()
     }
 
     /// The first segment that no mark speaks of.
@@ -123,13 +146,19 @@ impl Marks {
 
     fn encode(&self, count: u64) -> Vec<u8> {
         let mut bytes = count.to_le_bytes().to_vec();
-        bytes.extend_from_slice(&(self.epochs.len() as u32).to_le_bytes());
+        let flag = if self.ledger.is_some() { HAS_LEDGER } else { 0 };
+        bytes.extend_from_slice(&(self.epochs.len() as u32 | flag).to_le_bytes());
         for epoch in &self.epochs {
             bytes.extend_from_slice(&(epoch.done.len() as u32).to_le_bytes());
             for mark in epoch.done.iter().zip(&epoch.under_way).flat_map(|(a, b)| [a, b]) {
                 bytes.extend_from_slice(&mark.segment.to_le_bytes());
                 bytes.extend_from_slice(&mark.offset.to_le_bytes());
                 bytes.extend_from_slice(&mark.entry.to_le_bytes());
+            }
+        }
+        if let Some(ledger) = &self.ledger {
+            for number in [ledger.done, ledger.lost_elsewhere, ledger.lost] {
+                bytes.extend_from_slice(&number.to_le_bytes());
             }
         }
         let sum = crc32c::crc32c(&bytes);
@@ -144,7 +173,7 @@ impl Marks {
         let count = u64::from_le_bytes(take(rest)?);
         let epochs = u32::from_le_bytes(take(rest)?);
         let mut marks = Self::default();
-        for _ in 0..epochs {
+        for _ in 0..epochs & !HAS_LEDGER {
             let shards = u32::from_le_bytes(take(rest)?) as usize;
             let (mut done, mut under_way) = (Vec::new(), Vec::new());
             for _ in 0..shards {
@@ -155,6 +184,11 @@ impl Marks {
                 return None;
             }
             marks.epochs.push(Epoch { done, under_way });
+        }
+        if epochs & HAS_LEDGER != 0 {
+            let mut number = || take(rest).map(u64::from_le_bytes);
+            let (done, lost_elsewhere, lost) = (number()?, number()?, number()?);
+            marks.ledger = Some(Ledger { done, lost_elsewhere, lost });
         }
         let summed = whole.len() - rest.len();
         let sum = u32::from_le_bytes(take(rest)?);
@@ -262,6 +296,7 @@ mod tests {
         let mut second = first.clone();
         second.note(&[at(4, 16, 0); 50]);
         second.begin(1);
+        second.ledger = Some(Ledger { done: 7, lost_elsewhere: 1, lost: u64::MAX });
         file.write(&second).expect("a write");
         assert_eq!(Marks::load(dir.path()), Some(second.clone()));
         // A shorter one over a longer one leaves bytes behind it.

@@ -200,7 +200,7 @@ const COUNTERS: &[(&str, &str)] = &[
     ),
     (
         "watchfire_remote_storage_queue_lost_samples",
-        "Samples that were never sent because the queue on disk had reached its size (queue_config.max_disk_size) or could not be written or read.",
+        "Samples that were never sent because the queue on disk had reached its size (queue_config.max_disk_size) or could not be written or read, since the queue was made: a restart goes on counting.",
     ),
 ];
 
@@ -283,6 +283,18 @@ impl TargetMetrics {
     /// Counts what is never sent.
     pub fn drop_all(&self, reason: Reason, counts: &Counts) {
         self.dropped[reason as usize].inc_by(counts);
+    }
+
+    /// Counts what a full queue lost, and says so.
+    pub fn lose(&self, name: &str, samples: u64) {
+        self.drop_all(Reason::QueueFull, &Counts { samples, ..Counts::default() });
+        self.lost.inc_by(samples);
+        tracing::error!(
+            remote_name = %name,
+            samples,
+            "Remote write queue is full: the oldest samples were dropped and will never be sent; \
+             see to the receiver, or raise queue_config.max_disk_size"
+        );
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! commit -> tee.rs -> feed.rs (labels, relabelling) -> log.rs (segments on disk)
-//!        log.rs -> target.rs (deals series out) -> queue.rs (one per shard) -> post.rs
+//!        reader.rs -> target.rs (deals series out) -> queue.rs (one per shard) -> post.rs
 //!        marks.rs: how far each shard is, on disk
 //! ```
 //!
@@ -23,7 +23,9 @@ mod metrics;
 mod post;
 mod queue;
 mod rates;
+mod reader;
 mod record;
+mod segment;
 mod target;
 mod tee;
 
@@ -185,6 +187,14 @@ impl Sender {
         let shown = (name.clone(), shown_url);
         let metrics = self.taps.metrics.target(&shown.0, &shown.1);
         metrics.queue_bytes_max.set(metrics::gauge(bytes_max));
+        if before.is_none() {
+            // Of all processes that had this queue: the counter never goes back.
+            let ledger = log.ledger();
+            metrics.lost.inc_by(ledger.lost - log.found_lost);
+            if log.found_lost > 0 {
+                metrics.lose(&name, log.found_lost);
+            }
+        }
         log.set_bytes_max(bytes_max);
         let clock = options.clock.clone();
         let feed =

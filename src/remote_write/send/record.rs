@@ -5,6 +5,7 @@
 //! 2  float      series uvarint, time since the sample before zigzag uvarint, value f64 LE
 //! 3  histogram  series uvarint, length uvarint, `proto::Histogram`
 //! 4  exemplar   series uvarint, length uvarint, `proto::Exemplar`
+//! 5  before     entries that the queue was given before this segment uvarint
 //! ```
 //!
 //! Numbers of series count from 0 in each segment.
@@ -22,6 +23,7 @@ const SERIES: u8 = 1;
 const FLOAT: u8 = 2;
 const HISTOGRAM: u8 = 3;
 const EXEMPLAR: u8 = 4;
+const BEFORE: u8 = 5;
 
 /// Something that is sent.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,6 +57,12 @@ impl Payload {
         self.bytes.push(SERIES);
         self.uvarint(u64::from(number));
         self.blob(labels.as_bytes());
+    }
+
+    /// Tells how many entries there were before the segment.
+    pub fn before(&mut self, entries: u64) {
+        self.bytes.push(BEFORE);
+        self.uvarint(entries);
     }
 
     /// Adds an entry.
@@ -127,13 +135,23 @@ impl Payloads {
         self.series.clear();
     }
 
+    /// How many entries there were before the segment, where a payload begins with that.
+    pub fn before(bytes: &[u8]) -> Option<u64> {
+        let (kind, mut rest) = bytes.split_first()?;
+        if *kind != BEFORE { None } else { uvarint(&mut rest) }
+    }
+
     /// The entries of a payload in order; `None` when it is not one that was written.
     pub fn read(&mut self, mut bytes: &[u8]) -> Option<Vec<Entry>> {
         let mut entries = Vec::new();
         let mut last_ts: TimestampMs = 0;
         while let Some((kind, rest)) = bytes.split_first() {
             bytes = rest;
-            let number = usize::try_from(uvarint(&mut bytes)?).ok()?;
+            let number = uvarint(&mut bytes)?;
+            if *kind == BEFORE {
+                continue;
+            }
+            let number = usize::try_from(number).ok()?;
             if *kind == SERIES {
                 let labels = Labels::from_encoded(blob(&mut bytes)?)?;
                 if number != self.series.len() {

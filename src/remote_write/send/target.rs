@@ -13,12 +13,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::batch::{self, Item};
 use super::config::{QueueConfig, RemoteWriteConfig, millis};
-use super::log::{FrameReader, Log, LogError, Position, Read};
+use super::log::{Log, LogError, Position, Taken};
 use super::marks::{Marks, MarksFile, shard_of};
 use super::metrics::{Counts, Reason, TargetMetrics, gauge, raise};
 use super::post::{Answer, Receiver};
 use super::queue::Queue;
 use super::rates::{Look, Rates, shards};
+use super::reader::{FrameReader, Read};
 use super::record::Payloads;
 use super::tee::Taps;
 use crate::model::Clock;
@@ -73,8 +74,6 @@ struct Chunk {
     payloads: Payloads,
     by_shard: Vec<Vec<Item>>,
     upto: Position,
-    /// Entries that were acknowledged before, with where they end.
-    skipped: Vec<Position>,
     entries: u64,
     /// Samples on a part of the disk that cannot be read.
     lost: u64,
@@ -226,8 +225,6 @@ impl Target {
 
     fn note_read(&self, chunk: &Chunk) {
         self.taken_in.fetch_add(chunk.entries, Ordering::Relaxed);
-        self.log.settle_skipped(&chunk.skipped, chunk.upto);
-        self.log.settle(chunk.lost);
         self.metrics.pending.set(self.log.pending());
         if chunk.lost > 0 {
             let counts = Counts { samples: chunk.lost, ..Counts::default() };
@@ -246,18 +243,20 @@ impl Target {
         let queue = &queues[shard];
         let max = self.config.max_samples_per_send;
         let deadline = millis(self.config.batch_send_deadline_ms);
-        while let Some((items, again)) = queue.take(max, deadline, &self.flush, &halt).await {
+        while let Some((mut items, again)) = queue.take(max, deadline, &self.flush, &halt).await {
             let Some(last) = items.last() else { continue };
             let upto = Position { entry: last.at.entry + 1, ..last.at };
-            let count = items.len();
+            let taken = self.log.take_up(&mut items);
             self.save(&queues, Some((shard, upto)));
             if !self.send(items, again, &halt).await {
+                let lost = self.log.put_back(&taken);
+                if lost > 0 {
+                    self.metrics.lose(&self.name, lost);
+                }
                 return;
             }
-            queue.finished(upto);
-            self.log.settle(count as u64);
+            self.finish(&queues, shard, upto, &taken);
             self.metrics.pending.set(self.log.pending());
-            self.save(&queues, None);
             if self.flush.is_cancelled() {
                 // Whoever deals out looks whether that was all.
                 self.log.arrived.notify_one();
@@ -265,25 +264,45 @@ impl Target {
         }
     }
 
+    /// Writes down that a batch is finished: marks and ledger change together.
+    fn finish(&self, queues: &[Arc<Queue>], shard: usize, upto: Position, taken: &Taken) {
+        let mut progress = self.progress.lock();
+        queues[shard].finished(upto);
+        self.log.finish(taken);
+        self.write(&mut progress, queues, None);
+    }
+
     /// Writes down how far the shards are, and what one of them is about to send.
     fn save(&self, queues: &[Arc<Queue>], sending: Option<(usize, Position)>) {
-        let mut progress = self.progress.lock();
-        let progress = &mut *progress;
+        self.write(&mut self.progress.lock(), queues, sending);
+    }
+
+    fn write(
+        &self,
+        progress: &mut Progress,
+        queues: &[Arc<Queue>],
+        sending: Option<(usize, Position)>,
+    ) {
         let before = progress.marks.low();
         let done: Vec<Position> = queues.iter().map(|queue| queue.done().0).collect();
         progress.marks.note(&done);
         if let Some((shard, end)) = sending {
             progress.marks.note_under_way(shard, end);
         }
-        if let Err(error) = progress.file.write(&progress.marks) {
-            self.complain(|| {
-                tracing::error!(remote_name = %self.name, %error, "Remote write: cannot note what was sent; a restart would send it again");
-            });
-        }
+        self.write_marks(progress);
         let low = progress.marks.low();
         if low.segment != before.segment {
             self.log.trim(low);
             self.metrics.queue_bytes.set(gauge(self.log.bytes()));
+        }
+    }
+
+    fn write_marks(&self, progress: &mut Progress) {
+        progress.marks.ledger = Some(self.log.ledger());
+        if let Err(error) = progress.file.write(&progress.marks) {
+            self.complain(|| {
+                tracing::error!(remote_name = %self.name, %error, "Remote write: cannot note what was sent; a restart would send it again");
+            });
         }
     }
 
@@ -446,6 +465,12 @@ impl Target {
     }
 
     fn sync(&self) {
+        {
+            let mut progress = self.progress.lock();
+            if progress.marks.ledger.is_none_or(|known| known.lost != self.log.ledger().lost) {
+                self.write_marks(&mut progress);
+            }
+        }
         // The log first: marks must not be ahead of it.
         let log = self.log.sync();
         let handles = self.progress.lock().file.handles();
@@ -502,8 +527,8 @@ fn read_some(
     count: usize,
 ) -> Chunk {
     let mut by_shard: Vec<Vec<Item>> = (0..count).map(|_| Vec::new()).collect();
-    let (mut skipped, mut entries, mut lost, mut at_end) = (Vec::new(), 0, 0, false);
-    while entries + skipped.len() < READ_ENTRIES {
+    let (mut skipped, mut entries, mut lost, mut at_end) = (0, 0, 0, false);
+    while entries + skipped < READ_ENTRIES {
         let (at, read, samples) = match reader.next(log) {
             Read::End => {
                 at_end = true;
@@ -527,7 +552,7 @@ fn read_some(
             }
         };
         let Some(read) = read else {
-            lost += u64::from(samples);
+            lost += log.give_up(at.segment, at.offset + 1, |_| u64::from(samples));
             tracing::error!(
                 segment = at.segment,
                 offset = at.offset,
@@ -538,7 +563,7 @@ fn read_some(
         for (entry, (labels, hash, value)) in (0..).zip(read) {
             let at = Position { entry, ..at };
             if past.has(hash, at) {
-                skipped.push(at);
+                skipped += 1;
             } else {
                 entries += 1;
                 by_shard[shard_of(hash, count)].push(Item { at, labels, value });
@@ -546,5 +571,5 @@ fn read_some(
         }
     }
     let upto = reader.position();
-    Chunk { reader, payloads, by_shard, upto, skipped, entries: entries as u64, lost, at_end }
+    Chunk { reader, payloads, by_shard, upto, entries: entries as u64, lost, at_end }
 }

@@ -156,15 +156,22 @@ impl Appender for TeeAppender {
             return inner.commit();
         }
         let _in_order = taps.order.lock();
-        inner.commit()?;
+        let feeds = taps.feeds.load_full();
+        // The queues first: a death of the process between the two sends what nobody was told
+        // was taken, in the other order it would not send what the store shows.
+        let prepared: Vec<_> = feeds.iter().map(|feed| feed.prepare(&batch)).collect();
+        if let Err(error) = inner.commit() {
+            feeds.iter().for_each(|feed| feed.take_back());
+            return Err(error);
+        }
         let mut counts = Counts::default();
         batch.iter().for_each(|(_, value)| counts.add(value));
         taps.metrics.taken_in.inc_by(&counts);
         if let Some(highest) = batch.iter().map(|(_, value)| value.ts()).max() {
             raise(&taps.metrics.highest_timestamp, highest);
         }
-        for feed in taps.feeds.load().iter() {
-            feed.add(&batch);
+        for (feed, prepared) in feeds.iter().zip(prepared) {
+            feed.reveal(prepared);
         }
         Ok(())
     }

@@ -23,6 +23,19 @@ pub(in crate::rules) enum GroupFate {
     Gone,
 }
 
+/// The alerting rules of a group with who they are.
+pub(super) fn identities(group: &Group) -> impl Iterator<Item = (&Rule, &Alerting, RuleIdentity)> {
+    let mut equals: FxHashMap<_, u32> = FxHashMap::default();
+    let alerting = group.rules.iter().filter_map(|rule| Some((rule, rule.alerting.as_ref()?)));
+    alerting.map(move |(rule, alerting)| {
+        let (name, labels) = (rule.spec.name().to_owned(), rule.spec.label_set());
+        let next = equals.entry((name.clone(), labels.clone())).or_default();
+        let index = std::mem::replace(next, *next + 1);
+        let (file, group) = (group.spec.file.clone(), group.spec.name.clone());
+        (rule, alerting, RuleIdentity { file, group, name, labels, index })
+    })
+}
+
 /// What attaching a group needs to know.
 #[derive(Clone, Copy)]
 pub(in crate::rules) struct Restart<'a> {
@@ -42,16 +55,9 @@ impl StateLog {
         let last_tick = self.watermark(&group.spec.file, &group.spec.name);
         // A group that was only loaded anew has missed nothing.
         let restarted = !group.has_run();
-        let mut equals: FxHashMap<_, u32> = FxHashMap::default();
         let mut all_restored = true;
-        for rule in &group.rules {
-            let Some(alerting) = &rule.alerting else { continue };
-            let (name, labels) = (rule.spec.name().to_owned(), rule.spec.label_set());
-            let next = equals.entry((name.clone(), labels.clone())).or_default();
-            let index = std::mem::replace(next, *next + 1);
+        for (rule, alerting, identity) in identities(group) {
             if alerting.log.get().is_none() {
-                let (file, group) = (group.spec.file.clone(), group.spec.name.clone());
-                let identity = RuleIdentity { file, group, name, labels, index };
                 self.attach_rule(rule, alerting, identity, (last_tick, restarted), restart);
             } else if let Some(hold) = alerting.hold.lock().as_mut() {
                 // It may look at something else now.

@@ -39,6 +39,7 @@
 mod attach;
 mod disk;
 mod frame;
+pub(super) mod handover;
 mod metrics;
 mod record;
 mod replay;
@@ -60,6 +61,7 @@ use replay::{RuleImage, replay};
 use writer::Writer;
 
 pub(super) use attach::{GroupFate, Restart};
+pub use handover::Peer;
 pub use metrics::StateMetrics;
 pub(super) use rule::RuleLog;
 

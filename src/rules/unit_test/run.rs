@@ -333,6 +333,7 @@ pub(super) fn context(
         engine,
         source: Arc::new(storage.clone()),
         peer: None,
+        handover: None,
         sink: Arc::new(storage.clone()),
         notifier: recorder.clone(),
         clock: Arc::new(ManualClock::new(test.start_ms)),

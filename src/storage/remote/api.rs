@@ -17,10 +17,10 @@ use reqwest::{Method, Request};
 use serde::de::DeserializeOwned;
 
 use super::api_json::{self, LabelSet, QueryData};
+use super::batch::Batches;
 use super::client::{Parameters, QueryApi};
 use super::endpoint::Endpoint;
-use super::export::Exporter;
-use super::kept::Kept;
+use super::export::Export;
 use super::series::Sampled;
 use super::{DatasourceConfig, DatasourceKind, Evaluation};
 use crate::model::value::stale_nan;
@@ -45,7 +45,7 @@ pub(super) struct ApiSource {
     /// Whole expressions are pushed down.
     whole: bool,
     /// Raw samples of VictoriaMetrics.
-    exports: Option<Exporter>,
+    exports: Option<Batches<Export>>,
 }
 
 type Found = (BTreeMap<Labels, RawSamples>, Vec<String>);
@@ -90,11 +90,8 @@ impl ApiSource {
     pub(super) async fn new(endpoint: Arc<Endpoint>, config: &DatasourceConfig) -> Self {
         let kind = config.kind;
         let api = Arc::new(QueryApi { endpoint, limits: config.limits() });
-        let exports = (kind == DatasourceKind::VictoriaMetrics).then(|| {
-            let samples = usize::try_from(config.keep_bytes / 16).unwrap_or(usize::MAX);
-            let metrics = api.endpoint.metrics.clone();
-            Exporter::new(api.clone(), Kept::new(config.late_samples_ms, samples, metrics))
-        });
+        let exports = (kind == DatasourceKind::VictoriaMetrics)
+            .then(|| Batches::new(Export(api.clone()), super::kept(config, &api.endpoint)));
         let mut source = Self { api, kind, whole: false, exports };
         source.whole = match config.evaluate {
             Evaluation::Here => false,

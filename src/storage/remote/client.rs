@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use reqwest::header::{CONTENT_TYPE, HeaderValue};
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, Request, Url};
 
 use super::endpoint::{Endpoint, Refused};
 use super::{Limits, failed};
+use crate::http::ENCODINGS;
 use crate::storage::StorageError;
 
 /// Answers up to this size are decoded where they arrive.
@@ -37,6 +38,8 @@ impl QueryApi {
             let mut request = Request::new(Method::POST, url.clone());
             let kind = HeaderValue::from_static("application/x-www-form-urlencoded");
             request.headers_mut().insert(CONTENT_TYPE, kind);
+            let packed = HeaderValue::from_static(ENCODINGS);
+            request.headers_mut().insert(ACCEPT_ENCODING, packed);
             *request.body_mut() = Some(body.clone().into());
             request
         };

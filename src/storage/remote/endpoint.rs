@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::{CONTENT_ENCODING, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Request, Response, StatusCode, Url};
 use tokio::sync::Semaphore;
 
 use super::metrics::ServerMetrics;
 use super::{OpenError, Surroundings, failed};
-use crate::http::{Client, ClientConfig, HttpError, SigV4Config};
+use crate::http::{Client, ClientConfig, HttpError, SigV4Config, UnpackError, Unpacker};
 use crate::model::{Clock, TimestampMs};
 use crate::storage::StorageError;
 
@@ -22,8 +22,10 @@ const ATTEMPTS_MAX: u32 = 4;
 const BACK_OFF: Duration = Duration::from_millis(100);
 /// A server that asks for more patience has it only so far.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(5);
-/// What is read of a body that explains a refusal.
+/// What is told of a body that explains a refusal.
 const REFUSAL_BYTES_MAX: usize = 2048;
+/// A body that explains at more length is not read to its end.
+const REFUSAL_READ_MAX: u64 = 64 << 10;
 
 /// How to reach a server.
 #[derive(Clone, Debug)]
@@ -209,11 +211,13 @@ impl Endpoint {
     async fn refusal(&self, mut response: Response) -> StorageError {
         let status = response.status();
         let mut body = Vec::new();
-        while body.len() < REFUSAL_BYTES_MAX {
-            match response.chunk().await {
-                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-                _ => break,
+        if let Ok(mut unpacker) = Unpacker::of(response.headers(), REFUSAL_READ_MAX) {
+            while let Ok(Some(chunk)) = response.chunk().await {
+                if unpacker.write(&chunk).is_err() {
+                    break;
+                }
             }
+            body = unpacker.so_far();
         }
         body.truncate(REFUSAL_BYTES_MAX);
         let said = super::api_json::refusal(&body)
@@ -229,21 +233,30 @@ impl Endpoint {
         )
     }
 
-    /// The whole body, as large as it may be.
+    /// The whole body, unpacked, as large as it may be.
     pub(super) async fn body(
         &self,
         mut response: Response,
         bytes_max: u64,
     ) -> Result<Vec<u8>, StorageError> {
-        let mut body = Vec::new();
+        let failed = |error| match error {
+            UnpackError::TooLarge { max } => self.too_large(max),
+            error => {
+                let url = self.shown_url();
+                failed(&self.name, format_args!("cannot read the answer of {url}: {error}"))
+            }
+        };
+        // What remote read packs, it packs in its own way, and reads so itself.
+        let mut body = match response.headers().get(CONTENT_ENCODING) {
+            Some(own) if own == "snappy" => Unpacker::new("", bytes_max, Vec::new()),
+            _ => Unpacker::of(response.headers(), bytes_max),
+        }
+        .map_err(failed)?;
         while let Some(chunk) = response.chunk().await.map_err(|e| self.broken(&e))? {
             self.metrics.bytes.inc_by(chunk.len() as u64);
-            if (body.len() + chunk.len()) as u64 > bytes_max {
-                return Err(self.too_large(bytes_max));
-            }
-            body.extend_from_slice(&chunk);
+            body.write(&chunk).map_err(failed)?;
         }
-        Ok(body)
+        body.finish().map_err(failed)
     }
 
     /// The error for an answer that broke off.

@@ -10,6 +10,7 @@
 //!
 //! Pure: it says what is to be fetched and takes what was; who fetches is not known here.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use rustc_hash::FxBuildHasher;
 
 use super::metrics::ServerMetrics;
 use super::series::Sampled;
-use crate::model::{Labels, Matcher, TimestampMs};
+use crate::model::{FloatHistogram, Labels, Matcher, TimestampMs};
 use crate::storage::{RawSeries, SelectRequest};
 use crate::vector::RawSamples;
 
@@ -31,6 +32,8 @@ const WHOLE_MS: i64 = 10 * 60_000;
 const FRESH_NS: u64 = 1_000_000_000;
 /// Selectors that were asked for once, remembered.
 const SEEN_MAX: usize = 100_000;
+/// Of a native histogram, in floats.
+const HISTOGRAM_WEIGHT: usize = 32;
 /// How often what nobody asks for any more is looked for.
 const SWEEP_MS: i64 = 60_000;
 
@@ -84,7 +87,7 @@ struct State {
     round: u64,
     series: Vec<One>,
     /// By their labels as the server writes them.
-    texts: HashMap<Box<str>, usize>,
+    texts: HashMap<Box<[u8]>, usize>,
     labels: HashMap<Labels, usize>,
     selectors: HashMap<Vec<Matcher>, Selector>,
     /// Selectors by the metric name they demand, "" without one.
@@ -127,9 +130,28 @@ pub(super) fn series_in(
     from_ms: TimestampMs,
     to_ms: TimestampMs,
 ) -> Option<Arc<dyn RawSeries>> {
-    let next = raw.ts.get(raw.ts.partition_point(|ts| *ts < from_ms))?;
+    let float = raw.ts.get(raw.ts.partition_point(|ts| *ts < from_ms));
+    let histogram = raw.hist.get(raw.hist.partition_point(|(ts, _)| *ts < from_ms));
+    let inside = |ts: &TimestampMs| *ts <= to_ms;
+    let found = float.is_some_and(inside) || histogram.is_some_and(|(ts, _)| inside(ts));
     let series = || Sampled { labels: labels.clone(), samples: raw.clone() };
-    (*next <= to_ms).then(|| Arc::new(series()) as _)
+    found.then(|| Arc::new(series()) as _)
+}
+
+/// How much of what may be kept samples take: a histogram as much as a number of floats.
+fn weight(raw: &RawSamples) -> usize {
+    raw.ts.len() + HISTOGRAM_WEIGHT * raw.hist.len()
+}
+
+/// Where the samples of a closed interval stand.
+fn range<T>(
+    all: &[T],
+    ts: impl Fn(&T) -> TimestampMs,
+    from_ms: TimestampMs,
+    to_ms: TimestampMs,
+) -> std::ops::Range<usize> {
+    let first = all.partition_point(|one| ts(one) < from_ms);
+    first..all.partition_point(|one| ts(one) <= to_ms).max(first)
 }
 
 /// The metric name matchers demand, "" for none.
@@ -244,8 +266,8 @@ impl Kept {
         &self,
         generation: u64,
         windows: &[&Window],
-        found: Vec<(&str, RawSamples)>,
-        read: impl Fn(&str) -> Result<Labels, String>,
+        found: Vec<(Cow<'_, [u8]>, RawSamples)>,
+        read: impl Fn(&[u8]) -> Result<Labels, String>,
         now: Now,
     ) -> Result<Result<Vec<usize>, Outdated>, String> {
         let Some(first) = windows.first() else { return Ok(Ok(Vec::new())) };
@@ -260,9 +282,9 @@ impl Kept {
         }
         state.round += 1;
         for (text, samples) in found {
-            let number = match state.texts.get(text) {
+            let number = match state.texts.get(&*text) {
                 Some(number) => *number,
-                None => match state.intern(text, read(text)?) {
+                None => match state.intern(&text, read(&text)?) {
                     Some(number) => number,
                     None => continue,
                 },
@@ -343,7 +365,8 @@ impl Kept {
         state.selectors.retain(|_, selector| selector.asked_ms >= oldest_ms);
         let old = |one: &One| {
             let cut_ms = now_ms.saturating_sub(one.keep_ms);
-            one.raw.ts.last().is_none_or(|ts| *ts < cut_ms)
+            let histogram = one.raw.hist.last().is_none_or(|(ts, _)| *ts < cut_ms);
+            histogram && one.raw.ts.last().is_none_or(|ts| *ts < cut_ms)
         };
         if before == state.selectors.len() && !state.series.iter().any(old) {
             return;
@@ -361,7 +384,7 @@ impl Kept {
                 kept.push(one);
             }
         }
-        state.samples = kept.iter().map(|one| one.raw.ts.len()).sum();
+        state.samples = kept.iter().map(|one| weight(&one.raw)).sum();
         state.series = kept;
         let renumber = |number: &mut usize| match numbers[*number] {
             Some(new) => {
@@ -404,7 +427,7 @@ impl State {
 
     /// The number of a series that came for the first time under this text; `None` when it
     /// belongs to no selector.
-    fn intern(&mut self, text: &str, labels: Labels) -> Option<usize> {
+    fn intern(&mut self, text: &[u8], labels: Labels) -> Option<usize> {
         if let Some(number) = self.labels.get(&labels) {
             self.texts.insert(text.into(), *number);
             return Some(*number);
@@ -442,25 +465,32 @@ impl State {
     ) {
         let round = self.round;
         let one = &mut self.series[number];
-        let first = one.raw.ts.partition_point(|ts| *ts < from_ms);
-        let end = one.raw.ts.partition_point(|ts| *ts <= to_ms).max(first);
-        let on_time = |ts: &[TimestampMs]| ts.partition_point(|ts| *ts <= late_until_ms);
-        if on_time(&new.ts) != on_time(&one.raw.ts[first..end]) {
+        let floats = range(&one.raw.ts, |ts| *ts, from_ms, to_ms);
+        let hist = range(&one.raw.hist, |(ts, _)| *ts, from_ms, to_ms);
+        let on_time = |ts: &[TimestampMs], hist: &[(TimestampMs, Arc<FloatHistogram>)]| {
+            let floats = ts.partition_point(|ts| *ts <= late_until_ms);
+            (floats, hist.partition_point(|(ts, _)| *ts <= late_until_ms))
+        };
+        let known = on_time(&one.raw.ts[floats.clone()], &one.raw.hist[hist.clone()]);
+        if on_time(&new.ts, &new.hist) != known {
             one.late = round;
         }
         one.round = round;
-        if first == end && new.ts.is_empty() {
+        if floats.is_empty() && hist.is_empty() && new.is_empty() {
             return;
         }
-        let before = one.raw.ts.len();
+        let before = weight(&one.raw);
         let raw = Arc::make_mut(&mut one.raw);
-        raw.ts.splice(first..end, new.ts);
-        raw.vs.splice(first..end, new.vs);
-        let cut_ms = now_ms.saturating_sub(one.keep_ms);
-        let old = raw.ts.partition_point(|ts| *ts < cut_ms.min(from_ms));
+        raw.ts.splice(floats.clone(), new.ts);
+        raw.vs.splice(floats, new.vs);
+        raw.hist.splice(hist, new.hist);
+        let cut_ms = now_ms.saturating_sub(one.keep_ms).min(from_ms);
+        let old = raw.ts.partition_point(|ts| *ts < cut_ms);
         raw.ts.drain(..old);
         raw.vs.drain(..old);
-        self.samples = (self.samples + raw.ts.len()).saturating_sub(before);
+        let old = raw.hist.partition_point(|(ts, _)| *ts < cut_ms);
+        raw.hist.drain(..old);
+        self.samples = (self.samples + weight(raw)).saturating_sub(before);
     }
 
     fn clear(&mut self) {

@@ -77,8 +77,9 @@ impl Rig {
                 let Some(from_ms) = window.fetch_from_ms.filter(|_| window.kept) else { continue };
                 let found = self.server.fetch(&window.matchers, (from_ms, window.to_ms), now_ms);
                 self.fetched += found.values().map(RawSamples::len).sum::<usize>();
-                let found = found.into_iter().collect();
-                let read = |text: &str| Ok(labels(text));
+                let found =
+                    found.into_iter().map(|(s, raw)| (Cow::Borrowed(s.as_bytes()), raw)).collect();
+                let read = |text: &[u8]| Ok(labels(std::str::from_utf8(text).unwrap()));
                 match self.kept.absorb(plan.generation, &[&window], found, read, now).unwrap() {
                     Ok(whole) if whole.is_empty() => {}
                     Ok(_) => {

@@ -1,10 +1,11 @@
 //! Other systems as sources: remote read (`read.rs`), the query API of Prometheus and of
-//! those that speak it (`api.rs`; of VictoriaMetrics `export.rs`, and `kept.rs` for what is
-//! asked again and again). What several sources together come to is `fanout`'s and
+//! those that speak it (`api.rs`; of VictoriaMetrics `export.rs`); what is asked at the same
+//! time is one request (`batch.rs`), and what is asked again and again is kept (`kept.rs`). What several sources together come to is `fanout`'s and
 //! `routes`' business; who asks, and why, is not known here.
 
 mod api;
 mod api_json;
+mod batch;
 mod client;
 pub mod config;
 mod endpoint;
@@ -12,6 +13,7 @@ mod export;
 mod kept;
 mod metrics;
 mod read;
+mod read_wire;
 mod series;
 
 use std::sync::Arc;
@@ -26,7 +28,9 @@ pub use config::{DatasourceConfig, DatasourceError, DatasourceKind, Evaluation, 
 pub use metrics::RemoteMetrics;
 
 use endpoint::Endpoint;
+use kept::Kept;
 use read::{Reader, Restriction};
+use read_wire::Wire;
 
 /// What sources are made with, beside their configuration.
 #[derive(Clone)]
@@ -58,16 +62,21 @@ pub async fn open(
     let endpoint = Endpoint::new(&config.endpoint(), around).await?;
     let endpoint = Arc::new(endpoint);
     Ok(match config.kind {
-        DatasourceKind::RemoteRead => Arc::new(Reader::new(
-            endpoint,
-            config.limits(),
-            config::CHUNKED_READ_LIMIT,
-            Restriction::default(),
-        )),
+        DatasourceKind::RemoteRead => {
+            let kept = kept(config, &endpoint);
+            let (limits, frame_bytes_max) = (config.limits(), config::CHUNKED_READ_LIMIT);
+            Arc::new(Reader::new(Wire { endpoint, limits, frame_bytes_max }, kept))
+        }
         DatasourceKind::Prometheus | DatasourceKind::VictoriaMetrics => {
             Arc::new(api::ApiSource::new(endpoint, config).await)
         }
     })
+}
+
+/// What may be kept of what a datasource is asked again and again.
+fn kept(config: &DatasourceConfig, endpoint: &Endpoint) -> Kept {
+    let samples = usize::try_from(config.keep_bytes / 16).unwrap_or(usize::MAX);
+    Kept::new(config.late_samples_ms, samples, endpoint.metrics.clone())
 }
 
 /// A source over a `remote_read` section: `external_labels` are those of this server, which
@@ -87,12 +96,12 @@ pub async fn open_remote_read(
         },
         local_start: (!config.read_recent).then_some(local_start),
     };
-    Ok(Arc::new(Reader::new(
-        Arc::new(endpoint),
-        config.limits(),
-        config.chunked_read_limit,
-        restriction,
-    )))
+    let wire = Wire {
+        endpoint: Arc::new(endpoint),
+        limits: config.limits(),
+        frame_bytes_max: config.chunked_read_limit,
+    };
+    Ok(Arc::new(Reader::restricted(wire, restriction)))
 }
 
 /// What one answer may hold.

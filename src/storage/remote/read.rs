@@ -1,36 +1,22 @@
-//! Remote read: one request for each selector, answered with chunks that are decoded when
-//! somebody reads them, or, by servers that know no better, with samples.
+//! Remote read as a source: which requests a server sees, and what comes of its answers
+//! (`read_wire.rs`). What rules ask at one tick is one request (`batch.rs`); everything else
+//! is one request each, whose chunks are decoded when somebody reads them.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use prost::Message;
-use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue};
-use reqwest::{Body, Method, Request, Response};
 
-use super::endpoint::Endpoint;
+use super::batch::Batches;
+use super::kept::Kept;
+use super::read_wire::{Part, Wire, query};
 use super::series::{Chunked, Sampled};
-use super::{Limits, LocalStart, failed};
+use super::{LocalStart, failed};
 use crate::model::{Labels, MatchOp, Matcher};
-use crate::storage::chunks::WireChunk;
-use crate::storage::fanout::merge;
-use crate::storage::frames::Frames;
-use crate::storage::prompb::{
-    ChunkedReadResponse, ChunkedSeries, LabelMatcher, Query, ReadHints, ReadRequest, ReadResponse,
-    SAMPLES, STREAMED_XOR_CHUNKS, TimeSeries, labels_from_wire,
-};
 use crate::storage::{
     LabelAnswer, LabelRequest, RawSeries, SelectHints, SelectRequest, SeriesSet, Source,
     StorageError,
 };
-use crate::vector::RawSamples;
-
-const VERSION: HeaderName = HeaderName::from_static("x-prometheus-remote-read-version");
-const STREAMED: &str = "application/x-streamed-protobuf";
-/// Answers up to this size are decoded where they arrive.
-const SMALL_BYTES: usize = 256 << 10;
 
 /// Which requests a server sees, and how they are changed on the way.
 #[derive(Clone, Default)]
@@ -71,10 +57,10 @@ impl Restriction {
 
 /// See the module.
 pub(super) struct Reader {
-    endpoint: Arc<Endpoint>,
-    limits: Limits,
-    frame_bytes_max: u64,
+    wire: Arc<Wire>,
     restriction: Restriction,
+    /// What rules ask at each tick, of a server that is asked for everything.
+    batches: Option<Batches<Arc<Wire>>>,
 }
 
 /// A request as the server sees it.
@@ -85,26 +71,25 @@ struct Narrowed {
 }
 
 impl Reader {
-    pub(super) fn new(
-        endpoint: Arc<Endpoint>,
-        limits: Limits,
-        frame_bytes_max: u64,
-        restriction: Restriction,
-    ) -> Self {
-        Self { endpoint, limits, frame_bytes_max, restriction }
+    /// A source that sees what is the server's business.
+    pub(super) fn restricted(wire: Wire, restriction: Restriction) -> Self {
+        Self { wire: Arc::new(wire), restriction, batches: None }
+    }
+
+    /// A source that sees everything; what it is asked by rules is kept from tick to tick.
+    pub(super) fn new(wire: Wire, kept: Kept) -> Self {
+        let wire = Arc::new(wire);
+        let batches = Some(Batches::new(wire.clone(), kept));
+        Self { wire, restriction: Restriction::default(), batches }
     }
 
     async fn ask(&self, narrowed: Narrowed) -> Result<SeriesSet, StorageError> {
-        let endpoint = &self.endpoint;
+        let endpoint = &self.wire.endpoint;
         let Narrowed { request, strip } = narrowed;
         let limit = request.hints.limit;
-        let body = Bytes::from(encoded(&request)?);
         let found = endpoint.within_time(async {
-            let response = endpoint.send(response_type, || self.http_request(&body)).await?;
-            match response_type(&response) {
-                "chunked" => self.streamed(response).await,
-                _ => self.sampled(response).await,
-            }
+            let query = query(&request.matchers, (request.from_ms, request.to_ms), &request.hints);
+            Ok(self.wire.fetch(vec![query]).await?)
         });
         let mut parts = found.await?;
         if !strip.is_empty() {
@@ -118,167 +103,6 @@ impl Reader {
         }
         Ok(SeriesSet { series, warnings: Vec::new() })
     }
-
-    fn http_request(&self, body: &Bytes) -> Request {
-        let mut request = Request::new(Method::POST, self.endpoint.url.clone());
-        let headers = request.headers_mut();
-        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("snappy"));
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("snappy"));
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
-        headers.insert(VERSION, HeaderValue::from_static("0.1.0"));
-        *request.body_mut() = Some(Body::from(body.clone()));
-        request
-    }
-
-    async fn streamed(&self, mut response: Response) -> Result<Vec<Part>, StorageError> {
-        let endpoint = &self.endpoint;
-        let wrong = |why: &dyn std::fmt::Display| failed(&endpoint.name, why);
-        let mut frames = Frames::new(self.frame_bytes_max);
-        let mut parts: Vec<Part> = Vec::new();
-        let (mut bytes, mut series) = (0u64, 0usize);
-        while let Some(arrived) = response.chunk().await.map_err(|e| endpoint.broken(&e))? {
-            endpoint.metrics.bytes.inc_by(arrived.len() as u64);
-            bytes += arrived.len() as u64;
-            if bytes > self.limits.bytes {
-                return Err(endpoint.too_large(self.limits.bytes));
-            }
-            frames.push(&arrived);
-            while let Some(frame) = frames.next().map_err(|e| wrong(&e))? {
-                let message = ChunkedReadResponse::decode(frame).map_err(|e| wrong(&e))?;
-                for found in message.chunked_series {
-                    let part = Part::of_chunks(found).map_err(|e| wrong(&e))?;
-                    match parts.last_mut() {
-                        // A series goes on in the next frame.
-                        Some(last) if last.labels == part.labels => last.add(part),
-                        _ => {
-                            series += 1;
-                            parts.push(part);
-                        }
-                    }
-                }
-                if series > self.limits.series {
-                    return Err(endpoint.too_many_series(self.limits.series));
-                }
-            }
-        }
-        frames.end().map_err(|e| wrong(&e))?;
-        Ok(parts)
-    }
-
-    async fn sampled(&self, response: Response) -> Result<Vec<Part>, StorageError> {
-        let endpoint = &self.endpoint;
-        let body = endpoint.body(response, self.limits.bytes).await?;
-        let (name, limits) = (endpoint.name.clone(), self.limits);
-        let small = body.len() <= SMALL_BYTES;
-        let decode = move || decode_samples(&body, limits).map_err(|why| failed(&name, why));
-        let found = match small {
-            true => decode()?,
-            false => tokio::task::spawn_blocking(decode)
-                .await
-                .map_err(|e| failed(&endpoint.name, format_args!("decoding died: {e}")))??,
-        };
-        if found.len() > self.limits.series {
-            return Err(endpoint.too_many_series(self.limits.series));
-        }
-        Ok(found)
-    }
-}
-
-fn response_type(response: &Response) -> &'static str {
-    let kind = response.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok());
-    let kind = kind.unwrap_or_default();
-    if kind.starts_with(STREAMED) { "chunked" } else { "sampled" }
-}
-
-/// The request as sent: protobuf, compressed.
-fn encoded(request: &SelectRequest) -> Result<Vec<u8>, StorageError> {
-    let SelectHints { step_ms, range_ms, function, grouping, by, limit: _ } = &request.hints;
-    let query = Query {
-        start_timestamp_ms: request.from_ms,
-        end_timestamp_ms: request.to_ms,
-        matchers: request.matchers.iter().map(LabelMatcher::from).collect(),
-        hints: Some(ReadHints {
-            step_ms: *step_ms,
-            func: function.clone(),
-            start_ms: request.from_ms,
-            end_ms: request.to_ms,
-            grouping: grouping.clone(),
-            by: *by,
-            range_ms: *range_ms,
-        }),
-    };
-    let message = ReadRequest {
-        queries: vec![query],
-        accepted_response_types: vec![STREAMED_XOR_CHUNKS, SAMPLES],
-    };
-    snap::raw::Encoder::new()
-        .compress_vec(&message.encode_to_vec())
-        .map_err(|e| StorageError::Remote(format!("the request is too large: {e}")))
-}
-
-/// What an answer has of a series, or a part of it.
-struct Part {
-    labels: Labels,
-    chunks: Vec<WireChunk>,
-    samples: RawSamples,
-}
-
-impl Part {
-    fn of_chunks(series: ChunkedSeries) -> Result<Self, String> {
-        let labels = labels_from_wire(&series.labels);
-        let chunk = |chunk: crate::storage::prompb::Chunk| {
-            let known = u8::try_from(chunk.r#type).ok().filter(|n| (1..=3).contains(n));
-            let encoding = known.ok_or_else(|| {
-                format!("chunks of encoding {} are not known (series {labels})", chunk.r#type)
-            })?;
-            Ok::<_, String>(WireChunk {
-                min_ms: chunk.min_time_ms,
-                max_ms: chunk.max_time_ms,
-                encoding,
-                data: chunk.data,
-            })
-        };
-        let chunks = series.chunks.into_iter().map(chunk).collect::<Result<_, _>>()?;
-        Ok(Self { chunks, samples: RawSamples::default(), labels })
-    }
-
-    fn of_samples(series: &TimeSeries) -> Self {
-        let mut samples = RawSamples::default();
-        let sorted = |ts: &mut dyn Iterator<Item = i64>| ts.is_sorted_by(|a, b| a < b);
-        if sorted(&mut series.samples.iter().map(|s| s.timestamp)) {
-            series.samples.iter().for_each(|s| samples.push(s.timestamp, s.value));
-        } else {
-            let mut all: Vec<_> = series.samples.iter().map(|s| (s.timestamp, s.value)).collect();
-            all.sort_by_key(|(ts, _)| *ts);
-            all.dedup_by_key(|(ts, _)| *ts);
-            all.into_iter().for_each(|(ts, value)| samples.push(ts, value));
-        }
-        samples.hist =
-            series.histograms.iter().map(|h| (h.timestamp, Arc::new(h.histogram()))).collect();
-        samples.hist.sort_by_key(|(ts, _)| *ts);
-        samples.hist.dedup_by_key(|(ts, _)| *ts);
-        Self { labels: labels_from_wire(&series.labels), chunks: Vec::new(), samples }
-    }
-
-    fn add(&mut self, mut more: Self) {
-        self.chunks.append(&mut more.chunks);
-        if !more.samples.is_empty() {
-            self.samples = merge(&self.samples, &more.samples);
-        }
-    }
-}
-
-fn decode_samples(body: &[u8], limits: Limits) -> Result<Vec<Part>, String> {
-    let len = snap::raw::decompress_len(body).map_err(|e| e.to_string())?;
-    if len as u64 > limits.bytes.saturating_mul(8) {
-        return Err(format!("the answer has {len} bytes, more than is read"));
-    }
-    let message = snap::raw::Decoder::new().decompress_vec(body).map_err(|e| e.to_string())?;
-    let message = ReadResponse::decode(message.as_slice()).map_err(|e| e.to_string())?;
-    let [result] = &message.results[..] else {
-        return Err(format!("responses: want 1, got {}", message.results.len()));
-    };
-    Ok(result.timeseries.iter().map(Part::of_samples).collect())
 }
 
 /// The series sorted by labels, each label set once.
@@ -295,7 +119,7 @@ fn joined(mut parts: Vec<Part>, from: &Arc<str>) -> Vec<Arc<dyn RawSeries>> {
         parts = each;
     }
     let series = |part: Part| -> Option<Arc<dyn RawSeries>> {
-        let Part { labels, chunks, samples } = part;
+        let Part { labels, chunks, samples, .. } = part;
         match (chunks.is_empty(), samples.is_empty()) {
             (true, true) => None,
             (true, false) => Some(Arc::new(Sampled { labels, samples: Arc::new(samples) })),
@@ -310,6 +134,13 @@ impl Source for Reader {
         &'a self,
         request: &'a SelectRequest,
     ) -> BoxFuture<'a, Result<SeriesSet, StorageError>> {
+        let SelectHints { step_ms, limit, function, .. } = &request.hints;
+        if let Some(batches) = &self.batches
+            && (*step_ms, *limit) == (0, 0)
+            && function != "series"
+        {
+            return Box::pin(batches.select(request));
+        }
         Box::pin(async move {
             match self.restriction.narrow(request)? {
                 Some(narrowed) => self.ask(narrowed).await,
@@ -356,7 +187,7 @@ impl Reader {
         let selects =
             |set: &Vec<Matcher>| set.iter().any(|m| !m.matches_empty() && m.op == MatchOp::Equal);
         if request.matcher_sets.is_empty() || !request.matcher_sets.iter().all(selects) {
-            return Err(failed(&self.endpoint.name, "not implemented"));
+            return Err(failed(&self.wire.endpoint.name, "not implemented"));
         }
         let mut found = Vec::new();
         for matchers in &request.matcher_sets {

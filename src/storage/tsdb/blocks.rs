@@ -12,7 +12,11 @@ use crate::model::TimestampMs;
 use crate::storage::StorageError;
 
 use super::block::{self, Block, BlockMeta, Blocks, Ulid};
+use super::disk::Disk;
 use super::metrics::TsdbMetrics;
+
+/// How often a directory of another process is listed until it is seen as it is.
+const LISTINGS: usize = 16;
 
 /// How much is kept.
 #[derive(Clone, Copy, Debug)]
@@ -35,18 +39,19 @@ pub(super) struct Shown {
 /// The blocks of a data directory. One thread at a time changes what is shown.
 pub(super) struct BlockSet {
     dir: PathBuf,
+    disk: Arc<dyn Disk>,
     retention: Retention,
     metrics: TsdbMetrics,
     read_only: bool,
     shown: RwLock<Arc<Shown>>,
     /// Blocks that cannot be opened: told once, and left alone.
     broken: Mutex<HashSet<Ulid>>,
-    /// Blocks in a directory of another process that were not listed the last time. A list
-    /// that is read while blocks come and go may lack one that is there.
-    unlisted: Mutex<HashSet<Ulid>>,
     /// Blocks there that do not hold what the head has of their interval.
     others: Mutex<HashSet<Ulid>>,
 }
+
+/// Blocks that cannot be opened.
+type Failed = BTreeMap<Ulid, StorageError>;
 
 /// Blocks that go, and why that is worth counting.
 #[derive(Default)]
@@ -60,6 +65,7 @@ impl BlockSet {
     /// Opens all blocks.
     pub(super) fn open(
         dir: &Path,
+        disk: &Arc<dyn Disk>,
         retention: Retention,
         metrics: TsdbMetrics,
         read_only: bool,
@@ -67,12 +73,12 @@ impl BlockSet {
         let shown = Shown { blocks: Vec::new(), head_from_ms: TimestampMs::MIN };
         let set = Self {
             dir: dir.to_owned(),
+            disk: Arc::clone(disk),
             retention,
             metrics,
             read_only,
             shown: RwLock::new(Arc::new(shown)),
             broken: Mutex::default(),
-            unlisted: Mutex::default(),
             others: Mutex::default(),
         };
         set.reload(None, &[], 0)?;
@@ -198,28 +204,9 @@ impl BlockSet {
         for id in changed {
             open.remove(id);
         }
-        let mut failed: Vec<(Ulid, StorageError)> = Vec::new();
-        let mut listed = HashSet::new();
-        for dir in block::list(&self.dir)? {
-            let name = dir.file_name().unwrap_or_default().to_string_lossy().parse();
-            let Ok(id): Result<Ulid, _> = name else { continue };
-            listed.insert(id);
-            if open.contains_key(&id) || self.broken.lock().contains(&id) {
-                continue;
-            }
-            match Block::open(&dir) {
-                Ok(block) => {
-                    open.insert(id, Arc::new(block));
-                }
-                // Its owner may just be removing it.
-                Err(_) if self.read_only && !dir.exists() => {}
-                Err(e) => failed.push((id, e)),
-            }
-        }
+        let (listed, failed) = self.open_new(&mut open, || block::list(&self.dir))?;
         if self.read_only {
-            let mut unlisted = self.unlisted.lock();
-            open.retain(|id, _| listed.contains(id) || !unlisted.contains(id));
-            *unlisted = open.keys().filter(|id| !listed.contains(id)).copied().collect();
+            open.retain(|id, _| listed.contains(id));
         }
         let metas: Vec<(&BlockMeta, u64)> =
             open.values().map(|b| (b.meta(), b.size_bytes())).collect();
@@ -246,10 +233,55 @@ impl BlockSet {
             let dir = self.dir.join(id.to_string());
             if dir.exists() {
                 tracing::info!(block = %id, "deleting an obsolete block");
-                block::remove(&dir)?;
+                block::remove(&*self.disk, &dir)?;
             }
         }
         Ok(())
+    }
+
+    /// Opens what is listed and not `open` yet. Gives what is listed, and what cannot be
+    /// opened. Another process may put a new block in the place of others while the
+    /// directory is read, so that the listing has neither: only two that are the same, with
+    /// nothing gone between listing and opening, show a state that was there.
+    fn open_new(
+        &self,
+        open: &mut BTreeMap<Ulid, Arc<Block>>,
+        mut list: impl FnMut() -> Result<Vec<PathBuf>, StorageError>,
+    ) -> Result<(HashSet<Ulid>, Failed), StorageError> {
+        let mut failed = Failed::new();
+        let mut before = None;
+        for _ in 0..LISTINGS {
+            let dirs = list()?;
+            let mut is_gone = false;
+            for dir in &dirs {
+                let Some(id) = id_of(dir) else { continue };
+                if open.contains_key(&id)
+                    || failed.contains_key(&id)
+                    || self.broken.lock().contains(&id)
+                {
+                    continue;
+                }
+                match Block::open(dir) {
+                    Ok(block) => {
+                        open.insert(id, Arc::new(block));
+                    }
+                    // Its owner removed it.
+                    Err(_) if self.read_only && !dir.exists() => is_gone = true,
+                    Err(e) => {
+                        failed.insert(id, e);
+                    }
+                }
+            }
+            if !self.read_only || !is_gone && before.as_ref() == Some(&dirs) {
+                let listed = dirs.iter().filter_map(|dir| id_of(dir)).collect();
+                return Ok((listed, failed));
+            }
+            before = Some(dirs);
+        }
+        Err(StorageError::Io {
+            what: format!("list the blocks of {}", self.dir.display()),
+            cause: "they keep changing; try again".to_owned(),
+        })
     }
 
     fn tell_broken(&self, id: Ulid, error: &StorageError) {
@@ -302,14 +334,24 @@ impl BlockSet {
     }
 }
 
+fn id_of(dir: &Path) -> Option<Ulid> {
+    dir.file_name()?.to_str()?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Labels;
+    use crate::storage::tsdb::disk::FileSystem;
+
+    fn open(dir: &Path, retention: Retention, read_only: bool) -> BlockSet {
+        let disk: Arc<dyn Disk> = Arc::new(FileSystem);
+        BlockSet::open(dir, &disk, retention, TsdbMetrics::default(), read_only).expect("a set")
+    }
 
     fn check(retention: Retention, log_bytes: u64, blocks: &[(i64, i64, u64)], gone: &[i64]) {
         let dir = tempfile::tempdir().expect("a directory");
-        let set = BlockSet::open(dir.path(), retention, TsdbMetrics::default(), false)
-            .expect("an empty set");
+        let set = open(dir.path(), retention, false);
         let metas: Vec<(BlockMeta, u64)> = blocks
             .iter()
             .map(|(from, to, bytes)| (BlockMeta::new(Ulid::new(*from), *from, *to), *bytes))
@@ -338,8 +380,7 @@ mod tests {
     fn what_a_block_replaces_goes_and_counts_for_nothing() {
         let dir = tempfile::tempdir().expect("a directory");
         let retention = Retention { time_ms: 0, bytes: 250 };
-        let set = BlockSet::open(dir.path(), retention, TsdbMetrics::default(), false)
-            .expect("an empty set");
+        let set = open(dir.path(), retention, false);
         let mut all: Vec<BlockMeta> = [(0, 10), (10, 20), (0, 20)]
             .map(|(f, t)| BlockMeta::new(Ulid::new(t + f), f, t))
             .into();
@@ -348,5 +389,52 @@ mod tests {
         let going = set.going(&sized, 0);
         assert_eq!(going.blocks, HashSet::from([all[0].ulid, all[1].ulid]));
         assert!(!going.by_size && !going.by_time);
+    }
+
+    #[test]
+    fn what_takes_the_place_of_a_block_while_a_directory_is_read_is_found() {
+        let (dir, aside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let write = |parent: &Path, ts: i64| {
+            let series = Labels::from_pairs([("__name__", "up")]);
+            block::tests::write(parent, &[(series, vec![(ts, 1.0)])].into_iter().collect())
+        };
+        let retention = Retention { time_ms: 0, bytes: 0 };
+        let set = open(dir.path(), retention, true);
+        let swap = |from: &Path| {
+            let to = write(aside.path(), 20);
+            fs::rename(&to, dir.path().join(to.file_name().unwrap())).unwrap();
+            fs::remove_dir_all(from).unwrap();
+        };
+        // The old one is listed and gone when it is opened; then neither is listed.
+        for is_listed in [true, false] {
+            let old = write(dir.path(), 10);
+            let mut calls = 0;
+            let mut open = BTreeMap::new();
+            let (listed, failed) = set
+                .open_new(&mut open, || {
+                    calls += 1;
+                    let mut listed = block::list(dir.path())?;
+                    if calls == 1 {
+                        listed.retain(|_| is_listed);
+                        swap(&old);
+                    }
+                    Ok(listed)
+                })
+                .unwrap();
+            assert!(failed.is_empty() && calls == 3, "{failed:?} {calls}");
+            assert_eq!(listed.iter().map(|id| id.time_ms()).collect::<Vec<_>>(), [21]);
+            assert_eq!(open.keys().copied().collect::<HashSet<_>>(), listed);
+            listed
+                .iter()
+                .for_each(|id| fs::remove_dir_all(dir.path().join(id.to_string())).unwrap());
+        }
+        // One that changes for ever is told.
+        let mut n = 100;
+        let changing = set.open_new(&mut BTreeMap::new(), || {
+            n += 1;
+            write(dir.path(), n);
+            block::list(dir.path())
+        });
+        assert!(changing.unwrap_err().to_string().contains("they keep changing"), "{n}");
     }
 }

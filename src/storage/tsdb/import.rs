@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::model::{Labels, TimestampMs};
 use crate::storage::{AppendError, StorageError};
@@ -9,6 +10,7 @@ use crate::vector::RawSamples;
 
 use super::block::{BlockMeta, BlockWriter, Ulid};
 use super::compact::{Recoder, Stop};
+use super::disk::{Disk, FileSystem};
 use super::head::new_chunk;
 
 /// The samples of one block on their way there, in memory.
@@ -50,7 +52,8 @@ impl BlockBuilder {
         meta.compaction.sources = vec![meta.ulid];
         let symbols: BTreeSet<&str> =
             self.series.keys().flat_map(|l| l.iter().flat_map(|(n, v)| [n, v])).collect();
-        let mut writer = BlockWriter::create(dir, meta, symbols.into_iter().map(Ok))?;
+        let disk: Arc<dyn Disk> = Arc::new(FileSystem);
+        let mut writer = BlockWriter::create(&disk, dir, meta, symbols.into_iter().map(Ok))?;
         let mut recoder = Recoder::default();
         for (labels, samples) in &self.series {
             let chunks = recoder.encode(samples);

@@ -144,7 +144,7 @@ impl Tsdb {
                 chosen.windows(2).any(|w| w[1].meta().min_time < w[0].meta().max_time);
             self.metrics.vertical_compactions.inc_by(u64::from(overlapping));
             let start_ns = self.clock.monotonic_ns();
-            let written = compact(&chosen, &self.dir, self.clock.now_ms(), &self.stop);
+            let written = compact(&self.disk, &chosen, &self.dir, self.clock.now_ms(), &self.stop);
             self.count_compaction(&written, start_ns);
             let ids: Vec<Ulid> = chosen.iter().map(|b| b.meta().ulid).collect();
             let changed: &[Ulid] = match &written {
@@ -154,7 +154,7 @@ impl Tsdb {
                 }
                 Ok(None) => {
                     for block in &chosen {
-                        block.rewrite_meta(|meta| meta.compaction.deletable = true)?;
+                        block.rewrite_meta(&*self.disk, |meta| meta.compaction.deletable = true)?;
                     }
                     &ids
                 }
@@ -165,7 +165,7 @@ impl Tsdb {
                 Err(error) => {
                     tracing::error!(blocks = ?ids, %error, "compaction failed; these blocks are left as they are");
                     for block in &chosen {
-                        block.rewrite_meta(|meta| meta.compaction.failed = true)?;
+                        block.rewrite_meta(&*self.disk, |meta| meta.compaction.failed = true)?;
                     }
                     &ids
                 }
@@ -189,7 +189,7 @@ impl Tsdb {
             let shown = self.blocks.shown();
             let mut changed = Vec::new();
             for block in shown.blocks.iter().filter(|block| block.overlaps(from_ms, to_ms)) {
-                if block.delete(matchers, from_ms, to_ms)? {
+                if block.delete(&*self.disk, matchers, from_ms, to_ms)? {
                     changed.push(block.meta().ulid);
                 }
             }
@@ -210,10 +210,10 @@ impl Tsdb {
                 continue;
             }
             let one = std::slice::from_ref(block);
-            let written = compact(one, &self.dir, self.clock.now_ms(), &self.stop)?;
+            let written = compact(&self.disk, one, &self.dir, self.clock.now_ms(), &self.stop)?;
             let id = block.meta().ulid;
             if written.is_none() {
-                block.rewrite_meta(|meta| meta.compaction.deletable = true)?;
+                block.rewrite_meta(&*self.disk, |meta| meta.compaction.deletable = true)?;
             }
             self.blocks.reload(None, &[id], self.head.wal_bytes())?;
         }
@@ -231,7 +231,7 @@ impl Tsdb {
         let view = self.head.view();
         let shown = self.blocks.shown();
         for block in &shown.blocks {
-            block.snapshot(&dir)?;
+            block.snapshot(&*self.disk, &dir)?;
         }
         let (oldest, newest) = self.head.bounds();
         if !skip_head && oldest <= newest {

@@ -23,6 +23,7 @@ mod block;
 mod blocks;
 pub(in crate::storage) mod chunk;
 pub(in crate::storage) mod compact;
+mod disk;
 mod elsewhere;
 mod encoding;
 mod exemplars;
@@ -52,13 +53,14 @@ use crate::model::{Clock, TimestampMs};
 use super::{Appender, Sink, StorageError};
 
 pub use block::{BlockCompaction, BlockDesc, BlockMeta, BlockStats, NotUlid, Ulid};
+pub use disk::{Disk, DiskFile, FileSystem};
 pub use elsewhere::Threads;
 pub use follow::Follower;
 pub use head::{LogDamage, LostSeries, ReplayProgress, TsdbStats};
 pub use import::BlockBuilder;
 pub use index::PostingsStats;
 pub use metrics::TsdbMetrics;
-pub use wal::{Disk, FileSystem, LogFile, WalCompression, WalSync};
+pub use wal::{WalCompression, WalSync};
 
 use blocks::{BlockSet, Retention};
 use compact::{Plan, Stop, ranges_of};
@@ -133,6 +135,7 @@ impl Default for TsdbOptions {
 /// An open data directory.
 pub struct Tsdb {
     dir: PathBuf,
+    disk: Arc<dyn Disk>,
     clock: Arc<dyn Clock>,
     metrics: TsdbMetrics,
     head: Arc<Head>,
@@ -199,7 +202,8 @@ impl Tsdb {
         let metrics = options.metrics;
         metrics.retention_seconds.set(options.retention_ms / 1000);
         metrics.retention_bytes.set(i64::try_from(options.retention_bytes).unwrap_or(i64::MAX));
-        let blocks = BlockSet::open(dir, retention, metrics.clone(), lock.is_none())?;
+        let blocks =
+            BlockSet::open(dir, &options.disk, retention, metrics.clone(), lock.is_none())?;
         let wbl = dir.join("wbl");
         let has_late = wbl.exists() && !segment::list(&wbl)?.is_empty();
         let elsewhere = Elsewhere(options.threads);
@@ -218,7 +222,7 @@ impl Tsdb {
                 segment_bytes: options.wal_segment_bytes.max(1),
                 compression: options.wal_compression,
                 sync: options.wal_sync,
-                disk: options.disk,
+                disk: Arc::clone(&options.disk),
             },
         };
         let head = Head::open(dir, head_options, metrics.clone(), Arc::clone(&clock))?;
@@ -232,6 +236,7 @@ impl Tsdb {
         };
         Ok(Arc::new(Self {
             dir: dir.to_owned(),
+            disk: options.disk,
             clock,
             metrics,
             head,

@@ -291,6 +291,10 @@ const QUESTIONS: &[&str] = &[
 async fn a_real_prometheus_gives_the_same_answers() {
     struct Empty;
     impl watchfire::rules::view::RulesView for Empty {
+        fn handover(&self, _: &str, _: &str) -> Option<Vec<u8>> {
+            None
+        }
+
         fn groups(&self) -> Vec<watchfire::rules::view::GroupView> {
             Vec::new()
         }

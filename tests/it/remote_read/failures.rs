@@ -220,3 +220,50 @@ async fn answers_have_limits() {
     let error = select(&fake.base, kind, |c| c.max_response_bytes = 1000).await.unwrap_err();
     assert!(error.to_string().contains("raise max_response_bytes"), "{error}");
 }
+
+/// An answer packed in a way, with that many bytes of the body.
+fn packed(encoding: &str, body: &[u8], cut: Option<usize>) -> Answer {
+    let mut packed = match encoding {
+        "gzip" => {
+            use std::io::Write;
+            let mut encoder =
+                flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+            encoder.write_all(body).unwrap();
+            encoder.finish().unwrap()
+        }
+        "zstd" => zstd::bulk::compress(body, 3).unwrap(),
+        _ => body.to_vec(),
+    };
+    packed.truncate(cut.unwrap_or(usize::MAX));
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Encoding: {encoding}\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n",
+        packed.len()
+    );
+    Answer::Bytes([head.into_bytes(), packed].concat())
+}
+
+#[tokio::test]
+async fn packed_answers_are_read_and_a_bomb_is_refused() {
+    let one = r#"{"metric":{"i":"1"},"values":[[1,"1"]]}"#;
+    let body =
+        format!(r#"{{"status":"success","data":{{"resultType":"matrix","result":[{one}]}}}}"#);
+    let kind = DatasourceKind::Prometheus;
+    for encoding in ["gzip", "zstd", "identity"] {
+        let fake = Fake::start(vec![packed(encoding, body.as_bytes(), None)]).await;
+        assert_eq!(select(&fake.base, kind, |_| {}).await, Ok(1), "{encoding}");
+    }
+    for encoding in ["gzip", "zstd"] {
+        let bomb = vec![b' '; 64 << 20];
+        let fake = Fake::start(vec![packed(encoding, &bomb, None)]).await;
+        let error = select(&fake.base, kind, |c| c.max_response_bytes = 1 << 20).await;
+        let text = error.unwrap_err().to_string();
+        assert!(text.contains("more than 1048576 bytes"), "{encoding}: {text}");
+        let fake = Fake::start(vec![packed(encoding, body.as_bytes(), Some(20))]).await;
+        let text = select(&fake.base, kind, |_| {}).await.unwrap_err().to_string();
+        assert!(text.contains(&format!(": {encoding}: ")), "{encoding}: {text}");
+    }
+    let fake = Fake::start(vec![packed("br", body.as_bytes(), None)]).await;
+    let text = select(&fake.base, kind, |_| {}).await.unwrap_err().to_string();
+    assert!(text.contains("Content-Encoding \"br\", which was not asked for"), "{text}");
+}

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use watchfire::query::{Bundle, Engine, EngineOptions, RunOptions};
+use watchfire::telemetry::clock::ManualClock;
 use watchfire::telemetry::new_registry;
 
 use super::rules::rules;
@@ -87,4 +88,160 @@ async fn rules_tick_after_tick_come_to_the_same_with_what_is_kept() {
     let mean = later.iter().sum::<f64>() / later.len() as f64;
     assert!(mean * 3.0 < bytes[0], "{bytes:?}");
     assert!(requests[2..].iter().all(|n| *n <= 80.0), "{requests:?}");
+}
+
+/// A Prometheus at an address that takes late samples and deletes what it is told to.
+fn start_late(dir: &Path, address: std::net::SocketAddr) -> Option<Program> {
+    let file = dir.join("prometheus.yml");
+    std::fs::write(&file, "storage: {tsdb: {out_of_order_time_window: 2h}}\n").unwrap();
+    let args = [
+        format!("--config.file={}", file.display()),
+        format!("--storage.tsdb.path={}", dir.join("data").display()),
+        "--storage.tsdb.retention.time=100y".to_owned(),
+        format!("--web.listen-address={address}"),
+        "--web.enable-remote-write-receiver".to_owned(),
+        "--web.enable-admin-api".to_owned(),
+        "--enable-feature=native-histograms".to_owned(),
+    ];
+    let mut program = Program::start("prometheus", &args)?;
+    let ready = format!("http://{address}/-/ready");
+    std::thread::scope(|scope| scope.spawn(|| program.wait_ready(&ready)).join()).unwrap();
+    Some(program)
+}
+
+/// After this tick there are 24 minutes in which nobody asks.
+const LAST_BEFORE_GAP: i64 = 10;
+const FIRST_MS: i64 = data::END_MS - 31 * 60_000 - 500;
+
+fn tick_ms(tick: i64) -> i64 {
+    let gap_ms = if tick > LAST_BEFORE_GAP { 24 * 60_000 } else { 0 };
+    FIRST_MS + tick * TICK_MS + gap_ms
+}
+
+/// The first tick that sees a sample: some series are a tick late, some are away for a
+/// while, and of some a sample comes after the next one.
+fn seen_at(series: usize, ts: i64) -> i64 {
+    let on_time = (0..TICKS).find(|tick| ts <= tick_ms(*tick)).unwrap_or(TICKS);
+    match series % 4 {
+        1 if ts > tick_ms(on_time) - 20_000 => on_time + 1,
+        2 if (3..=5).contains(&on_time) => 6,
+        3 if ts / 15_000 % 7 == 3 => on_time + 1,
+        _ => on_time,
+    }
+}
+
+/// What arrives for a tick, or up to it.
+fn arriving(all: &proto::WriteRequest, wanted: impl Fn(i64) -> bool) -> proto::WriteRequest {
+    let mut part = all.clone();
+    for (i, series) in part.timeseries.iter_mut().enumerate() {
+        series.samples.retain(|s| wanted(seen_at(i, s.timestamp)));
+        series.histograms.retain(|h| wanted(seen_at(0, h.timestamp)));
+    }
+    part.timeseries.retain(|s| !(s.samples.is_empty() && s.histograms.is_empty()));
+    part
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_over_remote_read_are_the_same_though_samples_are_late_or_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    let address = free_address();
+    let Some(mut prometheus) = start_late(dir.path(), address) else { return };
+    let base = format!("http://{address}");
+    let mut sent = data::request(SEED);
+    sent.timeseries.push(proto::TimeSeries {
+        labels: wire::labels("native"),
+        histograms: (1..wire::SAMPLES).map(wire::whole).collect(),
+        ..proto::TimeSeries::default()
+    });
+    let clock = Arc::new(ManualClock::new(FIRST_MS));
+    let mut registry = new_registry();
+    let metrics = RemoteMetrics::new(&mut registry);
+    let source = async |name: &str, keep_bytes: u64| {
+        let around =
+            Surroundings { clock: clock.clone(), metrics: metrics.clone(), ..surroundings() };
+        let config = DatasourceConfig {
+            url: format!("{base}/api/v1/read"),
+            name: name.to_owned(),
+            kind: DatasourceKind::RemoteRead,
+            keep_bytes,
+            ..DatasourceConfig::default()
+        };
+        remote::open(&config, &around).await.unwrap()
+    };
+    let (kept, fresh) = (source("kept", 512 << 20).await, source("fresh", 0).await);
+    let metric = |name: &str, of: &str| -> f64 {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        let lines = text.lines().filter(|line| line.starts_with(name) && line.contains(of));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    };
+    let mut rules: Vec<String> = rules().into_iter().step_by(4).collect();
+    let native = rules.len();
+    for rule in ["histogram_count(native)", "rate(native[3m])", "count_over_time(native[7m])"] {
+        rules.push(rule.to_owned());
+    }
+    let engine = Engine::new(EngineOptions::default());
+    let bundle = || {
+        let queries = rules.iter().map(|r| Arc::new(engine.prepare(r).unwrap())).collect();
+        Bundle::new(&engine, queries)
+    };
+    let (ours, theirs, anew) = (bundle(), bundle(), bundle());
+    let options = RunOptions::default();
+    let (received, queries) = (
+        "watchfire_remote_read_received_bytes_total",
+        "prometheus_remote_storage_read_queries_total",
+    );
+    let (mut bytes, mut requests) = (Vec::new(), Vec::new());
+    for tick in 0..TICKS {
+        clock.set_ms(tick_ms(tick));
+        send(&base, &arriving(&sent, |seen| seen == tick)).await;
+        if tick == 8 {
+            // What was kept is good for the same server after its restart.
+            std::thread::scope(|scope| {
+                scope.spawn(|| prometheus.terminate(Duration::from_secs(60))).join()
+            })
+            .unwrap();
+            prometheus = start_late(dir.path(), address).unwrap();
+        }
+        if tick == LAST_BEFORE_GAP {
+            // Samples that came out of order are not deleted by it: one that has none.
+            let read = ["level", "requests_total", "errors_total", "sometimes"];
+            let read = |series: &proto::TimeSeries| {
+                series.labels.iter().any(|l| read.contains(&l.value.as_str()))
+            };
+            let gone = (0..sent.timeseries.len()).step_by(4).find(|i| read(&sent.timeseries[*i]));
+            let gone = gone.unwrap();
+            // Its place says how late others are.
+            sent.timeseries[gone].samples.clear();
+            let labels = sent.timeseries[gone].labels.iter();
+            let matchers: Vec<_> = labels.map(|l| format!("{}=\"{}\"", l.name, l.value)).collect();
+            let url = format!("{base}/api/v1/admin/tsdb/delete_series");
+            let selector = format!("{{{}}}", matchers.join(","));
+            let request = reqwest::Client::new().post(url).query(&[("match[]", selector)]);
+            let got = answer(request).await;
+            assert_eq!(got.status, 204, "{}", got.body);
+            continue;
+        }
+        let store = local(&arriving(&sent, |seen| seen <= tick));
+        let before = (metric(received, "kept"), metric(queries, "kept"));
+        let got = theirs.instant(&kept, tick_ms(tick), &options).await;
+        bytes.push(metric(received, "kept") - before.0);
+        requests.push(metric(queries, "kept") - before.1);
+        let again = anew.instant(&fresh, tick_ms(tick), &options).await;
+        let wanted = ours.instant(&store, tick_ms(tick), &options).await;
+        for (n, ((wanted, got), again)) in wanted.into_iter().zip(got).zip(again).enumerate() {
+            let (got, again) = (comparable(got), comparable(again));
+            let wanted = if n < native { comparable(wanted) } else { again.clone() };
+            let rule = &rules[n];
+            assert!(same(&again, &got), "tick {tick} {rule}\nfresh {again:?}\nkept {got:?}");
+            assert!(same(&wanted, &got), "tick {tick} {rule}\nours {wanted:?}\nkept {got:?}");
+            assert!(got.is_some(), "tick {tick} {rule}");
+        }
+    }
+    assert!(metric("watchfire_remote_read_kept_samples", "kept") > 1000.0);
+    println!("bytes {bytes:?}\nrequests {requests:?}");
+    assert!(requests.iter().all(|n| *n <= 12.0), "{requests:?}");
+    // From the third on, but for those at which late samples made it look at everything.
+    let least = bytes[2..].iter().copied().fold(f64::MAX, f64::min);
+    assert!(least * 2.0 < bytes[0], "{bytes:?}");
 }

@@ -13,9 +13,9 @@ use watchfire::vector::RawSamples;
 use super::failures::{Fake, http};
 use super::*;
 
-const SAMPLES: i64 = 500;
+pub const SAMPLES: i64 = 500;
 
-fn time(i: i64) -> TimestampMs {
+pub fn time(i: i64) -> TimestampMs {
     data::END_MS - (SAMPLES - i) * 5000
 }
 
@@ -39,7 +39,7 @@ fn float(i: i64) -> FloatHistogram {
 }
 
 /// The n-th whole histogram, as it is sent.
-fn whole(i: i64) -> Histogram {
+pub fn whole(i: i64) -> Histogram {
     Histogram {
         count_int: Some(6 * i as u64),
         zero_count_int: Some(i as u64),
@@ -55,7 +55,7 @@ fn whole(i: i64) -> Histogram {
     }
 }
 
-fn labels(name: &str) -> Vec<Label> {
+pub fn labels(name: &str) -> Vec<Label> {
     vec![Label { name: "__name__".into(), value: name.into() }]
 }
 

@@ -2,6 +2,8 @@
 //! are sent, and against the real Prometheus and VictoriaMetrics, which go away and come
 //! back, while the sender is killed.
 
+mod credentials;
+mod kills;
 mod mock;
 mod outage;
 mod real;

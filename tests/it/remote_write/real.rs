@@ -16,7 +16,7 @@ const SERIES: usize = 7;
 
 /// What samples are sent on to.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Kind {
+pub enum Kind {
     Prometheus,
     VictoriaMetrics,
     /// Ourselves, by remote write 2.0.
@@ -24,7 +24,7 @@ enum Kind {
 }
 
 impl Kind {
-    fn start(self, dir: &Path, address: SocketAddr) -> Option<Program> {
+    pub fn start(self, dir: &Path, address: SocketAddr) -> Option<Program> {
         let data = dir.join("receiver");
         let (program, ready) = match self {
             Self::Prometheus => {
@@ -69,7 +69,7 @@ impl Kind {
     }
 
     /// Times and values of a series.
-    fn stored(self, address: SocketAddr, i: usize, end_ms: i64) -> Vec<(i64, f64)> {
+    pub fn stored(self, address: SocketAddr, i: usize, end_ms: i64) -> Vec<(i64, f64)> {
         if self == Self::VictoriaMetrics {
             let url = format!("http://{address}/api/v1/export?match[]=k_total{{i=\"{i}\"}}");
             let (_, body) = http_get(&url).expect("an answer");

@@ -17,14 +17,14 @@ use super::mock::{Mock, Reply, accepted};
 use crate::support::until;
 
 /// A sender over a directory, and what it counts.
-struct Rig {
-    sender: Sender,
+pub struct Rig {
+    pub sender: Sender,
     sink: Arc<dyn Sink>,
     registry: Registry,
 }
 
 impl Rig {
-    async fn start(dir: &Path, config: &[RemoteWriteConfig]) -> Self {
+    pub async fn start(dir: &Path, config: &[RemoteWriteConfig]) -> Self {
         let mut registry = Registry::default();
         let options = SenderOptions {
             dir: dir.to_owned(),
@@ -41,7 +41,7 @@ impl Rig {
     }
 
     /// Commits one sample of each of some series at a time.
-    fn commit(&self, series: usize, ts: i64) {
+    pub fn commit(&self, series: usize, ts: i64) {
         let mut appender = self.sink.appender();
         for i in 0..series {
             let labels = Labels::from_pairs([("__name__", "m"), ("i", &i.to_string())]);
@@ -60,19 +60,19 @@ impl Rig {
     }
 
     /// Waits until a metric has a value.
-    fn wait(&self, name: &str, with: &str, value: f64) {
+    pub fn wait(&self, name: &str, with: &str, value: f64) {
         let found =
             until(Duration::from_secs(60), || (self.metric(name, with) == value).then_some(()));
         assert!(found.is_some(), "{name} {with} is {}", self.metric(name, with));
     }
 }
 
-fn target(url: &str, more: &str) -> Vec<RemoteWriteConfig> {
+pub fn target(url: &str, more: &str) -> Vec<RemoteWriteConfig> {
     let yaml = format!("remote_write:\n- url: {url}\n{more}");
     config::parse(&yaml, Path::new("")).expect("a configuration").config.remote_write
 }
 
-const FAST: &str =
+pub const FAST: &str =
     "  queue_config: {batch_send_deadline: 50ms, min_backoff: 5ms, max_backoff: 20ms}
   metadata_config: {send: false}
 ";

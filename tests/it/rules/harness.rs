@@ -239,6 +239,7 @@ impl Harness {
             last_good_dir: None,
             shard: None,
             peer: None,
+            handover: None,
             evaluation: setup.evaluation,
         });
         let settings = RuleSettings {

@@ -1,6 +1,7 @@
 //! `watchfire sidecar` as an operator meets it, and what several processes that run the same
 //! rules are to each other.
 
+mod handover;
 mod pair;
 mod real;
 mod sources;

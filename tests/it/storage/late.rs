@@ -199,6 +199,32 @@ fn we_serve_and_follow_what_came_to_prometheus_out_of_order() {
     assert_eq!(held(&tsdb), theirs);
 }
 
+/// The log of late samples is removed several times between two looks.
+#[test]
+fn a_follower_that_looks_seldom_has_all_late_samples_at_the_first_look() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let start = 10_000 * MINUTE;
+    let clock = Arc::new(ManualClock::new(start));
+    let tsdb = Tsdb::open(dir.path(), options(180 * MINUTE), clock.clone()).expect("a store");
+    commit(&tsdb, "interop", 10, start - MINUTE, 0.0).expect("a commit");
+    // For which no time goes by: it never opens the directory anew.
+    let still = Arc::new(ManualClock::new(start));
+    let follower = Follower::open(dir.path(), options(0), still).expect("a follower");
+    const HOURS: i64 = 5;
+    let newest_segment = || {
+        let segments = dir.path().join("wbl").read_dir().expect("a directory");
+        let names = segments.map(|s| s.expect("a segment").file_name().into_string());
+        names.filter_map(|name| name.ok()?.parse::<u32>().ok()).max().expect("a segment")
+    };
+    for n in 0..2 {
+        let (from, before) = (start + n * HOURS * 60 * MINUTE, newest_segment());
+        write_shuffled(&tsdb, &clock, from, from + HOURS * 60 * MINUTE - MINUTE);
+        assert!(newest_segment() >= before + 2, "{before} and {}", newest_segment());
+        follower.poll().expect("a look");
+        assert_eq!(held(&follower.store()), held(&tsdb), "after {n}");
+    }
+}
+
 /// A store with its registry.
 fn counted(dir: &Path, clock: Arc<dyn watchfire::model::Clock>) -> (Arc<Tsdb>, Registry) {
     let mut registry = Registry::default();

@@ -11,10 +11,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::storage::StorageError;
+use crate::storage::tsdb::disk::{Disk, sync_dir};
 use crate::storage::tsdb::encoding::{Cursor, Put};
-use crate::storage::tsdb::wal::segment::sync_dir;
 
 use super::mapped::{CRC_BYTES, MappedFile};
 use super::output::Output;
@@ -42,6 +43,7 @@ impl RawChunk<'_> {
 /// Writes segments one after the other.
 #[derive(Debug)]
 pub(super) struct ChunkWriter {
+    disk: Arc<dyn Disk>,
     dir: PathBuf,
     segment_bytes: u64,
     /// Number of the segment under way, from 0.
@@ -52,11 +54,16 @@ pub(super) struct ChunkWriter {
 
 impl ChunkWriter {
     /// Makes the directory `chunks` in that of a block.
-    pub(super) fn create(block: &Path, segment_bytes: u64) -> Result<Self, StorageError> {
+    pub(super) fn create(
+        disk: &Arc<dyn Disk>,
+        block: &Path,
+        segment_bytes: u64,
+    ) -> Result<Self, StorageError> {
         let dir = block.join("chunks");
         fs::create_dir(&dir)
             .map_err(|e| StorageError::io(format!("create {}", dir.display()), &e))?;
-        Ok(Self { dir, segment_bytes, number: 0, out: None, header: Vec::new() })
+        let disk = Arc::clone(disk);
+        Ok(Self { disk, dir, segment_bytes, number: 0, out: None, header: Vec::new() })
     }
 
     /// Writes a chunk and gives its reference.
@@ -73,7 +80,8 @@ impl ChunkWriter {
             self.number += 1;
         }
         if self.out.is_none() {
-            let mut out = Output::create(&self.dir.join(format!("{:06}", self.number + 1)))?;
+            let mut out =
+                Output::create(&*self.disk, &self.dir.join(format!("{:06}", self.number + 1)))?;
             out.write(&CHUNKS_MAGIC.to_be_bytes())?;
             out.write(&[CHUNKS_VERSION, 0, 0, 0])?;
             self.out = Some(out);
@@ -94,7 +102,7 @@ impl ChunkWriter {
     /// Makes all segments durable.
     pub(super) fn finish(mut self) -> Result<(), StorageError> {
         self.complete()?;
-        sync_dir(&self.dir)
+        sync_dir(&*self.disk, &self.dir)
     }
 }
 

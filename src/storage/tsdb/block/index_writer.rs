@@ -21,12 +21,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
 use crate::model::{Labels, TimestampMs};
 use crate::storage::StorageError;
 use crate::storage::tsdb::compact::Stop;
+use crate::storage::tsdb::disk::Disk;
 use crate::storage::tsdb::encoding::{Cursor, DecodeError, Put};
 
 use super::mapped::{CRC_BYTES, MappedFile};
@@ -58,6 +60,7 @@ pub(crate) struct ChunkMeta {
 /// See the module. Call `add` in label order, then `finish`.
 #[derive(Debug)]
 pub(super) struct IndexWriter {
+    disk: Arc<dyn Disk>,
     out: Output,
     dir: PathBuf,
     /// The beginning of the file, symbols included.
@@ -76,19 +79,21 @@ impl IndexWriter {
     /// Starts `index` in a directory. `symbols` are sorted and each there once; every name
     /// and value of the series to come must be among them.
     pub(super) fn create<S: AsRef<str>>(
+        disk: &Arc<dyn Disk>,
         dir: &Path,
         symbols: impl Iterator<Item = Result<S, StorageError>>,
     ) -> Result<Self, StorageError> {
         let path = dir.join("index");
-        let mut out = Output::create(&path)?;
+        let mut out = Output::create(&**disk, &path)?;
         out.write(&INDEX_MAGIC.to_be_bytes())?;
         out.write(&[INDEX_VERSION])?;
-        write_symbols(&mut out, dir, symbols)?;
+        write_symbols(&**disk, &mut out, dir, symbols)?;
         out.flush()?;
         let head = MappedFile::open(&path)?;
         let symbols = Symbols::read(&head, HEADER_BYTES)?;
         out.align(SERIES_ALIGN as u64)?;
         Ok(Self {
+            disk: Arc::clone(disk),
             series_at: out.at(),
             out,
             dir: dir.to_owned(),
@@ -190,8 +195,8 @@ impl IndexWriter {
             postings: self.dir.join("postings.tmp"),
             entries: self.dir.join("entries.tmp"),
         };
-        let mut postings = Output::create(&lists.postings)?;
-        let mut entries = Output::create(&lists.entries)?;
+        let mut postings = Output::create(&*self.disk, &lists.postings)?;
+        let mut entries = Output::create(&*self.disk, &lists.entries)?;
         let start = self.series_at as usize;
         let mut all = postings.begin_section()?;
         all.write(&mut postings, &count_of(self.series_count)?)?;
@@ -319,12 +324,13 @@ impl IndexWriter {
 
 /// Counts the symbols on their way through a file of their own, for the count comes first.
 fn write_symbols<S: AsRef<str>>(
+    disk: &dyn Disk,
     out: &mut Output,
     dir: &Path,
     symbols: impl Iterator<Item = Result<S, StorageError>>,
 ) -> Result<(), StorageError> {
     let path = dir.join("symbols.tmp");
-    let mut texts = Output::create(&path)?;
+    let mut texts = Output::create(disk, &path)?;
     let mut count = 0u64;
     let mut buffer = Vec::new();
     for symbol in symbols {

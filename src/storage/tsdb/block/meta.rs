@@ -2,8 +2,7 @@
 //! such as Thanos', are kept when the file is rewritten.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::Write as _;
+use std::fs;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -12,7 +11,7 @@ use serde_json::Value;
 use super::ulid::Ulid;
 use crate::model::TimestampMs;
 use crate::storage::StorageError;
-use crate::storage::tsdb::wal::segment::sync_dir;
+use crate::storage::tsdb::disk::{Disk, sync_dir};
 
 /// The only version there is.
 const VERSION: u64 = 1;
@@ -155,20 +154,23 @@ impl BlockMeta {
     }
 
     /// Puts the file into a block's directory, durably and in one step. Returns its size.
-    pub(crate) fn write(&self, block: &Path) -> Result<u64, StorageError> {
+    pub(crate) fn write(&self, disk: &dyn Disk, block: &Path) -> Result<u64, StorageError> {
         let (path, temporary) = (block.join(META_FILE), block.join("meta.json.tmp"));
         let failed = |e: &std::io::Error| StorageError::io(format!("write {}", path.display()), e);
         let mut text = Vec::new();
         let format = serde_json::ser::PrettyFormatter::with_indent(b"\t");
         let mut serializer = serde_json::Serializer::with_formatter(&mut text, format);
         self.serialize(&mut serializer).map_err(|e| failed(&e.into()))?;
-        let written = File::create(&temporary).and_then(|mut file| {
+        if temporary.exists() {
+            fs::remove_file(&temporary).map_err(|e| failed(&e))?;
+        }
+        let written = disk.create(&temporary).and_then(|mut file| {
             file.write_all(&text)?;
-            file.sync_all()?;
-            fs::rename(&temporary, &path)
+            file.sync()?;
+            disk.rename(&temporary, &path)
         });
         written.map_err(|e| failed(&e))?;
-        sync_dir(block)?;
+        sync_dir(disk, block)?;
         Ok(text.len() as u64)
     }
 }
@@ -176,6 +178,7 @@ impl BlockMeta {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::tsdb::disk::FileSystem;
 
     #[test]
     fn what_prometheus_and_thanos_write_is_read_and_kept() {
@@ -188,7 +191,7 @@ mod tests {
         let mut meta = BlockMeta::read(dir.path()).unwrap();
         assert_eq!((meta.min_time, meta.max_time, meta.stats.num_samples), (1, 9, 5));
         meta.compaction.failed = true;
-        meta.write(dir.path()).unwrap();
+        meta.write(&FileSystem, dir.path()).unwrap();
         assert_eq!(BlockMeta::read(dir.path()).unwrap(), meta);
         let written = fs::read_to_string(dir.path().join(META_FILE)).unwrap();
         assert!(

@@ -22,7 +22,7 @@ mod output;
 mod read;
 mod symbols;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod tombstones;
 mod ulid;
 mod writer;
@@ -46,8 +46,8 @@ use tombstones::Tombstones;
 pub use ulid::{NotUlid, Ulid};
 pub(crate) use writer::{BlockWriter, NewChunk};
 
+use super::disk::{Disk, sync_dir};
 use super::index::{Lists, select};
-use super::wal::segment::sync_dir;
 
 /// Suffix of a block that is being written.
 pub(crate) const CREATION_SUFFIX: &str = ".tmp-for-creation";
@@ -164,6 +164,7 @@ impl Block {
     /// it. Says whether there was anything to delete.
     pub(crate) fn delete(
         &self,
+        disk: &dyn Disk,
         matchers: &[Matcher],
         from_ms: TimestampMs,
         to_ms: TimestampMs,
@@ -181,25 +182,26 @@ impl Block {
         if stones == self.tombstones {
             return Ok(false);
         }
-        stones.write(&self.dir)?;
+        stones.write(disk, &self.dir)?;
         let mut meta = self.meta.clone();
         meta.stats.num_tombstones = stones.count();
-        meta.write(&self.dir)?;
+        meta.write(disk, &self.dir)?;
         Ok(true)
     }
 
     /// Writes its description anew, changed.
     pub(crate) fn rewrite_meta(
         &self,
+        disk: &dyn Disk,
         change: impl FnOnce(&mut BlockMeta),
     ) -> Result<(), StorageError> {
         let mut meta = self.meta.clone();
         change(&mut meta);
-        meta.write(&self.dir).map(drop)
+        meta.write(disk, &self.dir).map(drop)
     }
 
     /// Hard links to all its files in another directory, or copies where links cannot be.
-    pub(crate) fn snapshot(&self, into: &Path) -> Result<(), StorageError> {
+    pub(crate) fn snapshot(&self, disk: &dyn Disk, into: &Path) -> Result<(), StorageError> {
         let target = into.join(self.meta.ulid.to_string());
         let failed = |e: &std::io::Error| StorageError::io(format!("link {}", target.display()), e);
         fs::create_dir_all(target.join("chunks")).map_err(|e| failed(&e))?;
@@ -217,20 +219,20 @@ impl Block {
                 fs::copy(&from, &to).map_err(|e| failed(&e))?;
             }
         }
-        sync_dir(&target.join("chunks"))?;
-        sync_dir(&target)?;
-        sync_dir(into)
+        sync_dir(disk, &target.join("chunks"))?;
+        sync_dir(disk, &target)?;
+        sync_dir(disk, into)
     }
 }
 
 /// Removes a block: renamed first, so that half a block is never taken for one.
-pub(crate) fn remove(dir: &Path) -> Result<(), StorageError> {
+pub(crate) fn remove(disk: &dyn Disk, dir: &Path) -> Result<(), StorageError> {
     let failed = |e: &std::io::Error| StorageError::io(format!("remove {}", dir.display()), e);
     let parent = dir.parent().unwrap_or(dir);
     let name = dir.file_name().unwrap_or_default().to_string_lossy();
     let going = parent.join(format!("{name}{DELETION_SUFFIX}"));
-    fs::rename(dir, &going).map_err(|e| failed(&e))?;
-    sync_dir(parent)?;
+    disk.rename(dir, &going).map_err(|e| failed(&e))?;
+    sync_dir(disk, parent)?;
     fs::remove_dir_all(&going).map_err(|e| failed(&e))
 }
 

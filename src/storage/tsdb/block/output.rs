@@ -1,30 +1,26 @@
 //! A file of a block being written: buffered, with its position and errors that name it.
 
-use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Write};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::storage::StorageError;
+use crate::storage::tsdb::disk::{Disk, DiskFile};
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Output {
-    file: BufWriter<File>,
+    file: BufWriter<Sink>,
     path: PathBuf,
     at: u64,
 }
 
 impl Output {
     /// Makes a file that is not there yet.
-    pub(super) fn create(path: &Path) -> Result<Self, StorageError> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(path)
+    pub(super) fn create(disk: &dyn Disk, path: &Path) -> Result<Self, StorageError> {
+        let file = disk
+            .create(path)
             .map_err(|e| StorageError::io(format!("create {}", path.display()), &e))?;
-        let file = BufWriter::with_capacity(1 << 18, file);
+        let file = BufWriter::with_capacity(1 << 18, Sink(file));
         Ok(Self { file, path: path.to_owned(), at: 0 })
     }
 
@@ -64,12 +60,26 @@ impl Output {
     /// Flushes, and asks the disk to keep it.
     pub(super) fn finish(mut self) -> Result<(), StorageError> {
         self.flush()?;
-        let synced = self.file.get_ref().sync_all();
+        let synced = self.file.get_mut().0.sync();
         synced.map_err(|e| StorageError::io(format!("sync {}", self.path.display()), &e))
     }
 
     fn failed(&self, e: &std::io::Error) -> StorageError {
         StorageError::io(format!("write {} at byte {}", self.path.display(), self.at), e)
+    }
+}
+
+#[derive(Debug)]
+struct Sink(Box<dyn DiskFile>);
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.write_all(bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
@@ -94,7 +104,7 @@ impl Section {
         })?;
         out.write(&self.crc.to_be_bytes())?;
         out.flush()?;
-        let patched = out.file.get_ref().write_all_at(&len.to_be_bytes(), self.start);
+        let patched = out.file.get_mut().0.write_all_at(&len.to_be_bytes(), self.start);
         patched.map_err(|e| out.failed(&e))
     }
 }

@@ -10,11 +10,16 @@ use crate::model::MatchOp;
 use crate::storage::tsdb::chunk::Encoding;
 use crate::storage::tsdb::chunk::xor::XorAppender;
 use crate::storage::tsdb::compact::Stop;
+use crate::storage::tsdb::disk::FileSystem;
 use crate::storage::tsdb::elsewhere::Elsewhere;
 use crate::storage::{LabelRequest, SelectHints, SelectRequest};
 use crate::vector::RawSamples;
 
-type Samples = BTreeMap<Labels, Vec<(i64, f64)>>;
+pub(in crate::storage::tsdb) type Samples = BTreeMap<Labels, Vec<(i64, f64)>>;
+
+fn files() -> Arc<dyn Disk> {
+    Arc::new(FileSystem)
+}
 
 fn xor(samples: &[(i64, f64)]) -> Box<[u8]> {
     let mut chunk = XorAppender::default();
@@ -23,13 +28,14 @@ fn xor(samples: &[(i64, f64)]) -> Box<[u8]> {
 }
 
 /// Writes a block of chunks of up to three samples.
-fn write(parent: &Path, samples: &Samples) -> PathBuf {
+pub(in crate::storage::tsdb) fn write(parent: &Path, samples: &Samples) -> PathBuf {
     let symbols: std::collections::BTreeSet<&str> =
         samples.keys().flat_map(|l| l.iter().flat_map(|(n, v)| [n, v])).collect();
     let times = || samples.values().flatten().map(|(ts, _)| *ts);
     let (min, max) = (times().min().unwrap(), times().max().unwrap() + 1);
     let meta = BlockMeta::new(Ulid::new(max), min, max);
-    let mut writer = BlockWriter::create(parent, meta, symbols.into_iter().map(Ok)).unwrap();
+    let mut writer =
+        BlockWriter::create(&files(), parent, meta, symbols.into_iter().map(Ok)).unwrap();
     for (labels, samples) in samples {
         let chunks: Vec<_> =
             samples.chunks(3).map(|c| (c[0].0, c[c.len() - 1].0, xor(c))).collect();
@@ -157,14 +163,17 @@ fn deleted_samples_are_not_read() {
     let samples = sample_block();
     let path = write(dir.path(), &samples);
     let block = Block::open(&path).unwrap();
-    assert_eq!(block.delete(&[Matcher::equal("i", "none")], 0, 9_000), Ok(false));
-    assert_eq!(block.delete(&[Matcher::equal("i", "3")], 1_500, 3_003), Ok(true));
-    assert_eq!(block.delete(&[Matcher::equal("i", "4")], i64::MIN, i64::MAX), Ok(true));
+    assert_eq!(block.delete(&FileSystem, &[Matcher::equal("i", "none")], 0, 9_000), Ok(false));
+    assert_eq!(block.delete(&FileSystem, &[Matcher::equal("i", "3")], 1_500, 3_003), Ok(true));
+    assert_eq!(
+        block.delete(&FileSystem, &[Matcher::equal("i", "4")], i64::MIN, i64::MAX),
+        Ok(true)
+    );
     let block = Arc::new(Block::open(&path).unwrap());
     let found = read(&block, &[], i64::MIN, i64::MAX).unwrap();
     // The second call knew nothing of the first: whoever deletes opens the block again.
     assert_eq!((found.len(), block.meta().stats.num_tombstones), (100, 1));
-    assert_eq!(block.delete(&[Matcher::equal("i", "3")], 1_500, 3_003), Ok(true));
+    assert_eq!(block.delete(&FileSystem, &[Matcher::equal("i", "3")], 1_500, 3_003), Ok(true));
     let block = Arc::new(Block::open(&path).unwrap());
     let found = read(&block, &[Matcher::equal("i", "3")], i64::MIN, i64::MAX).unwrap();
     let times: Vec<i64> = found.values().flatten().map(|(ts, _)| *ts).collect();
@@ -175,11 +184,13 @@ fn deleted_samples_are_not_read() {
 fn unfinished_blocks_are_no_blocks() {
     let dir = tempfile::tempdir().unwrap();
     let meta = || BlockMeta::new(Ulid::new(1), 0, 1);
-    let empty = BlockWriter::create(dir.path(), meta(), std::iter::empty::<Result<&str, _>>());
+    let empty =
+        BlockWriter::create(&files(), dir.path(), meta(), std::iter::empty::<Result<&str, _>>());
     assert_eq!(empty.unwrap().finish(&Stop::default()), Ok(None));
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing stays");
     let stopped = Stop::default();
-    let mut half = BlockWriter::create(dir.path(), meta(), ["a", "b"].into_iter().map(Ok)).unwrap();
+    let mut half =
+        BlockWriter::create(&files(), dir.path(), meta(), ["a", "b"].into_iter().map(Ok)).unwrap();
     let bytes = xor(&[(0, 1.0)]);
     let chunk = RawChunk { encoding: Encoding::Xor as u8, bytes: &bytes };
     let chunk = NewChunk { min_ms: 0, max_ms: 0, chunk };
@@ -196,7 +207,7 @@ fn unfinished_blocks_are_no_blocks() {
     remove_unfinished(dir.path()).unwrap();
     assert_eq!(list(dir.path()), Ok(vec![path.clone()]));
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
-    remove(&path).unwrap();
+    remove(&FileSystem, &path).unwrap();
     assert_eq!(list(dir.path()), Ok(vec![]));
 }
 

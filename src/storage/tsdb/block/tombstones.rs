@@ -10,9 +10,9 @@ use std::path::Path;
 
 use crate::model::TimestampMs;
 use crate::storage::StorageError;
+use crate::storage::tsdb::disk::{Disk, sync_dir};
 use crate::storage::tsdb::encoding::{Cursor, Put};
 use crate::storage::tsdb::intervals::Intervals;
-use crate::storage::tsdb::wal::segment::sync_dir;
 
 use super::output::Output;
 
@@ -74,13 +74,13 @@ impl Tombstones {
     }
 
     /// Puts the file into a block's directory, durably and in one step.
-    pub(super) fn write(&self, block: &Path) -> Result<(), StorageError> {
+    pub(super) fn write(&self, disk: &dyn Disk, block: &Path) -> Result<(), StorageError> {
         let (path, temporary) = (block.join(FILE), block.join("tombstones.tmp"));
         if temporary.exists() {
             fs::remove_file(&temporary)
                 .map_err(|e| StorageError::io(format!("remove {}", temporary.display()), &e))?;
         }
-        let mut out = Output::create(&temporary)?;
+        let mut out = Output::create(disk, &temporary)?;
         out.write(&MAGIC.to_be_bytes())?;
         out.write(&[VERSION])?;
         let mut content = Vec::new();
@@ -94,9 +94,9 @@ impl Tombstones {
         out.write(&content)?;
         out.write(&crc32c::crc32c(&content).to_be_bytes())?;
         out.finish()?;
-        fs::rename(&temporary, &path)
+        disk.rename(&temporary, &path)
             .map_err(|e| StorageError::io(format!("write {}", path.display()), &e))?;
-        sync_dir(block)
+        sync_dir(disk, block)
     }
 
     /// Deletes a closed interval of a series.
@@ -118,6 +118,7 @@ impl Tombstones {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::tsdb::disk::FileSystem;
 
     #[test]
     fn tombstones_round_trip_and_every_flipped_byte_is_seen() {
@@ -128,8 +129,8 @@ mod tests {
         stones.add(7, 11, 20);
         stones.add(300, i64::MIN, i64::MAX);
         assert_eq!(stones.count(), 2, "adjacent intervals are one");
-        stones.write(dir.path()).unwrap();
-        stones.write(dir.path()).unwrap();
+        stones.write(&FileSystem, dir.path()).unwrap();
+        stones.write(&FileSystem, dir.path()).unwrap();
         assert_eq!(Tombstones::read(dir.path()), Ok(stones));
         let file = dir.path().join(FILE);
         let whole = fs::read(&file).unwrap();

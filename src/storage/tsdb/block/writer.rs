@@ -3,11 +3,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::model::{Labels, TimestampMs};
 use crate::storage::StorageError;
 use crate::storage::tsdb::compact::Stop;
-use crate::storage::tsdb::wal::segment::sync_dir;
+use crate::storage::tsdb::disk::{Disk, sync_dir};
 
 use super::CREATION_SUFFIX;
 use super::chunks::{ChunkWriter, RawChunk, SEGMENT_BYTES};
@@ -27,6 +28,7 @@ pub(crate) struct NewChunk<'a> {
 /// See the module. Call `add` in label order, then `finish`; dropped before, nothing stays.
 #[derive(Debug)]
 pub(crate) struct BlockWriter {
+    disk: Arc<dyn Disk>,
     temporary: Temporary,
     parent: PathBuf,
     meta: BlockMeta,
@@ -53,6 +55,7 @@ impl BlockWriter {
     /// Starts a block in a directory of blocks. `meta` says what it is to cover and where it
     /// comes from; `symbols` as in `IndexWriter::create`.
     pub(crate) fn create<S: AsRef<str>>(
+        disk: &Arc<dyn Disk>,
         parent: &Path,
         mut meta: BlockMeta,
         symbols: impl Iterator<Item = Result<S, StorageError>>,
@@ -63,8 +66,9 @@ impl BlockWriter {
         let temporary = Temporary(path);
         meta.stats = Default::default();
         Ok(Self {
-            index: IndexWriter::create(&temporary.0, symbols)?,
-            chunks: ChunkWriter::create(&temporary.0, SEGMENT_BYTES)?,
+            index: IndexWriter::create(disk, &temporary.0, symbols)?,
+            chunks: ChunkWriter::create(disk, &temporary.0, SEGMENT_BYTES)?,
+            disk: Arc::clone(disk),
             temporary,
             parent: parent.to_owned(),
             meta,
@@ -108,14 +112,19 @@ impl BlockWriter {
         self.index.finish(stop)?;
         stop.check()?;
         let temporary = &self.temporary.0;
-        Tombstones::default().write(temporary)?;
-        self.meta.write(temporary)?;
+        let disk = &*self.disk;
+        Tombstones::default().write(disk, temporary)?;
+        self.meta.write(disk, temporary)?;
         let target = self.parent.join(self.meta.ulid.to_string());
-        fs::rename(temporary, &target).map_err(|e| {
+        disk.rename(temporary, &target).map_err(|e| {
             let what = format!("rename {} to {}", temporary.display(), target.display());
             StorageError::io(what, &e)
         })?;
-        sync_dir(&self.parent)?;
+        if let Err(error) = sync_dir(disk, &self.parent) {
+            // Whoever is told that there is no block writes another one: this one goes.
+            let _ = disk.rename(&target, temporary);
+            return Err(error);
+        }
         Ok(Some(self.meta))
     }
 }

@@ -12,6 +12,7 @@ use crate::storage::StorageError;
 use crate::storage::fanout::merge as merge_samples;
 use crate::storage::tsdb::block::{Block, BlockMeta, BlockWriter, ChunkMeta, NewChunk, Ulid};
 use crate::storage::tsdb::chunk::Chunk;
+use crate::storage::tsdb::disk::Disk;
 use crate::storage::tsdb::head::new_chunk;
 use crate::vector::RawSamples;
 
@@ -20,13 +21,14 @@ const PER_LOOK: usize = 1024;
 
 /// Writes the blocks as one into `dir`. `None` when nothing is left of them.
 pub(crate) fn compact(
+    disk: &Arc<dyn Disk>,
     blocks: &[Arc<Block>],
     dir: &Path,
     now_ms: TimestampMs,
     stop: &Stop,
 ) -> Result<Option<BlockMeta>, StorageError> {
     let symbols = Symbols::of(blocks)?;
-    let mut writer = BlockWriter::create(dir, merged_meta(blocks, now_ms), symbols)?;
+    let mut writer = BlockWriter::create(disk, dir, merged_meta(blocks, now_ms), symbols)?;
     let mut walks = Vec::with_capacity(blocks.len());
     for block in blocks {
         walks.push(Walk::start(block)?);

@@ -61,7 +61,8 @@ impl Head {
         meta.compaction.level = 1;
         meta.compaction.sources = vec![meta.ulid];
         let symbols = self.symbols();
-        let mut writer = BlockWriter::create(dir, meta, symbols.iter().map(Ok))?;
+        let mut writer =
+            BlockWriter::create(&self.options.wal.disk, dir, meta, symbols.iter().map(Ok))?;
         let mut recoder = Recoder::default();
         for (i, series) in all.iter().enumerate() {
             if i % PER_LOOK == 0 {

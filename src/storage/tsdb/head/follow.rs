@@ -64,7 +64,12 @@ impl Head {
         let followed = self.read_on(&self.wal_dir, replayer, reader).and_then(|followed| {
             // Its owner removes whole segments of this one, also the one read last.
             replayer.late = true;
-            let late = self.read_on(&self.wbl_dir, replayer, late_reader);
+            let mut late = self.read_on(&self.wbl_dir, replayer, late_reader);
+            if let Ok(Followed::Lost) = late {
+                // Blocks have what was not read; what there is now was not read either.
+                *late_reader = None;
+                late = self.read_on(&self.wbl_dir, replayer, late_reader);
+            }
             replayer.late = false;
             if late? == Followed::Lost {
                 *late_reader = None;

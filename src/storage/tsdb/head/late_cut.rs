@@ -156,7 +156,8 @@ impl Head {
         meta.compaction.sources = vec![meta.ulid];
         meta.compaction.set_from_out_of_order();
         let symbols = self.symbols();
-        let mut writer = BlockWriter::create(dir, meta, symbols.iter().map(Ok))?;
+        let mut writer =
+            BlockWriter::create(&self.options.wal.disk, dir, meta, symbols.iter().map(Ok))?;
         let mut recoder = Recoder::default();
         for (i, series) in within.into_iter().enumerate() {
             if i % PER_LOOK == 0 {

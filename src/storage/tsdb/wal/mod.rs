@@ -23,7 +23,6 @@
 //! before the batch; until that succeeds, further batches are refused.
 
 pub(crate) mod checkpoint;
-mod disk;
 pub(crate) mod reader;
 pub(crate) mod record;
 mod record_histogram;
@@ -38,9 +37,8 @@ use crate::model::Clock;
 use crate::storage::StorageError;
 use crate::telemetry::Summary;
 
+use super::disk::{Disk, DiskFile, FileSystem};
 use super::metrics::LogMetrics;
-
-pub use disk::{Disk, FileSystem, LogFile};
 
 pub(crate) const PAGE_BYTES: usize = 32 * 1024;
 const HEADER_BYTES: usize = 7;
@@ -81,7 +79,7 @@ pub(crate) struct Wal {
     options: WalOptions,
     metrics: LogMetrics,
     clock: Arc<dyn Clock>,
-    file: Box<dyn LogFile>,
+    file: Box<dyn DiskFile>,
     segment: u32,
     /// Bytes of the segment that are whole batches.
     len: u64,
@@ -250,7 +248,7 @@ impl Wal {
         Ok(())
     }
 
-    fn sync_in_background(&mut self, mut full: Box<dyn LogFile>) {
+    fn sync_in_background(&mut self, mut full: Box<dyn DiskFile>) {
         self.wait_for_sync();
         let (metrics, clock) = (self.metrics.clone(), Arc::clone(&self.clock));
         let sync = move || {
@@ -286,7 +284,7 @@ fn create_segment(
     options: &WalOptions,
     dir: &Path,
     index: u32,
-) -> Result<Box<dyn LogFile>, StorageError> {
+) -> Result<Box<dyn DiskFile>, StorageError> {
     let path = segment::path(dir, index);
     let file = options
         .disk

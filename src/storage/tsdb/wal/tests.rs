@@ -69,21 +69,26 @@ proptest! {
 #[derive(Debug, Default)]
 struct Full(Arc<std::sync::atomic::AtomicIsize>);
 
-struct FullFile(Box<dyn LogFile>, Arc<std::sync::atomic::AtomicIsize>);
+#[derive(Debug)]
+struct FullFile(Box<dyn DiskFile>, Arc<std::sync::atomic::AtomicIsize>);
 
 impl Disk for Full {
-    fn open(&self, path: &Path) -> std::io::Result<Box<dyn LogFile>> {
+    fn open(&self, path: &Path) -> std::io::Result<Box<dyn DiskFile>> {
         Ok(Box::new(FullFile(FileSystem.open(path)?, Arc::clone(&self.0))))
     }
 }
 
-impl LogFile for FullFile {
+impl DiskFile for FullFile {
     fn write_all(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         let Ok(allowed) = usize::try_from(self.1.load(std::sync::atomic::Ordering::Relaxed)) else {
             return self.0.write_all(bytes);
         };
         self.0.write_all(&bytes[..allowed.min(bytes.len())])?;
         Err(std::io::Error::from_raw_os_error(28))
+    }
+
+    fn write_all_at(&mut self, bytes: &[u8], offset: u64) -> std::io::Result<()> {
+        self.0.write_all_at(bytes, offset)
     }
 
     fn set_len(&mut self, len: u64) -> std::io::Result<()> {
