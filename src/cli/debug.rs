@@ -31,11 +31,12 @@ const PROFILES: &[(&str, &str)] = &[
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DebugCommand {
-    /// Fetch the profiles of a Go program such as Prometheus. Watchfire has none.
+    /// Fetch the profiles of a Go program such as Prometheus into debug.tar.gz here, which takes
+    /// about a minute. Watchfire has none.
     Pprof(DebugArgs),
-    /// Fetch the server's own metrics.
+    /// Fetch the server's own metrics into debug.tar.gz here.
     Metrics(DebugArgs),
-    /// Fetch both.
+    /// Fetch both into one debug.tar.gz here.
     All(DebugArgs),
 }
 

@@ -58,7 +58,6 @@ struct Rule<'a> {
     source_labels: &'a [String],
     #[serde(skip_serializing_if = "str::is_empty")]
     separator: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
     regex: &'a str,
     #[serde(skip_serializing_if = "is_zero")]
     modulus: u64,

@@ -38,10 +38,11 @@ pub(crate) fn run(args: &FmtArgs, features: &FeatureFlags) -> ExitCode {
     if args.write && named.stdin {
         return fail(&"standard input cannot be written to; name files, or leave --write out");
     }
-    let (mut failed, mut changed) = (false, false);
+    let (mut failed, mut changed, mut all) = (false, 0, 0);
     let stdin = named.stdin.then(|| ("standard input".to_owned(), None));
     let files = named.files.iter().map(|file| (file.display().to_string(), Some(file)));
     for (name, file) in stdin.into_iter().chain(files) {
+        all += 1;
         let read = match file {
             Some(file) => read_text(file),
             None => crate::cli::check::stdin_text(),
@@ -53,7 +54,7 @@ pub(crate) fn run(args: &FmtArgs, features: &FeatureFlags) -> ExitCode {
                 true => e,
                 false => format!("{name}: {e}"),
             })?;
-            changed |= old != new;
+            changed += usize::from(old != new);
             show(args, &name, file, (&old, &new))
         });
         if let Err(error) = outcome {
@@ -61,7 +62,12 @@ pub(crate) fn run(args: &FmtArgs, features: &FeatureFlags) -> ExitCode {
             eprintln!("{error}");
         }
     }
-    match (failed, changed && (args.check || args.diff)) {
+    if args.check && changed > 0 {
+        eprintln!(
+            "{changed} of {all} files not formatted; `watchfire rules fmt --write` formats them"
+        );
+    }
+    match (failed, changed > 0 && (args.check || args.diff)) {
         (true, _) => ExitCode::from(1),
         (false, true) => ExitCode::from(UNFORMATTED),
         (false, false) => ExitCode::SUCCESS,

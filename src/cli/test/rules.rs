@@ -1,5 +1,6 @@
 //! `watchfire test rules`: promtool's flags, outcome lines and exit codes.
 
+use std::fs::OpenOptions;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -80,6 +81,12 @@ pub(crate) fn run(args: &RulesArgs, junit: Option<&Path>, features: &FeatureFlag
         diff: args.diff,
         coverage: args.coverage.is_some() || args.min_coverage.is_some(),
     };
+    // Said before tests that may take long, not after them.
+    if let Some(file) = &args.coverage_output
+        && let Err(error) = OpenOptions::new().append(true).create(true).open(file)
+    {
+        return fail(&format!("--coverage-output: {}: {error}", file.display()));
+    }
     let mut failed = false;
     let mut suites = Vec::new();
     let (mut covered, mut survivors) = (Vec::new(), 0);

@@ -693,8 +693,10 @@ async fn relabelling_is_shown_step_by_step() {
         r#"{"sourceLabels":["__address__"],"separator":";","regex":"(.*):.*","targetLabel":"host","replacement":"$1","action":"replace"}"#,
         r#"{"sourceLabels":["host","job"],"separator":";","regex":"a;node","replacement":"$1","action":"keep"}"#,
         r#"{"separator":";","regex":"host","replacement":"$1","action":"labeldrop"}"#,
+        // As Go has it: an empty regular expression is there, other empty values are not.
+        r#"{"separator":";","regex":"","targetLabel":"none","replacement":"$1","action":"replace"}"#,
     ];
-    let steps = |outputs: [(&str, bool); 3]| {
+    let steps = |outputs: [(&str, bool); 4]| {
         let steps = rules.iter().zip(outputs).map(|(rule, (output, keep))| {
             format!(r#"{{"rule":{rule},"output":{output},"keep":{keep}}}"#)
         });
@@ -705,8 +707,11 @@ async fn relabelling_is_shown_step_by_step() {
     let last = r#"{"__address__":"a:1","job":"node"}"#;
     let dropped = r#"{"__address__":"b:1","host":"b","job":"node"}"#;
     for (labels, outputs) in [
-        (last, [(kept, true), (kept, true), (last, true)]),
-        (r#"{"__address__":"b:1","job":"node"}"#, [(dropped, true), ("{}", false), ("{}", false)]),
+        (last, [(kept, true), (kept, true), (last, true), (last, true)]),
+        (
+            r#"{"__address__":"b:1","job":"node"}"#,
+            [(dropped, true), ("{}", false), ("{}", false), ("{}", false)],
+        ),
     ] {
         server.check(&path(labels), 200, &steps(outputs)).await;
     }

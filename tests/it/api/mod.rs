@@ -189,7 +189,8 @@ impl StatusView for Fixed {
         let text = "scrape_configs:\n- job_name: node\n  relabel_configs:\n  \
                     - {source_labels: [__address__], target_label: host, regex: '(.*):.*'}\n  \
                     - {source_labels: [host, job], regex: a;node, action: keep}\n  \
-                    - {action: labeldrop, regex: host}\n";
+                    - {action: labeldrop, regex: host}\n  \
+                    - {target_label: none, regex: ''}\n";
         let loaded = watchfire::config::parse(text, std::path::Path::new("")).expect("valid");
         loaded.config.scrape_configs.into_iter().find(|scrape| scrape.job_name == pool)
     }

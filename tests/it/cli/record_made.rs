@@ -184,6 +184,10 @@ tests:
         "{:?}",
         made.notes
     );
+    // A time of which the server has nothing.
+    let empty = record(&plan, &[]).expect("a recording");
+    assert_eq!(empty.series, (0, 0));
+    assert!(empty.notes.iter().any(|n| n.contains("no samples of what")), "{:?}", empty.notes);
 }
 
 #[test]

@@ -252,7 +252,11 @@ fn alert_labels(labels: &Labels) -> String {
 
 /// Where a path leads from a folder, as far as it can be said without looking.
 fn relative(path: &Path, folder: &Path) -> String {
-    let full = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    // The folder of a file that is named without one is the one where we are.
+    let named = |path: &Path| {
+        if path == Path::new("") { Path::new(".").to_owned() } else { path.to_owned() }
+    };
+    let full = |path: &Path| std::path::absolute(named(path)).unwrap_or_else(|_| path.to_owned());
     let (path, folder) = (full(path), full(folder));
     let common = path.components().zip(folder.components()).take_while(|(a, b)| a == b).count();
     let up = folder.components().skip(common).map(|_| Path::new(".."));
@@ -260,4 +264,22 @@ fn relative(path: &Path, folder: &Path) -> String {
     let mut out: PathBuf = up.collect();
     out.push(down);
     out.display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rule_files_are_named_as_seen_from_the_test() {
+        for (path, folder, expected) in [
+            ("up.rules.yml", "", "up.rules.yml"),
+            ("rules/up.yml", "", "rules/up.yml"),
+            ("rules/up.yml", "tests", "../rules/up.yml"),
+            ("tests/up.yml", "tests", "up.yml"),
+            ("/rules/up.yml", "/tests/deep", "../../rules/up.yml"),
+        ] {
+            assert_eq!(relative(Path::new(path), Path::new(folder)), expected, "{path} {folder}");
+        }
+    }
 }

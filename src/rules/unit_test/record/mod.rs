@@ -136,11 +136,18 @@ impl Plan {
         notes.extend(fixture.losses(self, fetched));
         let series = fixture.series.len();
         if moments.iter().all(|m| m.firing.is_empty() && m.pending.is_empty()) {
-            notes.push(
-                "the alert is neither pending nor firing in this time; every series is kept, as \
-                 none can be told to matter"
-                    .to_owned(),
-            );
+            let note = match series {
+                0 => {
+                    "the server has no samples of what the alert reads, so that it is neither \
+                     pending nor firing and the test says little: look at the times, and at how \
+                     long the server keeps samples"
+                }
+                _ => {
+                    "the alert is neither pending nor firing in this time; every series is kept, \
+                     as none can be told to matter"
+                }
+            };
+            notes.push(note.to_owned());
         } else {
             let kept = shrink::shrink(&fixture, &rig, &moments, effort, &mut runs).await;
             if runs >= effort.runs_max {
