@@ -89,6 +89,8 @@ struct State {
     /// By their labels as the server writes them.
     texts: HashMap<Box<[u8]>, usize>,
     labels: HashMap<Labels, usize>,
+    /// By their metric name, "" without one.
+    of_name: HashMap<String, Vec<usize>>,
     selectors: HashMap<Vec<Matcher>, Selector>,
     /// Selectors by the metric name they demand, "" without one.
     names: HashMap<String, Vec<Vec<Matcher>>>,
@@ -395,7 +397,9 @@ impl Kept {
         };
         state.texts.retain(|_, number| renumber(number));
         state.labels.retain(|_, number| renumber(number));
-        let State { selectors, names, .. } = &mut *state;
+        let State { selectors, names, of_name, .. } = &mut *state;
+        of_name.values_mut().for_each(|series| series.retain_mut(renumber));
+        of_name.retain(|_, series| !series.is_empty());
         selectors.values_mut().for_each(|selector| selector.series.retain_mut(renumber));
         names.values_mut().for_each(|of_name| of_name.retain(|m| selectors.contains_key(m)));
         names.retain(|_, of_name| !of_name.is_empty());
@@ -411,7 +415,10 @@ impl State {
             let labels = &self.series[*number].labels;
             matchers.iter().all(|m| m.matches_labels(labels))
         };
-        let mut series: Vec<usize> = (0..self.series.len()).filter(matches).collect();
+        let mut series: Vec<usize> = match name_of(matchers) {
+            "" => (0..self.series.len()).filter(matches).collect(),
+            name => self.of_name.get(name).into_iter().flatten().copied().filter(matches).collect(),
+        };
         series.sort_by(|a, b| self.series[*a].labels.cmp(&self.series[*b].labels));
         let selector = Selector {
             known: None,
@@ -449,6 +456,7 @@ impl State {
         let keep_ms = keep_ms?;
         self.texts.insert(text.into(), number);
         self.labels.insert(labels.clone(), number);
+        self.of_name.entry(labels.metric_name().to_owned()).or_default().push(number);
         let raw = Arc::default();
         self.series.push(One { labels, raw, keep_ms, round: 0, late: 0 });
         Some(number)
