@@ -22,6 +22,8 @@ const TAB: &str = "found character that cannot start any token (a tab indents; u
 
 /// Most places in one file that are mended; see [`parse`].
 const MENDED_MAX: usize = 1000;
+/// Text that is read again for their sake, in bytes: more than a second of it.
+const REREAD_MAX: usize = 128 << 20;
 
 /// Reads every document of a stream.
 ///
@@ -48,10 +50,15 @@ pub(crate) fn parse_first(
 
 fn parse_mended(source: &str, documents_max: usize) -> Result<Vec<Document>, SyntaxError> {
     let mut source = Cow::Borrowed(source.strip_prefix('\u{feff}').unwrap_or(source));
+    let mut reread = 0;
     for _ in 0..MENDED_MAX {
         match parse_once(&source, documents_max) {
             Ok(documents) => return Ok(documents),
             Err(e) => source = Cow::Owned(mend(&source, &e).ok_or(e)?),
+        }
+        reread += source.len();
+        if reread > REREAD_MAX {
+            break;
         }
     }
     parse_once(&source, documents_max)
@@ -69,9 +76,20 @@ fn mend(source: &str, error: &SyntaxError) -> Option<String> {
     } else if error.message.contains("invalid indentation in quoted scalar") {
         let start = Layout::new(source).offset(error.at);
         let end = start + quoted_len(&source[start..])?;
-        let indented = source[start..end].replace('\n', &format!("\n{}", " ".repeat(DEPTH_MAX)));
+        let indent = " ".repeat(DEPTH_MAX);
         // Mended once it must pass, or be refused for good.
-        if source[start..end].contains(&" ".repeat(DEPTH_MAX)) {
+        if source[start..end].contains(&indent) {
+            return None;
+        }
+        let mut indented = String::with_capacity(end - start + indent.len());
+        let mut chars = source[start..end].chars().peekable();
+        while let Some(c) = chars.next() {
+            indented.push(c);
+            if c == '\n' || c == '\r' && chars.peek() != Some(&'\n') {
+                indented.push_str(&indent);
+            }
+        }
+        if indented.len() == end - start {
             return None;
         }
         mended.replace_range(start..end, &indented);

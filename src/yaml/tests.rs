@@ -62,6 +62,11 @@ fn scalars_keep_their_text_and_place() {
         "a:\n  b: \"x\ny\"\n  c: \"x\n  y\n z\"\nd: 1\n",
         &[".a.b 2:6 \"x y\"", ".a.c 4:6 \"x y z\"", ".d 7:4 \"1\""],
     );
+    // Whatever ends the line.
+    check(
+        "a:\n  b: \"x\ry\"\n  c: 'x\r\ny'\nd: 1\n",
+        &[".a.b 2:6 \"x y\"", ".a.c 4:6 \"x y\"", ".d 6:4 \"1\""],
+    );
     check("", &[]);
     check("# only a comment\n", &[]);
     check("é: ü\n", &[".é 1:4 \"ü\""]);
