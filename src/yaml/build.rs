@@ -22,8 +22,8 @@ const TAB: &str = "found character that cannot start any token (a tab indents; u
 
 /// Most places in one file that are mended; see [`parse`].
 const MENDED_MAX: usize = 1000;
-/// Text that is read again for their sake, in bytes: more than a second of it.
-const REREAD_MAX: usize = 128 << 20;
+/// Text that is read again for their sake, in bytes: some seconds of it.
+const REREAD_MAX: usize = 256 << 20;
 
 /// Reads every document of a stream.
 ///
@@ -54,9 +54,12 @@ fn parse_mended(source: &str, documents_max: usize) -> Result<Vec<Document>, Syn
     for _ in 0..MENDED_MAX {
         match parse_once(&source, documents_max) {
             Ok(documents) => return Ok(documents),
-            Err(e) => source = Cow::Owned(mend(&source, &e).ok_or(e)?),
+            Err(e) => {
+                let (mended, from) = mend(&source, &e).ok_or(e)?;
+                source = Cow::Owned(mended);
+                reread += from;
+            }
         }
-        reread += source.len();
         if reread > REREAD_MAX {
             break;
         }
@@ -64,7 +67,8 @@ fn parse_mended(source: &str, documents_max: usize) -> Result<Vec<Document>, Syn
     parse_once(&source, documents_max)
 }
 
-fn mend(source: &str, error: &SyntaxError) -> Option<String> {
+/// The text without the error, and where the line of that begins.
+fn mend(source: &str, error: &SyntaxError) -> Option<(String, usize)> {
     let from = Layout::new(source).offset(Position { line: error.at.line, column: 1 });
     let line = source[from..].lines().next()?;
     let mut mended = source.to_owned();
@@ -72,7 +76,7 @@ fn mend(source: &str, error: &SyntaxError) -> Option<String> {
         // Earlier tabs of the same line have been replaced.
         let tab = from + line.find(":\t")? + 1;
         mended.replace_range(tab..=tab, " ");
-        Some(mended)
+        Some((mended, from))
     } else if error.message.contains("invalid indentation in quoted scalar") {
         let start = Layout::new(source).offset(error.at);
         let end = start + quoted_len(&source[start..])?;
@@ -93,7 +97,7 @@ fn mend(source: &str, error: &SyntaxError) -> Option<String> {
             return None;
         }
         mended.replace_range(start..end, &indented);
-        Some(mended)
+        Some((mended, from))
     } else {
         None
     }
