@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::storage::StorageError;
+use crate::storage::tsdb::disk::{self, FileSystem};
 
 /// A segment file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,9 +97,7 @@ pub(crate) fn remove_dir(path: &Path) -> Result<(), StorageError> {
 
 /// Makes names created or changed in a directory durable.
 pub(crate) fn sync_dir(dir: &Path) -> Result<(), StorageError> {
-    fs::File::open(dir)
-        .and_then(|d| d.sync_all())
-        .map_err(|e| StorageError::io(format!("sync directory {}", dir.display()), &e))
+    disk::sync_dir(&FileSystem, dir)
 }
 
 /// Removes a file.
