@@ -31,10 +31,11 @@ pub(crate) struct SidecarArgs {
         required_unless_present = "storage_read_only"
     )]
     url: Option<String>,
-    /// What the server is: its language and what can be left to it follow. With "remote-read"
-    /// samples are fetched by remote read (api/v1/read of the URL), which costs a Prometheus
-    /// least: all that rules read at one time is one request for what is new.
-    #[arg(long = "prometheus.type", value_name = "TYPE", default_value = "prometheus", value_parser = ["prometheus", "victoriametrics", "remote-read"])]
+    /// What the server is: its language and what can be left to it follow. "auto" asks it:
+    /// VictoriaMetrics is known by its language; of a Prometheus samples are fetched by remote
+    /// read (api/v1/read of the URL), which costs it least, unless it has external labels;
+    /// everything else is asked by the query API ("prometheus").
+    #[arg(long = "prometheus.type", value_name = "TYPE", default_value = "auto", value_parser = ["auto", "prometheus", "victoriametrics", "remote-read"])]
     kind: String,
     /// Where expressions are evaluated: "push-down" leaves to the server what it answers as
     /// it would be answered here, "here" fetches samples, "auto" decides by what the server
@@ -53,8 +54,8 @@ pub(crate) struct SidecarArgs {
     #[arg(long = "prometheus.parameter", value_name = "NAME=VALUE", value_parser = pair)]
     parameters: Vec<(String, String)>,
 
-    /// Of VictoriaMetrics and remote read: how many bytes of samples are kept from one evaluation of the rules
-    /// to the next, so that only newer ones are fetched; 0 for none.
+    /// How many bytes of samples are kept from one evaluation of the rules to the next, so that
+    /// only newer ones are fetched; 0 for none.
     #[arg(long = "prometheus.keep-bytes", value_name = "BYTES", default_value = "512MB", value_parser = super::flags::bytes)]
     keep_bytes: u64,
 
@@ -202,7 +203,8 @@ impl SidecarArgs {
             kind: match self.kind.as_str() {
                 "victoriametrics" => DatasourceKind::VictoriaMetrics,
                 "remote-read" => DatasourceKind::RemoteRead,
-                _ => DatasourceKind::Prometheus,
+                "prometheus" => DatasourceKind::Prometheus,
+                _ => DatasourceKind::Auto,
             },
             evaluate: match self.evaluate.as_str() {
                 "here" => Evaluation::Here,

@@ -126,6 +126,10 @@ pub enum Dialect {
     MetricsQl,
 }
 
+/// Reserved label beside [`PUSHED`], of sources that may become others: the
+/// [`PushDown::class`] the expression was planned for.
+pub const PUSHED_FOR: &str = "__watchfire_pushed_for__";
+
 /// What a source evaluates itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PushDown {
@@ -136,6 +140,21 @@ pub struct PushDown {
     /// Each of several servers answers for what it holds, in series of its own (see
     /// [`SHARD`]): only what can be put together from such answers is pushed down.
     pub sharded: bool,
+    /// What it evaluates may become something else, as another server takes its place:
+    /// selectors with [`PUSHED`] say by [`PUSHED_FOR`] what they were planned for.
+    pub may_change: bool,
+}
+
+impl PushDown {
+    /// What decides which expressions are pushed down, and in which words.
+    pub fn class(self) -> &'static str {
+        match (self.dialect, self.whole) {
+            (Dialect::PromQl, true) => "promql",
+            (Dialect::PromQl, false) => "series",
+            (Dialect::MetricsQl, true) => "metricsql",
+            (Dialect::MetricsQl, false) => "nothing",
+        }
+    }
 }
 
 /// Reserved label: tells apart what several servers answered to the same pushed-down

@@ -151,6 +151,7 @@ impl Service {
             clock: clock.clone(),
             metrics: RemoteMetrics::new(&mut registry),
             user_agent: backend::USER_AGENT.to_owned(),
+            changed: Arc::default(),
         };
         let peer = match &flags.state_peer {
             Some(url) => {
@@ -498,6 +499,18 @@ impl Service {
         }
     }
 
+    /// Plans rules anew when a server turned out to be something else than they were planned
+    /// for. Does not end.
+    async fn follow_servers(&self) {
+        loop {
+            self.remote.changed.notified().await;
+            match self.reload_rules().await {
+                Ok(()) => tracing::info!("Rules were planned anew for what a server is"),
+                Err(error) => tracing::error!("Rules were planned anew: {error}"),
+            }
+        }
+    }
+
     /// Over a server: says when results cannot be written to it.
     async fn look_for_receivers(&self) {
         if matches!(self.backend, Backend::Embedded) {
@@ -539,6 +552,7 @@ impl Service {
             self.keep_limits(),
             self.rule_sources.follow(),
             self.follow_rules(),
+            self.follow_servers(),
             self.look_for_receivers(),
             self.follow(),
             self.notifier.follow_discovery(),

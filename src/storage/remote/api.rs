@@ -399,7 +399,7 @@ impl Source for ApiSource {
             DatasourceKind::VictoriaMetrics => Dialect::MetricsQl,
             _ => Dialect::PromQl,
         };
-        Some(PushDown { dialect, whole: self.whole, sharded: false })
+        Some(PushDown { dialect, whole: self.whole, sharded: false, may_change: false })
     }
 }
 

@@ -161,11 +161,26 @@ pub enum DatasourceKind {
     /// The query API of Prometheus, which Thanos and Mimir have too.
     #[default]
     Prometheus,
+    /// What the server turns out to be, asked when it is first reached and whenever it may
+    /// have become another one.
+    Auto,
     /// The query API of VictoriaMetrics, whose language differs in places.
     #[serde(rename = "victoriametrics")]
     VictoriaMetrics,
     /// Prometheus' remote read: the URL is that of the endpoint.
     RemoteRead,
+}
+
+impl DatasourceKind {
+    /// As a configuration has it.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Prometheus => "prometheus",
+            Self::Auto => "auto",
+            Self::VictoriaMetrics => "victoriametrics",
+            Self::RemoteRead => "remote_read",
+        }
+    }
 }
 
 /// Where expressions are evaluated.
@@ -210,8 +225,8 @@ pub struct DatasourceConfig {
     pub max_series: usize,
     /// Most bytes of one answer.
     pub max_response_bytes: u64,
-    /// How late samples may come and be seen at the next tick; of VictoriaMetrics, whose
-    /// samples are kept from tick to tick.
+    /// How late samples may come and be seen at the next tick, where they are kept from tick
+    /// to tick.
     #[serde(rename = "late_samples", with = "as_text")]
     pub late_samples_ms: i64,
     /// How much may be kept; nothing with 0.

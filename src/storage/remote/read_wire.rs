@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use prost::Message;
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue};
-use reqwest::{Body, Method, Request, Response};
+use reqwest::{Body, Method, Request, Response, Url};
 
 use super::batch::Fetch;
 use super::endpoint::{Endpoint, Refused};
@@ -78,14 +78,7 @@ impl Wire {
     }
 
     fn http_request(&self, body: &Bytes) -> Request {
-        let mut request = Request::new(Method::POST, self.endpoint.url.clone());
-        let headers = request.headers_mut();
-        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("snappy"));
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("snappy"));
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
-        headers.insert(VERSION, HeaderValue::from_static("0.1.0"));
-        *request.body_mut() = Some(Body::from(body.clone()));
-        request
+        http_request(self.endpoint.url.clone(), body)
     }
 
     async fn streamed(&self, mut response: Response) -> Result<Vec<Part>, StorageError> {
@@ -144,6 +137,22 @@ impl Wire {
         }
         Ok(found)
     }
+}
+
+/// A request that asks for nothing: whoever knows the protocol answers it.
+pub(super) fn empty_request(url: Url) -> Option<Request> {
+    Some(http_request(url, &Bytes::from(encoded(Vec::new()).ok()?)))
+}
+
+fn http_request(url: Url, body: &Bytes) -> Request {
+    let mut request = Request::new(Method::POST, url);
+    let headers = request.headers_mut();
+    headers.insert(CONTENT_ENCODING, HeaderValue::from_static("snappy"));
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("snappy"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
+    headers.insert(VERSION, HeaderValue::from_static("0.1.0"));
+    *request.body_mut() = Some(Body::from(body.clone()));
+    request
 }
 
 fn response_type(response: &Response) -> &'static str {

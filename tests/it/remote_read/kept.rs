@@ -91,7 +91,7 @@ async fn rules_tick_after_tick_come_to_the_same_with_what_is_kept() {
 }
 
 /// A Prometheus at an address that takes late samples and deletes what it is told to.
-fn start_late(dir: &Path, address: std::net::SocketAddr) -> Option<Program> {
+pub fn start_late(dir: &Path, address: std::net::SocketAddr) -> Option<Program> {
     let file = dir.join("prometheus.yml");
     std::fs::write(&file, "storage: {tsdb: {out_of_order_time_window: 2h}}\n").unwrap();
     let args = [

@@ -2,6 +2,7 @@
 //! the same samples in our own store give.
 
 mod credentials;
+mod discovered;
 mod failures;
 mod kept;
 mod metricsql;
@@ -41,6 +42,7 @@ pub fn surroundings() -> Surroundings {
         clock: Arc::new(SystemClock::default()),
         metrics: RemoteMetrics::default(),
         user_agent: "Watchfire/test".to_owned(),
+        changed: Arc::default(),
     }
 }
 

@@ -87,7 +87,7 @@ fn beside_a_real_prometheus_it_pages_writes_back_and_goes_on_after_a_kill() {
 scrape_configs: [{job_name: self, static_configs: [{targets: ['SELF']}]}]
 ";
     let Some((_prometheus, base)) = start_prometheus(dir.path(), config) else { return };
-    live(dir.path(), &base, "prometheus");
+    live(dir.path(), &base, "auto");
 }
 
 #[test]
@@ -114,7 +114,7 @@ scrape_configs: [{{job_name: self, static_configs: [{{targets: ['{address}']}}]}
     ];
     let mut server = Program::start("victoria-metrics", &args).expect("it is there");
     server.wait_ready(&format!("http://{address}/health"));
-    live(dir.path(), &format!("http://{address}"), "victoriametrics");
+    live(dir.path(), &format!("http://{address}"), "auto");
 }
 
 #[test]
