@@ -203,6 +203,12 @@ impl Rewriter<'_> {
         });
         let mut matchers = vec![Matcher::equal(PUSHED, &text)];
         matchers.extend(source.map(|name| Matcher::equal(DATASOURCE, name)));
+        if let ExprKind::VectorSelector(plain) = &expr.kind
+            && plain.modifiers == Modifiers::default()
+        {
+            let own = plain.matchers.iter().filter(|m| &*m.name != DATASOURCE);
+            matchers.extend(own.cloned());
+        }
         matchers.extend(push.may_change.then(|| Matcher::equal(PUSHED_FOR, push.class())));
         let selector = VectorSelector {
             name: None,

@@ -115,7 +115,8 @@ pub(crate) async fn breathe() {
 /// Reserved label: a selector with an equality matcher of this name stands for the expression
 /// that is the matcher's value, evaluated by the source itself at the steps of the request.
 /// A series has a sample at each step it has a value, and a staleness marker at the step
-/// after its last one.
+/// after its last one. When the expression is a selector and nothing else, its matchers stand
+/// beside.
 pub const PUSHED: &str = "__watchfire_pushed__";
 
 /// Whose language a source evaluates, when it evaluates at all.

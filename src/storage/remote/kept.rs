@@ -56,12 +56,16 @@ pub(super) struct Window {
     pub known_to_ms: Option<TimestampMs>,
     /// What is fetched is for [`Kept::absorb`].
     pub kept: bool,
+    /// It is asked for by itself, and all that is answered is of it.
+    pub alone: bool,
 }
 
 /// What a batch of requests comes to.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub generation: u64,
+    /// What had been absorbed when it was made.
+    pub round: u64,
     pub windows: Vec<Window>,
     /// For each request its window.
     pub of_request: Vec<usize>,
@@ -195,6 +199,7 @@ impl Kept {
                         fetch_from_ms: None,
                         known_to_ms: None,
                         kept: false,
+                        alone: false,
                     }),
                 }
                 of_request[number] = windows.len() - 1;
@@ -205,7 +210,7 @@ impl Kept {
                 self.look(&mut state, &mut windows[first], now);
             }
         }
-        Plan { generation: state.generation, windows, of_request }
+        Plan { generation: state.generation, round: state.round, windows, of_request }
     }
 
     /// Whether a window is kept, and what is there of it.
@@ -263,10 +268,11 @@ impl Kept {
 
     /// Takes what was fetched for windows that are kept, all from the same time to the same
     /// time: series by their labels as text, whose reading may fail. Gives the windows that
-    /// have to be fetched whole, as numbers in `windows`.
+    /// have to be fetched whole, as numbers in `windows`. First come generation and
+    /// round of the plan.
     pub(super) fn absorb(
         &self,
-        generation: u64,
+        (generation, began): (u64, u64),
         windows: &[&Window],
         found: Vec<(Cow<'_, [u8]>, RawSamples)>,
         read: impl Fn(&[u8]) -> Result<Labels, String>,
@@ -303,7 +309,8 @@ impl Kept {
                     state.put(*number, interval, RawSamples::default(), late_until_ms, now.ms);
                 }
             }
-            let late = series.iter().any(|number| state.series[*number].late == round);
+            // Another window may have had them first.
+            let late = series.iter().any(|number| state.series[*number].late > began);
             let Some(selector) = state.selectors.get_mut(&window.matchers) else { continue };
             selector.series = series;
             selector.looked_ns = now.ns;
@@ -507,9 +514,10 @@ impl State {
     }
 }
 
-/// Of windows, numbers of which are given, those whose samples are not among those of another
-/// one: a selector with fewer of the same matchers finds all that one with more of them does.
-pub(super) fn widest(windows: &[Window], numbers: &[usize]) -> Vec<usize> {
+/// For each of some windows, given by their numbers, the one that finds its series: a selector
+/// with fewer of the same matchers finds all that one with more of them does. Most find their
+/// own.
+pub(super) fn widest(windows: &[Window], numbers: &[usize]) -> Vec<(usize, usize)> {
     /// Matchers whose parts are looked for: there are as many as two to that power.
     const MATCHERS_MAX: usize = 6;
     let key = |matchers: &[&Matcher]| -> Vec<String> {
@@ -519,21 +527,29 @@ pub(super) fn widest(windows: &[Window], numbers: &[usize]) -> Vec<usize> {
         key
     };
     let mut known: BTreeMap<Vec<String>, usize> = BTreeMap::new();
-    for number in numbers {
-        known.entry(key(&windows[*number].matchers.iter().collect::<Vec<_>>())).or_insert(*number);
+    let keys: Vec<Vec<String>> = numbers
+        .iter()
+        .map(|number| key(&windows[*number].matchers.iter().collect::<Vec<_>>()))
+        .collect();
+    for (number, key) in numbers.iter().zip(&keys) {
+        known.entry(key.clone()).or_insert(*number);
     }
-    let shortest = known.keys().map(Vec::len).min().unwrap_or(0);
-    let alone = |(own, _): &(&Vec<String>, &usize)| {
-        let all = 1_u32 << own.len().min(MATCHERS_MAX);
+    let shortest = keys.iter().map(Vec::len).min().unwrap_or(0);
+    let wider = |own: &Vec<String>| -> Option<usize> {
+        if own.len() > MATCHERS_MAX || own.len() == shortest {
+            return None;
+        }
         let part = |bits: u32| -> Vec<String> {
             let chosen = own.iter().enumerate().filter(|(i, _)| bits & (1 << i) != 0);
             chosen.map(|(_, matcher)| matcher.clone()).collect()
         };
-        own.len() > MATCHERS_MAX
-            || own.len() == shortest
-            || !(1..all - 1).any(|bits| known.contains_key(&part(bits)))
+        // The fewest matchers: what has more may itself be found by it.
+        let mut parts: Vec<u32> = (1..(1_u32 << own.len()) - 1).collect();
+        parts.sort_by_key(|bits| bits.count_ones());
+        parts.into_iter().find_map(|bits| known.get(&part(bits)).copied())
     };
-    known.iter().filter(alone).map(|(_, number)| *number).collect()
+    let by = |key: &Vec<String>| wider(key).unwrap_or(known[key]);
+    numbers.iter().zip(&keys).map(|(number, key)| (*number, by(key))).collect()
 }
 
 #[cfg(test)]

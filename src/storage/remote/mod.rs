@@ -1,5 +1,5 @@
 //! Other systems as sources: remote read (`read.rs`), the query API of Prometheus and of
-//! those that speak it (`api.rs`; of VictoriaMetrics `export.rs`); which of them a server is,
+//! those that speak it (`api.rs`, `queried.rs`; of VictoriaMetrics `export.rs`); which of them a server is,
 //! it can be asked (`discovered.rs`). What is asked at the same time is one request
 //! (`batch.rs`), and what is asked again and again is kept (`kept.rs`). What several sources
 //! together come to is `fanout`'s and `routes`' business; who asks, and why, is not known
@@ -14,8 +14,10 @@ mod detect;
 mod discovered;
 mod endpoint;
 mod export;
+mod joined;
 mod kept;
 mod metrics;
+mod queried;
 mod read;
 mod read_wire;
 mod series;

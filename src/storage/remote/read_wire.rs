@@ -12,7 +12,7 @@ use prost::Message;
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue};
 use reqwest::{Body, Method, Request, Response, Url};
 
-use super::batch::Fetch;
+use super::batch::{Fetch, Unpacked};
 use super::endpoint::{Endpoint, Refused};
 use super::series::Chunked;
 use super::{Limits, failed};
@@ -202,7 +202,7 @@ impl Fetch for Arc<Wire> {
     fn unpack(
         body: &Vec<Part>,
         (from_ms, to_ms): (TimestampMs, TimestampMs),
-    ) -> Result<HashMap<Cow<'_, [u8]>, RawSamples>, String> {
+    ) -> Result<Unpacked<'_>, String> {
         let mut found: HashMap<Cow<'_, [u8]>, (i64, RawSamples)> = HashMap::new();
         for part in body {
             let entry = found.entry(Cow::Borrowed(part.labels.as_bytes()));
@@ -218,7 +218,8 @@ impl Fetch for Arc<Wire> {
                 }
             }
         }
-        Ok(found.into_iter().map(|(key, (_, samples))| (key, samples)).collect())
+        let found = found.into_iter().map(|(key, (_, samples))| (key, samples));
+        Ok(found.collect::<HashMap<_, _>>().into())
     }
 
     fn labels(key: &[u8]) -> Result<Labels, String> {

@@ -1,12 +1,13 @@
 //! Other systems as sources, each a real one: whatever is asked, the answer is the one that
 //! the same samples in our own store give.
 
-mod credentials;
+pub mod credentials;
 mod discovered;
 mod failures;
 mod kept;
 mod metricsql;
 mod outage;
+mod queried;
 mod rules;
 mod serve;
 mod served;
