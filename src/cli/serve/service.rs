@@ -153,15 +153,16 @@ impl Service {
             user_agent: backend::USER_AGENT.to_owned(),
             changed: Arc::default(),
         };
-        let peer = match &flags.state_peer {
-            Some(url) => {
+        let other = backend::peer(flags)?;
+        let peer = match &other {
+            Some(other) => {
                 let own = rule_source.clone();
-                Some(backend::open_peer(url, own, &remote).await?)
+                Some(backend::open_peer(other, own, &remote).await?)
             }
             None => None,
         };
-        let handover: Option<Arc<dyn rules::state::Peer>> = match &flags.state_peer {
-            Some(url) => Some(Arc::new(HttpPeer::new(url, clock.clone()).await?)),
+        let handover: Option<Arc<dyn rules::state::Peer>> = match &other {
+            Some(other) => Some(Arc::new(HttpPeer::new(other, clock.clone()).await?)),
             None => None,
         };
         let rule_sources = Arc::new(rule_sources(flags, features, &clock, &mut registry)?);
