@@ -329,7 +329,7 @@ pub(crate) fn unserved_given(matches: &ArgMatches) -> Vec<&'static str> {
 }
 
 /// A Prometheus duration as a flag.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let ms = parse_duration(text).map_err(|e| format!("{e} (want e.g. 30s, 5m, 1h30m)"))?;
     Ok(Duration::from_millis(ms.unsigned_abs()))
 }

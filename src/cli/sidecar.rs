@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Args, Command};
 use serde_json::{Value as Json, json};
@@ -57,6 +58,10 @@ pub(crate) struct SidecarArgs {
     /// only newer ones are fetched; 0 for none.
     #[arg(long = "prometheus.keep-bytes", value_name = "BYTES", default_value = "512MB", value_parser = super::flags::bytes)]
     keep_bytes: u64,
+    /// After how long all that is kept of a selector is fetched anew, or up to twice that: what
+    /// was deleted at the server, or came to it much too late, is seen then.
+    #[arg(long = "prometheus.refresh-kept", value_name = "DURATION", default_value = "10m", value_parser = super::flags::duration)]
+    refresh_kept: Duration,
 
     /// Write a line of JSON for every finished query to this file; opened anew with each
     /// reload.
@@ -195,6 +200,7 @@ impl SidecarArgs {
             headers: self.headers.iter().cloned().collect(),
             parameters: self.parameters.iter().cloned().collect(),
             keep_bytes: self.keep_bytes,
+            refresh_kept_ms: i64::try_from(self.refresh_kept.as_millis()).unwrap_or(i64::MAX),
             http: server_client(self.http_config.as_deref(), auth)?,
             ..DatasourceConfig::default()
         };

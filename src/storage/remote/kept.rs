@@ -3,9 +3,9 @@
 //!
 //! A selector that is asked for again is kept from then on: the first time its whole window
 //! is fetched, after that only what is newer than its last look, and a stretch before that
-//! for samples that came late ([`Kept::overlap_ms`]). When one came so late that half of the
+//! for samples that came late ([`Keeping::overlap_ms`]). When one came so late that half of the
 //! stretch was needed, others may have come later still, and the window is fetched whole
-//! again at once; and so it is every ten to twenty minutes anyway. Series are kept once,
+//! again at once; and so it is anyway once in [`Keeping::whole_ms`] to twice that. Series are kept once,
 //! however many selectors find them.
 //!
 //! Pure: it says what is to be fetched and takes what was; who fetches is not known here.
@@ -26,8 +26,6 @@ use crate::vector::RawSamples;
 
 /// What ends longer ago than this is not kept, and no selector that is not asked for as long.
 const LAG_MAX_MS: i64 = 10 * 60_000;
-/// Windows are fetched whole again after this, and up to as much again.
-const WHOLE_MS: i64 = 10 * 60_000;
 /// So soon after a look the same is not looked at again: rules of one tick see one state.
 const FRESH_NS: u64 = 1_000_000_000;
 /// Selectors that were asked for once, remembered.
@@ -75,10 +73,25 @@ pub(super) struct Plan {
 #[derive(Debug)]
 pub(super) struct Outdated;
 
+/// What is kept, and how often it is looked at again.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Keeping {
+    /// How late samples may come.
+    pub overlap_ms: i64,
+    /// Windows are fetched whole again after this, and up to as much again: not all at once.
+    pub whole_ms: i64,
+    /// Most samples; none are kept with 0.
+    pub samples_max: usize,
+}
+
+impl Keeping {
+    /// Nothing is kept.
+    pub const NOTHING: Self = Self { overlap_ms: 0, whole_ms: 0, samples_max: 0 };
+}
+
 /// See the module.
 pub(super) struct Kept {
-    overlap_ms: i64,
-    samples_max: usize,
+    keeping: Keeping,
     metrics: ServerMetrics,
     state: Mutex<State>,
 }
@@ -166,9 +179,8 @@ fn name_of(matchers: &[Matcher]) -> &str {
 }
 
 impl Kept {
-    /// Keeps at most so many samples; none are kept with 0.
-    pub(super) fn new(overlap_ms: i64, samples_max: usize, metrics: ServerMetrics) -> Self {
-        Self { overlap_ms, samples_max, metrics, state: Mutex::default() }
+    pub(super) fn new(keeping: Keeping, metrics: ServerMetrics) -> Self {
+        Self { keeping, metrics, state: Mutex::default() }
     }
 
     /// What to fetch for these requests.
@@ -216,7 +228,7 @@ impl Kept {
     /// Whether a window is kept, and what is there of it.
     fn look(&self, state: &mut State, window: &mut Window, now: Now) {
         let recent = (window.to_ms - now.ms).abs() <= LAG_MAX_MS;
-        if !recent || self.samples_max == 0 || now.ms < state.refuses_until_ms {
+        if !recent || self.keeping.samples_max == 0 || now.ms < state.refuses_until_ms {
             return;
         }
         let span_ms = window.to_ms.saturating_sub(window.from_ms);
@@ -236,7 +248,8 @@ impl Kept {
         selector.asked_ms = now.ms;
         // What is older may have been dropped.
         let kept_from_ms = now.ms.saturating_sub(selector.keep_ms);
-        let keep_ms = span_ms.saturating_add(2 * LAG_MAX_MS).saturating_add(self.overlap_ms);
+        let keep_ms =
+            span_ms.saturating_add(2 * LAG_MAX_MS).saturating_add(self.keeping.overlap_ms);
         if keep_ms > selector.keep_ms {
             selector.keep_ms = keep_ms;
             for series in &selector.series {
@@ -258,11 +271,11 @@ impl Kept {
             window.fetch_from_ms = None;
             return;
         }
-        let again_ms = to_ms.min(window.to_ms).saturating_sub(self.overlap_ms);
+        let again_ms = to_ms.min(window.to_ms).saturating_sub(self.keeping.overlap_ms);
         if again_ms > from_ms {
             window.to_ms = window.to_ms.max(to_ms);
             window.fetch_from_ms = Some(again_ms);
-            window.known_to_ms = Some(again_ms + self.overlap_ms);
+            window.known_to_ms = Some(again_ms + self.keeping.overlap_ms);
         }
     }
 
@@ -282,7 +295,7 @@ impl Kept {
         let from_ms = first.fetch_from_ms.unwrap_or(first.from_ms);
         let interval = (from_ms, first.to_ms);
         let late_until_ms =
-            first.known_to_ms.map_or(TimestampMs::MIN, |to_ms| to_ms - self.overlap_ms / 2);
+            first.known_to_ms.map_or(TimestampMs::MIN, |to_ms| to_ms - self.keeping.overlap_ms / 2);
         let mut state = self.state.lock();
         let state = &mut *state;
         if state.generation != generation {
@@ -324,13 +337,15 @@ impl Kept {
                 Some(_) => {}
                 // Not all of them at once.
                 None => {
+                    let whole_ms = self.keeping.whole_ms.max(0);
                     let hash = FxBuildHasher.hash_one(&window.matchers);
-                    let spread = (hash % WHOLE_MS.unsigned_abs()) as i64;
-                    selector.whole_until_ms = now.ms + WHOLE_MS + spread;
+                    let spread = hash.checked_rem(whole_ms.unsigned_abs()).unwrap_or(0) as i64;
+                    selector.whole_until_ms =
+                        now.ms.saturating_add(whole_ms).saturating_add(spread);
                 }
             }
         }
-        if state.samples > self.samples_max {
+        if state.samples > self.keeping.samples_max {
             tracing::warn!(
                 samples = state.samples,
                 "Rules read more samples than are kept between their ticks: for ten minutes \

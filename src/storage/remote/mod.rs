@@ -92,8 +92,12 @@ fn reader(endpoint: Arc<Endpoint>, config: &DatasourceConfig) -> Arc<dyn Source>
 
 /// What may be kept of what a datasource is asked again and again.
 fn kept(config: &DatasourceConfig, endpoint: &Endpoint) -> Kept {
-    let samples = usize::try_from(config.keep_bytes / 16).unwrap_or(usize::MAX);
-    Kept::new(config.late_samples_ms, samples, endpoint.metrics.clone())
+    let keeping = kept::Keeping {
+        overlap_ms: config.late_samples_ms,
+        whole_ms: config.refresh_kept_ms,
+        samples_max: usize::try_from(config.keep_bytes / 16).unwrap_or(usize::MAX),
+    };
+    Kept::new(keeping, endpoint.metrics.clone())
 }
 
 /// A source over a `remote_read` section: `external_labels` are those of this server, which

@@ -16,7 +16,7 @@ use super::batch::{Batches, Fetch, Unpacked};
 use super::client::QueryApi;
 use super::endpoint::{Endpoint, Refused};
 use super::joined::join;
-use super::kept::Kept;
+use super::kept::{Keeping, Kept};
 use super::series::Sampled;
 use super::{DatasourceConfig, Limits};
 use crate::model::{Labels, Matcher, TimestampMs};
@@ -33,7 +33,7 @@ pub(super) struct Queried {
 impl Queried {
     pub(super) fn new(api: &Arc<QueryApi>, config: &DatasourceConfig) -> Self {
         let asking = |range| Asking { api: api.clone(), range };
-        let nothing = Kept::new(0, 0, api.endpoint.metrics.clone());
+        let nothing = Kept::new(Keeping::NOTHING, api.endpoint.metrics.clone());
         Self {
             ranges: Batches::new(asking(true), super::kept(config, &api.endpoint)),
             instants: Batches::new(asking(false), nothing),
