@@ -187,6 +187,10 @@ pub(crate) struct ServeFlags {
     /// here. Of a Prometheus, since when alerts are active.
     #[arg(long = "state.peer", value_name = "URL")]
     pub state_peer: Option<String>,
+    /// HTTP client options (TLS, credentials, headers, proxy) with which the peer is asked, in
+    /// a file of their own. Credentials in the URL are used for basic authentication.
+    #[arg(long = "state.peer.http.config.file", value_name = "FILE", requires = "state_peer")]
+    pub state_peer_http_config: Option<PathBuf>,
     /// All or nothing: a rule file that cannot be used stops the start and refuses a
     /// reload, as in Prometheus. Without it what is bad is set aside, its last good version
     /// goes on, and everything else runs.
@@ -325,7 +329,7 @@ pub(crate) fn unserved_given(matches: &ArgMatches) -> Vec<&'static str> {
 }
 
 /// A Prometheus duration as a flag.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let ms = parse_duration(text).map_err(|e| format!("{e} (want e.g. 30s, 5m, 1h30m)"))?;
     Ok(Duration::from_millis(ms.unsigned_abs()))
 }

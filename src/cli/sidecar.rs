@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Args, Command};
 use serde_json::{Value as Json, json};
@@ -12,10 +13,9 @@ use url::Url;
 
 use super::features::FeatureFlags;
 use super::flags::ServeFlags;
-use super::serve::{self, Backend, Given, MadeConfig};
+use super::serve::{self, Backend, Given, MadeConfig, server_client, server_url};
 use crate::config::{self, Loaded};
 use crate::http::config::BasicAuth;
-use crate::http::{ClientConfig, Secret};
 use crate::storage::remote::{DatasourceConfig, DatasourceKind, Evaluation};
 
 /// Flags of `watchfire sidecar`.
@@ -31,10 +31,11 @@ pub(crate) struct SidecarArgs {
         required_unless_present = "storage_read_only"
     )]
     url: Option<String>,
-    /// What the server is: its language and what can be left to it follow. With "remote-read"
-    /// samples are fetched by remote read (api/v1/read of the URL), which costs a Prometheus
-    /// least: all that rules read at one time is one request for what is new.
-    #[arg(long = "prometheus.type", value_name = "TYPE", default_value = "prometheus", value_parser = ["prometheus", "victoriametrics", "remote-read"])]
+    /// What the server is: its language and what can be left to it follow. "auto" asks it:
+    /// VictoriaMetrics is known by its language; of a Prometheus samples are fetched by remote
+    /// read (api/v1/read of the URL), which costs it least, unless it has external labels;
+    /// everything else is asked by the query API ("prometheus").
+    #[arg(long = "prometheus.type", value_name = "TYPE", default_value = "auto", value_parser = ["auto", "prometheus", "victoriametrics", "remote-read"])]
     kind: String,
     /// Where expressions are evaluated: "push-down" leaves to the server what it answers as
     /// it would be answered here, "here" fetches samples, "auto" decides by what the server
@@ -53,10 +54,14 @@ pub(crate) struct SidecarArgs {
     #[arg(long = "prometheus.parameter", value_name = "NAME=VALUE", value_parser = pair)]
     parameters: Vec<(String, String)>,
 
-    /// Of VictoriaMetrics and remote read: how many bytes of samples are kept from one evaluation of the rules
-    /// to the next, so that only newer ones are fetched; 0 for none.
+    /// How many bytes of samples are kept from one evaluation of the rules to the next, so that
+    /// only newer ones are fetched; 0 for none.
     #[arg(long = "prometheus.keep-bytes", value_name = "BYTES", default_value = "512MB", value_parser = super::flags::bytes)]
     keep_bytes: u64,
+    /// After how long all that is kept of a selector is fetched anew, or up to twice that: what
+    /// was deleted at the server, or came to it much too late, is seen then.
+    #[arg(long = "prometheus.refresh-kept", value_name = "DURATION", default_value = "10m", value_parser = super::flags::duration)]
+    refresh_kept: Duration,
 
     /// Write a line of JSON for every finished query to this file; opened anew with each
     /// reload.
@@ -167,24 +172,6 @@ fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// A URL of a flag, without the credentials it holds, and those.
-fn url(flag: &str, text: &str) -> Result<(Url, Option<BasicAuth>), String> {
-    let mut url = Url::parse(text).map_err(|e| format!("--{flag}={text}: {e}"))?;
-    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        return Err(format!("--{flag}={text}: want http://HOST[:PORT][/PATH] or https://..."));
-    }
-    let decode =
-        |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
-    let auth = (!url.username().is_empty()).then(|| BasicAuth {
-        username: decode(url.username()),
-        password: Secret::new(decode(url.password().unwrap_or_default())),
-        ..BasicAuth::default()
-    });
-    _ = url.set_username("");
-    _ = url.set_password(None);
-    Ok((url, auth))
-}
-
 impl SidecarArgs {
     /// The server as a source.
     pub fn backend(&self) -> Result<Backend, String> {
@@ -192,7 +179,7 @@ impl SidecarArgs {
             Some(text) if self.serve.storage_read_only.is_none() => text,
             _ => return Ok(Backend::Embedded),
         };
-        let (mut url, auth) = url("prometheus.url", text)?;
+        let (mut url, auth) = server_url("prometheus.url", text)?;
         if self.kind == "remote-read" {
             url.set_path(&format!("{}/api/v1/read", url.path().trim_end_matches('/')));
         }
@@ -202,7 +189,8 @@ impl SidecarArgs {
             kind: match self.kind.as_str() {
                 "victoriametrics" => DatasourceKind::VictoriaMetrics,
                 "remote-read" => DatasourceKind::RemoteRead,
-                _ => DatasourceKind::Prometheus,
+                "prometheus" => DatasourceKind::Prometheus,
+                _ => DatasourceKind::Auto,
             },
             evaluate: match self.evaluate.as_str() {
                 "here" => Evaluation::Here,
@@ -212,7 +200,8 @@ impl SidecarArgs {
             headers: self.headers.iter().cloned().collect(),
             parameters: self.parameters.iter().cloned().collect(),
             keep_bytes: self.keep_bytes,
-            http: self.client(self.http_config.as_deref(), auth)?,
+            refresh_kept_ms: i64::try_from(self.refresh_kept.as_millis()).unwrap_or(i64::MAX),
+            http: server_client(self.http_config.as_deref(), auth)?,
             ..DatasourceConfig::default()
         };
         config.validate().map_err(|e| format!("--prometheus.url: {e}"))?;
@@ -224,7 +213,7 @@ impl SidecarArgs {
         let mut alertmanagers = Vec::new();
         let mut credentials = Vec::new();
         for text in &self.alertmanagers {
-            let (url, auth) = url("alertmanager", text)?;
+            let (url, auth) = server_url("alertmanager", text)?;
             credentials.push(auth);
             let port = url.port_or_known_default().unwrap_or(9093);
             let target = format!("{}:{port}", url.host_str().unwrap_or_default());
@@ -264,11 +253,11 @@ impl SidecarArgs {
         let file = self.alertmanager_http_config.as_deref();
         let sets = loaded.config.alerting.alertmanagers.iter_mut();
         for (set, auth) in sets.zip(credentials) {
-            set.http = self.client(file, auth)?;
+            set.http = server_client(file, auth)?;
         }
         if let (Some(target), Some((_, auth))) = (loaded.config.remote_write.first_mut(), write) {
             let own = self.write_http_config.as_deref();
-            target.http = self.client(own.or(self.http_config.as_deref()), auth)?;
+            target.http = server_client(own.or(self.http_config.as_deref()), auth)?;
             target.http.enable_http2 = false;
         }
         Ok(loaded)
@@ -278,24 +267,13 @@ impl SidecarArgs {
     fn write(&self) -> Result<Option<(Url, Option<BasicAuth>)>, String> {
         match (self.write_url.as_deref(), &self.url) {
             (Some("none"), _) | (None, None) => Ok(None),
-            (Some(text), _) => url("remote-write.url", text).map(Some),
+            (Some(text), _) => server_url("remote-write.url", text).map(Some),
             (None, Some(server)) => {
-                let (mut url, auth) = url("prometheus.url", server)?;
+                let (mut url, auth) = server_url("prometheus.url", server)?;
                 url.set_path(&format!("{}/api/v1/write", url.path().trim_end_matches('/')));
                 Ok(Some((url, auth)))
             }
         }
-    }
-
-    fn client(&self, file: Option<&Path>, auth: Option<BasicAuth>) -> Result<ClientConfig, String> {
-        let mut client = match file {
-            Some(file) => config::read_http_client(file).map_err(|e| e.to_string())?,
-            None => ClientConfig::default(),
-        };
-        if auth.is_some() && client.basic_auth.is_none() && client.authorization.is_none() {
-            client.basic_auth = auth;
-        }
-        Ok(client)
     }
 }
 

@@ -20,7 +20,7 @@ use crate::parser::ast::{
     Aggregate, AtModifier, DurationExpr, DurationKind, Expr, ExprKind, Grouping, MatrixSelector,
     Modifiers, VectorSelector,
 };
-use crate::storage::{Dialect, PUSHED, PushDown, SHARD, Source};
+use crate::storage::{Dialect, PUSHED, PUSHED_FOR, PushDown, SHARD, Source};
 
 /// Says of a selector's matchers whether what it finds may be newer here than at the source.
 pub type WrittenHere = Arc<dyn Fn(&[Matcher]) -> bool + Send + Sync>;
@@ -125,8 +125,8 @@ impl Rewriter<'_> {
         if let Some((push, source)) = self.pushes(expr) {
             let source = source.map(str::to_owned);
             let stands_for_it = match push.sharded {
-                true => self.combined(expr, push.dialect, source.as_deref()),
-                false => Some(self.leaf(expr, push.dialect, source.as_deref())),
+                true => self.combined(expr, push, source.as_deref()),
+                false => Some(self.leaf(expr, push, source.as_deref())),
             };
             if let Some(stands_for_it) = stands_for_it {
                 *expr = stands_for_it;
@@ -191,8 +191,8 @@ impl Rewriter<'_> {
     }
 
     /// The selector that stands for an expression.
-    fn leaf(&self, expr: &Expr, dialect: Dialect, source: Option<&str>) -> Expr {
-        let text = match dialect {
+    fn leaf(&self, expr: &Expr, push: PushDown, source: Option<&str>) -> Expr {
+        let text = match push.dialect {
             Dialect::PromQl => None,
             Dialect::MetricsQl => self.in_metricsql(expr),
         };
@@ -203,6 +203,13 @@ impl Rewriter<'_> {
         });
         let mut matchers = vec![Matcher::equal(PUSHED, &text)];
         matchers.extend(source.map(|name| Matcher::equal(DATASOURCE, name)));
+        if let ExprKind::VectorSelector(plain) = &expr.kind
+            && plain.modifiers == Modifiers::default()
+        {
+            let own = plain.matchers.iter().filter(|m| &*m.name != DATASOURCE);
+            matchers.extend(own.cloned());
+        }
+        matchers.extend(push.may_change.then(|| Matcher::equal(PUSHED_FOR, push.class())));
         let selector = VectorSelector {
             name: None,
             matchers,
@@ -214,7 +221,7 @@ impl Rewriter<'_> {
     }
 
     /// An aggregation made by each shard for itself, and what puts the results together.
-    fn combined(&self, expr: &Expr, dialect: Dialect, source: Option<&str>) -> Option<Expr> {
+    fn combined(&self, expr: &Expr, push: PushDown, source: Option<&str>) -> Option<Expr> {
         let ExprKind::Aggregate(aggregate) = &expr.kind else { return None };
         let (_, by) = COMBINED.iter().find(|(name, _)| *name == aggregate.op.name)?;
         let mut grouping = aggregate.grouping.clone();
@@ -232,7 +239,7 @@ impl Rewriter<'_> {
         if joins {
             return None;
         }
-        let expr_here = self.leaf(expr, dialect, source);
+        let expr_here = self.leaf(expr, push, source);
         let outer = Aggregate { op, param: None, expr: expr_here, grouping };
         Some(Expr { span: expr.span.clone(), kind: ExprKind::Aggregate(Box::new(outer)) })
     }
@@ -267,7 +274,7 @@ fn plain(selector: &VectorSelector) -> bool {
         let name = &*m.name;
         is_legacy_label_name(name)
             && (name != METRIC_NAME || m.metric_name().is_none_or(is_legacy_metric_name))
-            && !matches!(name, PUSHED | SHARD)
+            && !matches!(name, PUSHED | PUSHED_FOR | SHARD)
     };
     extension.is_none() && !bypass_empty_check && fixed(modifiers) && matchers.iter().all(named)
 }
@@ -387,7 +394,9 @@ mod tests {
         }
 
         fn push_down(&self, datasource: Option<&str>) -> Option<PushDown> {
-            let of = |dialect, whole, sharded| Some(PushDown { dialect, whole, sharded });
+            let of = |dialect, whole, sharded| {
+                Some(PushDown { dialect, whole, sharded, may_change: false })
+            };
             match datasource? {
                 "prom" => of(Dialect::PromQl, true, false),
                 "here" => of(Dialect::PromQl, false, false),

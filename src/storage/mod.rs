@@ -115,7 +115,8 @@ pub(crate) async fn breathe() {
 /// Reserved label: a selector with an equality matcher of this name stands for the expression
 /// that is the matcher's value, evaluated by the source itself at the steps of the request.
 /// A series has a sample at each step it has a value, and a staleness marker at the step
-/// after its last one.
+/// after its last one. When the expression is a selector and nothing else, its matchers stand
+/// beside.
 pub const PUSHED: &str = "__watchfire_pushed__";
 
 /// Whose language a source evaluates, when it evaluates at all.
@@ -125,6 +126,10 @@ pub enum Dialect {
     /// VictoriaMetrics' language, which answers some of the same expressions otherwise.
     MetricsQl,
 }
+
+/// Reserved label beside [`PUSHED`], of sources that may become others: the
+/// [`PushDown::class`] the expression was planned for.
+pub const PUSHED_FOR: &str = "__watchfire_pushed_for__";
 
 /// What a source evaluates itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,6 +141,21 @@ pub struct PushDown {
     /// Each of several servers answers for what it holds, in series of its own (see
     /// [`SHARD`]): only what can be put together from such answers is pushed down.
     pub sharded: bool,
+    /// What it evaluates may become something else, as another server takes its place:
+    /// selectors with [`PUSHED`] say by [`PUSHED_FOR`] what they were planned for.
+    pub may_change: bool,
+}
+
+impl PushDown {
+    /// What decides which expressions are pushed down, and in which words.
+    pub fn class(self) -> &'static str {
+        match (self.dialect, self.whole) {
+            (Dialect::PromQl, true) => "promql",
+            (Dialect::PromQl, false) => "series",
+            (Dialect::MetricsQl, true) => "metricsql",
+            (Dialect::MetricsQl, false) => "nothing",
+        }
+    }
 }
 
 /// Reserved label: tells apart what several servers answered to the same pushed-down

@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use super::fanout::merge;
 use super::{
-    Dialect, ExemplarSeries, LabelAnswer, LabelRequest, PUSHED, PushDown, RawSeries, SHARD,
-    SelectRequest, SeriesSet, Source, StorageError, breathe,
+    ExemplarSeries, LabelAnswer, LabelRequest, PUSHED, PushDown, RawSeries, SHARD, SelectRequest,
+    SeriesSet, Source, StorageError, breathe,
 };
 use crate::model::{FloatHistogram, Labels, TimestampMs};
 use crate::vector::RawSamples;
@@ -172,12 +172,14 @@ impl Source for Shards {
         }
         let each: Option<Vec<PushDown>> = self.members.iter().map(|m| m.push_down(None)).collect();
         let each = each?;
-        let dialect = match each.iter().all(|p| p.dialect == Dialect::PromQl) {
-            true => Dialect::PromQl,
-            false => Dialect::MetricsQl,
-        };
+        // No text means the same in two languages.
+        let dialect = each.first()?.dialect;
+        if each.iter().any(|p| p.dialect != dialect) {
+            return None;
+        }
         let whole = each.iter().all(|p| p.whole);
-        whole.then_some(PushDown { dialect, whole, sharded: true })
+        let may_change = each.iter().any(|p| p.may_change);
+        whole.then_some(PushDown { dialect, whole, sharded: true, may_change })
     }
 
     fn select_exemplars<'a>(

@@ -69,9 +69,14 @@ pub fn amtool_alerts(alertmanager: SocketAddr, name: &str) -> Vec<Json> {
 }
 
 pub fn start_alertmanager(dir: &Path) -> Option<(Program, SocketAddr)> {
+    start_alertmanager_with(dir, "route: {receiver: none}\nreceivers: [{name: none}]\n")
+}
+
+pub fn start_alertmanager_with(dir: &Path, config: &str) -> Option<(Program, SocketAddr)> {
     let address = free_address();
+    let text = config;
     let config = dir.join("alertmanager.yml");
-    fs::write(&config, "route: {receiver: none}\nreceivers: [{name: none}]\n").expect("a config");
+    fs::write(&config, text).expect("a config");
     let args = vec![
         format!("--config.file={}", config.display()),
         format!("--storage.path={}", dir.join("alertmanager").display()),

@@ -2,21 +2,26 @@
 //! `serve` is the same over either.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
 use reqwest::{Method, StatusCode};
+use url::Url;
 
-use crate::http::Client;
+use crate::cli::flags::ServeFlags;
+use crate::config;
+use crate::http::config::BasicAuth;
+use crate::http::{Client, ClientConfig, Secret};
 use crate::model::{Clock, DATASOURCE, METRIC_NAME, Matcher};
 use crate::query::WrittenHere;
 use crate::remote_write::send::RemoteWriteConfig;
 use crate::remote_write::{self, proto};
 use crate::rules::config::{LoadOptions, RuleKind};
 use crate::rules::{self, RuleSource};
-use crate::storage::remote::{self, DatasourceConfig, Surroundings};
+use crate::storage::remote::{self, DatasourceConfig, Evaluation, Surroundings};
 use crate::storage::{
     ExemplarSeries, LabelAnswer, LabelRequest, SelectRequest, SeriesSet, Source, StorageError,
 };
@@ -46,20 +51,65 @@ pub(super) async fn open_server(
     remote::open(config, around).await.map_err(|e| e.to_string())
 }
 
+/// A URL of a flag, without the credentials it holds, and those.
+pub(crate) fn server_url(flag: &str, text: &str) -> Result<(Url, Option<BasicAuth>), String> {
+    let mut url = Url::parse(text).map_err(|e| format!("--{flag}={text}: {e}"))?;
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+        return Err(format!("--{flag}={text}: want http://HOST[:PORT][/PATH] or https://..."));
+    }
+    let decode =
+        |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let auth = (!url.username().is_empty()).then(|| BasicAuth {
+        username: decode(url.username()),
+        password: Secret::new(decode(url.password().unwrap_or_default())),
+        ..BasicAuth::default()
+    });
+    _ = url.set_username("");
+    _ = url.set_password(None);
+    Ok((url, auth))
+}
+
+/// HTTP client options of a file that a flag names, with the credentials of the URL where the
+/// file has none.
+pub(crate) fn server_client(
+    file: Option<&Path>,
+    auth: Option<BasicAuth>,
+) -> Result<ClientConfig, String> {
+    let mut client = match file {
+        Some(file) => config::read_http_client(file).map_err(|e| e.to_string())?,
+        None => ClientConfig::default(),
+    };
+    if auth.is_some() && client.basic_auth.is_none() && client.authorization.is_none() {
+        client.basic_auth = auth;
+    }
+    Ok(client)
+}
+
+/// The peer that flags name.
+pub(super) fn peer(flags: &ServeFlags) -> Result<Option<DatasourceConfig>, String> {
+    let Some(text) = &flags.state_peer else { return Ok(None) };
+    let (url, auth) = server_url("state.peer", text)?;
+    let file = flags.state_peer_http_config.as_deref();
+    let http =
+        server_client(file, auth).map_err(|e| format!("--state.peer.http.config.file: {e}"))?;
+    Ok(Some(DatasourceConfig {
+        url: url.to_string(),
+        name: "state.peer".to_owned(),
+        timeout_ms: PEER_TIMEOUT_MS,
+        evaluate: Evaluation::Here,
+        http,
+        ..DatasourceConfig::default()
+    }))
+}
+
 /// Where alerts are restored from: a peer that has them, else where they are anyway.
 pub(super) async fn open_peer(
-    url: &str,
+    config: &DatasourceConfig,
     own: Arc<dyn Source>,
     around: &Surroundings,
 ) -> Result<Arc<dyn Source>, String> {
-    let config = DatasourceConfig {
-        url: url.to_owned(),
-        name: "state.peer".to_owned(),
-        timeout_ms: PEER_TIMEOUT_MS,
-        ..DatasourceConfig::default()
-    };
-    let peer = open_server(&config, around).await;
-    let peer = peer.map_err(|e| format!("--state.peer={url}: {e}"))?;
+    let peer = open_server(config, around).await;
+    let peer = peer.map_err(|e| format!("--state.peer={}: {e}", config.url))?;
     Ok(Arc::new(PeerFirst { peer, own }))
 }
 

@@ -12,7 +12,7 @@ mod service;
 mod status;
 mod web_config;
 
-pub(crate) use backend::Backend;
+pub(crate) use backend::{Backend, server_client, server_url};
 pub(crate) use status::binary_bytes;
 
 use std::collections::BTreeMap;

@@ -9,9 +9,10 @@ use reqwest::header::{ACCEPT_ENCODING, HeaderValue};
 use reqwest::{Method, StatusCode, Url};
 
 use super::backend::USER_AGENT;
-use crate::http::{Client, ClientConfig, ENCODINGS, Unpacker};
+use crate::http::{Client, ENCODINGS, Unpacker};
 use crate::model::Clock;
 use crate::rules::state::Peer;
+use crate::storage::remote::DatasourceConfig;
 
 /// How long it may take to answer about one group.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -31,15 +32,14 @@ pub(super) struct HttpPeer {
 
 impl HttpPeer {
     /// A peer below this URL. Nobody is asked yet.
-    pub async fn new(text: &str, clock: Arc<dyn Clock>) -> Result<Self, String> {
-        let failed = |why: String| format!("--state.peer={text}: {why}");
-        let mut url = Url::parse(text).map_err(|e| failed(e.to_string()))?;
+    pub async fn new(peer: &DatasourceConfig, clock: Arc<dyn Clock>) -> Result<Self, String> {
+        let failed = |why: String| format!("--state.peer={}: {why}", peer.url);
+        let mut url = Url::parse(&peer.url).map_err(|e| failed(e.to_string()))?;
         url.path_segments_mut()
             .map_err(|()| failed("it can have no path".to_owned()))?
             .pop_if_empty()
             .extend(["api", "v1", "rules", "handover"]);
-        let config = ClientConfig::default();
-        let client = Client::new(&config, USER_AGENT, clock.clone()).await;
+        let client = Client::new(&peer.http, USER_AGENT, clock.clone()).await;
         let client = client.map_err(|e| failed(e.to_string()))?;
         Ok(Self { url, client, clock, rests_until_ms: AtomicI64::new(i64::MIN) })
     }

@@ -151,16 +151,18 @@ impl Service {
             clock: clock.clone(),
             metrics: RemoteMetrics::new(&mut registry),
             user_agent: backend::USER_AGENT.to_owned(),
+            changed: Arc::default(),
         };
-        let peer = match &flags.state_peer {
-            Some(url) => {
+        let other = backend::peer(flags)?;
+        let peer = match &other {
+            Some(other) => {
                 let own = rule_source.clone();
-                Some(backend::open_peer(url, own, &remote).await?)
+                Some(backend::open_peer(other, own, &remote).await?)
             }
             None => None,
         };
-        let handover: Option<Arc<dyn rules::state::Peer>> = match &flags.state_peer {
-            Some(url) => Some(Arc::new(HttpPeer::new(url, clock.clone()).await?)),
+        let handover: Option<Arc<dyn rules::state::Peer>> = match &other {
+            Some(other) => Some(Arc::new(HttpPeer::new(other, clock.clone()).await?)),
             None => None,
         };
         let rule_sources = Arc::new(rule_sources(flags, features, &clock, &mut registry)?);
@@ -498,6 +500,18 @@ impl Service {
         }
     }
 
+    /// Plans rules anew when a server turned out to be something else than they were planned
+    /// for. Does not end.
+    async fn follow_servers(&self) {
+        loop {
+            self.remote.changed.notified().await;
+            match self.reload_rules().await {
+                Ok(()) => tracing::info!("Rules were planned anew for what a server is"),
+                Err(error) => tracing::error!("Rules were planned anew: {error}"),
+            }
+        }
+    }
+
     /// Over a server: says when results cannot be written to it.
     async fn look_for_receivers(&self) {
         if matches!(self.backend, Backend::Embedded) {
@@ -539,6 +553,7 @@ impl Service {
             self.keep_limits(),
             self.rule_sources.follow(),
             self.follow_rules(),
+            self.follow_servers(),
             self.look_for_receivers(),
             self.follow(),
             self.notifier.follow_discovery(),

@@ -2,7 +2,8 @@
 //!
 //! Raw samples are what `selector[range]` evaluates to. Such ranges leave staleness markers
 //! out, so where an instant selector will look at the samples the server is asked as well
-//! at which steps it sees the series; where it sees none, a marker is put. VictoriaMetrics
+//! at which steps it sees the series; where it sees none, a marker is put. What is asked at
+//! one step, as by rules, is asked for many selectors at once (`queried.rs`). VictoriaMetrics
 //! exports raw samples with their markers instead (`export.rs`).
 //!
 //! A selector that stands for a pushed-down expression (see [`PUSHED`]) is answered with the
@@ -21,14 +22,15 @@ use super::batch::Batches;
 use super::client::{Parameters, QueryApi};
 use super::endpoint::Endpoint;
 use super::export::Export;
+use super::queried::Queried;
 use super::series::Sampled;
 use super::{DatasourceConfig, DatasourceKind, Evaluation};
 use crate::model::value::stale_nan;
 use crate::model::{Labels, MatchOp, Matcher, TimestampMs};
 use crate::storage::fanout::merge;
 use crate::storage::{
-    Dialect, LabelAnswer, LabelRequest, PUSHED, PushDown, RawSeries, SelectRequest, SeriesSet,
-    Source, StorageError,
+    Dialect, LabelAnswer, LabelRequest, PUSHED, PUSHED_FOR, PushDown, RawSeries, SelectRequest,
+    SeriesSet, Source, StorageError,
 };
 use crate::vector::RawSamples;
 
@@ -44,15 +46,30 @@ pub(super) struct ApiSource {
     kind: DatasourceKind,
     /// Whole expressions are pushed down.
     whole: bool,
-    /// Raw samples of VictoriaMetrics.
-    exports: Option<Batches<Export>>,
+    raw: Raw,
+}
+
+/// Where raw samples come from.
+enum Raw {
+    /// Of VictoriaMetrics.
+    Exports(Batches<Export>),
+    /// What is asked at one step.
+    Queries(Queried),
 }
 
 type Found = (BTreeMap<Labels, RawSamples>, Vec<String>);
 
+/// What a query came to.
+pub(super) struct QueryAnswer {
+    pub found: BTreeMap<Labels, RawSamples>,
+    /// Series that are not given as they are stored.
+    pub refused: Vec<(Labels, String)>,
+    pub warnings: Vec<String>,
+}
+
 /// Steps at which something is asked: all that could matter in a closed interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Steps {
+pub(super) struct Steps {
     first_ms: TimestampMs,
     last_ms: TimestampMs,
     /// 0 for one step.
@@ -67,6 +84,11 @@ impl Steps {
         let span = last_ms.saturating_sub(request.from_ms);
         let before = span.checked_div(step_ms).unwrap_or(0).saturating_mul(step_ms);
         Self { first_ms: last_ms - before, last_ms, step_ms }
+    }
+
+    /// A single one.
+    pub(super) fn at(at_ms: TimestampMs) -> Self {
+        Self { first_ms: at_ms, last_ms: at_ms, step_ms: 0 }
     }
 
     fn each(self) -> impl Iterator<Item = TimestampMs> {
@@ -90,9 +112,14 @@ impl ApiSource {
     pub(super) async fn new(endpoint: Arc<Endpoint>, config: &DatasourceConfig) -> Self {
         let kind = config.kind;
         let api = Arc::new(QueryApi { endpoint, limits: config.limits() });
-        let exports = (kind == DatasourceKind::VictoriaMetrics)
-            .then(|| Batches::new(Export(api.clone()), super::kept(config, &api.endpoint)));
-        let mut source = Self { api, kind, whole: false, exports };
+        let raw = match kind {
+            DatasourceKind::VictoriaMetrics => {
+                let kept = super::kept(config, &api.endpoint);
+                Raw::Exports(Batches::new(Export(api.clone()), kept))
+            }
+            _ => Raw::Queries(Queried::new(&api, config)),
+        };
+        let mut source = Self { api, kind, whole: false, raw };
         source.whole = match config.evaluate {
             Evaluation::Here => false,
             Evaluation::PushDown => true,
@@ -146,11 +173,14 @@ impl ApiSource {
             form.push(("nocache", "1".to_owned()));
         }
         let body = self.api.post(&[path], &form).await?;
-        let found = self.api.parsed(body, parse_query).await?;
-        if found.0.len() > self.api.limits.series {
+        let QueryAnswer { found, refused, warnings } = self.api.parsed(body, parse_query).await?;
+        if let Some((_, why)) = refused.first() {
+            return Err(self.api.wrong(why));
+        }
+        if found.len() > self.api.limits.series {
             return Err(self.api.too_many_series());
         }
-        Ok(found)
+        Ok((found, warnings))
     }
 
     /// The values of an expression at steps, in stretches if there are many.
@@ -188,18 +218,12 @@ impl ApiSource {
         Ok(series_set(found, warnings, request))
     }
 
-    /// The raw samples of a selector.
-    async fn raw(&self, request: &SelectRequest) -> Result<SeriesSet, StorageError> {
+    /// The raw samples of a selector, and where it is seen at several steps.
+    async fn raw_at_steps(&self, request: &SelectRequest) -> Result<SeriesSet, StorageError> {
         let selector = selector(&request.matchers);
         let range_ms = request.to_ms.saturating_sub(request.from_ms).saturating_add(1);
         let form =
             vec![("query", format!("{selector}[{range_ms}ms]")), ("time", seconds(request.to_ms))];
-        // A range alone, looked at by a function of ranges, never shows a marker.
-        let hints = &request.hints;
-        if hints.range_ms > 0 && !hints.function.is_empty() {
-            let (found, warnings) = self.query("query", form).await?;
-            return Ok(series_set(found, warnings, request));
-        }
         let steps = Steps::of(request);
         let (raw, seen) =
             try_join(self.query("query", form), self.at_steps(&selector, steps)).await?;
@@ -252,19 +276,21 @@ fn owned<T: DeserializeOwned>(body: &[u8]) -> Result<(T, Vec<String>), String> {
     api_json::parse(body)
 }
 
-fn parse_query(body: &[u8]) -> Result<Found, String> {
+pub(super) fn parse_query(body: &[u8]) -> Result<QueryAnswer, String> {
     let (data, warnings) = api_json::parse::<QueryData>(body)?;
     if !matches!(data.kind.as_str(), "vector" | "matrix") {
         return Err(format!("expected a vector or a matrix, got a {}", data.kind));
     }
-    let mut found: BTreeMap<Labels, RawSamples> = BTreeMap::new();
+    let (mut found, mut refused) = (BTreeMap::new(), Vec::new());
     for series in data.result {
         let labels = series.metric.0.clone();
         if series.has_histograms() {
-            return Err(format!(
+            let why = format!(
                 "{labels} holds native histograms, which this API does not give as they are \
                  stored: use a datasource of type remote_read for them"
-            ));
+            );
+            refused.push((labels, why));
+            continue;
         }
         let mut samples = RawSamples::default();
         for (ts, value) in series.points() {
@@ -273,7 +299,8 @@ fn parse_query(body: &[u8]) -> Result<Found, String> {
         add(&mut found, labels, samples);
     }
     // Those of the language itself come again when something is evaluated here.
-    Ok((found, warnings.into_iter().filter(|text| !text.starts_with("PromQL ")).collect()))
+    let warnings = warnings.into_iter().filter(|text| !text.starts_with("PromQL ")).collect();
+    Ok(QueryAnswer { found, refused, warnings })
 }
 
 /// Puts samples in time order, the first of each time.
@@ -323,7 +350,7 @@ fn mark_gaps(samples: &mut RawSamples, steps: Steps) {
 }
 
 /// Puts a marker at each step at which the server sees nothing of what was there before.
-fn mark_unseen(samples: &mut RawSamples, seen: &RawSamples, steps: Steps) {
+pub(super) fn mark_unseen(samples: &mut RawSamples, seen: &RawSamples, steps: Steps) {
     let mut marks: Vec<TimestampMs> = Vec::new();
     for step in steps.each() {
         if seen.ts.binary_search(&step).is_ok() {
@@ -342,6 +369,12 @@ fn mark_unseen(samples: &mut RawSamples, seen: &RawSamples, steps: Steps) {
     let mut markers = RawSamples::default();
     marks.into_iter().for_each(|ts| markers.push(ts, stale_nan()));
     *samples = merge(samples, &markers);
+}
+
+/// The matchers of the selector that a pushed-down one stands for, if it is a selector alone.
+fn own(request: &SelectRequest) -> Vec<Matcher> {
+    let own = request.matchers.iter().filter(|m| !matches!(&*m.name, PUSHED | PUSHED_FOR));
+    own.cloned().collect()
 }
 
 /// `{name="value",...}`
@@ -363,14 +396,19 @@ impl Source for ApiSource {
         request: &'a SelectRequest,
     ) -> BoxFuture<'a, Result<SeriesSet, StorageError>> {
         let pushed = request.matchers.iter().find(|m| &*m.name == PUSHED);
-        let asked: BoxFuture<'a, _> = match pushed {
-            Some(expr) if expr.op == MatchOp::Equal => Box::pin(self.pushed(&expr.value, request)),
+        let one_step = request.hints.step_ms == 0 && request.hints.limit == 0;
+        // What asks for many at once takes turns and time for all of them.
+        let asked: BoxFuture<'a, _> = match (pushed, &self.raw) {
+            (Some(_), Raw::Queries(queried)) if one_step && !own(request).is_empty() => {
+                return Box::pin(async move { queried.seen(&own(request), request.to_ms).await });
+            }
+            (Some(expr), _) if expr.op == MatchOp::Equal => {
+                Box::pin(self.pushed(&expr.value, request))
+            }
             _ if request.hints.function == "series" => Box::pin(self.series(request)),
-            _ => match &self.exports {
-                // It takes turns and time for all that is asked together.
-                Some(exports) => return Box::pin(exports.select(request)),
-                None => Box::pin(self.raw(request)),
-            },
+            (_, Raw::Exports(exports)) => return Box::pin(exports.select(request)),
+            (_, Raw::Queries(queried)) if one_step => return Box::pin(queried.raw(request)),
+            (_, Raw::Queries(_)) => Box::pin(self.raw_at_steps(request)),
         };
         Box::pin(self.api.endpoint.within_time(asked))
     }
@@ -399,7 +437,7 @@ impl Source for ApiSource {
             DatasourceKind::VictoriaMetrics => Dialect::MetricsQl,
             _ => Dialect::PromQl,
         };
-        Some(PushDown { dialect, whole: self.whole, sharded: false })
+        Some(PushDown { dialect, whole: self.whole, sharded: false, may_change: false })
     }
 }
 

@@ -23,6 +23,8 @@ const BYTES_MAX: u64 = 1 << 30;
 const CONCURRENT_MAX: usize = 20;
 /// What comes a minute late is no exception.
 const LATE_SAMPLES_MS: i64 = 60_000;
+/// What changed in the past of a server is seen within twice that.
+const REFRESH_KEPT_MS: i64 = 10 * 60_000;
 /// Samples kept from tick to tick.
 pub const KEEP_BYTES: u64 = 512 << 20;
 /// Most series of an answer.
@@ -161,11 +163,26 @@ pub enum DatasourceKind {
     /// The query API of Prometheus, which Thanos and Mimir have too.
     #[default]
     Prometheus,
+    /// What the server turns out to be, asked when it is first reached and whenever it may
+    /// have become another one.
+    Auto,
     /// The query API of VictoriaMetrics, whose language differs in places.
     #[serde(rename = "victoriametrics")]
     VictoriaMetrics,
     /// Prometheus' remote read: the URL is that of the endpoint.
     RemoteRead,
+}
+
+impl DatasourceKind {
+    /// As a configuration has it.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Prometheus => "prometheus",
+            Self::Auto => "auto",
+            Self::VictoriaMetrics => "victoriametrics",
+            Self::RemoteRead => "remote_read",
+        }
+    }
 }
 
 /// Where expressions are evaluated.
@@ -210,12 +227,15 @@ pub struct DatasourceConfig {
     pub max_series: usize,
     /// Most bytes of one answer.
     pub max_response_bytes: u64,
-    /// How late samples may come and be seen at the next tick; of VictoriaMetrics, whose
-    /// samples are kept from tick to tick.
+    /// How late samples may come and be seen at the next tick, where they are kept from tick
+    /// to tick.
     #[serde(rename = "late_samples", with = "as_text")]
     pub late_samples_ms: i64,
     /// How much may be kept; nothing with 0.
     pub keep_bytes: u64,
+    /// After how long all that is kept of a selector is fetched anew, or up to twice that.
+    #[serde(rename = "refresh_kept", with = "as_text")]
+    pub refresh_kept_ms: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sigv4: Option<SigV4Config>,
     /// The HTTP client options, which stand inline.
@@ -238,6 +258,7 @@ impl Default for DatasourceConfig {
             max_response_bytes: BYTES_MAX,
             late_samples_ms: LATE_SAMPLES_MS,
             keep_bytes: KEEP_BYTES,
+            refresh_kept_ms: REFRESH_KEPT_MS,
             sigv4: None,
             http: ClientConfig::default(),
         }

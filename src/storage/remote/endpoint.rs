@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_ENCODING, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::{
+    CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+};
 use reqwest::{Request, Response, StatusCode, Url};
 use tokio::sync::Semaphore;
 
@@ -38,6 +40,14 @@ pub(super) struct EndpointConfig {
     pub concurrent_max: usize,
     pub http: ClientConfig,
     pub sigv4: Option<SigV4Config>,
+}
+
+/// An answer, whatever it says.
+pub(super) struct Said {
+    pub status: StatusCode,
+    /// Its `Content-Type`.
+    pub kind: String,
+    pub body: Vec<u8>,
 }
 
 /// Why there is no answer.
@@ -205,6 +215,29 @@ impl Endpoint {
             StatusCode::OK => Ok(response),
             _ => Err(self.refusal(response).await),
         }
+    }
+
+    /// Sends a request any answer to which tells something; twice when the connection failed.
+    /// The caller bounds the time.
+    pub(super) async fn whatever(
+        &self,
+        request: impl Fn() -> Request,
+        bytes_max: u64,
+    ) -> Result<Said, StorageError> {
+        let send = || {
+            let mut request = request();
+            request.headers_mut().extend(self.headers.clone());
+            self.client.execute(request)
+        };
+        let mut answer = send().await;
+        if let Err(HttpError::Request(_)) = answer {
+            answer = send().await;
+        }
+        let response = answer.map_err(|e| failed(&self.name, &e))?;
+        let status = response.status();
+        let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+        let kind = kind.unwrap_or_default().to_owned();
+        Ok(Said { status, kind, body: self.body(response, bytes_max).await? })
     }
 
     /// Why a server refused, in the words of Prometheus' client.

@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use super::Limits;
 use super::api::{in_order, seconds, selector};
 use super::api_json::{export_labels, export_line};
-use super::batch::Fetch;
+use super::batch::{Fetch, Unpacked};
 use super::client::QueryApi;
 use super::endpoint::{Endpoint, Refused};
 use crate::model::{Labels, Matcher, TimestampMs};
@@ -48,10 +48,7 @@ impl Fetch for Export {
         body.len()
     }
 
-    fn unpack(
-        body: &Vec<u8>,
-        _: (TimestampMs, TimestampMs),
-    ) -> Result<HashMap<Cow<'_, [u8]>, RawSamples>, String> {
+    fn unpack(body: &Vec<u8>, _: (TimestampMs, TimestampMs)) -> Result<Unpacked<'_>, String> {
         let text = std::str::from_utf8(body).map_err(|e| e.to_string())?;
         let mut found: HashMap<Cow<'_, [u8]>, RawSamples> = HashMap::new();
         for line in text.lines().filter(|line| !line.is_empty()) {
@@ -60,7 +57,7 @@ impl Fetch for Export {
             let known = found.entry(Cow::Borrowed(labels.as_bytes())).or_default();
             *known = if known.is_empty() { samples } else { merge(known, &samples) };
         }
-        Ok(found)
+        Ok(found.into())
     }
 
     fn labels(key: &[u8]) -> Result<Labels, String> {

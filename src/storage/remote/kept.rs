@@ -3,9 +3,9 @@
 //!
 //! A selector that is asked for again is kept from then on: the first time its whole window
 //! is fetched, after that only what is newer than its last look, and a stretch before that
-//! for samples that came late ([`Kept::overlap_ms`]). When one came so late that half of the
+//! for samples that came late ([`Keeping::overlap_ms`]). When one came so late that half of the
 //! stretch was needed, others may have come later still, and the window is fetched whole
-//! again at once; and so it is every ten to twenty minutes anyway. Series are kept once,
+//! again at once; and so it is anyway once in [`Keeping::whole_ms`] to twice that. Series are kept once,
 //! however many selectors find them.
 //!
 //! Pure: it says what is to be fetched and takes what was; who fetches is not known here.
@@ -26,8 +26,6 @@ use crate::vector::RawSamples;
 
 /// What ends longer ago than this is not kept, and no selector that is not asked for as long.
 const LAG_MAX_MS: i64 = 10 * 60_000;
-/// Windows are fetched whole again after this, and up to as much again.
-const WHOLE_MS: i64 = 10 * 60_000;
 /// So soon after a look the same is not looked at again: rules of one tick see one state.
 const FRESH_NS: u64 = 1_000_000_000;
 /// Selectors that were asked for once, remembered.
@@ -56,12 +54,16 @@ pub(super) struct Window {
     pub known_to_ms: Option<TimestampMs>,
     /// What is fetched is for [`Kept::absorb`].
     pub kept: bool,
+    /// It is asked for by itself, and all that is answered is of it.
+    pub alone: bool,
 }
 
 /// What a batch of requests comes to.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub generation: u64,
+    /// What had been absorbed when it was made.
+    pub round: u64,
     pub windows: Vec<Window>,
     /// For each request its window.
     pub of_request: Vec<usize>,
@@ -71,10 +73,25 @@ pub(super) struct Plan {
 #[derive(Debug)]
 pub(super) struct Outdated;
 
+/// What is kept, and how often it is looked at again.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Keeping {
+    /// How late samples may come.
+    pub overlap_ms: i64,
+    /// Windows are fetched whole again after this, and up to as much again: not all at once.
+    pub whole_ms: i64,
+    /// Most samples; none are kept with 0.
+    pub samples_max: usize,
+}
+
+impl Keeping {
+    /// Nothing is kept.
+    pub const NOTHING: Self = Self { overlap_ms: 0, whole_ms: 0, samples_max: 0 };
+}
+
 /// See the module.
 pub(super) struct Kept {
-    overlap_ms: i64,
-    samples_max: usize,
+    keeping: Keeping,
     metrics: ServerMetrics,
     state: Mutex<State>,
 }
@@ -162,9 +179,8 @@ fn name_of(matchers: &[Matcher]) -> &str {
 }
 
 impl Kept {
-    /// Keeps at most so many samples; none are kept with 0.
-    pub(super) fn new(overlap_ms: i64, samples_max: usize, metrics: ServerMetrics) -> Self {
-        Self { overlap_ms, samples_max, metrics, state: Mutex::default() }
+    pub(super) fn new(keeping: Keeping, metrics: ServerMetrics) -> Self {
+        Self { keeping, metrics, state: Mutex::default() }
     }
 
     /// What to fetch for these requests.
@@ -195,6 +211,7 @@ impl Kept {
                         fetch_from_ms: None,
                         known_to_ms: None,
                         kept: false,
+                        alone: false,
                     }),
                 }
                 of_request[number] = windows.len() - 1;
@@ -205,13 +222,13 @@ impl Kept {
                 self.look(&mut state, &mut windows[first], now);
             }
         }
-        Plan { generation: state.generation, windows, of_request }
+        Plan { generation: state.generation, round: state.round, windows, of_request }
     }
 
     /// Whether a window is kept, and what is there of it.
     fn look(&self, state: &mut State, window: &mut Window, now: Now) {
         let recent = (window.to_ms - now.ms).abs() <= LAG_MAX_MS;
-        if !recent || self.samples_max == 0 || now.ms < state.refuses_until_ms {
+        if !recent || self.keeping.samples_max == 0 || now.ms < state.refuses_until_ms {
             return;
         }
         let span_ms = window.to_ms.saturating_sub(window.from_ms);
@@ -231,7 +248,8 @@ impl Kept {
         selector.asked_ms = now.ms;
         // What is older may have been dropped.
         let kept_from_ms = now.ms.saturating_sub(selector.keep_ms);
-        let keep_ms = span_ms.saturating_add(2 * LAG_MAX_MS).saturating_add(self.overlap_ms);
+        let keep_ms =
+            span_ms.saturating_add(2 * LAG_MAX_MS).saturating_add(self.keeping.overlap_ms);
         if keep_ms > selector.keep_ms {
             selector.keep_ms = keep_ms;
             for series in &selector.series {
@@ -253,20 +271,21 @@ impl Kept {
             window.fetch_from_ms = None;
             return;
         }
-        let again_ms = to_ms.min(window.to_ms).saturating_sub(self.overlap_ms);
+        let again_ms = to_ms.min(window.to_ms).saturating_sub(self.keeping.overlap_ms);
         if again_ms > from_ms {
             window.to_ms = window.to_ms.max(to_ms);
             window.fetch_from_ms = Some(again_ms);
-            window.known_to_ms = Some(again_ms + self.overlap_ms);
+            window.known_to_ms = Some(again_ms + self.keeping.overlap_ms);
         }
     }
 
     /// Takes what was fetched for windows that are kept, all from the same time to the same
     /// time: series by their labels as text, whose reading may fail. Gives the windows that
-    /// have to be fetched whole, as numbers in `windows`.
+    /// have to be fetched whole, as numbers in `windows`. First come generation and
+    /// round of the plan.
     pub(super) fn absorb(
         &self,
-        generation: u64,
+        (generation, began): (u64, u64),
         windows: &[&Window],
         found: Vec<(Cow<'_, [u8]>, RawSamples)>,
         read: impl Fn(&[u8]) -> Result<Labels, String>,
@@ -276,7 +295,7 @@ impl Kept {
         let from_ms = first.fetch_from_ms.unwrap_or(first.from_ms);
         let interval = (from_ms, first.to_ms);
         let late_until_ms =
-            first.known_to_ms.map_or(TimestampMs::MIN, |to_ms| to_ms - self.overlap_ms / 2);
+            first.known_to_ms.map_or(TimestampMs::MIN, |to_ms| to_ms - self.keeping.overlap_ms / 2);
         let mut state = self.state.lock();
         let state = &mut *state;
         if state.generation != generation {
@@ -303,7 +322,8 @@ impl Kept {
                     state.put(*number, interval, RawSamples::default(), late_until_ms, now.ms);
                 }
             }
-            let late = series.iter().any(|number| state.series[*number].late == round);
+            // Another window may have had them first.
+            let late = series.iter().any(|number| state.series[*number].late > began);
             let Some(selector) = state.selectors.get_mut(&window.matchers) else { continue };
             selector.series = series;
             selector.looked_ns = now.ns;
@@ -317,13 +337,15 @@ impl Kept {
                 Some(_) => {}
                 // Not all of them at once.
                 None => {
+                    let whole_ms = self.keeping.whole_ms.max(0);
                     let hash = FxBuildHasher.hash_one(&window.matchers);
-                    let spread = (hash % WHOLE_MS.unsigned_abs()) as i64;
-                    selector.whole_until_ms = now.ms + WHOLE_MS + spread;
+                    let spread = hash.checked_rem(whole_ms.unsigned_abs()).unwrap_or(0) as i64;
+                    selector.whole_until_ms =
+                        now.ms.saturating_add(whole_ms).saturating_add(spread);
                 }
             }
         }
-        if state.samples > self.samples_max {
+        if state.samples > self.keeping.samples_max {
             tracing::warn!(
                 samples = state.samples,
                 "Rules read more samples than are kept between their ticks: for ten minutes \
@@ -507,9 +529,10 @@ impl State {
     }
 }
 
-/// Of windows, numbers of which are given, those whose samples are not among those of another
-/// one: a selector with fewer of the same matchers finds all that one with more of them does.
-pub(super) fn widest(windows: &[Window], numbers: &[usize]) -> Vec<usize> {
+/// For each of some windows, given by their numbers, the one that finds its series: a selector
+/// with fewer of the same matchers finds all that one with more of them does. Most find their
+/// own.
+pub(super) fn widest(windows: &[Window], numbers: &[usize]) -> Vec<(usize, usize)> {
     /// Matchers whose parts are looked for: there are as many as two to that power.
     const MATCHERS_MAX: usize = 6;
     let key = |matchers: &[&Matcher]| -> Vec<String> {
@@ -519,21 +542,29 @@ pub(super) fn widest(windows: &[Window], numbers: &[usize]) -> Vec<usize> {
         key
     };
     let mut known: BTreeMap<Vec<String>, usize> = BTreeMap::new();
-    for number in numbers {
-        known.entry(key(&windows[*number].matchers.iter().collect::<Vec<_>>())).or_insert(*number);
+    let keys: Vec<Vec<String>> = numbers
+        .iter()
+        .map(|number| key(&windows[*number].matchers.iter().collect::<Vec<_>>()))
+        .collect();
+    for (number, key) in numbers.iter().zip(&keys) {
+        known.entry(key.clone()).or_insert(*number);
     }
-    let shortest = known.keys().map(Vec::len).min().unwrap_or(0);
-    let alone = |(own, _): &(&Vec<String>, &usize)| {
-        let all = 1_u32 << own.len().min(MATCHERS_MAX);
+    let shortest = keys.iter().map(Vec::len).min().unwrap_or(0);
+    let wider = |own: &Vec<String>| -> Option<usize> {
+        if own.len() > MATCHERS_MAX || own.len() == shortest {
+            return None;
+        }
         let part = |bits: u32| -> Vec<String> {
             let chosen = own.iter().enumerate().filter(|(i, _)| bits & (1 << i) != 0);
             chosen.map(|(_, matcher)| matcher.clone()).collect()
         };
-        own.len() > MATCHERS_MAX
-            || own.len() == shortest
-            || !(1..all - 1).any(|bits| known.contains_key(&part(bits)))
+        // The fewest matchers: what has more may itself be found by it.
+        let mut parts: Vec<u32> = (1..(1_u32 << own.len()) - 1).collect();
+        parts.sort_by_key(|bits| bits.count_ones());
+        parts.into_iter().find_map(|bits| known.get(&part(bits)).copied())
     };
-    known.iter().filter(alone).map(|(_, number)| *number).collect()
+    let by = |key: &Vec<String>| wider(key).unwrap_or(known[key]);
+    numbers.iter().zip(&keys).map(|(number, key)| (*number, by(key))).collect()
 }
 
 #[cfg(test)]

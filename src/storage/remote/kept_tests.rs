@@ -61,8 +61,12 @@ fn request(selector: &str, minutes: i64, at_ms: i64) -> SelectRequest {
 
 impl Rig {
     fn new(server: Server, samples_max: usize) -> Self {
+        Self::keeping(server, Keeping { overlap_ms: MINUTE, whole_ms: 10 * MINUTE, samples_max })
+    }
+
+    fn keeping(server: Server, keeping: Keeping) -> Self {
         let metrics = RemoteMetrics::default().server("s", "http://s");
-        Self { server, kept: Kept::new(MINUTE, samples_max, metrics), fetched: 0, wanted: 0 }
+        Self { server, kept: Kept::new(keeping, metrics), fetched: 0, wanted: 0 }
     }
 
     /// What the requests find at a time, with what is kept and without.
@@ -80,7 +84,11 @@ impl Rig {
                 let found =
                     found.into_iter().map(|(s, raw)| (Cow::Borrowed(s.as_bytes()), raw)).collect();
                 let read = |text: &[u8]| Ok(labels(std::str::from_utf8(text).unwrap()));
-                match self.kept.absorb(plan.generation, &[&window], found, read, now).unwrap() {
+                match self
+                    .kept
+                    .absorb((plan.generation, plan.round), &[&window], found, read, now)
+                    .unwrap()
+                {
                     Ok(whole) if whole.is_empty() => {}
                     Ok(_) => {
                         let window = &mut plan.windows[number];
@@ -181,6 +189,33 @@ fn samples_that_come_late_are_seen_when_the_sender_has_caught_up() {
 }
 
 #[test]
+fn what_was_deleted_is_seen_when_all_is_fetched_anew() {
+    // Minutes until then: at once where new samples went too, else as often as is said.
+    let check = |deleted: &str, whole_ms: i64, expected: std::ops::RangeInclusive<i64>| {
+        let mut server = Server::default();
+        server.add("m/on", -60..90, 0);
+        server.add("m/off", -60..-10, 0);
+        let keeping = Keeping { overlap_ms: MINUTE, whole_ms, samples_max: usize::MAX };
+        let mut rig = Rig::keeping(server, keeping);
+        let ask = |rig: &mut Rig, minute: i64| {
+            let at_ms = START + minute * MINUTE;
+            let [ours, wanted] = rig.ask(&[request("__name__=m", 50, at_ms)], at_ms);
+            ours == wanted
+        };
+        assert!((0..5).all(|minute| ask(&mut rig, minute)), "{deleted}");
+        let gone_ms = START + 4 * MINUTE;
+        rig.server.0.retain(|(series, ts, _)| *series != deleted || *ts > gone_ms);
+        let seen = (1..).find(|after| ask(&mut rig, 4 + after)).unwrap();
+        assert!(expected.contains(&seen), "{deleted} {whole_ms}: {seen}");
+        assert!((5 + seen..20 + seen).all(|minute| ask(&mut rig, minute)));
+    };
+    check("m/on", 10 * MINUTE, 1..=1);
+    check("m/off", 10 * MINUTE, 5..=20);
+    check("m/off", 2 * MINUTE, 1..=4);
+    check("m/off", 0, 1..=1);
+}
+
+#[test]
 fn what_nobody_asks_for_again_is_not_kept() {
     let mut server = Server::default();
     server.add("m/a", -60..200, 0);
@@ -233,8 +268,9 @@ fn a_selector_that_another_one_holds_is_not_asked_for() {
     let asked = widest(&plan.windows, &all);
     let mut shown: Vec<String> = asked
         .iter()
-        .map(|n| plan.windows[*n].matchers.iter().map(ToString::to_string).collect())
+        .map(|(_, by)| plan.windows[*by].matchers.iter().map(ToString::to_string).collect())
         .collect();
     shown.sort();
+    shown.dedup();
     assert_eq!(shown, [r#"__name__="m""#, r#"__name__="n"job="a""#, r#"__name__="n"job="b""#]);
 }

@@ -1,7 +1,9 @@
 //! `prometheus_remote_storage_*` of reading. Series exist from the first request on.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
+use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
@@ -30,6 +32,7 @@ pub struct RemoteMetrics {
     retries: Family<Pairs, Counter>,
     bytes: Family<Pairs, Counter>,
     kept: Family<Pairs, Gauge<i64, AtomicI64>>,
+    kinds: Family<Pairs, Gauge<i64, AtomicI64>>,
 }
 
 impl Default for RemoteMetrics {
@@ -41,6 +44,7 @@ impl Default for RemoteMetrics {
             retries: Family::default(),
             bytes: Family::default(),
             kept: Family::default(),
+            kinds: Family::default(),
         }
     }
 }
@@ -81,6 +85,11 @@ impl RemoteMetrics {
             "Samples of other systems kept in memory until rules are evaluated again",
             metrics.kept.clone(),
         );
+        registry.register(
+            "watchfire_remote_read_type",
+            "What a system that is read is taken for: 1 for its type",
+            metrics.kinds.clone(),
+        );
         metrics
     }
 
@@ -92,6 +101,7 @@ impl RemoteMetrics {
             retries: self.retries.get_or_create(&pairs).clone(),
             bytes: self.bytes.get_or_create(&pairs).clone(),
             kept: self.kept.get_or_create(&pairs).clone(),
+            kind: Arc::default(),
             all: self.clone(),
             pairs,
         }
@@ -105,6 +115,8 @@ pub(super) struct ServerMetrics {
     pub(super) bytes: Counter,
     pub(super) kept: Gauge<i64, AtomicI64>,
     in_flight: Gauge<i64, AtomicI64>,
+    /// What it was taken for last.
+    kind: Arc<Mutex<Option<&'static str>>>,
     all: RemoteMetrics,
     pairs: Pairs,
 }
@@ -119,6 +131,20 @@ impl Drop for InFlight {
 }
 
 impl ServerMetrics {
+    /// Tells what the server is taken for, and no more what it was.
+    pub(super) fn is_a(&self, kind: &'static str) {
+        let of = |kind: &str| {
+            let mut pairs = self.pairs.clone();
+            pairs.push(("type", kind.to_owned()));
+            pairs
+        };
+        let mut was = self.kind.lock();
+        if let Some(was) = was.replace(kind).filter(|was| *was != kind) {
+            self.all.kinds.remove(&of(was));
+        }
+        self.all.kinds.get_or_create(&of(kind)).set(1);
+    }
+
     pub(super) fn begin(&self) -> InFlight {
         self.in_flight.inc();
         InFlight(self.in_flight.clone())

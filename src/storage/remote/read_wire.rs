@@ -10,9 +10,9 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use prost::Message;
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue};
-use reqwest::{Body, Method, Request, Response};
+use reqwest::{Body, Method, Request, Response, Url};
 
-use super::batch::Fetch;
+use super::batch::{Fetch, Unpacked};
 use super::endpoint::{Endpoint, Refused};
 use super::series::Chunked;
 use super::{Limits, failed};
@@ -78,14 +78,7 @@ impl Wire {
     }
 
     fn http_request(&self, body: &Bytes) -> Request {
-        let mut request = Request::new(Method::POST, self.endpoint.url.clone());
-        let headers = request.headers_mut();
-        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("snappy"));
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("snappy"));
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
-        headers.insert(VERSION, HeaderValue::from_static("0.1.0"));
-        *request.body_mut() = Some(Body::from(body.clone()));
-        request
+        http_request(self.endpoint.url.clone(), body)
     }
 
     async fn streamed(&self, mut response: Response) -> Result<Vec<Part>, StorageError> {
@@ -146,6 +139,22 @@ impl Wire {
     }
 }
 
+/// A request that asks for nothing: whoever knows the protocol answers it.
+pub(super) fn empty_request(url: Url) -> Option<Request> {
+    Some(http_request(url, &Bytes::from(encoded(Vec::new()).ok()?)))
+}
+
+fn http_request(url: Url, body: &Bytes) -> Request {
+    let mut request = Request::new(Method::POST, url);
+    let headers = request.headers_mut();
+    headers.insert(CONTENT_ENCODING, HeaderValue::from_static("snappy"));
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("snappy"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
+    headers.insert(VERSION, HeaderValue::from_static("0.1.0"));
+    *request.body_mut() = Some(Body::from(body.clone()));
+    request
+}
+
 fn response_type(response: &Response) -> &'static str {
     let kind = response.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok());
     let kind = kind.unwrap_or_default();
@@ -193,7 +202,7 @@ impl Fetch for Arc<Wire> {
     fn unpack(
         body: &Vec<Part>,
         (from_ms, to_ms): (TimestampMs, TimestampMs),
-    ) -> Result<HashMap<Cow<'_, [u8]>, RawSamples>, String> {
+    ) -> Result<Unpacked<'_>, String> {
         let mut found: HashMap<Cow<'_, [u8]>, (i64, RawSamples)> = HashMap::new();
         for part in body {
             let entry = found.entry(Cow::Borrowed(part.labels.as_bytes()));
@@ -209,7 +218,8 @@ impl Fetch for Arc<Wire> {
                 }
             }
         }
-        Ok(found.into_iter().map(|(key, (_, samples))| (key, samples)).collect())
+        let found = found.into_iter().map(|(key, (_, samples))| (key, samples));
+        Ok(found.collect::<HashMap<_, _>>().into())
     }
 
     fn labels(key: &[u8]) -> Result<Labels, String> {

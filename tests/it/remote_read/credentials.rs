@@ -40,7 +40,7 @@ async fn count(yaml: &str, expr: &str, at_ms: i64) -> Result<usize, String> {
 }
 
 /// A self-signed certificate for 127.0.0.1, as two PEM files.
-fn certificate(dir: &Path) {
+pub fn certificate(dir: &Path) {
     let made = Command::new("openssl")
         .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
         .args(["-nodes", "-days", "2", "-subj", "/CN=other.test"])
@@ -56,7 +56,7 @@ fn certificate(dir: &Path) {
 }
 
 /// The bcrypt of `secret`.
-const HASHED: &str = "$2b$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW";
+pub const HASHED: &str = "$2b$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prometheus_behind_tls_and_a_password_is_read_and_written() {

@@ -91,10 +91,18 @@ async fn rules_tick_after_tick_come_to_the_same_with_what_is_kept() {
 }
 
 /// A Prometheus at an address that takes late samples and deletes what it is told to.
-fn start_late(dir: &Path, address: std::net::SocketAddr) -> Option<Program> {
+pub fn start_late(dir: &Path, address: std::net::SocketAddr) -> Option<Program> {
+    start_late_with(dir, address, &[])
+}
+
+pub fn start_late_with(
+    dir: &Path,
+    address: std::net::SocketAddr,
+    more: &[&str],
+) -> Option<Program> {
     let file = dir.join("prometheus.yml");
     std::fs::write(&file, "storage: {tsdb: {out_of_order_time_window: 2h}}\n").unwrap();
-    let args = [
+    let mut args = vec![
         format!("--config.file={}", file.display()),
         format!("--storage.tsdb.path={}", dir.join("data").display()),
         "--storage.tsdb.retention.time=100y".to_owned(),
@@ -103,6 +111,7 @@ fn start_late(dir: &Path, address: std::net::SocketAddr) -> Option<Program> {
         "--web.enable-admin-api".to_owned(),
         "--enable-feature=native-histograms".to_owned(),
     ];
+    args.extend(more.iter().map(|arg| (*arg).to_owned()));
     let mut program = Program::start("prometheus", &args)?;
     let ready = format!("http://{address}/-/ready");
     std::thread::scope(|scope| scope.spawn(|| program.wait_ready(&ready)).join()).unwrap();
@@ -142,7 +151,7 @@ fn arriving(all: &proto::WriteRequest, wanted: impl Fn(i64) -> bool) -> proto::W
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rules_over_remote_read_are_the_same_though_samples_are_late_or_deleted() {
+async fn rules_over_prometheus_are_the_same_though_samples_are_late_or_deleted() {
     let dir = tempfile::tempdir().unwrap();
     let address = free_address();
     let Some(mut prometheus) = start_late(dir.path(), address) else { return };
@@ -156,19 +165,28 @@ async fn rules_over_remote_read_are_the_same_though_samples_are_late_or_deleted(
     let clock = Arc::new(ManualClock::new(FIRST_MS));
     let mut registry = new_registry();
     let metrics = RemoteMetrics::new(&mut registry);
-    let source = async |name: &str, keep_bytes: u64| {
+    let source = async |name: &str, kind: DatasourceKind, keep_bytes: u64| {
         let around =
             Surroundings { clock: clock.clone(), metrics: metrics.clone(), ..surroundings() };
         let config = DatasourceConfig {
-            url: format!("{base}/api/v1/read"),
+            url: match kind {
+                DatasourceKind::RemoteRead => format!("{base}/api/v1/read"),
+                _ => base.clone(),
+            },
             name: name.to_owned(),
-            kind: DatasourceKind::RemoteRead,
+            kind,
+            evaluate: Evaluation::Here,
             keep_bytes,
             ..DatasourceConfig::default()
         };
         remote::open(&config, &around).await.unwrap()
     };
-    let (kept, fresh) = (source("kept", 512 << 20).await, source("fresh", 0).await);
+    use DatasourceKind::{Prometheus, RemoteRead};
+    let kept = source("kept", RemoteRead, 512 << 20).await;
+    let fresh = source("fresh", RemoteRead, 0).await;
+    // By the query API, with instant selectors left to the server and not.
+    let queried = source("queried", Prometheus, 512 << 20).await;
+    let asked = source("asked", Prometheus, 512 << 20).await;
     let metric = |name: &str, of: &str| -> f64 {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
@@ -181,17 +199,19 @@ async fn rules_over_remote_read_are_the_same_though_samples_are_late_or_deleted(
         rules.push(rule.to_owned());
     }
     let engine = Engine::new(EngineOptions::default());
-    let bundle = || {
+    let bundle = |engine: &Arc<Engine>| {
         let queries = rules.iter().map(|r| Arc::new(engine.prepare(r).unwrap())).collect();
-        Bundle::new(&engine, queries)
+        Bundle::new(engine, queries)
     };
-    let (ours, theirs, anew) = (bundle(), bundle(), bundle());
+    let (ours, theirs, anew) = (bundle(&engine), bundle(&engine), bundle(&engine));
+    let (querying, asking) = (bundle(&engine), bundle(&pushing(&asked)));
     let options = RunOptions::default();
     let (received, queries) = (
         "watchfire_remote_read_received_bytes_total",
         "prometheus_remote_storage_read_queries_total",
     );
     let (mut bytes, mut requests) = (Vec::new(), Vec::new());
+    let (mut by_query, mut by_both) = (Vec::new(), Vec::new());
     for tick in 0..TICKS {
         clock.set_ms(tick_ms(tick));
         send(&base, &arriving(&sent, |seen| seen == tick)).await;
@@ -229,7 +249,25 @@ async fn rules_over_remote_read_are_the_same_though_samples_are_late_or_deleted(
         requests.push(metric(queries, "kept") - before.1);
         let again = anew.instant(&fresh, tick_ms(tick), &options).await;
         let wanted = ours.instant(&store, tick_ms(tick), &options).await;
-        for (n, ((wanted, got), again)) in wanted.into_iter().zip(got).zip(again).enumerate() {
+        let before = (metric(queries, "queried"), metric(queries, "asked"));
+        let by_range = querying.instant(&queried, tick_ms(tick), &options).await;
+        let at_once = asking.instant(&asked, tick_ms(tick), &options).await;
+        by_query.push(metric(queries, "queried") - before.0);
+        by_both.push(metric(queries, "asked") - before.1);
+        let others = by_range.into_iter().zip(at_once);
+        for (n, (((wanted, got), again), (by_range, at_once))) in
+            wanted.into_iter().zip(got).zip(again).zip(others).enumerate()
+        {
+            for other in [by_range, at_once] {
+                if n >= native {
+                    let error = other.unwrap_err().to_string();
+                    assert!(error.contains("holds native histograms"), "{error}");
+                    continue;
+                }
+                let (other, wanted) = (comparable(other), comparable(wanted.clone()));
+                let rule = &rules[n];
+                assert!(same(&wanted, &other), "tick {tick} {rule}\n{wanted:?}\n{other:?}");
+            }
             let (got, again) = (comparable(got), comparable(again));
             let wanted = if n < native { comparable(wanted) } else { again.clone() };
             let rule = &rules[n];
@@ -240,6 +278,7 @@ async fn rules_over_remote_read_are_the_same_though_samples_are_late_or_deleted(
     }
     assert!(metric("watchfire_remote_read_kept_samples", "kept") > 1000.0);
     println!("bytes {bytes:?}\nrequests {requests:?}");
+    println!("queries {by_query:?} and {by_both:?} of {} rules", rules.len());
     assert!(requests.iter().all(|n| *n <= 12.0), "{requests:?}");
     // From the third on, but for those at which late samples made it look at everything.
     let least = bytes[2..].iter().copied().fold(f64::MAX, f64::min);

@@ -1,11 +1,13 @@
 //! Other systems as sources, each a real one: whatever is asked, the answer is the one that
 //! the same samples in our own store give.
 
-mod credentials;
+pub mod credentials;
+mod discovered;
 mod failures;
 mod kept;
 mod metricsql;
 mod outage;
+mod queried;
 mod rules;
 mod serve;
 mod served;
@@ -41,6 +43,7 @@ pub fn surroundings() -> Surroundings {
         clock: Arc::new(SystemClock::default()),
         metrics: RemoteMetrics::default(),
         user_agent: "Watchfire/test".to_owned(),
+        changed: Arc::default(),
     }
 }
 

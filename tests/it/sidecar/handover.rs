@@ -1,7 +1,7 @@
 //! A replica takes over from a peer that is killed: what the Alertmanagers hear goes on.
 //!
-//! Each replica has a store of its own and is sent the samples, and an Alertmanager of its
-//! own, so that what each of them says is known.
+//! Each replica has a store of its own and is sent the samples. So that what each of them
+//! says is known, each has an Alertmanager of its own; a real one hears both.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,7 +17,9 @@ use serde_json::Value as Json;
 use watchfire::remote_write::{encode, proto};
 
 use super::{PATIENCE, Server};
-use crate::support::{free_address, until};
+use crate::remote_read::credentials::{HASHED, certificate};
+use crate::serve::start_alertmanager_with;
+use crate::support::{Program, available, free_address, http_get, until};
 
 const RULES: &str = "
 groups:
@@ -77,6 +79,11 @@ fn story(heard: &Heard) -> BTreeMap<String, Vec<(i64, i64, i64)>> {
 }
 
 fn start(dir: &Path, name: &str, alertmanager: SocketAddr, more: &[String]) -> Server {
+    Server::start(dir, free_address(), &args(dir, name, alertmanager, more))
+}
+
+/// Flags of a replica whose files are in a folder of its own.
+fn args(dir: &Path, name: &str, alertmanager: SocketAddr, more: &[String]) -> Vec<String> {
     let home = dir.join(name);
     fs::create_dir_all(&home).unwrap();
     // Not below the same path: a file is found by its last part.
@@ -93,11 +100,22 @@ fn start(dir: &Path, name: &str, alertmanager: SocketAddr, more: &[String]) -> S
         "--rules.alert.resend-delay=2s".to_owned(),
     ];
     args.extend(more.iter().cloned());
-    Server::start(dir, free_address(), &args)
+    args
+}
+
+/// A sample, as it is sent now.
+fn sample(kind: &str, value: f64) -> Vec<u8> {
+    samples(&[(kind, value)])
 }
 
 /// Sends a sample of each kind, now.
 fn feed(runtime: &tokio::runtime::Runtime, server: &Server, values: &[(&str, f64)]) {
+    let url = format!("http://{}/api/v1/write", server.address);
+    let answer = runtime.block_on(reqwest::Client::new().post(url).body(samples(values)).send());
+    assert_eq!(answer.unwrap().status().as_u16(), 204);
+}
+
+fn samples(values: &[(&str, f64)]) -> Vec<u8> {
     let label = |name: &str, value: &str| proto::Label { name: name.into(), value: value.into() };
     let timestamp = now_ms();
     let series = values.iter().map(|(kind, value)| proto::TimeSeries {
@@ -106,10 +124,7 @@ fn feed(runtime: &tokio::runtime::Runtime, server: &Server, values: &[(&str, f64
         ..proto::TimeSeries::default()
     });
     let request = proto::WriteRequest { timeseries: series.collect(), metadata: Vec::new() };
-    let url = format!("http://{}/api/v1/write", server.address);
-    let body = encode(&request).unwrap();
-    let answer = runtime.block_on(reqwest::Client::new().post(url).body(body).send());
-    assert_eq!(answer.unwrap().status().as_u16(), 204);
+    encode(&request).unwrap()
 }
 
 /// Since when an alert is active, in which state, and since when it is kept.
@@ -205,4 +220,135 @@ fn nothing_ends_or_begins_anew_when_a_killed_peer_is_taken_over_from() {
         story["Firing firing"].iter().any(|(at, _, ends)| ends <= at).then_some(())
     });
     assert!(ended.is_some(), "{}", second.program.log());
+}
+
+/// What a webhook of Alertmanager heard: `(status, alertname, startsAt, fingerprint)`.
+type Notified = Arc<Mutex<Vec<(String, String, String, String)>>>;
+
+fn webhook(runtime: &tokio::runtime::Runtime) -> (SocketAddr, Notified) {
+    async fn take(State(notified): State<Notified>, body: String) {
+        let all: Json = serde_json::from_str(&body).unwrap();
+        let text = |v: &Json| v.as_str().unwrap_or_default().to_owned();
+        let alerts = all["alerts"].as_array().unwrap().iter();
+        let alerts = alerts.map(|a| {
+            let name = text(&a["labels"]["alertname"]);
+            (text(&a["status"]), name, text(&a["startsAt"]), text(&a["fingerprint"]))
+        });
+        notified.lock().unwrap().extend(alerts);
+    }
+    let notified = Notified::default();
+    let app = Router::new().fallback(post(take)).with_state(notified.clone());
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    let address = listener.local_addr().unwrap();
+    runtime.spawn(async move { axum::serve(listener, app).await });
+    (address, notified)
+}
+
+/// Both replicas tell one real Alertmanager, and the second asks the first with TLS and a
+/// password.
+#[test]
+fn to_a_real_alertmanager_the_alert_is_one_over_the_hand_over() {
+    if !available("prometheus-alertmanager") || !available("openssl") {
+        return;
+    }
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    watchfire::http::install_crypto_provider();
+    let dir = tempfile::tempdir().unwrap();
+    certificate(dir.path());
+    let (hook, notified) = webhook(&runtime);
+    let config = format!(
+        "route: {{receiver: hook, group_wait: 0s, group_interval: 1s, repeat_interval: 1h}}\n\
+         receivers: [{{name: hook, webhook_configs: [{{url: 'http://{hook}/', \
+         send_resolved: true}}]}}]\n"
+    );
+    let (alertmanager, to) = start_alertmanager_with(dir.path(), &config).unwrap();
+    let alerts = || {
+        let (_, body) = http_get(&format!("http://{to}/api/v2/alerts")).expect("an answer");
+        let all: Json = serde_json::from_str(&body).unwrap();
+        let all = all.as_array().cloned().unwrap_or_default();
+        all.into_iter().find(|a| a["labels"]["alertname"] == "Firing")
+    };
+
+    // The first one lets nobody in without the password.
+    let web = "tls_server_config: {cert_file: cert.pem, key_file: key.pem}\n";
+    let web = format!("{web}basic_auth_users: {{reader: '{HASHED}'}}\n");
+    fs::write(dir.path().join("web.yml"), web).unwrap();
+    let first_at = free_address();
+    let web_file = format!("--web.config.file={}", dir.path().join("web.yml").display());
+    let more = [web_file, format!("--web.listen-address={first_at}")];
+    let mut first = Program::watchfire(&args(dir.path(), "first", to, &more), dir.path());
+    let ca = fs::read(dir.path().join("cert.pem")).unwrap();
+    let client = reqwest::Client::builder()
+        .add_root_certificate(reqwest::Certificate::from_pem(&ca).unwrap())
+        .build()
+        .unwrap();
+    let base = format!("https://{first_at}");
+    let feed_first = |value: f64| {
+        let body = sample("firing", value);
+        let request =
+            client.post(format!("{base}/api/v1/write")).basic_auth("reader", Some("secret"));
+        runtime.block_on(request.body(body).send()).is_ok_and(|answer| answer.status() == 204)
+    };
+    let active = until(PATIENCE, || {
+        feed_first(1.0);
+        alerts()
+    });
+    let before = active.unwrap_or_else(|| panic!("{}", first.log()));
+    let heard = until(PATIENCE, || notified.lock().unwrap().first().cloned());
+    let heard = heard.expect("a notification");
+    assert_eq!((heard.0.as_str(), heard.1.as_str()), ("firing", "Firing"));
+
+    // Without the password, or the certificate, it cannot be asked: that is said.
+    let peer = format!("--state.peer={base}");
+    let option = |name: &str, text: &str| {
+        let file = dir.path().join(name);
+        fs::write(&file, text).unwrap();
+        format!("--state.peer.http.config.file={}", file.display())
+    };
+    let tls = "tls_config: {ca_file: cert.pem}\n";
+    let stranger = option("no-password.yml", tls);
+    let third = start(dir.path(), "third", free_address(), &[peer.clone(), stranger]);
+    let told = until(PATIENCE, || third.program.log().contains("401 Unauthorized").then_some(()));
+    assert!(told.is_some(), "{}", third.program.log());
+    drop(third);
+
+    let known =
+        option("peer.yml", &format!("{tls}basic_auth: {{username: reader, password: secret}}\n"));
+    let second = start(dir.path(), "second", to, &[peer, known]);
+    let taken = until(PATIENCE, || {
+        feed_first(1.0);
+        second.alerts("Firing").pop()
+    });
+    let taken = taken.unwrap_or_else(|| panic!("{}", second.program.log()));
+    first.kill();
+    // The last word of the first one ends; that of the second one holds.
+    let ms = |v: &Json| {
+        let text = v.as_str().unwrap_or_default();
+        chrono::DateTime::parse_from_rfc3339(text).unwrap().timestamp_millis()
+    };
+    let last_word_ms = ms(&alerts().expect("it is active")["endsAt"]);
+    let later = until(PATIENCE, || {
+        feed(&runtime, &second, &[("firing", 1.0)]);
+        (now_ms() > last_word_ms + 2000).then_some(())
+    });
+    assert!(later.is_some());
+    let now = alerts().unwrap_or_else(|| panic!("it ended\n{}", second.program.log()));
+    assert_eq!(now["status"]["state"], "active");
+    assert_eq!(
+        (&now["fingerprint"], &now["startsAt"]),
+        (&before["fingerprint"], &before["startsAt"])
+    );
+    // It was pending for two seconds, in the first one.
+    assert!(ms(&taken["activeAt"]) <= ms(&before["startsAt"]) - 2000, "{taken}");
+    assert!(ms(&now["endsAt"]) > last_word_ms, "{now}");
+    let all = notified.lock().unwrap().clone();
+    assert_eq!(all, std::slice::from_ref(&heard), "one notification, and none that it is resolved");
+
+    let resolved = until(Duration::from_secs(60), || {
+        feed(&runtime, &second, &[("firing", 0.0)]);
+        notified.lock().unwrap().get(1).cloned()
+    });
+    let resolved = resolved.unwrap_or_else(|| panic!("{}", second.program.log()));
+    assert_eq!((resolved.0.as_str(), &resolved.2, &resolved.3), ("resolved", &heard.2, &heard.3));
+    drop(alertmanager);
 }

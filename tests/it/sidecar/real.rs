@@ -87,7 +87,7 @@ fn beside_a_real_prometheus_it_pages_writes_back_and_goes_on_after_a_kill() {
 scrape_configs: [{job_name: self, static_configs: [{targets: ['SELF']}]}]
 ";
     let Some((_prometheus, base)) = start_prometheus(dir.path(), config) else { return };
-    live(dir.path(), &base, "prometheus");
+    live(dir.path(), &base, "auto");
 }
 
 #[test]
@@ -114,7 +114,58 @@ scrape_configs: [{{job_name: self, static_configs: [{{targets: ['{address}']}}]}
     ];
     let mut server = Program::start("victoria-metrics", &args).expect("it is there");
     server.wait_ready(&format!("http://{address}/health"));
-    live(dir.path(), &format!("http://{address}"), "victoriametrics");
+    live(dir.path(), &format!("http://{address}"), "auto");
+}
+
+/// A Prometheus that scrapes itself.
+fn scraping_itself(dir: &Path, address: std::net::SocketAddr, more: &[&str]) -> Program {
+    let config = dir.join("p.yml");
+    let scrape = format!(
+        "global: {{scrape_interval: 1s}}
+scrape_configs: [{{job_name: self, static_configs: [{{targets: ['{address}']}}]}}]
+"
+    );
+    fs::write(&config, scrape).expect("a file");
+    let mut args = vec![
+        format!("--config.file={}", config.display()),
+        format!("--storage.tsdb.path={}", dir.join("p").display()),
+        format!("--web.listen-address={address}"),
+    ];
+    args.extend(more.iter().map(|arg| (*arg).to_owned()));
+    let mut program = Program::start("prometheus", &args).expect("it is there");
+    program.wait_ready(&format!("http://{address}/-/ready"));
+    program
+}
+
+#[test]
+fn a_sidecar_that_starts_before_its_server_evaluates_when_it_is_there() {
+    if !available("prometheus") {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a folder");
+    let Some((_alertmanager, alertmanager)) = start_alertmanager(dir.path()) else { return };
+    fs::create_dir(dir.path().join("rules")).expect("a folder");
+    fs::write(dir.path().join("rules/a.yml"), RULES).expect("rules");
+    let server = free_address();
+    let args = args(&format!("http://{server}"), "auto", alertmanager);
+    let sidecar = Server::start(dir.path(), free_address(), &args);
+    let failing = until(PATIENCE, || {
+        let rules = sidecar.get("/api/v1/rules");
+        (rules["data"]["groups"][0]["rules"][0]["health"] == "err").then_some(())
+    });
+    assert!(failing.is_some(), "{}", sidecar.program.log());
+    let told = sidecar.program.log();
+    assert_eq!(told.matches("It is not known yet what the server is").count(), 1, "{told}");
+    let more = "--web.enable-remote-write-receiver";
+    let _prometheus = scraping_itself(dir.path(), server, &[more]);
+    let paged = until(PATIENCE, || amtool_alerts(alertmanager, "Doubled").pop());
+    assert!(paged.is_some(), "{}", sidecar.program.log());
+    let (_, metrics) = http_get(&format!("http://{}/metrics", sidecar.address)).expect("metrics");
+    let known = |line: &&str| line.starts_with("watchfire_remote_read_type{");
+    let known: Vec<&str> = metrics.lines().filter(known).collect();
+    assert!(known.len() == 1 && known[0].contains("type=\"remote_read\""), "{known:?}");
+    let told = || sidecar.program.log().contains("Rules were planned anew").then_some(());
+    assert!(until(PATIENCE, told).is_some(), "{}", sidecar.program.log());
 }
 
 #[test]
@@ -125,20 +176,7 @@ fn a_server_that_takes_no_remote_write_is_named_and_alerts_go_out_all_the_same()
     let dir = tempfile::tempdir().expect("a folder");
     let Some((_alertmanager, alertmanager)) = start_alertmanager(dir.path()) else { return };
     let server = free_address();
-    let config = dir.path().join("p.yml");
-    let scrape = format!(
-        "global: {{scrape_interval: 1s}}
-scrape_configs: [{{job_name: self, static_configs: [{{targets: ['{server}']}}]}}]
-"
-    );
-    fs::write(&config, scrape).expect("a file");
-    let prometheus = [
-        format!("--config.file={}", config.display()),
-        format!("--storage.tsdb.path={}", dir.path().join("p").display()),
-        format!("--web.listen-address={server}"),
-    ];
-    let mut prometheus = Program::start("prometheus", &prometheus).expect("it is there");
-    prometheus.wait_ready(&format!("http://{server}/-/ready"));
+    let mut prometheus = scraping_itself(dir.path(), server, &[]);
     fs::create_dir(dir.path().join("rules")).expect("a folder");
     fs::write(dir.path().join("rules/a.yml"), RULES).expect("rules");
     let args = args(&format!("http://{server}"), "prometheus", alertmanager);
