@@ -90,17 +90,39 @@ enum Command {
     Man(complete::ManArgs),
 }
 
-/// The commands as they are parsed.
-fn cli() -> clap::Command {
+/// The commands that are shown.
+fn commands() -> clap::Command {
     Cli::command().mut_subcommand("sidecar", sidecar::command)
 }
 
-/// The commands as they are parsed and described.
-fn command() -> clap::Command {
-    let mut command = help::described(cli(), "");
-    // Spreads global flags over the commands, so that all of them are listed below.
+/// The commands as they are parsed.
+fn parser() -> clap::Command {
+    commands().mut_subcommand("serve", |serve| serve.args(flags::unserved_args()))
+}
+
+/// With all that help says.
+fn described(command: clap::Command) -> clap::Command {
+    let mut command = help::described(command, "");
+    // Spreads global flags over the commands, so that all of them are listed.
     command.build();
     command
+}
+
+/// The commands that are shown, with all that help says.
+fn command() -> clap::Command {
+    described(commands())
+}
+
+/// Parses a command line. What only help shows, and the commands that are not called, are
+/// made only when something is to be told: they take longer and more memory than most
+/// commands.
+fn parse(args: Vec<std::ffi::OsString>) -> Result<(clap::ArgMatches, Cli), clap::Error> {
+    let matches = match parser().try_get_matches_from(&args) {
+        Ok(matches) => matches,
+        Err(_) => described(parser()).try_get_matches_from(args)?,
+    };
+    let cli = Cli::from_arg_matches(&matches)?;
+    Ok((matches, cli))
 }
 
 /// Runs the command line given to the process. Exit codes: 0 fine, 1 failure, 2 a command
@@ -108,14 +130,8 @@ fn command() -> clap::Command {
 /// are fatal.
 pub fn run() -> ExitCode {
     memory::take_small_pages();
-    let described = help::described(cli(), "");
-    let mut command = described.mut_subcommand("serve", |c| c.args(flags::unserved_args()));
-    // Spreads global flags over the commands, so that all of them are listed below.
-    command.build();
     let (args, is_promtool) = promtool::strip(std::env::args_os().collect());
-    let parsed = command.clone().try_get_matches_from(args);
-    let parsed = parsed.and_then(|m| Cli::from_arg_matches(&m).map(|cli| (m, cli)));
-    let (matches, cli) = match parsed {
+    let (matches, cli) = match parse(args) {
         Ok(parsed) => parsed,
         Err(error) if is_promtool => return promtool::usage_error(&error),
         Err(error) => error.exit(),
@@ -129,6 +145,7 @@ pub fn run() -> ExitCode {
     match cli.command {
         Command::Serve(flags) => {
             let matches = matches.subcommand_matches("serve").expect("BUG: serve was parsed");
+            let command = described(parser());
             let serve = command.find_subcommand("serve").expect("BUG: serve is a command");
             let given = serve::Given {
                 flags: &flags,
@@ -142,6 +159,7 @@ pub fn run() -> ExitCode {
         }
         Command::Sidecar(args) => {
             let matches = matches.subcommand_matches("sidecar").expect("BUG: it was parsed");
+            let command = described(parser());
             let sidecar = command.find_subcommand("sidecar").expect("BUG: it is a command");
             let effective = flags::effective(sidecar, matches);
             sidecar::run(*args, &cli.features, effective)
@@ -156,8 +174,8 @@ pub fn run() -> ExitCode {
         Command::Lint(args) => rules::lint(&args, &cli.features),
         Command::Promql(command) => promql::run(&command, &cli.features),
         Command::Tsdb(command) => tsdb::run(&command, &cli.features),
-        Command::Completion(args) => complete::completion(&args, self::command()),
-        Command::Man(args) => complete::man(&args, self::command()),
+        Command::Completion(args) => complete::completion(&args, command()),
+        Command::Man(args) => complete::man(&args, command()),
     }
 }
 

@@ -1,5 +1,7 @@
 //! The life of alerts, tick by tick, and invariants of any life.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -250,7 +252,7 @@ fn check_policy(params: AlertParams, script: &[(&str, &str)]) {
     }
 }
 
-fn parse_rule() -> RuleSpec {
+fn parse_rule() -> Arc<RuleSpec> {
     let text = "groups: [{name: g, rules: [{alert: A, expr: x > 1, labels: {severity: page, t: '{{ $value }}'}}]}]";
     let loaded = load_source("f.yml", text, &LoadOptions::default());
     loaded.groups[0].rules[0].clone()

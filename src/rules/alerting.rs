@@ -39,7 +39,7 @@ pub(super) const ALERTS_FOR_STATE: &str = "ALERTS_FOR_STATE";
 
 /// What an alerting rule has beyond its query.
 pub(super) struct Alerting {
-    pub spec: AlertSpec,
+    pub spec: Arc<AlertSpec>,
     pub params: AlertParams,
     labels: Vec<(String, Text)>,
     annotations: Vec<(String, Text)>,
@@ -68,7 +68,7 @@ pub(super) struct Alerting {
 
 impl Alerting {
     pub(super) fn new(
-        alert: &AlertSpec,
+        alert: &Arc<AlertSpec>,
         spec: &RuleSpec,
         policy: Policy,
         (restored, origin): (bool, Arc<QueryOrigin>),

@@ -42,7 +42,7 @@ const TICKS_PER_QUERY: i64 = 100;
 
 /// Whether a group has to be taken tick by tick.
 pub(super) fn is_sequential(spec: &GroupSpec, graph: &RuleGraph) -> bool {
-    let asks = spec.rules.iter().any(asks);
+    let asks = spec.rules.iter().any(|rule| asks(rule));
     asks || graph.edges().any(|edge| edge.sees == Sees::PreviousTick)
 }
 

@@ -5,6 +5,7 @@
 //! labels, in order.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::model::duration::format_duration;
 use crate::model::{Matcher, labels::quote};
@@ -92,7 +93,7 @@ fn compare(old: &GroupSpec, new: &GroupSpec, found: &mut Vec<Difference>) {
     let mut taken = vec![false; old.rules.len()];
     let mut fresh = Vec::new();
     for rule in &new.rules {
-        let same = |(i, before): &(usize, &RuleSpec)| {
+        let same = |(i, before): &(usize, &Arc<RuleSpec>)| {
             !taken[*i] && before.name() == rule.name() && before.labels == rule.labels
         };
         match old.rules.iter().enumerate().find(same) {
@@ -103,7 +104,7 @@ fn compare(old: &GroupSpec, new: &GroupSpec, found: &mut Vec<Difference>) {
             None => fresh.push(rule),
         }
     }
-    let mut gone: Vec<&RuleSpec> =
+    let mut gone: Vec<&Arc<RuleSpec>> =
         old.rules.iter().zip(&taken).filter(|(_, taken)| !**taken).map(|(rule, _)| rule).collect();
     for rule in fresh {
         let renamed = gone.iter().position(|before| {

@@ -124,7 +124,7 @@ struct GroupStatus {
 
 /// One rule, its query planned.
 pub(super) struct Rule {
-    pub spec: RuleSpec,
+    pub spec: Arc<RuleSpec>,
     pub policy: Policy,
     pub query: Arc<PreparedQuery>,
     /// `None` for a recording rule.
@@ -154,7 +154,7 @@ struct RuleStatus {
 
 impl Rule {
     fn new(
-        spec: RuleSpec,
+        spec: Arc<RuleSpec>,
         policy: Policy,
         engine: &Arc<Engine>,
         restored: bool,

@@ -8,6 +8,7 @@
 //! not say which jobs there are.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::config::{GroupSpec, RuleKind, RuleSpec};
 use super::graph::{RuleGraph, reads};
@@ -55,8 +56,8 @@ impl Order {
         Self {
             selectors: selectors.collect(),
             twin: twins(rules),
-            asking: last_before(rules.iter().map(asks)),
-            asks: rules.iter().map(asks).collect(),
+            asking: last_before(rules.iter().map(|rule| asks(rule))),
+            asks: rules.iter().map(|rule| asks(rule)).collect(),
             needs: needs.into_iter().map(Into::into).collect(),
             seen_by: seen_by.into_iter().map(Into::into).collect(),
         }
@@ -101,7 +102,7 @@ fn same<'l>(labels: impl ExactSizeIterator<Item = &'l Labels>, known: &[Labels])
 }
 
 /// For each rule the last one before it that may write the same series, as names tell.
-fn twins(rules: &[RuleSpec]) -> Vec<Option<u32>> {
+fn twins(rules: &[Arc<RuleSpec>]) -> Vec<Option<u32>> {
     const ABOUT_ALERTS: [&str; 2] = ["ALERTS", "ALERTS_FOR_STATE"];
     // A recording rule that goes by such a name may write what any alerting rule writes.
     let names = rules.iter().map(|rule| match &rule.kind {

@@ -6,6 +6,7 @@
 //! that is known, every group of the file that is not there anew goes on.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use super::config::{
     GroupSpec, LoadedFile, Position, Problem, Rejected, RejectedRule, RuleKind, RuleSpec, Scope,
@@ -125,7 +126,7 @@ fn merge_rules(
     file: &str,
     group: &mut GroupSpec,
     mut rejected: Vec<Rejected>,
-    old: &[RuleSpec],
+    old: &[Arc<RuleSpec>],
 ) -> Vec<Quarantined> {
     let mut free = unclaimed(&group.rules, old);
     rejected.sort_by_key(|r| r.scope.rule().map_or(0, |rule| rule.index));
@@ -167,7 +168,7 @@ fn merge_rules(
 
 /// Which old rules no good new rule continues: rules are continued by what has the same
 /// kind, name and labels, in order.
-fn unclaimed(new: &[RuleSpec], old: &[RuleSpec]) -> Vec<bool> {
+fn unclaimed(new: &[Arc<RuleSpec>], old: &[Arc<RuleSpec>]) -> Vec<bool> {
     let mut free = vec![true; old.len()];
     for rule in new {
         let same = |o: &RuleSpec| {
@@ -182,7 +183,7 @@ fn unclaimed(new: &[RuleSpec], old: &[RuleSpec]) -> Vec<bool> {
 
 /// The old rule a bad one stands for: of those with its kind and name the one with its
 /// labels, else the first. One without a name stands for the one at its place.
-fn last_good_of(bad: &RejectedRule, old: &[RuleSpec], free: &[bool]) -> Option<usize> {
+fn last_good_of(bad: &RejectedRule, old: &[Arc<RuleSpec>], free: &[bool]) -> Option<usize> {
     if bad.name.is_empty() {
         return free.get(bad.index).copied().unwrap_or(false).then_some(bad.index);
     }

@@ -171,8 +171,8 @@ impl WrittenNames {
         names.extend(["ALERTS", "ALERTS_FOR_STATE"].map(str::to_owned));
         for file in rules::load_all(sources, options) {
             for rule in file.groups.into_iter().flat_map(|group| group.rules) {
-                if let RuleKind::Recording { record } = rule.kind {
-                    names.insert(record);
+                if let RuleKind::Recording { record } = &rule.kind {
+                    names.insert(record.clone());
                 }
             }
         }

@@ -15,7 +15,7 @@ pub(super) fn refuse_recording_rules(
     for file in rules::load_all(sources, options) {
         for group in file.groups {
             for rule in group.rules {
-                if let RuleKind::Recording { record } = rule.kind {
+                if let RuleKind::Recording { record } = &rule.kind {
                     found.push(format!("{record} ({}, group {:?})", group.file, group.name));
                 }
             }

@@ -1,6 +1,7 @@
 //! Rules that write the same series twice.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use super::{GroupSpec, RuleSpec};
 use crate::model::Labels;
@@ -16,8 +17,10 @@ pub struct DuplicateRule {
 /// name space.
 pub fn duplicate_rules(groups: &[GroupSpec]) -> Vec<DuplicateRule> {
     let rules = groups.iter().flat_map(|group| &group.rules);
-    let made =
-        |rule: &RuleSpec| DuplicateRule { name: rule.name().to_owned(), labels: rule.label_set() };
+    let made = |rule: &Arc<RuleSpec>| DuplicateRule {
+        name: rule.name().to_owned(),
+        labels: rule.label_set(),
+    };
     duplicates_of(rules.map(made).collect())
 }
 

@@ -74,7 +74,7 @@ pub struct GroupSpec {
     pub eval_offset_ms: Option<i64>,
     /// Rules the author of the file would let run at once: a hint.
     pub concurrency: Option<usize>,
-    pub rules: Vec<RuleSpec>,
+    pub rules: Vec<Arc<RuleSpec>>,
     /// Where the group stands.
     pub at: Position,
 }
@@ -101,7 +101,7 @@ pub struct RuleSpec {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RuleKind {
     Recording { record: String },
-    Alerting(AlertSpec),
+    Alerting(Arc<AlertSpec>),
 }
 
 /// The part of an alerting rule that a recording rule lacks.

@@ -150,7 +150,7 @@ fn pair_groups(groups: &mut [WrittenGroup], specs: &[GroupSpec]) {
     }
 }
 
-fn pair_rules(rules: &mut [WrittenRule], specs: &[RuleSpec]) {
+fn pair_rules(rules: &mut [WrittenRule], specs: &[Arc<RuleSpec>]) {
     let mut next = 0;
     for rule in rules {
         if specs.get(next).is_some_and(|spec| spec.at == rule.node.at) {

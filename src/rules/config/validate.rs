@@ -324,7 +324,7 @@ impl<'a> Reader<'a> {
         let first_rejected = self.rejected.len();
         for (i, node) in rules.unwrap_or_default().iter().enumerate() {
             let rule = self.read_rule(node, dialect, &group, i, (&labels, datasource.as_deref()));
-            group.rules.extend(rule);
+            group.rules.extend(rule.map(Arc::new));
         }
         if usable {
             self.groups.push(group);
@@ -626,12 +626,12 @@ impl RawRule {
         let kind = if self.alert.0.is_empty() {
             RuleKind::Recording { record: self.record.0 }
         } else {
-            RuleKind::Alerting(AlertSpec {
+            RuleKind::Alerting(Arc::new(AlertSpec {
                 alert: self.alert.0,
                 for_ms: self.for_ms,
                 keep_firing_for_ms: self.keep_firing_for_ms,
                 annotations: merged(&[], &self.annotations),
-            })
+            }))
         };
         let RuleExtensions { policy, depends_on, .. } = self.more;
         let datasource = String::new();

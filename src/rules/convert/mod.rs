@@ -11,6 +11,7 @@ mod keys;
 mod losses;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use thiserror::Error;
 
@@ -170,6 +171,7 @@ fn without_lost(group: &mut GroupSpec, to: Target) {
         group.concurrency = None;
     }
     for rule in &mut group.rules {
+        let rule = Arc::make_mut(rule);
         rule.policy = PolicySpec::default();
         rule.depends_on.clear();
     }

@@ -98,10 +98,10 @@ impl Affected {
         options: &ParserOptions,
     ) -> Self {
         let own: Vec<(&RuleSpec, &GroupSpec)> =
-            groups.iter().flat_map(|g| g.rules.iter().map(move |r| (r, g))).collect();
+            groups.iter().flat_map(|g| g.rules.iter().map(move |r| (&**r, g))).collect();
         let rules = own.len();
         let all: Vec<(&RuleSpec, &GroupSpec)> =
-            own.iter().copied().chain(mutants.iter().map(|(r, m)| (&m.rule, own[*r].1))).collect();
+            own.iter().copied().chain(mutants.iter().map(|(r, m)| (&*m.rule, own[*r].1))).collect();
         let cases = tests.iter().flat_map(|test| &test.expressions);
         let asked: Vec<Option<RuleSpec>> =
             cases.map(|case| asking(&case.expr, own.first()?.0, options)).collect();
@@ -276,7 +276,7 @@ fn graph(
     mistakes.rules = mutants.iter().map(|(_, mutant)| mutant.rule.clone()).collect();
     // One that cannot be read still counts.
     let none = |rule: &Option<RuleSpec>| match (rule, mutants.first()) {
-        (Some(rule), _) => Some(rule.clone()),
+        (Some(rule), _) => Some(Arc::new(rule.clone())),
         (None, Some((_, mutant))) => Some(mutant.rule.clone()),
         (None, None) => None,
     };

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use crate::model::duration::format_duration;
 use crate::parser::ast::{BinaryOp, DurationKind, ExprKind, Grouping, NumberLiteral};
 use crate::parser::{self, Expr, ParserOptions};
-use crate::rules::config::{RuleExpr, RuleKind, RuleSpec};
+use crate::rules::config::{AlertSpec, RuleExpr, RuleKind, RuleSpec};
 
 /// A rule with a mistake in it.
 #[derive(Clone, Debug)]
 pub(super) struct Mutant {
     /// What was changed, such as "`>` became `>=`".
     pub what: String,
-    pub rule: RuleSpec,
+    pub rule: Arc<RuleSpec>,
 }
 
 /// Every mistake that is made in a rule, one at a time.
@@ -33,7 +33,7 @@ pub(super) fn mutants(rule: &RuleSpec, options: &ParserOptions) -> Vec<Mutant> {
             let Ok(expr) = parser::parse(&printed, options) else { continue };
             if printed != rule.expr.printed {
                 let expr = RuleExpr { printed, expr: Arc::new(expr) };
-                all.push(Mutant { what, rule: RuleSpec { expr, ..rule.clone() } });
+                all.push(Mutant { what, rule: Arc::new(RuleSpec { expr, ..rule.clone() }) });
             }
         }
     }
@@ -48,17 +48,20 @@ fn beside_expression(rule: &RuleSpec) -> Vec<Mutant> {
         && alert.for_ms > 0
     {
         for for_ms in [0, alert.for_ms.saturating_mul(2)] {
-            let mut alert = alert.clone();
+            let mut alert = AlertSpec::clone(alert);
             let before = format_duration(std::mem::replace(&mut alert.for_ms, for_ms));
             let what = format!("`for: {before}` became `for: {}`", format_duration(for_ms));
-            let kind = RuleKind::Alerting(alert);
-            all.push(Mutant { what, rule: RuleSpec { kind, ..rule.clone() } });
+            let kind = RuleKind::Alerting(Arc::new(alert));
+            all.push(Mutant { what, rule: Arc::new(RuleSpec { kind, ..rule.clone() }) });
         }
     }
     for name in rule.labels.keys() {
         let mut changed = rule.clone();
         changed.labels.insert(name.clone(), "mutant".to_owned());
-        all.push(Mutant { what: format!("label {name} became \"mutant\""), rule: changed });
+        all.push(Mutant {
+            what: format!("label {name} became \"mutant\""),
+            rule: Arc::new(changed),
+        });
     }
     all
 }

@@ -5,6 +5,7 @@
 //! seconds; the outcome is that of running all of it.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::affected::{Affected, Part, bare};
 use super::mutate::{self, Mutant};
@@ -39,7 +40,7 @@ pub struct Mutants {
     /// Without their rules.
     groups: Vec<GroupSpec>,
     /// All rules, each with its group's place.
-    rules: Vec<(usize, RuleSpec)>,
+    rules: Vec<(usize, Arc<RuleSpec>)>,
     /// Each with the place of the rule it is made in.
     mutants: Vec<(usize, Mutant)>,
     affected: Affected,

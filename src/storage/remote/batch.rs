@@ -14,6 +14,8 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared, join_all};
 use parking_lot::Mutex;
+use tokio::task::JoinError;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::endpoint::{Endpoint, Refused};
 use super::kept::{Kept, Now, Outdated, Plan, Window, series_in, widest};
@@ -137,10 +139,20 @@ impl<F: Fetch> Batches<F> {
         }
         let gathering: Gathering = Arc::new(Mutex::new(Some(vec![request.clone()])));
         let (inner, requests) = (self.inner.clone(), gathering.clone());
-        let batch = async move {
+        // A task of its own wakes those who wait once, not for every piece that arrives; it
+        // ends with the last of them.
+        let batch = AbortOnDropHandle::new(tokio::spawn(async move {
             tokio::time::sleep(GATHER).await;
             let requests = requests.lock().take().unwrap_or_default();
             Arc::new(Mutex::new(inner.answer(&requests).await.into_iter().map(Some).collect()))
+        }));
+        let batch = async move {
+            match batch.await.map_err(JoinError::try_into_panic) {
+                Ok(answers) => answers,
+                Err(Ok(panic)) => std::panic::resume_unwind(panic),
+                // The runtime ends, and with it those who wait.
+                Err(Err(_)) => std::future::pending().await,
+            }
         };
         let batch = batch.boxed().shared();
         *open = batch.downgrade().map(|weak| (gathering, weak));

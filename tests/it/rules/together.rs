@@ -198,7 +198,7 @@ fn expressions() -> Vec<(String, Arc<Expr>)> {
     for file in files {
         let loaded = load_file(&file, &LoadOptions::default());
         for rule in loaded.groups.into_iter().flat_map(|g| g.rules) {
-            found.push((rule.expr.printed, rule.expr.expr));
+            found.push((rule.expr.printed.clone(), rule.expr.expr.clone()));
         }
     }
     for text in MORE {

@@ -60,7 +60,7 @@ pub struct Plan {
 /// Names of all alerts, for whoever has misspelt one.
 pub fn alert_names(groups: &[GroupSpec]) -> impl Iterator<Item = &str> {
     let rules = groups.iter().flat_map(|group| &group.rules);
-    rules.filter(|r| matches!(r.kind, RuleKind::Alerting(_))).map(RuleSpec::name)
+    rules.filter(|r| matches!(r.kind, RuleKind::Alerting(_))).map(|r| r.name())
 }
 
 impl Plan {
@@ -152,7 +152,7 @@ pub fn plan(groups: &[GroupSpec], wanted: &Wanted) -> Result<Plan, RecordError> 
     }
     let rules = || matter.iter().flat_map(|group| &group.rules);
     let absolute = rules().any(|rule| is_absolute(&rule.expr.expr));
-    let mut texts = rules().filter(|rule| is_wanted(rule)).flat_map(texts);
+    let mut texts = rules().filter(|rule| is_wanted(rule)).flat_map(|rule| texts(rule));
     let uses_external = texts.any(|text| text.contains("xternal"));
     drop(texts);
     Ok(Plan {
@@ -226,7 +226,7 @@ fn matter(groups: &[GroupSpec], is_wanted: &dyn Fn(&RuleSpec) -> bool) -> Vec<Gr
     let all: Vec<(usize, usize, &RuleSpec)> = groups
         .iter()
         .enumerate()
-        .flat_map(|(g, group)| group.rules.iter().enumerate().map(move |(r, rule)| (g, r, rule)))
+        .flat_map(|(g, group)| group.rules.iter().enumerate().map(move |(r, rule)| (g, r, &**rule)))
         .collect();
     let mut chosen: BTreeSet<(usize, usize)> = BTreeSet::new();
     let mut open: Vec<&RuleSpec> = Vec::new();
@@ -276,7 +276,7 @@ fn ordered(groups: Vec<GroupSpec>) -> Vec<GroupSpec> {
         names_of(std::slice::from_ref(group)).iter().any(|name| named(matchers, name))
     };
     let waits = |reader: &GroupSpec, writer: &GroupSpec| {
-        reader.rules.iter().flat_map(reads).any(|read| writes(writer, &read.matchers))
+        reader.rules.iter().flat_map(|rule| reads(rule)).any(|read| writes(writer, &read.matchers))
     };
     let mut left = groups;
     let mut order = Vec::with_capacity(left.len());

@@ -203,12 +203,17 @@ impl<'a> BitReader<'a> {
     /// A LEB128 integer laid into the bit stream; `None` when it does not end in time.
     pub(crate) fn uvarint(&mut self) -> Option<u64> {
         let mut value = 0u64;
-        for shift in (0..70).step_by(7) {
-            let byte = self.read(8);
-            value |= (byte & 0x7f).checked_shl(shift)?;
-            if byte & 0x80 == 0 {
+        let mut word = self.peek();
+        for n in 0..10 {
+            if n == Self::PEEKED / 8 {
+                word = self.peek();
+            }
+            value |= (word >> 56 & 0x7f) << (7 * n);
+            self.skip(8);
+            if word >> 63 == 0 {
                 return Some(value);
             }
+            word <<= 8;
         }
         None
     }

@@ -1,103 +1,74 @@
 //! Many samples of a chunk at a time, several times as fast as one by one.
 //!
-//! Values are read from a register of bits into columns while the timestamps advance evenly,
-//! the usual case; the timestamps of such a stretch are filled in behind it. What is rare (a
-//! delta of deltas of 64 bits, the last bytes, what makes no sense) is left to the iterator,
-//! which starts where this stopped: both read the same bits the same way.
+//! A chunk's bits are looked at where they lie, in a copy of fixed size with zeros behind it,
+//! so that a look needs no bounds and the next sample does not wait for the value of this one.
+//! Values of a stretch of even timestamps come first, the usual case; its timestamps are
+//! filled in behind it. What is rare (a delta of deltas of 64 bits, what makes no sense) is
+//! left to the iterator, which starts where this stopped: both read the same bits the same
+//! way.
 
-use std::ops::ControlFlow;
+use multiversion::multiversion;
 
 use super::{XorIter, XorValue, signed};
 use crate::model::TimestampMs;
 use crate::vector::RawSamples;
 
-/// The first bits of a sample whose timestamp is evenly spaced: `010` and above have another
-/// value than the one before, `011` and above in a window of their own.
-const CHANGED: u64 = 1 << 62;
-const NEW_WINDOW: u64 = 3 << 61;
+/// The first three bits of an evenly spaced sample whose value changed within the old window,
+/// and in a window of its own.
+const OLD_WINDOW: u64 = 0b010;
+const NEW_WINDOW: u64 = 0b011;
+/// What three bits never are.
+const NEVER: u64 = 0b1000;
+/// From here on as a number, a sample's value is not the one before.
+const CHANGED: u64 = OLD_WINDOW << 61;
 /// Bits before the significant ones, in the old window and in a new one.
 const OLD_HEADER: u32 = 3;
 const NEW_HEADER: u32 = 14;
-/// Below this as a signed number: another pace, or at least four samples without change.
-const UNUSUAL: i64 = 1 << 56;
-/// Bits there are for certain behind a refill.
-const REFILLED: u32 = 56;
-/// What is left of a chunk is copied to where zeros follow once it is shorter than this.
-const TAIL: usize = 16;
+/// Bits of a word that are there whatever bit of a byte it begins with.
+const SURE: u32 = 57;
+/// More bits than a sample has that is not left to the iterator.
+const SAMPLE_BITS: usize = 128;
 
-/// Bits in a register, the next one on top; bits behind those that count are as in the chunk.
+/// Bytes copied in one go; a sample that begins before `PIECE_BITS` lies in them.
+const PIECE: usize = 512;
+const PIECE_BITS: usize = PIECE * 8 - SAMPLE_BITS;
+
+/// Part of a chunk, and zeros where it ends.
+type Piece = [u8; PIECE + 8];
+
+/// The bits from `position` on, the first one on top: `SURE` of them.
+#[inline(always)]
+fn word(piece: &Piece, position: usize) -> u64 {
+    // The remainder changes nothing; it spares the look whether the byte is there.
+    let bytes = piece[position / 8 % PIECE..].first_chunk().map_or([0; 8], |bytes| *bytes);
+    u64::from_be_bytes(bytes) << (position % 8)
+}
+
+/// Which bits of a value may differ from those of the one before.
 #[derive(Clone, Copy)]
-struct Register<'a> {
-    bytes: &'a [u8],
-    /// Next byte to load.
-    next: usize,
-    bits: u64,
-    /// How many count.
-    have: u32,
-}
-
-impl<'a> Register<'a> {
-    /// None when fewer than eight bytes follow.
-    fn at(bytes: &'a [u8], position: usize) -> Option<Self> {
-        let mut register = Self { bytes, next: position / 8, bits: 0, have: 0 };
-        register.refill().then(|| {
-            register.take(position as u32 % 8);
-            register
-        })
-    }
-
-    /// Makes it `REFILLED` bits at least; false when the bytes do not suffice.
-    #[inline(always)]
-    fn refill(&mut self) -> bool {
-        let rest = self.bytes.get(self.next..).and_then(|rest| rest.first_chunk::<8>());
-        let Some(word) = rest else { return false };
-        self.bits |= u64::from_be_bytes(*word) >> (self.have & 63);
-        self.next += ((63 - self.have) >> 3) as usize;
-        self.have |= REFILLED;
-        true
-    }
-
-    #[inline(always)]
-    fn take(&mut self, count: u32) {
-        self.bits <<= count;
-        self.have -= count;
-    }
-
-    fn position(&self) -> usize {
-        self.next * 8 - self.have as usize
-    }
-
-    /// The `significant` bits, more than 32, behind a header, where the register is too short
-    /// for both, and where it stands then; `None` when the bytes may not suffice.
-    #[cold]
-    fn long(mut self, header: u32, significant: u32) -> Option<(u64, Self)> {
-        if self.have < header || self.bytes.len() < self.next + 24 {
-            return None;
-        }
-        self.take(header);
-        self.refill();
-        let high = self.bits >> 32;
-        self.take(32);
-        self.refill();
-        let low = significant - 32;
-        let x = high << low | self.bits >> (64 - low);
-        self.take(low);
-        Some((x, self))
-    }
-}
-
-/// Where reading stands between two samples, or between the two halves of one.
-struct Stand {
-    value: u64,
+struct Window {
     leading: u32,
     significant: u32,
+}
+
+impl Window {
+    fn trailing(self) -> u32 {
+        64 - self.leading - self.significant
+    }
+}
+
+/// Where reading stands between two samples.
+#[derive(Clone, Copy)]
+struct Stand {
+    /// Bits read.
+    position: usize,
+    value: u64,
+    window: Window,
     ts: TimestampMs,
     delta: i64,
     /// Values read, and timestamps filled in.
     values: usize,
     filled: usize,
-    /// The delta of a sample is read and a bit 0 put in its place; the value is not.
-    half: bool,
 }
 
 impl Stand {
@@ -110,112 +81,133 @@ impl Stand {
         self.filled = self.values;
     }
 
-    /// A timestamp that is not evenly spaced. Breaks on one that is left to the iterator,
-    /// and says whether the register was long enough.
+    /// Reads the values of the old window that come next. Gives the first bits of what is
+    /// something else; what is behind the end or too many is left to the caller to see.
     #[inline(always)]
-    fn change_pace(
-        &mut self,
-        register: &mut Register<'_>,
-        ts: &mut [TimestampMs],
-    ) -> ControlFlow<(), bool> {
-        let (prefix, size) = match register.bits.leading_ones() {
-            1 => (2, 14),
-            2 => (3, 17),
-            3 => (4, 20),
-            _ => return ControlFlow::Break(()),
-        };
-        if register.have < prefix + size {
-            return ControlFlow::Continue(false);
-        }
-        self.fill(ts);
-        let field = register.bits << prefix >> (64 - size);
-        self.delta = self.delta.wrapping_add(signed(field, size));
-        register.take(prefix + size);
-        register.bits >>= 1;
-        register.have += 1;
-        self.half = true;
-        ControlFlow::Continue(register.have >= NEW_HEADER)
-    }
-
-    /// The bits of a value that differ from those of the last one. Breaks on what is left to
-    /// the iterator; `None` when the register is too short.
-    #[inline(always)]
-    fn difference(&mut self, register: &mut Register<'_>) -> ControlFlow<(), Option<u64>> {
-        let mut header = OLD_HEADER;
-        if register.bits >= NEW_WINDOW {
-            if register.have < NEW_HEADER {
-                return ControlFlow::Continue(None);
-            }
-            let leading = (register.bits >> 56) as u32 & 31;
-            let significant = match (register.bits >> 50) as u32 & 63 {
-                0 => 64,
-                n => n,
-            };
-            if leading + significant > 64 {
-                return ControlFlow::Break(());
-            }
-            (self.leading, self.significant, header) = (leading, significant, NEW_HEADER);
-        }
-        let size = header + self.significant;
-        let x = if size <= register.have {
-            let x = register.bits << header >> (64 - self.significant);
-            register.take(size);
-            x
-        } else if size <= REFILLED {
-            return ControlFlow::Continue(None);
-        } else {
-            let Some((x, behind)) = register.long(header, self.significant) else {
-                return ControlFlow::Break(());
-            };
-            *register = behind;
-            x
-        };
-        ControlFlow::Continue(Some(x << (64 - self.significant - self.leading)))
-    }
-
-    /// Reads until the register is too short for the next sample. Breaks on what is left to
-    /// the iterator.
-    #[inline(always)]
-    fn read_on(
-        &mut self,
-        register: &mut Register<'_>,
-        ts: &mut [TimestampMs],
-        vs: &mut [f64],
-    ) -> ControlFlow<()> {
-        while self.values < vs.len() && register.have >= NEW_HEADER {
-            if (register.bits as i64) < UNUSUAL {
-                if (register.bits as i64) < 0 {
-                    if self.change_pace(register, ts)? {
-                        continue;
-                    }
-                    break;
-                }
-                let run = unchanged(*register, self.value, &mut vs[self.values..]);
-                register.take(2 * run);
-                self.values += run as usize;
-                self.half = false;
+    fn read_old_window(&mut self, piece: &Piece, end: usize, vs: &mut [f64]) -> u64 {
+        let Self { mut position, mut value, mut values, window, .. } = *self;
+        let fits = OLD_HEADER + window.significant <= SURE;
+        let header = if fits { OLD_WINDOW } else { NEVER };
+        let size = (OLD_HEADER + window.significant) as usize;
+        let (unused, trailing) = (64 - window.significant, window.trailing());
+        let mut bits = 0;
+        for slot in &mut vs[values..] {
+            bits = word(piece, position);
+            if bits >> 61 != header || position >= end {
                 break;
             }
-            if register.bits >= CHANGED {
-                let Some(x) = self.difference(register)? else { break };
-                self.value ^= x;
-            } else {
-                register.take(2);
-            }
-            vs[self.values] = f64::from_bits(self.value);
-            self.values += 1;
-            self.half = false;
+            value ^= bits << OLD_HEADER >> unused << trailing;
+            *slot = f64::from_bits(value);
+            values += 1;
+            position += size;
         }
-        ControlFlow::Continue(())
+        (self.position, self.value, self.values) = (position, value, values);
+        bits
+    }
+
+    /// Reads a value whose sample has `bits` from the position on. False when they make no
+    /// sense.
+    #[inline(always)]
+    fn read_value(&mut self, piece: &Piece, bits: u64) -> bool {
+        if bits < CHANGED {
+            self.position += 2;
+            return true;
+        }
+        let mut header = OLD_HEADER;
+        if bits >> 61 == NEW_WINDOW {
+            let leading = (bits >> 56) as u32 & 31;
+            // 64 is written as 0.
+            let significant = ((bits >> 50) as u32).wrapping_sub(1) % 64 + 1;
+            if leading + significant > 64 {
+                return false;
+            }
+            (self.window, header) = (Window { leading, significant }, NEW_HEADER);
+        }
+        let significant = self.window.significant;
+        let x = if header + significant <= SURE {
+            bits << header >> (64 - significant)
+        } else {
+            let position = self.position + header as usize;
+            let low = significant - 32;
+            let high = word(piece, position) >> 32;
+            high << low | word(piece, position + 32) >> (64 - low)
+        };
+        self.value ^= x << self.window.trailing();
+        self.position += (header + significant) as usize;
+        true
+    }
+
+    /// Reads the samples that come next and have a pace of their own. False when something is
+    /// left to the iterator.
+    #[inline(always)]
+    fn read_uneven(
+        &mut self,
+        piece: &Piece,
+        end: usize,
+        ts: &mut [TimestampMs],
+        vs: &mut [f64],
+    ) -> bool {
+        self.fill(ts);
+        while self.values < vs.len() && self.position < end {
+            let bits = word(piece, self.position);
+            let (prefix, size) = match bits.leading_ones() {
+                0 => break,
+                1 => (2, 14),
+                2 => (3, 17),
+                3 => (4, 20),
+                _ => return false,
+            };
+            // The value follows as behind the bit of an even pace.
+            let mut next = Self { position: self.position + (prefix + size - 1) as usize, ..*self };
+            let behind = word(piece, next.position) & (u64::MAX >> 1);
+            if !next.read_value(piece, behind) {
+                return false;
+            }
+            let change = signed(bits << prefix >> (64 - size), size);
+            next.delta = self.delta.wrapping_add(change);
+            next.ts = self.ts.wrapping_add(next.delta);
+            ts[self.values] = next.ts;
+            vs[self.values] = f64::from_bits(next.value);
+            (next.values, next.filled) = (self.values + 1, self.values + 1);
+            *self = next;
+        }
+        true
     }
 }
 
-/// As many samples as are the same as the last one, as far as the register shows.
-#[cold]
-fn unchanged(register: Register<'_>, value: u64, out: &mut [f64]) -> u32 {
-    let run = (register.bits.leading_zeros().min(register.have) / 2).min(out.len() as u32);
-    out[..run as usize].fill(f64::from_bits(value));
-    run
+/// Reads on until the columns are full or the end is reached; ends earlier at what is left to
+/// the iterator. `end` is the number of bits that a sample may begin in.
+#[multiversion(targets("x86_64+avx2+bmi1+bmi2+lzcnt+movbe"))]
+fn read_piece(
+    stand: &mut Stand,
+    piece: &Piece,
+    end: usize,
+    ts: &mut [TimestampMs],
+    vs: &mut [f64],
+) {
+    while stand.values < vs.len() && stand.position < end {
+        let bits = stand.read_old_window(piece, end, vs);
+        if stand.values >= vs.len() || stand.position >= end {
+            break;
+        }
+        if bits < CHANGED {
+            // Two zeros for each sample without change.
+            let run = (bits | 1 << (64 - SURE)).leading_zeros() as usize / 2;
+            let run = run.min(vs.len() - stand.values);
+            vs[stand.values..][..run].fill(f64::from_bits(stand.value));
+            stand.values += run;
+            stand.position += 2 * run;
+        } else if bits >> 63 == 0 {
+            if !stand.read_value(piece, bits) {
+                break;
+            }
+            vs[stand.values] = f64::from_bits(stand.value);
+            stand.values += 1;
+        } else if !stand.read_uneven(piece, end, ts, vs) {
+            break;
+        }
+    }
+    stand.fill(ts);
 }
 
 impl XorIter<'_> {
@@ -250,12 +242,16 @@ impl XorIter<'_> {
                 out.push(ts, value);
             }
         }
-        let kept = begun + out.ts[begun..].partition_point(|ts| *ts <= to_ms);
-        out.ts.truncate(kept);
-        out.vs.truncate(kept);
-        let early = begun + out.ts[begun..].partition_point(|ts| *ts < from_ms);
-        out.ts.drain(begun..early);
-        out.vs.drain(begun..early);
+        if out.ts.last().is_some_and(|last| *last > to_ms) {
+            let kept = begun + out.ts[begun..].partition_point(|ts| *ts <= to_ms);
+            out.ts.truncate(kept);
+            out.vs.truncate(kept);
+        }
+        if out.ts.get(begun).is_some_and(|first| *first < from_ms) {
+            let early = begun + out.ts[begun..].partition_point(|ts| *ts < from_ms);
+            out.ts.drain(begun..early);
+            out.vs.drain(begun..early);
+        }
     }
 
     /// Fills both columns, which are equally long and no longer than what is left, from their
@@ -263,82 +259,51 @@ impl XorIter<'_> {
     /// `next`, which also tells what is wrong.
     fn read_many(&mut self, ts: &mut [TimestampMs], vs: &mut [f64]) -> usize {
         let whole = self.bits.bytes();
-        let mut read = 0;
-        while read < vs.len() {
-            let from = self.bits.position() / 8;
-            let rest = whole.get(from..).unwrap_or_default();
-            let mut tail = [0; 2 * TAIL];
-            let last = rest.len() < TAIL;
-            let bytes = if last {
-                tail[..rest.len()].copy_from_slice(rest);
-                &tail[..]
-            } else {
-                rest
-            };
-            let before = self.clone();
-            let got = self.read_from(bytes, from, &mut ts[read..], &mut vs[read..]);
-            if self.bits.overrun() {
-                // What follows the last bytes was taken for samples: none of these count.
-                *self = before;
-                break;
-            }
-            read += got;
-            if got == 0 || last || self.broken {
-                break;
-            }
-        }
-        read
-    }
-
-    /// Reads from `bytes`, which begin `from` bytes behind the beginning.
-    fn read_from(
-        &mut self,
-        bytes: &[u8],
-        from: usize,
-        ts: &mut [TimestampMs],
-        vs: &mut [f64],
-    ) -> usize {
-        let Some(mut register) = Register::at(bytes, self.bits.position() - from * 8) else {
-            return 0;
-        };
         let leading = u32::from(self.value.leading);
+        let significant = 64 - leading - u32::from(self.value.trailing);
+        let mut position = self.bits.position();
         let mut stand = Stand {
+            position,
             value: self.value.bits,
-            leading,
-            significant: 64 - leading - u32::from(self.value.trailing),
+            window: Window { leading, significant },
             ts: self.ts,
             delta: self.delta as i64,
             values: 0,
             filled: 0,
-            half: false,
         };
-        while stand.values < vs.len() && register.refill() {
-            if stand.read_on(&mut register, ts, vs).is_break() {
+        let mut piece: Piece = [0; PIECE + 8];
+        loop {
+            let from = position / 8;
+            let rest = whole.get(from..).unwrap_or_default();
+            let last = rest.len() <= PIECE;
+            let there = rest.len().min(PIECE);
+            piece[..there].copy_from_slice(&rest[..there]);
+            if from > 0 && last {
+                piece[there..].fill(0);
+            }
+            stand.position = position - from * 8;
+            let before = stand;
+            let end = if last { there * 8 } else { PIECE_BITS };
+            read_piece(&mut stand, &piece, end, ts, vs);
+            if last && stand.position > end {
+                // What follows the last bytes was taken for samples: those that may reach
+                // there are left to the iterator.
+                stand = before;
+                let end = end.saturating_sub(SAMPLE_BITS);
+                read_piece(&mut stand, &piece, end, ts, vs);
+            }
+            position = from * 8 + stand.position;
+            if last || stand.position < end || stand.values == vs.len() {
                 break;
             }
         }
-        stand.fill(ts);
-        self.bits.go_to(from * 8 + register.position());
+        self.bits.go_to(position);
         self.left -= stand.values as u16;
         self.read += stand.values as u32;
         (self.ts, self.delta) = (stand.ts, stand.delta as u64);
-        let trailing = (64 - stand.leading - stand.significant) as u8;
-        self.value = XorValue { bits: stand.value, leading: stand.leading as u8, trailing };
-        if !stand.half {
-            return stand.values;
-        }
-        // Only the iterator knows how to end it.
-        self.bits.skip(1);
-        self.left -= 1;
-        self.read += 1;
-        self.ts = self.ts.wrapping_add(self.delta as i64);
-        if self.value.read(&mut self.bits).is_none() {
-            self.broken = true;
-            self.left = 0;
-            return stand.values;
-        }
-        ts[stand.values] = self.ts;
-        vs[stand.values] = self.value.get();
-        stand.values + 1
+        let Window { leading, .. } = stand.window;
+        let trailing = stand.window.trailing() as u8;
+        self.value = XorValue { bits: stand.value, leading: leading as u8, trailing };
+        stand.values
     }
 }

@@ -548,7 +548,7 @@ mod tests {
 
         #[test]
         fn any_bytes_decode_the_same_one_by_one_and_many_at_a_time(
-            bytes in prop::collection::vec(any::<u8>(), 0..200),
+            bytes in prop::collection::vec(any::<u8>(), 0..1400),
             zeros in 0usize..40,
             interval in any::<(i64, i64)>(),
         ) {
