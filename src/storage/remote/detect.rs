@@ -50,6 +50,8 @@ pub(super) async fn detect(
     }
     let read = match evaluate {
         Evaluation::PushDown => Err("expressions are left to it"),
+        // They may say which series are to be seen, and remote read takes none.
+        _ if !api.endpoint.parameters.is_empty() => Err("its queries have parameters"),
         _ => is_read_as_stored(api, read, &identity).await,
     };
     Ok(match read {
