@@ -18,9 +18,9 @@ use crate::model::value::ValueType;
 use crate::model::{DATASOURCE, METRIC_NAME, MatchOp, Matcher};
 use crate::parser::ast::{
     Aggregate, AtModifier, DurationExpr, DurationKind, Expr, ExprKind, Grouping, MatrixSelector,
-    Modifiers, VectorSelector,
+    Modifiers, UnaryOp, VectorSelector,
 };
-use crate::storage::{Dialect, PUSHED, PUSHED_FOR, PushDown, SHARD, Source};
+use crate::storage::{Dialect, PUSHED, PUSHED_FOR, PUSHED_OFFSET, PushDown, SHARD, Source};
 
 /// Says of a selector's matchers whether what it finds may be newer here than at the source.
 pub type WrittenHere = Arc<dyn Fn(&[Matcher]) -> bool + Send + Sync>;
@@ -204,10 +204,12 @@ impl Rewriter<'_> {
         let mut matchers = vec![Matcher::equal(PUSHED, &text)];
         matchers.extend(source.map(|name| Matcher::equal(DATASOURCE, name)));
         if let ExprKind::VectorSelector(plain) = &expr.kind
-            && plain.modifiers == Modifiers::default()
+            && let Some(offset_ms) = offset_ms(&plain.modifiers)
         {
             let own = plain.matchers.iter().filter(|m| &*m.name != DATASOURCE);
             matchers.extend(own.cloned());
+            let offset = || Matcher::equal(PUSHED_OFFSET, &offset_ms.to_string());
+            matchers.extend((offset_ms != 0).then(offset));
         }
         matchers.extend(push.may_change.then(|| Matcher::equal(PUSHED_FOR, push.class())));
         let selector = VectorSelector {
@@ -274,7 +276,7 @@ fn plain(selector: &VectorSelector) -> bool {
         let name = &*m.name;
         is_legacy_label_name(name)
             && (name != METRIC_NAME || m.metric_name().is_none_or(is_legacy_metric_name))
-            && !matches!(name, PUSHED | PUSHED_FOR | SHARD)
+            && !matches!(name, PUSHED | PUSHED_FOR | PUSHED_OFFSET | SHARD)
     };
     extension.is_none() && !bypass_empty_check && fixed(modifiers) && matchers.iter().all(named)
 }
@@ -282,6 +284,24 @@ fn plain(selector: &VectorSelector) -> bool {
 fn fixed(modifiers: &Modifiers) -> bool {
     modifiers.offset.as_ref().is_none_or(written)
         && !matches!(modifiers.at, Some(AtModifier::Start | AtModifier::End))
+}
+
+/// How far modifiers move a selector; `None` when they pin it to a time.
+fn offset_ms(modifiers: &Modifiers) -> Option<i64> {
+    fn ms(duration: &DurationExpr) -> Option<i64> {
+        match &duration.kind {
+            // Durations are written in whole milliseconds.
+            DurationKind::Number(number) => Some((number.value * 1000.0).round() as i64),
+            DurationKind::Unary { op: UnaryOp::Minus, expr } => ms(expr).map(|ms| -ms),
+            DurationKind::Unary { op: UnaryOp::Plus, expr } => ms(expr),
+            _ => None,
+        }
+    }
+    match (&modifiers.at, &modifiers.offset) {
+        (Some(_), _) => None,
+        (None, None) => Some(0),
+        (None, Some(offset)) => ms(offset),
+    }
 }
 
 /// A duration that was written as one.
@@ -479,6 +499,26 @@ mod tests {
         check("sum(a) > timestamp(b)", "sum(<a>) > <timestamp(b)>");
         check("timestamp((a))", "nothing");
         check("max_over_time(a[1h:1m])", "nothing");
+    }
+
+    #[test]
+    fn a_selector_alone_stands_beside_its_text() {
+        let check = |text: &str, expected: &[(&str, &str)]| {
+            let mut expr = parser::parse(text, &ParserOptions::default()).unwrap();
+            expr.ask_datasource("here");
+            let target = PushTarget { source: Arc::new(Several), written_here: None };
+            let out = rewritten(&expr, &target, &EngineOptions::default()).unwrap();
+            let ExprKind::VectorSelector(out) = out.kind else { panic!("{text}") };
+            let beside = out.matchers.iter().filter(|m| !matches!(&*m.name, PUSHED | DATASOURCE));
+            let beside: Vec<_> = beside.map(|m| (&*m.name, &*m.value)).collect();
+            assert_eq!(beside, expected, "{text}");
+        };
+        check("up{job='x'}", &[("job", "x"), ("__name__", "up")]);
+        let offset = (PUSHED_OFFSET, "300000");
+        check("up offset 5m", &[("__name__", "up"), offset]);
+        check("up offset -1m30s", &[("__name__", "up"), (PUSHED_OFFSET, "-90000")]);
+        check("up @ 100", &[]);
+        check("timestamp(up)", &[]);
     }
 
     #[test]

@@ -116,7 +116,7 @@ pub(crate) async fn breathe() {
 /// that is the matcher's value, evaluated by the source itself at the steps of the request.
 /// A series has a sample at each step it has a value, and a staleness marker at the step
 /// after its last one. When the expression is a selector and nothing else, its matchers stand
-/// beside.
+/// beside, with [`PUSHED_OFFSET`] when it has an offset.
 pub const PUSHED: &str = "__watchfire_pushed__";
 
 /// Whose language a source evaluates, when it evaluates at all.
@@ -126,6 +126,9 @@ pub enum Dialect {
     /// VictoriaMetrics' language, which answers some of the same expressions otherwise.
     MetricsQl,
 }
+
+/// Reserved label beside [`PUSHED`] and the matchers of a selector: its offset in ms.
+pub const PUSHED_OFFSET: &str = "__watchfire_pushed_offset__";
 
 /// Reserved label beside [`PUSHED`], of sources that may become others: the
 /// [`PushDown::class`] the expression was planned for.

@@ -29,8 +29,8 @@ use crate::model::value::stale_nan;
 use crate::model::{Labels, MatchOp, Matcher, TimestampMs};
 use crate::storage::fanout::merge;
 use crate::storage::{
-    Dialect, LabelAnswer, LabelRequest, PUSHED, PUSHED_FOR, PushDown, RawSeries, SelectRequest,
-    SeriesSet, Source, StorageError,
+    Dialect, LabelAnswer, LabelRequest, PUSHED, PUSHED_FOR, PUSHED_OFFSET, PushDown, RawSeries,
+    SelectRequest, SeriesSet, Source, StorageError,
 };
 use crate::vector::RawSamples;
 
@@ -373,8 +373,30 @@ pub(super) fn mark_unseen(samples: &mut RawSamples, seen: &RawSamples, steps: St
 
 /// The matchers of the selector that a pushed-down one stands for, if it is a selector alone.
 fn own(request: &SelectRequest) -> Vec<Matcher> {
-    let own = request.matchers.iter().filter(|m| !matches!(&*m.name, PUSHED | PUSHED_FOR));
-    own.cloned().collect()
+    let reserved = |m: &&Matcher| matches!(&*m.name, PUSHED | PUSHED_FOR | PUSHED_OFFSET);
+    request.matchers.iter().filter(|m| !reserved(m)).cloned().collect()
+}
+
+/// The offset of that selector.
+fn offset_ms(request: &SelectRequest) -> i64 {
+    let offset = request.matchers.iter().find(|m| &*m.name == PUSHED_OFFSET);
+    offset.and_then(|m| m.value.parse().ok()).unwrap_or(0)
+}
+
+/// What is seen at a time, as samples of another one.
+fn moved(seen: SeriesSet, from_ms: i64, to_ms: i64) -> Result<SeriesSet, StorageError> {
+    if from_ms == to_ms {
+        return Ok(seen);
+    }
+    let moved = |series: Arc<dyn RawSeries>| -> Result<Arc<dyn RawSeries>, StorageError> {
+        let mut samples = RawSamples::default();
+        series.read_into(from_ms, from_ms, &mut samples)?;
+        samples.ts.fill(to_ms);
+        let labels = series.labels().clone();
+        Ok(Arc::new(Sampled { labels, samples: Arc::new(samples) }))
+    };
+    let series = seen.series.into_iter().map(moved).collect::<Result<_, _>>()?;
+    Ok(SeriesSet { series, ..seen })
 }
 
 /// `{name="value",...}`
@@ -400,7 +422,11 @@ impl Source for ApiSource {
         // What asks for many at once takes turns and time for all of them.
         let asked: BoxFuture<'a, _> = match (pushed, &self.raw) {
             (Some(_), Raw::Queries(queried)) if one_step && !own(request).is_empty() => {
-                return Box::pin(async move { queried.seen(&own(request), request.to_ms).await });
+                return Box::pin(async move {
+                    let at_ms = request.to_ms.saturating_sub(offset_ms(request));
+                    let seen = queried.seen(&own(request), at_ms).await?;
+                    moved(seen, at_ms, request.to_ms)
+                });
             }
             (Some(expr), _) if expr.op == MatchOp::Equal => {
                 Box::pin(self.pushed(&expr.value, request))

@@ -144,6 +144,12 @@ pub(super) fn refusal(body: &[u8]) -> Option<String> {
     (answer.status == "error").then(|| said(&answer.error_type, &answer.error))
 }
 
+/// The kind of error a body tells, "" when it tells an error of no kind.
+pub(super) fn error_type(body: &[u8]) -> Option<String> {
+    let answer: Answer<IgnoredAny> = serde_json::from_slice(body).ok()?;
+    (answer.status == "error").then_some(answer.error_type)
+}
+
 fn said(kind: &str, error: &str) -> String {
     if kind.is_empty() { error.to_owned() } else { format!("{kind}: {error}") }
 }

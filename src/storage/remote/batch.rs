@@ -61,7 +61,10 @@ pub(super) trait Fetch: Send + Sync + 'static {
 
     /// Which selectors are asked for by one request, as numbers of theirs; each stands in one.
     /// All are, of servers that take any number of selectors.
-    fn requests(selectors: &[&[Matcher]]) -> Vec<Vec<usize>> {
+    fn requests(
+        selectors: &[&[Matcher]],
+        _interval: (TimestampMs, TimestampMs),
+    ) -> Vec<Vec<usize>> {
         vec![(0..selectors.len()).collect()]
     }
 
@@ -304,7 +307,9 @@ impl<F: Fetch> Inner<F> {
         let matchers: Vec<&[Matcher]> =
             asked.iter().map(|n| plan.windows[*n].matchers.as_slice()).collect();
         let mut of = HashMap::new();
-        let requests = F::requests(&matchers);
+        let first = unit.first().map(|number| &plan.windows[*number]);
+        let interval = first.map_or((0, 0), Window::interval);
+        let requests = F::requests(&matchers, interval);
         for (request, selectors) in requests.iter().enumerate() {
             of.extend(selectors.iter().map(|place| (asked[*place], request)));
         }
@@ -374,7 +379,7 @@ impl<F: Fetch> Inner<F> {
     ) -> Result<Fetched, StorageError> {
         let windows: Vec<Window> = unit.iter().map(|n| plan.windows[*n].clone()).collect();
         let Some(first) = windows.first() else { return Ok(Fetched::default()) };
-        let interval = (first.fetch_from_ms.unwrap_or(first.from_ms), first.to_ms);
+        let interval = first.interval();
         let body = self.server.ask(asked, interval).await.map_err(|refused| {
             *divide = refused.by_request;
             refused.error

@@ -50,6 +50,8 @@ pub(super) async fn detect(
     }
     let read = match evaluate {
         Evaluation::PushDown => Err("expressions are left to it"),
+        // They may say which series are to be seen, and remote read takes none.
+        _ if !api.endpoint.parameters.is_empty() => Err("its queries have parameters"),
         _ => is_read_as_stored(api, read, &identity).await,
     };
     Ok(match read {
@@ -100,25 +102,31 @@ async fn speaks_metricsql(api: &QueryApi) -> Result<bool, StorageError> {
         request
     };
     let said = api.endpoint.whatever(request, BYTES_MAX).await?;
-    let refused = api_json::refusal(&said.body);
-    let by_query = matches!(said.status.as_u16(), 400 | 422);
-    match said.status {
-        StatusCode::OK if api_json::parse::<serde::de::IgnoredAny>(&said.body).is_ok() => Ok(true),
-        _ if by_query && refused.is_some() => Ok(false),
-        status => {
-            let text = refused.unwrap_or_else(|| {
-                String::from_utf8_lossy(&said.body).chars().take(200).collect::<String>()
-            });
-            Err(failed(
-                &api.endpoint.name,
-                format_args!(
-                    "it cannot be told what {} is: asked a query, it answered {status}: {}",
-                    api.endpoint.shown_url(),
-                    text.trim()
-                ),
-            ))
-        }
+    is_metricsql(said.status, &said.body).ok_or_else(|| {
+        let cut = || String::from_utf8_lossy(&said.body).chars().take(200).collect::<String>();
+        let text = api_json::refusal(&said.body).unwrap_or_else(cut);
+        failed(
+            &api.endpoint.name,
+            format_args!(
+                "it cannot be told what {} is: asked a query, it answered {}: {}",
+                api.endpoint.shown_url(),
+                said.status,
+                text.trim()
+            ),
+        )
+    })
+}
+
+/// What an answer to that query says of the language; `None` for nothing.
+fn is_metricsql(status: StatusCode, body: &[u8]) -> Option<bool> {
+    if status == StatusCode::OK && api_json::parse::<serde::de::IgnoredAny>(body).is_ok() {
+        return Some(true);
     }
+    // VictoriaMetrics tells the status as the kind: it is busy, or keeps somebody out.
+    let kind = api_json::error_type(body)?;
+    let by_query = matches!(status.as_u16(), 400 | 422) && kind.parse::<u16>().is_err();
+    let named = matches!(kind.as_str(), "bad_data" | "execution" | "internal");
+    (by_query || named).then_some(false)
 }
 
 /// Whether remote read gives the series of the server as its queries see them; if not, why.
@@ -175,6 +183,31 @@ async fn ask(api: &QueryApi, path: &[&str]) -> Result<Said, StorageError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_language_is_known_by_what_is_an_expression_in_it() {
+        let check = |status: u16, body: &str, expected: Option<bool>| {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(is_metricsql(status, body.as_bytes()), expected, "{status} {body}");
+        };
+        let error =
+            |kind: &str| format!(r#"{{"status":"error","errorType":"{kind}","error":"e"}}"#);
+        check(
+            200,
+            r#"{"status":"success","data":{"resultType":"vector","result":[]}}"#,
+            Some(true),
+        );
+        check(400, &error("bad_data"), Some(false));
+        check(422, &error("execution"), Some(false));
+        check(500, &error("internal"), Some(false));
+        check(400, r#"{"status":"error","error":"parse error"}"#, Some(false));
+        check(503, &error("unavailable"), None);
+        check(503, &error("503"), None);
+        check(422, &error("422"), None);
+        check(401, "Unauthorized", None);
+        check(400, "missing route for this path", None);
+        check(200, "<html>log in</html>", None);
+    }
 
     #[test]
     fn external_labels_are_those_of_the_global_section() {

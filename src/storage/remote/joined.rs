@@ -6,10 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::labels::{quote, quote_label_name};
 use crate::model::{METRIC_NAME, MatchOp, Matcher};
 
-/// Most values of a label in a selector: servers look up so many each by itself, and beyond
-/// that may try them on every value there is.
-const VALUES_MAX: usize = 64;
-
 /// One selector in the place of several.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Joined {
@@ -28,13 +24,13 @@ struct Wide {
     of: Vec<usize>,
 }
 
-/// Joins selectors.
-pub(super) fn join(selectors: &[&[Matcher]]) -> Vec<Joined> {
+/// Joins selectors, at most so many to one.
+pub(super) fn join(selectors: &[&[Matcher]], most: usize) -> Vec<Joined> {
     let mut all: Vec<Wide> = selectors.iter().enumerate().map(|(n, m)| wide(n, m)).collect();
     let names: BTreeSet<String> = all.iter().flat_map(|w| w.values.keys().cloned()).collect();
     let others = names.iter().filter(|name| *name != METRIC_NAME);
     for name in [METRIC_NAME].into_iter().chain(others.map(String::as_str)) {
-        all = joined_by(name, all);
+        all = joined_by(name, all, most);
     }
     let mut joined: Vec<Joined> =
         all.into_iter().map(|wide| Joined { text: text(&wide), of: wide.of }).collect();
@@ -59,7 +55,7 @@ fn wide(number: usize, matchers: &[Matcher]) -> Wide {
 }
 
 /// Joins those that differ in the values of this label alone.
-fn joined_by(name: &str, all: Vec<Wide>) -> Vec<Wide> {
+fn joined_by(name: &str, all: Vec<Wide>, most: usize) -> Vec<Wide> {
     type Key = (BTreeMap<String, BTreeSet<String>>, BTreeSet<String>);
     let mut out = Vec::new();
     // Of each kind the one that takes more.
@@ -76,7 +72,7 @@ fn joined_by(name: &str, all: Vec<Wide>) -> Vec<Wide> {
         };
         let key = (one.values, one.rest);
         let (values, of) = open.entry(key.clone()).or_default();
-        if !values.is_empty() && values.union(&own).count() > VALUES_MAX {
+        if !of.is_empty() && of.len() + one.of.len() > most {
             out.push(closed(&key, (std::mem::take(values), std::mem::take(of))));
         }
         values.extend(own);
@@ -131,7 +127,7 @@ mod tests {
     fn check(texts: &[&str], expected: &[&str]) {
         let all = selectors(texts);
         let all: Vec<&[Matcher]> = all.iter().map(Vec::as_slice).collect();
-        let joined = join(&all);
+        let joined = join(&all, 64);
         let shown: Vec<&str> = joined.iter().map(|one| one.text.as_str()).collect();
         assert_eq!(shown, expected, "{texts:?}");
         let mut of: Vec<usize> = joined.iter().flat_map(|one| one.of.iter().copied()).collect();
@@ -176,14 +172,13 @@ mod tests {
     }
 
     #[test]
-    fn a_selector_has_so_many_values_and_no_more() {
-        let texts: Vec<String> =
-            (0..VALUES_MAX * 2 + 1).map(|n| format!("__name__=m{n}")).collect();
+    fn so_many_become_one_and_no_more() {
+        let texts: Vec<String> = (0..9).map(|n| format!("__name__=m{n}")).collect();
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         let all = selectors(&texts);
-        let joined = join(&all.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        let joined = join(&all.iter().map(Vec::as_slice).collect::<Vec<_>>(), 4);
         let sizes: Vec<usize> = joined.iter().map(|one| one.of.len()).collect();
-        assert_eq!(sizes, [VALUES_MAX, VALUES_MAX, 1]);
+        assert_eq!(sizes, [4, 4, 1]);
     }
 
     /// Whatever is joined finds what its parts find, of all series there can be.
@@ -211,7 +206,7 @@ mod tests {
                     one
                 })
                 .collect();
-            let joined = join(&all.iter().map(Vec::as_slice).collect::<Vec<_>>());
+            let joined = join(&all.iter().map(Vec::as_slice).collect::<Vec<_>>(), 1 + pick(8));
             let parsed: Vec<Vec<Matcher>> = joined.iter().map(|one| parse(&one.text)).collect();
             for name in values {
                 for x in values {

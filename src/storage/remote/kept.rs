@@ -58,6 +58,13 @@ pub(super) struct Window {
     pub alone: bool,
 }
 
+impl Window {
+    /// What is to be fetched, closed.
+    pub(super) fn interval(&self) -> (TimestampMs, TimestampMs) {
+        (self.fetch_from_ms.unwrap_or(self.from_ms), self.to_ms)
+    }
+}
+
 /// What a batch of requests comes to.
 #[derive(Debug)]
 pub(super) struct Plan {

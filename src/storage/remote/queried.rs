@@ -84,6 +84,15 @@ impl Queried {
     }
 }
 
+/// How many selectors are one query at most. Servers look up so many values of a label each by
+/// itself; and of long windows, as of a day, few are a large answer.
+fn most((from_ms, to_ms): (TimestampMs, TimestampMs)) -> usize {
+    const SELECTORS_MAX: i64 = 64;
+    const HOUR_MS: i64 = 3_600_000;
+    let hours = to_ms.saturating_sub(from_ms).div_euclid(HOUR_MS).max(1);
+    usize::try_from(SELECTORS_MAX / hours).unwrap_or(1).max(1)
+}
+
 /// How they are asked for.
 struct Asking {
     api: Arc<QueryApi>,
@@ -109,8 +118,8 @@ impl Fetch for Asking {
 
     const TELLS_ALL_LABELS: bool = false;
 
-    fn requests(selectors: &[&[Matcher]]) -> Vec<Vec<usize>> {
-        join(selectors).into_iter().map(|joined| joined.of).collect()
+    fn requests(selectors: &[&[Matcher]], interval: (TimestampMs, TimestampMs)) -> Vec<Vec<usize>> {
+        join(selectors, most(interval)).into_iter().map(|joined| joined.of).collect()
     }
 
     fn ask<'a>(
@@ -122,7 +131,7 @@ impl Fetch for Asking {
         let range_ms = to_ms.saturating_sub(from_ms).saturating_add(1);
         Box::pin(async move {
             let mut bodies = Vec::new();
-            for joined in join(&selectors) {
+            for joined in join(&selectors, most((from_ms, to_ms))) {
                 let query = match self.range {
                     true => format!("{}[{range_ms}ms]", joined.text),
                     false => joined.text,

@@ -10,6 +10,8 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use watchfire::config;
+use watchfire::storage::datasources::Datasource;
 use watchfire::storage::{LabelRequest, StorageError};
 use watchfire::telemetry::clock::ManualClock;
 use watchfire::telemetry::{Registry, new_registry};
@@ -87,6 +89,11 @@ struct Asked {
 
 impl Asked {
     async fn new(base: &str, evaluate: Evaluation) -> Self {
+        Self::with(base, evaluate, &[]).await
+    }
+
+    /// With parameters of its queries.
+    async fn with(base: &str, evaluate: Evaluation, parameters: &[&str]) -> Self {
         let mut registry = new_registry();
         let clock = Arc::new(ManualClock::new(data::END_MS));
         let metrics = RemoteMetrics::new(&mut registry);
@@ -96,6 +103,7 @@ impl Asked {
             name: "asked".to_owned(),
             kind: DatasourceKind::Auto,
             evaluate,
+            parameters: parameters.iter().map(|p| ((*p).to_owned(), "1".to_owned())).collect(),
             ..DatasourceConfig::default()
         };
         let source = remote::open(&config, &around).await.unwrap();
@@ -142,6 +150,15 @@ impl Asked {
 
 const RATE: &str = "rate(requests_total[5m])";
 
+#[test]
+fn a_configuration_may_leave_it_to_the_server() {
+    let text = "datasources: {other: {type: auto, url: 'http://other:9090/base'}}\n";
+    let loaded = config::parse(text, Path::new("")).unwrap();
+    let Datasource::Server(server) = &loaded.config.datasources["other"] else { panic!() };
+    assert_eq!(server.kind, DatasourceKind::Auto);
+    assert!(loaded.config.to_yaml().contains("type: auto"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn each_server_is_found_out_and_answers_alike() {
     let dir = tempfile::tempdir().unwrap();
@@ -162,6 +179,8 @@ async fn each_server_is_found_out_and_answers_alike() {
     gate.close("/api/v1/read");
     let (hiding, hidden) = Gate::start(&prometheus).await;
     hiding.close("/api/v1/status/config");
+    let asked = Asked::with(&prometheus, Evaluation::Auto, &["dedup"]).await;
+    assert_eq!(asked.kind(), "prometheus", "parameters are for queries");
     for (base, evaluate, kind) in [
         (&prometheus, Evaluation::Auto, "remote_read"),
         (&prometheus, Evaluation::PushDown, "prometheus"),

@@ -2,8 +2,13 @@
 //! is kept from tick to tick and the little that is fetched are what our own store has.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use futures_util::future::BoxFuture;
 use watchfire::query::{Bundle, Engine, EngineOptions, RunOptions};
+use watchfire::storage::{
+    LabelAnswer, LabelRequest, PushDown, SelectRequest, SeriesSet, StorageError,
+};
 use watchfire::telemetry::clock::ManualClock;
 use watchfire::telemetry::new_registry;
 
@@ -139,6 +144,41 @@ fn seen_at(series: usize, ts: i64) -> i64 {
     }
 }
 
+/// Counts what is asked of a source.
+struct Counting {
+    inner: Arc<dyn Source>,
+    selects: AtomicUsize,
+}
+
+impl Source for Counting {
+    fn select<'a>(
+        &'a self,
+        request: &'a SelectRequest,
+    ) -> BoxFuture<'a, Result<SeriesSet, StorageError>> {
+        self.selects.fetch_add(1, Ordering::Relaxed);
+        self.inner.select(request)
+    }
+
+    fn label_names<'a>(
+        &'a self,
+        request: &'a LabelRequest,
+    ) -> BoxFuture<'a, Result<LabelAnswer, StorageError>> {
+        self.inner.label_names(request)
+    }
+
+    fn label_values<'a>(
+        &'a self,
+        name: &'a str,
+        request: &'a LabelRequest,
+    ) -> BoxFuture<'a, Result<LabelAnswer, StorageError>> {
+        self.inner.label_values(name, request)
+    }
+
+    fn push_down(&self, datasource: Option<&str>) -> Option<PushDown> {
+        self.inner.push_down(datasource)
+    }
+}
+
 /// What arrives for a tick, or up to it.
 fn arriving(all: &proto::WriteRequest, wanted: impl Fn(i64) -> bool) -> proto::WriteRequest {
     let mut part = all.clone();
@@ -185,8 +225,10 @@ async fn rules_over_prometheus_are_the_same_though_samples_are_late_or_deleted()
     let kept = source("kept", RemoteRead, 512 << 20).await;
     let fresh = source("fresh", RemoteRead, 0).await;
     // By the query API, with instant selectors left to the server and not.
-    let queried = source("queried", Prometheus, 512 << 20).await;
-    let asked = source("asked", Prometheus, 512 << 20).await;
+    let counting = |inner| Arc::new(Counting { inner, selects: AtomicUsize::new(0) });
+    let queried = counting(source("queried", Prometheus, 512 << 20).await);
+    let asked = counting(source("asked", Prometheus, 512 << 20).await);
+    let by_counting: [Arc<dyn Source>; 2] = [queried.clone(), asked.clone()];
     let metric = |name: &str, of: &str| -> f64 {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
@@ -204,7 +246,7 @@ async fn rules_over_prometheus_are_the_same_though_samples_are_late_or_deleted()
         Bundle::new(engine, queries)
     };
     let (ours, theirs, anew) = (bundle(&engine), bundle(&engine), bundle(&engine));
-    let (querying, asking) = (bundle(&engine), bundle(&pushing(&asked)));
+    let (querying, asking) = (bundle(&engine), bundle(&pushing(&by_counting[1])));
     let options = RunOptions::default();
     let (received, queries) = (
         "watchfire_remote_read_received_bytes_total",
@@ -250,8 +292,8 @@ async fn rules_over_prometheus_are_the_same_though_samples_are_late_or_deleted()
         let again = anew.instant(&fresh, tick_ms(tick), &options).await;
         let wanted = ours.instant(&store, tick_ms(tick), &options).await;
         let before = (metric(queries, "queried"), metric(queries, "asked"));
-        let by_range = querying.instant(&queried, tick_ms(tick), &options).await;
-        let at_once = asking.instant(&asked, tick_ms(tick), &options).await;
+        let by_range = querying.instant(&by_counting[0], tick_ms(tick), &options).await;
+        let at_once = asking.instant(&by_counting[1], tick_ms(tick), &options).await;
         by_query.push(metric(queries, "queried") - before.0);
         by_both.push(metric(queries, "asked") - before.1);
         let others = by_range.into_iter().zip(at_once);
@@ -278,7 +320,13 @@ async fn rules_over_prometheus_are_the_same_though_samples_are_late_or_deleted()
     }
     assert!(metric("watchfire_remote_read_kept_samples", "kept") > 1000.0);
     println!("bytes {bytes:?}\nrequests {requests:?}");
-    println!("queries {by_query:?} and {by_both:?} of {} rules", rules.len());
+    // Selectors that are asked for, each of which was one query before, or two.
+    for (counting, made) in [(&queried, &by_query), (&asked, &by_both)] {
+        let selects = counting.selects.load(Ordering::Relaxed);
+        let made = made.iter().sum::<f64>();
+        println!("{selects} selectors in {made} queries for {} rules", rules.len());
+        assert!(made * 3.0 < selects as f64, "{made} {selects}");
+    }
     assert!(requests.iter().all(|n| *n <= 12.0), "{requests:?}");
     // From the third on, but for those at which late samples made it look at everything.
     let least = bytes[2..].iter().copied().fold(f64::MAX, f64::min);
