@@ -6,7 +6,7 @@
 use std::env::var;
 
 fn main() {
-    println!("cargo::rerun-if-changed=link/commands.ld");
+    println!("cargo::rerun-if-changed=build.rs");
     let is = |name: &str, value: &str| var(name).is_ok_and(|v| v == value);
     // Somebody's own linker may not know linker scripts: then functions lie as they come.
     let flags = var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
