@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::time::Duration;
 
@@ -166,4 +167,36 @@ fn the_log_is_opened_anew_changed_and_closed_by_reloads() {
     ask("5");
     metric("prometheus_engine_query_log_enabled 0");
     assert_eq!(about(&at("two.log"), "5"), None);
+}
+
+#[test]
+fn what_waits_for_the_disk_is_written_before_the_process_ends() {
+    const QUERIES: usize = 300;
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("slow.log");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo");
+    assert!(made.success());
+    fs::write(dir.path().join("prometheus.yml"), "global: {query_log_file: slow.log}\n").unwrap();
+    // A disk that takes what fits a pipe, and the rest when the server is to end.
+    let reader = std::fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
+    let (mut server, base) = start(dir.path());
+    let long = "9".repeat(1000);
+    for _ in 0..QUERIES {
+        let query = format!("{base}/api/v1/query?query=x%7Ba=%22{long}%22%7D&time=1");
+        assert_eq!(http_get(&query).expect("an answer").0, 200);
+    }
+    let (done, lines) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let ready = || http_get(&format!("{base}/-/ready")).is_ok_and(|(status, _)| status == 200);
+        until(PATIENCE, || (!ready()).then_some(()));
+        let mut found = 0;
+        for line in BufReader::new(reader).lines() {
+            found += usize::from(line.is_ok_and(|line| line.contains("9999")));
+            if found == QUERIES {
+                _ = done.send(());
+            }
+        }
+    });
+    assert!(server.terminate(PATIENCE).is_some_and(|status| status.success()));
+    assert!(lines.recv_timeout(PATIENCE).is_ok(), "lines were lost");
 }

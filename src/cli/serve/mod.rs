@@ -125,7 +125,7 @@ async fn serve(mut given: Given<'_>) -> Result<(), String> {
     // Streams of notifications end by themselves only now.
     state.notifications.close();
     shutdown.cancel();
-    service.close_storage().await;
+    service.close().await;
     if result.is_ok() {
         tracing::info!("See you next time!");
     }

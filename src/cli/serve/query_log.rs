@@ -8,8 +8,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat};
+use parking_lot::Mutex;
 use serde_json::{Map, Value as Json, json};
 
 use crate::api::stats_json;
@@ -22,26 +25,50 @@ const WAITING_BYTES_MAX: usize = 16 << 20;
 /// Text written at once.
 const BATCH_BYTES: usize = 256 << 10;
 
-/// Puts the file of a configuration to use, "" for none. It is opened anew each time: the one
-/// of before may have been moved away. Where it cannot be opened, all stays as it was.
-pub(super) async fn apply(
-    engine: &Engine,
-    file: &str,
-    clock: &Arc<dyn Clock>,
-) -> Result<(), String> {
-    if file.is_empty() {
-        engine.set_query_log(None);
-        return Ok(());
+/// How long the end of the process waits for the disk.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Which log is written.
+#[derive(Default)]
+pub(super) struct QueryLogs {
+    /// Of the log in use.
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl QueryLogs {
+    /// Puts the file of a configuration to use, "" for none. It is opened anew each time: the
+    /// one of before may have been moved away. Where it cannot be opened, all stays as it was.
+    pub(super) async fn apply(
+        &self,
+        engine: &Engine,
+        file: &str,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<(), String> {
+        if file.is_empty() {
+            engine.set_query_log(None);
+            return Ok(());
+        }
+        let (path, clock) = (PathBuf::from(file), clock.clone());
+        let metrics = engine.metrics().cloned();
+        let open = move || QueryLogFile::open(&path, clock, metrics);
+        let opened = tokio::task::spawn_blocking(open).await.map_err(io::Error::other).flatten();
+        let (log, writer) = opened.map_err(|error| {
+            format!("global.query_log_file: can't create json log file: open {file}: {error}")
+        })?;
+        engine.set_query_log(Some(Arc::new(log)));
+        *self.writer.lock() = Some(writer);
+        Ok(())
     }
-    let (path, clock) = (PathBuf::from(file), clock.clone());
-    let metrics = engine.metrics().cloned();
-    let open = move || QueryLogFile::open(&path, clock, metrics);
-    let opened = tokio::task::spawn_blocking(open).await.map_err(io::Error::other).flatten();
-    let log = opened.map_err(|error| {
-        format!("global.query_log_file: can't create json log file: open {file}: {error}")
-    })?;
-    engine.set_query_log(Some(Arc::new(log)));
-    Ok(())
+
+    /// Writes what waits, once no query runs any more.
+    pub(super) async fn close(&self, engine: &Engine) {
+        engine.set_query_log(None);
+        let Some(writer) = self.writer.lock().take() else { return };
+        let ended = tokio::task::spawn_blocking(move || writer.join());
+        if tokio::time::timeout(CLOSE_PATIENCE, ended).await.is_err() {
+            tracing::error!("The last lines of the query log may be lost: the disk is too slow");
+        }
+    }
 }
 
 /// The open log. It is closed when it is dropped and what waits has been written.
@@ -61,7 +88,7 @@ impl QueryLogFile {
         path: &Path,
         clock: Arc<dyn Clock>,
         metrics: Option<QueryMetrics>,
-    ) -> io::Result<Self> {
+    ) -> io::Result<(Self, JoinHandle<()>)> {
         let file = OpenOptions::new().append(true).create(true).open(path)?;
         let (lines, received) = channel();
         let waiting = Arc::new(AtomicUsize::new(0));
@@ -73,9 +100,9 @@ impl QueryLogFile {
             failed: false,
         };
         let thread = std::thread::Builder::new().name("query-log".to_owned());
-        thread.spawn(move || writer.run(&received))?;
+        let writer = thread.spawn(move || writer.run(&received))?;
         let (told, file) = (AtomicBool::new(false), path.to_owned());
-        Ok(Self { lines, waiting, told, file, clock, metrics })
+        Ok((Self { lines, waiting, told, file, clock, metrics }, writer))
     }
 }
 
@@ -244,7 +271,7 @@ mod tests {
         let clock = Arc::new(ManualClock::new(0));
         // Everything written to this device fails: it is full.
         let full = Path::new("/dev/full");
-        let log = QueryLogFile::open(full, clock, Some(metrics)).unwrap();
+        let (log, _) = QueryLogFile::open(full, clock, Some(metrics)).unwrap();
         let stats = QueryStats::default();
         let text = "x".repeat(4 << 20);
         for _ in 0..64 {

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::backend::{self, Backend, WrittenNames};
 use super::late::LateStorage;
 use super::peer::HttpPeer;
-use super::query_log;
+use super::query_log::QueryLogs;
 use super::read_only::refuse_recording_rules;
 use super::status::Status;
 use super::{ExternalUrl, Given, Origin};
@@ -84,6 +84,7 @@ pub(super) struct Service {
     state_file_bytes_min: u64,
     state_metrics: StateMetrics,
     engine: Arc<Engine>,
+    query_log: QueryLogs,
     notifier: Arc<notifier::Manager>,
     rules: Arc<rules::Manager>,
     rule_sources: Arc<RuleSources>,
@@ -239,6 +240,7 @@ impl Service {
             state_file_bytes_min: flags.state_file_bytes_min,
             state_metrics: StateMetrics::new(&mut registry),
             engine: engine.clone(),
+            query_log: QueryLogs::default(),
             notifier: notifier.clone(),
             rules: rules.clone(),
             rule_sources: rule_sources.clone(),
@@ -414,7 +416,7 @@ impl Service {
         let mut problems = Vec::new();
         // Before queries of other rules come.
         let file = &config.global.query_log_file;
-        problems.extend(query_log::apply(&self.engine, file, &self.clock).await.err());
+        problems.extend(self.query_log.apply(&self.engine, file, &self.clock).await.err());
         // Before there is anything to send on.
         let labels = &config.global.external_labels;
         if let Err(errors) = self.sender.apply(&config.remote_write, labels).await {
@@ -611,8 +613,9 @@ impl Service {
         self.sender.shutdown().await;
     }
 
-    /// Closes the store; nothing may append any more.
-    pub async fn close_storage(&self) {
+    /// Closes the query log and the store; nothing may append any more.
+    pub async fn close(&self) {
+        self.query_log.close(&self.engine).await;
         let Some(store) = self.storage.own().cloned() else { return };
         match tokio::task::spawn_blocking(move || store.close()).await {
             Ok(Ok(())) => {}
