@@ -4,10 +4,12 @@ use std::fs::OpenOptions;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use chrono::{SecondsFormat, Utc};
 use clap::Args;
+use parking_lot::Mutex;
 
 use super::coverage::{self, CoverageFormat};
 use crate::cli::file_kind::{FileKind, show_help};
@@ -15,8 +17,8 @@ use crate::cli::progress::Progress;
 use crate::cli::{FeatureFlags, fail, junit, say, small_runtime};
 use crate::model::regex::GoRegex;
 use crate::rules::unit_test::{
-    FileReport, Mutants, Mutation, RuleCoverage, Survivor, UnitTestOptions, merged, run_unit_tests,
-    totals,
+    FileReport, Mutants, Mutation, RuleCoverage, Survivor, TestBegins, UnitTestOptions, merged,
+    run_unit_tests, totals,
 };
 
 #[derive(Debug, Args)]
@@ -71,7 +73,7 @@ pub(crate) fn run(args: &RulesArgs, junit: Option<&Path>, features: &FeatureFlag
         Ok(runtime) => runtime,
         Err(error) => return fail(&error),
     };
-    let options = UnitTestOptions {
+    let mut options = UnitTestOptions {
         run: args.run.clone(),
         ignore_unknown_fields: args.ignore_unknown_fields,
         dialects: args.dialects,
@@ -80,6 +82,7 @@ pub(crate) fn run(args: &RulesArgs, junit: Option<&Path>, features: &FeatureFlag
         dump_series: args.debug,
         diff: args.diff,
         coverage: args.coverage.is_some() || args.min_coverage.is_some(),
+        begins: None,
     };
     // Said before tests that may take long, not after them.
     if let Some(file) = &args.coverage_output
@@ -91,12 +94,17 @@ pub(crate) fn run(args: &RulesArgs, junit: Option<&Path>, features: &FeatureFlag
     let mut suites = Vec::new();
     let (mut covered, mut survivors) = (Vec::new(), 0);
     let progress = Progress::new("testing", args.files.len());
+    let of_file = Arc::new(Mutex::new(None));
+    if args.files.len() == 1 {
+        options.begins = Some(told_of_tests(of_file.clone()));
+    }
     for file in &args.files {
         progress.at(&file.display().to_string());
         let timestamp = Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true);
         // One file at a time, so that its outcome is seen before the next begins.
         for report in runtime.block_on(run_unit_tests(std::slice::from_ref(file), &options)) {
             progress.step();
+            drop(of_file.lock().take());
             failed |= !report.passed();
             progress.aside(|| show(&report, file, args.debug));
             if args.mutate && report.passed() {
@@ -152,6 +160,18 @@ fn mutate(file: &Path, options: &UnitTestOptions) -> Result<usize, String> {
     drop(progress);
     let noticed: Vec<bool> = noticed.into_iter().map(AtomicBool::into_inner).collect();
     Ok(show_mutation(&mutants.outcome(&noticed)))
+}
+
+/// A bar of the tests of a file, made when the first one begins.
+fn told_of_tests(bar: Arc<Mutex<Option<Progress>>>) -> TestBegins {
+    TestBegins(Arc::new(move |name, number, of| {
+        let mut bar = bar.lock();
+        let bar = bar.get_or_insert_with(|| Progress::new("testing", of));
+        if number > 0 {
+            bar.step();
+        }
+        bar.at(name);
+    }))
 }
 
 /// Shows which mistakes were not noticed, and tells how many.

@@ -17,6 +17,7 @@ mod run;
 mod schema;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::config::{GroupSpec, LoadOptions, load_file};
 use crate::model::regex::GoRegex;
@@ -24,7 +25,7 @@ use crate::parser::ParserOptions;
 use coverage::Observer;
 pub use coverage::{Facet, RuleCoverage, merged, totals};
 pub use mutation::{Mutants, Mutation, Survivor};
-use schema::TestFile;
+use schema::{Test, TestFile};
 
 /// How to run unit tests.
 #[derive(Clone, Debug, Default)]
@@ -45,6 +46,20 @@ pub struct UnitTestOptions {
     pub diff: bool,
     /// Find out what the tests exercise and check of the rules.
     pub coverage: bool,
+    /// Is told of each test that begins.
+    pub begins: Option<TestBegins>,
+}
+
+/// Is told the name of a test that begins, which of its file it is, from 0, and of how many.
+#[derive(Clone)]
+pub struct TestBegins(pub Arc<Tell>);
+
+type Tell = dyn Fn(&str, usize, usize) + Send + Sync;
+
+impl std::fmt::Debug for TestBegins {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TestBegins")
+    }
 }
 
 /// The outcome of one test file.
@@ -116,7 +131,11 @@ async fn run_file(path: &Path, options: &UnitTestOptions) -> FileReport {
     }
     let ahead = ahead::suits(&file, &groups);
     let mut observer = options.coverage.then(|| Observer::new(&groups));
-    for test in selected(&file, options) {
+    let tests: Vec<&Test> = selected(&file, options).collect();
+    for (number, test) in tests.iter().enumerate() {
+        if let Some(TestBegins(tell)) = &options.begins {
+            tell(&test.name, number, tests.len());
+        }
         if let Some(observer) = &mut observer {
             observer.begin_test();
         }

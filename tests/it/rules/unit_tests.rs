@@ -1,9 +1,10 @@
 //! Unit tests of rules: those of the rules that ship, and what tests can say beyond promtool.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use watchfire::rules::unit_test::{
-    FileReport, Mutants, UnitTestOptions, merged, run_unit_tests, totals,
+    FileReport, Mutants, TestBegins, UnitTestOptions, merged, run_unit_tests, totals,
 };
 
 fn run(files: &[PathBuf], options: &UnitTestOptions) -> Vec<FileReport> {
@@ -29,7 +30,19 @@ fn the_rules_that_ship_pass_their_tests() {
         files.iter().map(|f| f.file_name().unwrap().to_owned()).collect()
     };
     assert_eq!(names(&files_of(&rules)), names(&tests), "each rule file has its test file");
-    for report in run(&tests, &UnitTestOptions::default()) {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let tell = told.clone();
+    let begins = TestBegins(Arc::new(move |name: &str, number, of| {
+        tell.lock().unwrap().push((name.to_owned(), number, of));
+    }));
+    let options = UnitTestOptions { begins: Some(begins), ..UnitTestOptions::default() };
+    let reports = run(&tests, &options);
+    let begun = reports.iter().flat_map(|report| {
+        let numbered = report.tests.iter().enumerate();
+        numbered.map(|(number, test)| (test.name.clone(), number, report.tests.len()))
+    });
+    assert!(begun.eq(told.lock().unwrap().iter().cloned()), "{told:?}");
+    for report in reports {
         let errors: Vec<_> = report.all_errors().map(String::as_str).collect();
         assert!(report.passed(), "{}:\n{}", report.file, errors.join("\n"));
         assert!(report.warnings.is_empty() && !report.tests.is_empty(), "{report:?}");
