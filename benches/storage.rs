@@ -4,6 +4,7 @@
 
 use std::hint::black_box;
 use std::sync::Arc;
+use std::time::Instant;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use watchfire::model::{Labels, MatchOp, Matcher};
@@ -150,8 +151,62 @@ fn chunk_samples(gauge: bool) -> Vec<(i64, f64)> {
     (0..120).map(|i| (1_700_000_000_000 + i * 15_000, value(i))).collect()
 }
 
+/// Values of a series, from a source of numbers.
+type Values = fn(&mut dyn FnMut(u64) -> u64) -> Vec<f64>;
+
+/// What series are like, each chunk another one.
+const KINDS: [(&str, Values); 6] = [
+    ("stays", |below| vec![below(1_000_000) as f64; 120]),
+    ("counter, even steps", |_| (0..120).map(|i| f64::from(i * 7)).collect()),
+    ("counter", |below| sums(below(1_000_000), || below(100) as f64)),
+    ("gauge of bytes", |below| sums(1 << 40, || (below(33) as f64 - 16.0) * 4096.0)),
+    ("counter of seconds", |below| sums(below(1_000_000), || below(1 << 40) as f64 / 1e12)),
+    ("noise", |below| (0..120).map(|_| below(1 << 53) as f64 / (1u64 << 53) as f64).collect()),
+];
+
+fn sums(first: u64, mut step: impl FnMut() -> f64) -> Vec<f64> {
+    let mut sum = first as f64;
+    std::iter::repeat_with(|| {
+        sum += step();
+        sum
+    })
+    .take(120)
+    .collect()
+}
+
+/// The least of many rounds over a thousand chunks, so that neither the processor learns a
+/// chunk by heart nor a busy neighbour counts.
+fn decode_kinds() {
+    let mut state = 88_172_645_463_325_252u64;
+    let mut below = |limit: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 11) % limit
+    };
+    for (kind, values) in KINDS {
+        let chunk = |below: &mut dyn FnMut(u64) -> u64| {
+            let stamped = values(below).into_iter().enumerate();
+            let at = |(i, value)| (1_700_000_000_000 + i as i64 * 15_000, value);
+            measure::encode_floats(&stamped.map(at).collect::<Vec<_>>())
+        };
+        let chunks: Vec<_> = (0..1000).map(|_| chunk(&mut below)).collect();
+        let mut raw = RawSamples::default();
+        let mut round = || {
+            let start = Instant::now();
+            for chunk in &chunks {
+                raw.clear();
+                assert!(measure::decode_floats(black_box(chunk), &mut raw));
+            }
+            start.elapsed().as_nanos() as f64 / 120_000.0
+        };
+        let least = (0..300).map(|_| round()).fold(f64::INFINITY, f64::min);
+        let bytes = chunks.iter().map(|chunk| chunk.len()).sum::<usize>() as f64 / 120_000.0;
+        println!("decode: {kind}, {bytes:.2} bytes a sample: {least:.2} ns at least");
+    }
+}
+
 /// Chunks and lists of the index by themselves.
 fn parts(c: &mut Criterion) {
+    decode_kinds();
     let mut group = c.benchmark_group("parts");
     for (what, gauge) in [("counter", false), ("gauge", true)] {
         let samples = chunk_samples(gauge);
