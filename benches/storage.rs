@@ -154,11 +154,31 @@ fn chunk_samples(gauge: bool) -> Vec<(i64, f64)> {
 /// Values of a series, from a source of numbers.
 type Values = fn(&mut dyn FnMut(u64) -> u64) -> Vec<f64>;
 
+/// The kind whose timestamps are up to 4 ms late.
+const JITTERED: &str = "counter, timestamps not even";
+
 /// What series are like, each chunk another one.
-const KINDS: [(&str, Values); 6] = [
+const KINDS: [(&str, Values); 10] = [
     ("stays", |below| vec![below(1_000_000) as f64; 120]),
+    ("gauge that stays at times", |below| {
+        let mut value = 0.0;
+        std::iter::repeat_with(|| {
+            value = if below(4) == 0 { below(1000) as f64 } else { value };
+            value
+        })
+        .take(120)
+        .collect()
+    }),
     ("counter, even steps", |_| (0..120).map(|i| f64::from(i * 7)).collect()),
+    ("counter, even steps of its own", |below| {
+        let (first, step) = (below(1_000_000), 1 + below(1000));
+        (0..120).map(|i| (first + i * step) as f64).collect()
+    }),
     ("counter", |below| sums(below(1_000_000), || below(100) as f64)),
+    (JITTERED, |below| sums(below(1_000_000), || below(100) as f64)),
+    ("counter that stays at times", |below| {
+        sums(below(1_000_000), || if below(10) < 6 { 0.0 } else { below(10) as f64 })
+    }),
     ("gauge of bytes", |below| sums(1 << 40, || (below(33) as f64 - 16.0) * 4096.0)),
     ("counter of seconds", |below| sums(below(1_000_000), || below(1 << 40) as f64 / 1e12)),
     ("noise", |below| (0..120).map(|_| below(1 << 53) as f64 / (1u64 << 53) as f64).collect()),
@@ -185,7 +205,10 @@ fn decode_kinds() {
     for (kind, values) in KINDS {
         let chunk = |below: &mut dyn FnMut(u64) -> u64| {
             let stamped = values(below).into_iter().enumerate();
-            let at = |(i, value)| (1_700_000_000_000 + i as i64 * 15_000, value);
+            let at = |(i, value)| {
+                let late = if kind == JITTERED { below(5) as i64 } else { 0 };
+                (1_700_000_000_000 + i as i64 * 15_000 + late, value)
+            };
             measure::encode_floats(&stamped.map(at).collect::<Vec<_>>())
         };
         let chunks: Vec<_> = (0..1000).map(|_| chunk(&mut below)).collect();

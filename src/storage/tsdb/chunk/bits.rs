@@ -37,18 +37,45 @@ impl BitWriter {
 
     /// Writes the low `count` bits of `value`, `count <= 64`.
     #[inline]
-    pub(crate) fn write(&mut self, value: u64, mut count: u32) {
-        while count > 0 {
-            if self.free == 0 {
-                self.bytes.push(0);
-                self.free = 8;
-            }
-            let n = count.min(self.free);
-            let part = (value >> (count - n)) as u32 & ((1u32 << n) - 1);
-            let last = self.bytes.len() - 1;
-            self.bytes[last] |= (part << (self.free - n)) as u8;
-            self.free -= n;
-            count -= n;
+    pub(crate) fn write(&mut self, value: u64, count: u32) {
+        if count == 0 {
+            return;
+        }
+        // What is above the bits falls off; zeros follow them.
+        let bits = value << (64 - count);
+        let free = self.free;
+        if free > 0
+            && let Some(last) = self.bytes.last_mut()
+        {
+            *last |= (bits >> (64 - free)) as u8;
+        }
+        let Some(left) = count.checked_sub(free) else {
+            self.free -= count;
+            return;
+        };
+        let len = self.bytes.len() + left.div_ceil(8) as usize;
+        let bytes = (bits << free).to_be_bytes();
+        // Eight bytes are written faster than some, but not worth growing for.
+        if self.bytes.capacity() - self.bytes.len() >= bytes.len() {
+            self.bytes.extend_from_slice(&bytes);
+            self.bytes.truncate(len);
+        } else {
+            self.bytes.extend_from_slice(&bytes[..left.div_ceil(8) as usize]);
+        }
+        self.free = left.wrapping_neg() % 8;
+    }
+}
+
+impl BitWriter {
+    /// Writes the low bits of one value and then of another, at once where they fit.
+    #[inline]
+    pub(crate) fn write_both(&mut self, first: u64, first_bits: u32, value: u64, count: u32) {
+        if first_bits + count > 64 {
+            self.write(first, first_bits);
+            self.write(value, count);
+        } else {
+            let low = value & u64::MAX >> (64 - count);
+            self.write(first << count | low, first_bits + count);
         }
     }
 }
@@ -202,21 +229,41 @@ impl<'a> BitReader<'a> {
 
     /// A LEB128 integer laid into the bit stream; `None` when it does not end in time.
     pub(crate) fn uvarint(&mut self) -> Option<u64> {
+        let Some((value, size)) = short_uvarint(self.peek()) else { return self.long_uvarint() };
+        self.skip(8 * size as u32);
+        Some(value)
+    }
+
+    #[cold]
+    fn long_uvarint(&mut self) -> Option<u64> {
         let mut value = 0u64;
-        let mut word = self.peek();
         for n in 0..10 {
-            if n == Self::PEEKED / 8 {
-                word = self.peek();
-            }
-            value |= (word >> 56 & 0x7f) << (7 * n);
-            self.skip(8);
-            if word >> 63 == 0 {
+            let byte = self.read(8);
+            value |= (byte & 0x7f) << (7 * n);
+            if byte < 0x80 {
                 return Some(value);
             }
-            word <<= 8;
         }
         None
     }
+}
+
+/// A LEB128 integer of up to seven bytes at the top of a word, and how many they are.
+#[inline]
+pub(crate) fn short_uvarint(word: u64) -> Option<(u64, usize)> {
+    // The highest bit of the last byte is zero.
+    let ends = !word & 0x8080_8080_8080_8000;
+    if ends == 0 {
+        return None;
+    }
+    let size = (ends.leading_zeros() + 8) & !7;
+    let bytes = (word >> (64 - size)).swap_bytes() >> (64 - size);
+    // Pairs of seven bits, then of fourteen, then of twenty-eight, move together.
+    let pairs = |bits: u64, low: u64, gap: u32| bits & low | (bits & !low) >> gap;
+    let sevens = bytes & 0x7f7f_7f7f_7f7f_7f7f;
+    let fourteens = pairs(sevens, 0x007f_007f_007f_007f, 1);
+    let value = pairs(pairs(fourteens, 0x0000_3fff_0000_3fff, 2), 0x0fff_ffff, 4);
+    Some((value, size as usize / 8))
 }
 
 /// Fewer than eight bytes as if zeros followed.
@@ -230,6 +277,7 @@ fn last_word(rest: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::tsdb::encoding::Put;
     use proptest::prelude::*;
 
     proptest! {
@@ -262,6 +310,35 @@ mod tests {
             }
             prop_assert!(!r.overrun() && r.left() < 8);
         }
+    }
+
+    proptest! {
+        #[test]
+        fn integers_of_bytes_are_read_wherever_they_begin(
+            values in prop::collection::vec((any::<u64>(), 0u32..64, 1u32..8), 0..50),
+        ) {
+            let mut w = BitWriter::default();
+            for (v, shift, gap) in &values {
+                w.write(1, *gap);
+                let mut bytes = Vec::new();
+                bytes.put_uvarint(v >> shift);
+                bytes.iter().for_each(|byte| w.write(u64::from(*byte), 8));
+            }
+            let mut r = BitReader::new(w.bytes());
+            for (v, shift, gap) in &values {
+                r.read(*gap);
+                prop_assert_eq!(r.uvarint(), Some(v >> shift));
+            }
+            prop_assert!(!r.overrun() && r.left() < 8);
+        }
+    }
+
+    #[test]
+    fn integers_of_bytes_end_within_ten() {
+        let mut endless = [0xff; 12];
+        assert_eq!(BitReader::new(&endless).uvarint(), None);
+        endless[9] = 1;
+        assert_eq!(BitReader::new(&endless).uvarint(), Some(u64::MAX));
     }
 
     #[test]

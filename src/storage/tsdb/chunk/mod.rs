@@ -164,8 +164,7 @@ pub(crate) fn read_samples(
     to_ms: TimestampMs,
     out: &mut RawSamples,
 ) -> Result<(), StorageError> {
-    // What is broken may announce more than its bytes can hold: a sample takes two bits.
-    iter.read_into(from_ms, to_ms, len * 4, out);
+    iter.read_into(from_ms, to_ms, out);
     if iter.broken() { Err(corrupt("a float chunk", len)) } else { Ok(()) }
 }
 

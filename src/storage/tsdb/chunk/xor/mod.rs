@@ -64,19 +64,16 @@ impl XorValue {
         let leading = (x.leading_zeros() as u8).min(31);
         let trailing = x.trailing_zeros() as u8;
         if self.leading != NO_WINDOW && leading >= self.leading && trailing >= self.trailing {
-            out.write(0b10, 2);
             let significant = 64 - u32::from(self.leading) - u32::from(self.trailing);
-            out.write(x >> self.trailing, significant);
+            out.write_both(0b10, 2, x >> self.trailing, significant);
             return;
         }
         self.leading = leading;
         self.trailing = trailing;
-        let significant = 64 - u32::from(leading) - u32::from(trailing);
-        out.write(0b11, 2);
-        out.write(u64::from(leading), 5);
+        let significant = 64 - leading - trailing;
         // 64 significant bits need a seventh bit; as 0 never occurs, 0 stands for 64.
-        out.write(u64::from(significant), 6);
-        out.write(x >> trailing, significant);
+        let header = 0b11 << 11 | u64::from(leading) << 6 | u64::from(significant % 64);
+        out.write_both(header, 13, x >> trailing, significant.into());
     }
 
     /// Reads the next value; `None` when the bits make no sense.
@@ -279,18 +276,14 @@ impl XorAppender {
     fn push_delta_of_delta(&mut self, d: i64) {
         if d == 0 {
             self.bits.write(0, 1);
-        } else if fits(d, 14) {
-            self.bits.write(0b10, 2);
-            self.bits.write(d as u64, 14);
-        } else if fits(d, 17) {
-            self.bits.write(0b110, 3);
-            self.bits.write(d as u64, 17);
-        } else if fits(d, 20) {
-            self.bits.write(0b1110, 4);
-            self.bits.write(d as u64, 20);
         } else {
-            self.bits.write(0b1111, 4);
-            self.bits.write(d as u64, 64);
+            let (prefix, prefix_bits, bits) = match d {
+                d if fits(d, 14) => (0b10, 2, 14),
+                d if fits(d, 17) => (0b110, 3, 17),
+                d if fits(d, 20) => (0b1110, 4, 20),
+                _ => (0b1111, 4, 64),
+            };
+            self.bits.write_both(prefix, prefix_bits, d as u64, bits);
         }
     }
 }
@@ -348,7 +341,6 @@ impl<'a> XorIter<'a> {
     }
 
     /// Reads the first two samples; `None` when the bytes make no sense.
-    #[cold]
     fn begin(&mut self) -> Option<()> {
         if self.read == 0 {
             self.ts = unzigzag(self.bits.uvarint()?);
@@ -423,7 +415,7 @@ mod tests {
     fn many(mut iter: XorIter<'_>, from_ms: i64, to_ms: i64) -> (Vec<(i64, u64)>, bool) {
         // What was there before stays.
         let mut out = RawSamples { ts: vec![7], vs: vec![7.0], ..RawSamples::default() };
-        iter.read_into(from_ms, to_ms, usize::MAX, &mut out);
+        iter.read_into(from_ms, to_ms, &mut out);
         assert_eq!((out.ts.remove(0), out.vs.remove(0)), (7, 7.0));
         (out.ts.into_iter().zip(out.vs).map(bits).collect(), iter.broken())
     }
