@@ -20,6 +20,7 @@ use watchfire::rules::config::{LoadOptions, check_source};
 use watchfire::rules::template::{Template, TemplateData};
 use watchfire::rules::unit_test::{UnitTestOptions, run_unit_tests};
 use watchfire::scrape::parse::{Entry, Format, LabelPairs, Parser};
+use watchfire::storage::chunks::{self, WireChunk};
 use watchfire::storage::memory::MemoryStorage;
 use watchfire::storage::tsdb::{Tsdb, TsdbOptions};
 use watchfire::storage::{SelectHints, SelectRequest, Source};
@@ -41,6 +42,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("exposition", exposition),
     ("remote_write", remote_write),
     ("wal", wal),
+    ("chunk", chunk),
     ("template", template),
     ("evaluate", evaluate),
 ];
@@ -341,6 +343,49 @@ pub fn wal(data: &[u8]) {
             assert_eq!(contents(&again), before);
         }
         Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}
+
+/// A chunk whose first byte tells its encoding is read whole or refused; what is sound is read
+/// the same in two intervals, and again once it is encoded anew.
+pub fn chunk(data: &[u8]) {
+    let Some((encoding, data)) = data.split_first() else { return };
+    let chunk = WireChunk {
+        min_ms: i64::MIN,
+        max_ms: i64::MAX,
+        encoding: encoding % 4,
+        data: data.to_vec().into(),
+    };
+    let read = |chunks: &[WireChunk], intervals: &[(i64, i64)]| {
+        let mut raw = RawSamples::default();
+        for (from_ms, to_ms) in intervals {
+            for chunk in chunks {
+                if let Err(error) = chunk.read_into(*from_ms, *to_ms, &mut raw) {
+                    assert!(!error.to_string().is_empty());
+                    return None;
+                }
+            }
+        }
+        Some(raw)
+    };
+    let shown = |raw: &RawSamples| {
+        let bits: Vec<u64> = raw.vs.iter().map(|v| v.to_bits()).collect();
+        format!("{:?} {bits:x?} {:?}", raw.ts, raw.hist)
+    };
+    let one = std::slice::from_ref(&chunk);
+    let Some(whole) = read(one, &[(i64::MIN, i64::MAX)]) else { return };
+    let mut times = whole.ts.clone();
+    times.extend(whole.hist.iter().map(|(ts, _)| *ts));
+    // Intervals make sense where time goes on.
+    if !times.is_sorted_by(|a, b| a < b) {
+        return;
+    }
+    let Some(middle) = times.get(times.len() / 2).filter(|ts| **ts < i64::MAX) else { return };
+    let parts = read(one, &[(i64::MIN, *middle), (middle + 1, i64::MAX)]);
+    assert_eq!(parts.map(|raw| shown(&raw)), Some(shown(&whole)), "in two intervals");
+    if whole.hist.is_empty() {
+        let again = read(&chunks::encode(&whole), &[(i64::MIN, i64::MAX)]);
+        assert_eq!(again.map(|raw| shown(&raw)), Some(shown(&whole)), "encoded anew");
     }
 }
 

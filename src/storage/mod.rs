@@ -9,7 +9,7 @@
 //! - a label with an empty value is the same as no label.
 
 pub mod by_age;
-pub(crate) mod chunks;
+pub mod chunks;
 pub mod datasources;
 pub mod fanout;
 pub(crate) mod frames;
