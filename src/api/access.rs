@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -10,6 +10,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
@@ -57,7 +58,7 @@ impl Guard {
         }
         let key: [u8; 32] = digest.finalize().into();
         let remembered = {
-            let checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+            let checked = self.checked.lock();
             checked.get(&key).copied()
         };
         let is_right = match remembered {
@@ -67,7 +68,7 @@ impl Guard {
                 let verified =
                     tokio::task::spawn_blocking(move || bcrypt::verify(password, &hash)).await;
                 let is_right = matches!(verified, Ok(Ok(true)));
-                let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut checked = self.checked.lock();
                 // Digests have no order that could be guessed: any of them may go.
                 while checked.len() >= REMEMBERED_MAX {
                     checked.pop_first();
@@ -172,11 +173,11 @@ mod tests {
         }
         assert!(!guard.lets_in(&web, &HeaderMap::new()).await);
         for i in 0..2 * REMEMBERED_MAX {
-            guard.checked.lock().unwrap().insert([i as u8; 32], false);
+            guard.checked.lock().insert([i as u8; 32], false);
         }
         let mut headers = HeaderMap::new();
         headers.insert(header::AUTHORIZATION, HeaderValue::from_static("Basic YTpi"));
         assert!(!guard.lets_in(&web, &headers).await);
-        assert!(guard.checked.lock().unwrap().len() <= REMEMBERED_MAX);
+        assert!(guard.checked.lock().len() <= REMEMBERED_MAX);
     }
 }

@@ -21,6 +21,8 @@ use watchfire::notifier::{Manager, NotifierOptions, NotifierView};
 use watchfire::telemetry::Registry;
 use watchfire::telemetry::clock::SystemClock;
 
+use crate::support::serve_app;
+
 /// Longest wait for something that is to happen.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -190,9 +192,7 @@ async fn a_server_is_asked_again_and_again() {
             (status, [(header::CONTENT_TYPE, kind)], body).into_response()
         }),
     );
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/sd", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, app).await });
+    let url = format!("http://{}/sd", serve_app(app).await);
 
     let rig = Rig::new(None);
     let found = rig

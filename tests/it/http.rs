@@ -23,7 +23,7 @@ use watchfire::notifier::{Manager, Notifier, NotifierOptions, OutgoingAlert, Rec
 use watchfire::telemetry::Registry;
 use watchfire::telemetry::clock::ManualClock;
 
-use crate::support::available;
+use crate::support::{available, serve_app};
 
 /// 2023-11-14T22:13:20Z.
 const NOW_MS: i64 = 1_700_000_000_000;
@@ -49,13 +49,6 @@ fn listener(accepts: &'static str, answer: &'static str) -> (Router, Requests) {
         (status, [("content-type", "application/json")], answer)
     };
     (Router::new().fallback(post(take)), requests)
-}
-
-async fn serve(app: Router) -> String {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move { axum::serve(listener, app).await });
-    address.to_string()
 }
 
 /// Sends one alert with these options of an Alertmanager, and gives what the notifier
@@ -134,7 +127,7 @@ async fn alerts_are_sent_with_a_token_from_an_endpoint_behind_tls() {
     let server = axum_server::from_tcp_rustls(socket, tls).unwrap();
     tokio::spawn(server.serve(tokens.into_make_service()));
     let (app, got) = listener("Bearer the-token", "");
-    let address = serve(app).await;
+    let address = serve_app(app).await.to_string();
 
     let oauth2 = |tls: &str| {
         format!(
@@ -154,7 +147,7 @@ async fn alerts_are_sent_with_a_token_from_an_endpoint_behind_tls() {
 #[tokio::test]
 async fn alerts_are_signed_for_aws() {
     let (app, got) = listener("AWS4-HMAC-SHA256 Credential=AKID/20231114/eu-central-1/aps/", "");
-    let address = serve(app).await;
+    let address = serve_app(app).await.to_string();
     let sigv4 = "path_prefix: /workspaces/ws-1/alertmanager, sigv4: {region: eu-central-1, access_key: AKID, secret_key: hunter2}";
     assert_eq!(send(&address, sigv4).await, (1, 0));
     let (authorization, headers, _) = got.lock().unwrap()[0].clone();
@@ -173,9 +166,9 @@ async fn assertions_are_signed_and_say_what_is_configured() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), &key).unwrap();
     let (tokens, asked) = listener("", r#"{"access_token":"t"}"#);
-    let endpoint = serve(tokens).await;
+    let endpoint = serve_app(tokens).await.to_string();
     let (app, _got) = listener("Bearer t", "");
-    let address = serve(app).await;
+    let address = serve_app(app).await.to_string();
     let oauth2 = format!(
         "oauth2: {{client_id: me, token_url: 'http://{endpoint}/', \
          grant_type: 'urn:ietf:params:oauth:grant-type:jwt-bearer', audience: them, \

@@ -25,6 +25,8 @@ use watchfire::relabel::RelabelConfig;
 use watchfire::telemetry::Registry;
 use watchfire::telemetry::clock::SystemClock;
 
+use crate::support::serve_app;
+
 /// An Alertmanager that passes on what it gets and answers when it is let.
 struct Mock {
     address: SocketAddr,
@@ -64,9 +66,7 @@ impl Mock {
         let answers = Arc::new(Semaphore::new(0));
         let state = MockState { posts: sender, answers: answers.clone(), authorization };
         let app = Router::new().route("/api/v2/alerts", post(take)).with_state(state);
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(async move { axum::serve(listener, app).await });
+        let address = serve_app(app).await;
         Self { address, posts, answers }
     }
 

@@ -23,6 +23,14 @@ pub fn shared(path: &str) -> Option<PathBuf> {
     None
 }
 
+/// Serves on a free port as long as the runtime lives; gives where.
+pub async fn serve_app(app: axum::Router) -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    address
+}
+
 /// A loopback address nobody listens on at this moment.
 pub fn free_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free loopback port");

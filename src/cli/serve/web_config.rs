@@ -1,8 +1,10 @@
 //! `--web.config.file` while the service runs: read again when it, or a certificate, changes.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
+
+use parking_lot::Mutex;
 
 use crate::api::AccessSource;
 use crate::config::web::{Web, load};
@@ -51,7 +53,7 @@ pub(super) fn source(path: &Path) -> Result<AccessSource, String> {
     }
     let (path, kept) = (path.to_owned(), Mutex::new(first));
     Ok(AccessSource(Arc::new(move || {
-        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = kept.lock();
         if !kept.is_current() {
             *kept = Kept::new(&path);
         }

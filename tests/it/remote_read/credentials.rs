@@ -15,7 +15,7 @@ use watchfire::config;
 use watchfire::storage::datasources;
 
 use super::*;
-use crate::support::available;
+use crate::support::{available, serve_app};
 
 /// A datasource as it stands in a configuration file.
 async fn source(yaml: &str) -> Arc<dyn Source> {
@@ -164,9 +164,7 @@ async fn credentials_headers_and_proxies_are_sent_as_configured() {
     watchfire::http::install_crypto_provider();
     let sent = Arc::new(Sent::default());
     let app = Router::new().fallback(serve).with_state(sent.clone());
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let base = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, app).await });
+    let base = format!("http://{}", serve_app(app).await);
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("token");
     std::fs::write(&file, "from-file\n").unwrap();

@@ -18,6 +18,7 @@ use watchfire::telemetry::{Registry, new_registry};
 
 use super::kept::start_late;
 use super::*;
+use crate::support::serve_app;
 
 /// What stands before a server: it leads to another one when told so, has no such path, and
 /// counts what it is asked.
@@ -36,9 +37,7 @@ impl Gate {
         watchfire::http::install_crypto_provider();
         let gate = Arc::new(Self { target: Mutex::new(target.to_owned()), ..Self::default() });
         let app = Router::new().fallback(pass).with_state(gate.clone());
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let base = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(async move { axum::serve(listener, app).await });
+        let base = format!("http://{}", serve_app(app).await);
         (gate, base)
     }
 

@@ -13,6 +13,7 @@ use watchfire::telemetry::clock::ManualClock;
 use super::discovered::Gate;
 use super::kept::start_late_with;
 use super::*;
+use crate::support::serve_app;
 
 async fn asked(base: &str, clock: &Arc<ManualClock>) -> Arc<dyn Source> {
     let config = DatasourceConfig {
@@ -150,9 +151,7 @@ async fn answer_without_replicas(Form(form): Form<Vec<(String, String)>>) -> Str
 async fn series_without_the_label_they_were_asked_for_by_are_found() {
     watchfire::http::install_crypto_provider();
     let app = Router::new().fallback(answer_without_replicas);
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let base = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, app).await });
+    let base = format!("http://{}", serve_app(app).await);
     let clock = Arc::new(ManualClock::new(data::END_MS));
     let remote = asked(&base, &clock).await;
     let engine = Engine::new(EngineOptions::default());
@@ -179,9 +178,7 @@ async fn what_a_server_does_not_tell_whole_or_plainly_is_nobody_elses_loss() {
     watchfire::http::install_crypto_provider();
     let odd = Arc::new(Odd::default());
     let app = Router::new().fallback(answer_oddly).with_state(odd.clone());
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let base = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, app).await });
+    let base = format!("http://{}", serve_app(app).await);
     let start_ms = 1_700_000_040_000;
     let clock = Arc::new(ManualClock::new(start_ms));
     let remote = asked(&base, &clock).await;

@@ -12,6 +12,7 @@ use ring::hmac;
 use sha2::{Digest, Sha256};
 
 use super::sender::{FAST, Rig, target};
+use crate::support::serve_app;
 
 const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
 
@@ -84,9 +85,7 @@ fn check_aws(sent: &Sent) {
 async fn targets_are_written_to_with_their_credentials() {
     let kept = Arc::new(Kept::default());
     let app = Router::new().fallback(serve).with_state(kept.clone());
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let base = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, app).await });
+    let base = format!("http://{}", serve_app(app).await);
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("token");
     std::fs::write(&file, "from-file\n").unwrap();

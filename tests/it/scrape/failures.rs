@@ -12,15 +12,9 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
 use super::rig::{Bench, within};
+use crate::support::serve_app;
 
 const TEXT: [(header::HeaderName, &str); 1] = [(header::CONTENT_TYPE, "text/plain")];
-
-async fn serve(router: Router) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    address
-}
 
 fn gzip(body: &[u8]) -> Vec<u8> {
     use std::io::Write;
@@ -57,8 +51,8 @@ async fn elsewhere(State(other): State<SocketAddr>) -> Redirect {
 }
 
 async fn target() -> SocketAddr {
-    let other = serve(Router::new().route("/headers", get(headers))).await;
-    serve(
+    let other = serve_app(Router::new().route("/headers", get(headers))).await;
+    serve_app(
         Router::new()
             .route("/ok", get(|| async { (TEXT, "a 1\n") }))
             .route("/500", get(|| async { StatusCode::INTERNAL_SERVER_ERROR }))
@@ -180,7 +174,7 @@ async fn a_target_that_hangs_delays_no_other_and_fails_at_its_timeout() {
         notify.notify_one();
         std::future::pending::<StatusCode>()
     }));
-    let hanging = serve(hanging).await;
+    let hanging = serve_app(hanging).await;
     let bench = Bench::new();
     let hang = job(hanging, "/hang", "").replace("job_name: t", "job_name: hang");
     let ok = job(address, "/ok", "").replace("scrape_configs:\n", "");

@@ -7,15 +7,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use axum::Router;
 use axum::http::header;
 use axum::routing::get;
-use tokio::net::TcpListener;
 use watchfire::scrape::ScrapeView;
 
 use super::rig::Bench;
+use crate::support::serve_app;
 
 async fn counting_target() -> (SocketAddr, Arc<AtomicUsize>) {
     let hits = Arc::new(AtomicUsize::new(0));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
     let counted = hits.clone();
     let router = Router::new().fallback(get(move || {
         counted.fetch_add(1, Ordering::SeqCst);
@@ -24,8 +22,7 @@ async fn counting_target() -> (SocketAddr, Arc<AtomicUsize>) {
             ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], body)
         }
     }));
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    (address, hits)
+    (serve_app(router).await, hits)
 }
 
 fn config(address: SocketAddr, jobs: &[&str], options: &str) -> String {

@@ -19,7 +19,7 @@ use watchfire::remote_write::{encode, proto};
 use super::{PATIENCE, Server};
 use crate::remote_read::credentials::{HASHED, certificate};
 use crate::serve::start_alertmanager_with;
-use crate::support::{Program, available, free_address, http_get, until};
+use crate::support::{Program, available, free_address, http_get, serve_app, until};
 
 const RULES: &str = "
 groups:
@@ -57,10 +57,7 @@ fn alertmanager(runtime: &tokio::runtime::Runtime) -> (SocketAddr, Heard) {
     }
     let heard = Heard::default();
     let app = Router::new().route("/api/v2/alerts", post(take)).with_state(heard.clone());
-    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
-    let address = listener.local_addr().unwrap();
-    runtime.spawn(async move { axum::serve(listener, app).await });
-    (address, heard)
+    (runtime.block_on(serve_app(app)), heard)
 }
 
 /// What was heard of each alert, as (when, startsAt, endsAt) in order.
@@ -238,10 +235,7 @@ fn webhook(runtime: &tokio::runtime::Runtime) -> (SocketAddr, Notified) {
     }
     let notified = Notified::default();
     let app = Router::new().fallback(post(take)).with_state(notified.clone());
-    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
-    let address = listener.local_addr().unwrap();
-    runtime.spawn(async move { axum::serve(listener, app).await });
-    (address, notified)
+    (runtime.block_on(serve_app(app)), notified)
 }
 
 /// Both replicas tell one real Alertmanager, and the second asks the first with TLS and a

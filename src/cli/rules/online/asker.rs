@@ -2,9 +2,10 @@
 //! none any more when it does not answer.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use serde_json::Value as Json;
 use tokio::sync::{OnceCell, Semaphore};
 
@@ -57,7 +58,7 @@ impl<'a> Asker<'a> {
     async fn remembered(&self, form: &[(&str, String)]) -> Result<Json, String> {
         let key = format!("{form:?}");
         let cell = {
-            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut known = self.known.lock();
             Arc::clone(known.entry(key).or_default())
         };
         cell.get_or_init(|| self.post("api/v1/query", form)).await.clone()

@@ -7,16 +7,13 @@ use watchfire::notifier::NotifierOptions;
 use watchfire::relabel::RelabelConfig;
 
 use super::rig::{Alertmanager, Rig, RigSetup, reaches, set};
-use crate::support::free_address;
+use crate::support::{free_address, serve_app};
 
 /// One that refuses everything in the same way.
 async fn refusing(status: u16) -> SocketAddr {
     let status = StatusCode::from_u16(status).unwrap();
     let app = axum::Router::new().fallback(async move || status);
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move { axum::serve(listener, app).await });
-    address
+    serve_app(app).await
 }
 
 fn relabel(yaml: &str) -> Vec<RelabelConfig> {
