@@ -152,8 +152,8 @@ impl Stand {
         Some(header + self.window.significant())
     }
 
-    /// Reads values at an even pace, at most up to the end of `vs`, of which one is there at
-    /// least. False at what is left to the iterator.
+    /// Reads values at an even pace, up to the end of `vs`. False at what is left to the
+    /// iterator.
     #[inline(always)]
     fn read_even(&mut self, piece: &Piece, vs: &mut [f64]) -> bool {
         while self.values < vs.len() {
@@ -242,7 +242,7 @@ impl Stand {
         let value = f64::from_bits(self.value);
         let slots = &mut vs[self.values..];
         let count = count.min(slots.len());
-        // More than there are: how many they are, nobody can guess.
+        // A fixed number is written, which costs less than a wrong guess of how many they are.
         if count > FEW
             && let Some(slots) = slots.first_chunk_mut()
         {
