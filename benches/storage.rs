@@ -158,7 +158,7 @@ type Values = fn(&mut dyn FnMut(u64) -> u64) -> Vec<f64>;
 const JITTERED: &str = "counter, timestamps not even";
 
 /// What series are like, each chunk another one.
-const KINDS: [(&str, Values); 10] = [
+const KINDS: [(&str, Values); 11] = [
     ("stays", |below| vec![below(1_000_000) as f64; 120]),
     ("gauge that stays at times", |below| {
         let mut value = 0.0;
@@ -173,6 +173,11 @@ const KINDS: [(&str, Values); 10] = [
     ("counter, even steps of its own", |below| {
         let (first, step) = (below(1_000_000), 1 + below(1000));
         (0..120).map(|i| (first + i * step) as f64).collect()
+    }),
+    // As the benchmark of Prometheus' own iterator has them.
+    ("1243535.123 and more, steps of 100", |below| {
+        let first = 1_243_535.123 + 12_000.0 * below(10_000) as f64;
+        (0..120).map(|i| first + 100.0 * f64::from(i)).collect()
     }),
     ("counter", |below| sums(below(1_000_000), || below(100) as f64)),
     (JITTERED, |below| sums(below(1_000_000), || below(100) as f64)),
