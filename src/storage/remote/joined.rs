@@ -1,6 +1,7 @@
 //! Several selectors as fewer ones that find the same series together and no others: those
 //! that differ in the value of one label alone are one with either value.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::labels::{quote, quote_label_name};
@@ -60,25 +61,31 @@ fn joined_by(name: &str, all: Vec<Wide>, most: usize) -> Vec<Wide> {
     let mut out = Vec::new();
     // Of each kind the one that takes more.
     let mut open: BTreeMap<Key, (BTreeSet<String>, Vec<usize>)> = BTreeMap::new();
-    let closed = |(values, rest): &Key, (own, of): (BTreeSet<String>, Vec<usize>)| {
-        let mut values = values.clone();
+    let closed = |(mut values, rest): Key, (own, of): (BTreeSet<String>, Vec<usize>)| {
         values.insert(name.to_owned(), own);
-        Wide { values, rest: rest.clone(), of }
+        Wide { values, rest, of }
     };
     for mut one in all {
         let Some(own) = one.values.remove(name) else {
             out.push(one);
             continue;
         };
-        let key = (one.values, one.rest);
-        let (values, of) = open.entry(key.clone()).or_default();
-        if !of.is_empty() && of.len() + one.of.len() > most {
-            out.push(closed(&key, (std::mem::take(values), std::mem::take(of))));
+        let mut entry = match open.entry((one.values, one.rest)) {
+            Entry::Vacant(entry) => {
+                entry.insert((own, one.of));
+                continue;
+            }
+            Entry::Occupied(entry) => entry,
+        };
+        if entry.get().1.len() + one.of.len() > most {
+            let full = std::mem::take(entry.get_mut());
+            out.push(closed(entry.key().clone(), full));
         }
+        let (values, of) = entry.get_mut();
         values.extend(own);
         of.extend(one.of);
     }
-    out.extend(open.into_iter().map(|(key, taken)| closed(&key, taken)));
+    out.extend(open.into_iter().map(|(key, taken)| closed(key, taken)));
     out
 }
 
