@@ -240,16 +240,23 @@ fn a_byte_flipped_at_any_border_of_records_costs_that_record_alone() {
     assert!(sound.len() > 40 << 10, "more than a page");
     let all = fragments(&sound);
     let step = all.len().div_ceil(runs(60)).max(1);
-    for (at, len) in all.iter().skip(1).step_by(step) {
-        for place in [0, 1, 2, 3, 6, 7, len - 1] {
+    for (number, (at, len)) in all.iter().enumerate().skip(1) {
+        // Of records that span pages every bit of the type, which no checksum covers.
+        let spans = sound[*at] & 7 != 1;
+        if !spans && !(number - 1).is_multiple_of(step) {
+            continue;
+        }
+        let bits = if spans { 0..8 } else { 0..0 };
+        let any = [0, 1, 2, 3, 6, 7, len - 1].map(|place| (place, rand::rng().random_range(0..8)));
+        for (place, bit) in bits.map(|bit| (0, bit)).chain(any) {
             let torn = tempfile::tempdir().expect("a directory");
             let segment = torn.path().join("wal/00000000");
             std::fs::create_dir(torn.path().join("wal")).expect("a directory");
             let mut bytes = sound.clone();
-            bytes[at + place] ^= 1 << rand::rng().random_range(0..8);
+            bytes[at + place] ^= 1 << bit;
             std::fs::write(&segment, &bytes).expect("a damaged segment");
             let tsdb = open_with(torn.path(), options()).expect("a store");
-            let what = format!("byte {place} of the fragment at {at}");
+            let what = format!("bit {bit} of byte {place} of the fragment at {at}");
             let hit = borders.iter().position(|border| at + place < *border).expect("a commit");
             let found = everything(&tsdb);
             assert_eq!(found.len(), series, "{what}");

@@ -23,6 +23,8 @@ pub(crate) enum Damage {
     UnknownType(u8),
     #[error("a fragment of type {0} where a record {1}")]
     OutOfSequence(u8, &'static str),
+    #[error("the fragments of a record are packed differently")]
+    PackedDifferently,
     #[error("a fragment of {0} bytes leaves its page")]
     TooLong(usize),
     #[error("checksum is {found:08x}, expected {expected:08x}")]
@@ -154,8 +156,10 @@ impl SegmentReader {
     pub(crate) fn next(&mut self) -> Result<Option<&[u8]>, ReadError> {
         self.good = self.read - (self.page_len - self.pos) as u64;
         self.record.clear();
-        let mut inside = false;
+        // How the record that has begun is packed.
+        let mut begun = None;
         let flags = loop {
+            let inside = begun.is_some();
             let Some((kind, flags, start, len)) = self.next_fragment()? else {
                 return if inside { Err(ReadError::Damaged(Damage::CutOff)) } else { Ok(None) };
             };
@@ -167,11 +171,14 @@ impl SegmentReader {
                 (1 | 2, false) | (3 | 4, true) => {}
                 _ => return Err(ReadError::Damaged(sequence(kind))),
             }
+            // No checksum covers the flags.
+            if *begun.get_or_insert(flags) != flags {
+                return Err(ReadError::Damaged(Damage::PackedDifferently));
+            }
             self.record.extend_from_slice(&self.page[start..start + len]);
             if kind == 1 || kind == 4 {
                 break flags;
             }
-            inside = true;
         };
         let unpacked = self.unpack(flags).map_err(ReadError::Damaged)?;
         Ok(Some(if unpacked { &self.unpacked } else { &self.record }))
@@ -199,7 +206,8 @@ impl SegmentReader {
             }
             let header = &self.page[self.pos..self.pos + HEADER_BYTES];
             let (kind, flags) = (header[0] & 7, header[0] & (SNAPPY | ZSTD));
-            if kind > 4 || header[0] & !(7 | SNAPPY | ZSTD) != 0 {
+            let packed_once = flags != SNAPPY | ZSTD;
+            if kind > 4 || !packed_once || header[0] & !(7 | SNAPPY | ZSTD) != 0 {
                 return Err(ReadError::Damaged(Damage::UnknownType(header[0])));
             }
             let len = usize::from(u16::from_be_bytes([header[1], header[2]]));

@@ -176,6 +176,9 @@ fn each_kind_of_damage_is_named() {
     };
     check(&|b| b[8] ^= 1, 0, "checksum is 25e9a7c0, expected 364b3fb7");
     check(&|b| b[0] = 7, 0, "unknown fragment type 7");
+    check(&|b| b[0] |= SNAPPY | ZSTD, 0, "unknown fragment type 25");
+    check(&|b| b[10] |= ZSTD, 1, "the fragments of a record are packed differently");
+    check(&|b| b[PAGE_BYTES] |= SNAPPY, 1, "the fragments of a record are packed differently");
     check(&|b| b[10] = 3, 1, "a fragment of type 3 where a record begins");
     check(&|b| b[11] = 0xff, 1, "a fragment of 65519 bytes leaves its page");
     check(&|b| b[10] = 0, 1, "non-zero bytes after the end of a page's records");
