@@ -5,6 +5,7 @@ mod auto_reload;
 mod backend;
 mod builtin;
 mod late;
+mod options;
 mod peer;
 mod query_log;
 mod read_only;

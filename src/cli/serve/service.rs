@@ -1,7 +1,6 @@
 //! The running parts of `watchfire serve`, wired to each other: how they start, take a
 //! new configuration, and stop.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,45 +10,42 @@ use tokio_util::sync::CancellationToken;
 
 use super::backend::{self, Backend, WrittenNames};
 use super::late::LateStorage;
+use super::options::{
+    api_options, engine_options, evaluation_options, load_options, ms, read_limits, rule_policy,
+    sender_options, state_dir, tsdb_options,
+};
 use super::peer::HttpPeer;
 use super::query_log::QueryLogs;
 use super::read_only::refuse_recording_rules;
 use super::status::Status;
 use super::{ExternalUrl, Given, Origin};
 use crate::api::{
-    ApiMetrics, ApiOptions, ApiState, Notice, Notifications, Readiness, ReloadHandle, RemoteRead,
-    Ruler,
+    ApiMetrics, ApiState, Notice, Notifications, Readiness, ReloadHandle, RemoteRead, Ruler,
 };
 use crate::cli::features::FeatureFlags;
 use crate::cli::flags::ServeFlags;
 use crate::config::{self, Config};
 use crate::discovery::DiscoveryMetrics;
 use crate::http::ClientConfig;
-use crate::model::regex::AnchoredRegex;
 use crate::model::{Clock, Labels};
 use crate::notifier::{self, NotifierOptions};
-use crate::query::{Engine, EngineOptions, PushTarget, QueryMetrics};
-use crate::remote_read::{ReadLimits, RemoteReadMetrics};
-use crate::remote_write::send::{Nowhere, Sender, SenderOptions};
-use crate::remote_write::{RemoteWriteMetrics, Version};
+use crate::query::{Engine, PushTarget, QueryMetrics};
+use crate::remote_read::RemoteReadMetrics;
+use crate::remote_write::RemoteWriteMetrics;
+use crate::remote_write::send::{Nowhere, Sender};
 use crate::rule_sources::{self, RuleSourceOptions, RuleSources};
 use crate::rules::config::{LoadOptions, LoadedFile};
 use crate::rules::state::{StateLog, StateMetrics, StateOptions, StateSync};
-use crate::rules::{
-    self, EvaluationOptions, External, RulePolicyDefaults, RuleSettings, RuleSource, UpdateError,
-};
+use crate::rules::{self, External, RuleSettings, RuleSource, UpdateError};
 use crate::scrape::{self, ScrapeManager, ScrapeMetrics};
 use crate::storage::datasources;
 use crate::storage::overlay::{Overlay, OverlayMetrics, OverlayOptions};
 use crate::storage::remote::{self, LocalStart, RemoteMetrics, Surroundings};
 use crate::storage::router::{Router, Table};
-use crate::storage::tsdb::{
-    Follower, ReplayProgress, Threads, Tsdb, TsdbMetrics, TsdbOptions, WalCompression,
-};
+use crate::storage::tsdb::{Follower, ReplayProgress, Tsdb, TsdbMetrics, TsdbOptions};
 use crate::storage::{Sink, Source};
 use crate::telemetry::clock::SystemClock;
 use crate::telemetry::{Registry, ReloadMetrics, new_registry};
-use futures_util::future::BoxFuture;
 
 /// Nobody is asked for rules more often.
 const MIN_REFRESH: Duration = Duration::from_secs(1);
@@ -666,46 +662,6 @@ fn rule_sources(
     Ok(RuleSources::new(options, store, registry))
 }
 
-fn sender_options(flags: &ServeFlags, clock: &Arc<dyn Clock>) -> SenderOptions {
-    SenderOptions {
-        dir: flags.storage_path.join("remote_write"),
-        queue_bytes_max: flags.remote_queue_bytes_max.max(1 << 16),
-        flush_deadline: flags.remote_flush_deadline,
-        user_agent: concat!("Watchfire/", env!("CARGO_PKG_VERSION")).to_owned(),
-        clock: clock.clone(),
-    }
-}
-
-/// Where alerts are remembered.
-fn state_dir(flags: &ServeFlags) -> Option<PathBuf> {
-    match &flags.state_dir {
-        None => Some(flags.storage_path.join("alert_state")),
-        Some(dir) => Some(PathBuf::from(dir)).filter(|_| !dir.is_empty()),
-    }
-}
-
-fn ms(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
-}
-
-fn load_options(features: &FeatureFlags) -> LoadOptions {
-    LoadOptions { parser: features.parser(), dialects: true, ..LoadOptions::default() }
-}
-
-fn rule_policy(flags: &ServeFlags) -> RulePolicyDefaults {
-    RulePolicyDefaults {
-        on_no_data: flags.on_no_data,
-        on_error: flags.on_error,
-        missing_evals_to_resolve: flags.missing_evals_to_resolve,
-        on_limit: flags.on_limit,
-        catch_up_ms: ms(flags.catch_up),
-        group_budget: flags.group_budget,
-        max_active_alerts: flags.max_active_alerts,
-        active_alerts_bytes: flags.active_alerts_memory,
-        annotate_resolved: flags.annotate_resolved,
-    }
-}
-
 /// What rules read and write. Where the storage does not show at once what was written to
 /// it, the results of the last minutes are laid over what it answers.
 fn rule_storage(
@@ -727,96 +683,4 @@ fn rule_storage(
         OverlayOptions { metrics: OverlayMetrics::new(registry), ..OverlayOptions::default() };
     let overlay = Arc::new(Overlay::new(source.clone(), sink.clone(), options));
     (overlay.clone(), overlay)
-}
-
-fn evaluation_options(flags: &ServeFlags, features: &FeatureFlags) -> EvaluationOptions {
-    let options = EvaluationOptions {
-        shared: flags.shared_evaluation,
-        align_groups: flags.align_groups,
-        concurrent: None,
-    };
-    if features.concurrent_rule_eval() {
-        options.with_concurrent_evals(flags.max_concurrent_evals)
-    } else {
-        options
-    }
-}
-
-fn engine_options(flags: &ServeFlags, features: &FeatureFlags) -> EngineOptions {
-    EngineOptions {
-        lookback_ms: ms(flags.lookback_delta),
-        timeout: flags.query_timeout,
-        max_samples: flags.query_max_samples,
-        max_memory_bytes: flags.query_max_memory_bytes,
-        max_concurrency: flags.query_max_concurrency,
-        ..features.engine()
-    }
-}
-
-/// The run time's threads for work that blocks.
-#[derive(Debug)]
-struct BlockingThreads;
-
-impl Threads for BlockingThreads {
-    fn run(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()> {
-        let task = tokio::task::spawn_blocking(work);
-        // What it did not do, because it panicked or all is ending, whoever waits finds out.
-        Box::pin(async move { drop(task.await) })
-    }
-}
-
-fn tsdb_options(flags: &ServeFlags, metrics: TsdbMetrics) -> TsdbOptions {
-    let wal_compression = match flags.wal_compression_type.as_str() {
-        _ if !flags.wal_compression => WalCompression::None,
-        "zstd" => WalCompression::Zstd,
-        _ => WalCompression::Snappy,
-    };
-    TsdbOptions {
-        retention_ms: ms(flags.retention_time),
-        retention_bytes: flags.retention_size,
-        chunk_range_ms: ms(flags.min_block_duration),
-        block_range_max_ms: flags.max_block_duration.map_or(0, ms),
-        wal_segment_bytes: flags.wal_segment_size,
-        wal_compression,
-        metrics,
-        threads: Some(Arc::new(BlockingThreads)),
-        ..TsdbOptions::default()
-    }
-}
-
-fn read_limits(flags: &ServeFlags) -> ReadLimits {
-    ReadLimits {
-        samples: flags.remote_read_sample_limit,
-        concurrent: flags.remote_read_concurrent_limit,
-        frame_bytes: flags.remote_read_max_bytes_in_frame,
-    }
-}
-
-fn api_options(
-    flags: &ServeFlags,
-    features: &FeatureFlags,
-    effective: BTreeMap<String, String>,
-    url: ExternalUrl,
-) -> Result<ApiOptions, String> {
-    let cors_origin = AnchoredRegex::new(&flags.cors_origin)
-        .map_err(|e| format!("--web.cors.origin={}: {e}", flags.cors_origin))?;
-    let access = flags.web_config_file.as_deref().map(super::web_config::source).transpose()?;
-    Ok(ApiOptions {
-        access,
-        features: features.enabled(flags.auto_reload),
-        external_url: Some(url.url),
-        route_prefix: url.route_prefix,
-        enable_lifecycle: flags.enable_lifecycle,
-        enable_admin_api: flags.enable_admin_api,
-        enable_remote_write_receiver: flags.enable_remote_write_receiver,
-        remote_write_messages: [Version::V1, Version::V2]
-            .into_iter()
-            .filter(|version| flags.remote_write_messages.iter().any(|m| m == version.message()))
-            .collect(),
-        cors_origin: Some(cors_origin),
-        page_title: flags.page_title.clone(),
-        read_timeout: flags.read_timeout,
-        max_connections: flags.max_connections,
-        flags: effective.into_iter().collect(),
-    })
 }
