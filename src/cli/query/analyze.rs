@@ -44,11 +44,12 @@ pub(super) struct AnalyzeArgs {
 }
 
 /// Writes what is found into `out`; what stands there when something fails was told before.
+/// Gives what to say when that is nothing.
 pub(super) async fn run(
     args: &AnalyzeArgs,
     client: &ClientArgs,
     out: &mut String,
-) -> Result<(), String> {
+) -> Result<Option<String>, String> {
     if args.kind != "histogram" {
         return Err(format!("analyze type is {}, must be 'histogram'", args.kind));
     }
@@ -75,7 +76,15 @@ pub(super) async fn run(
             let _ = writeln!(out, "\n{name} {totals}");
         }
     }
-    Ok(())
+    if native.least.count + classic.least.count > 0 {
+        return Ok(None);
+    }
+    Ok(Some(format!(
+        "nothing found: no histogram of {} has two samples in {}; classic histograms are found by \
+         their series that end in _bucket, e.g. --match=prometheus_http_request_duration_seconds_bucket",
+        args.matchers.join(", "),
+        args.duration
+    )))
 }
 
 /// One answer. Series with any float are taken for buckets of a classic histogram, others

@@ -123,7 +123,12 @@ pub(crate) fn run(args: &QueryArgs) -> ExitCode {
     let done = runtime.block_on(analyze::run(analyze, &args.client, &mut out));
     say(&out.trim_end_matches('\n'));
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(nothing) => {
+            if let Some(why) = nothing {
+                eprintln!("{why}");
+            }
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             // As promtool, which says no more than this.
             eprintln!("{error}");

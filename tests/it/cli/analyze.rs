@@ -38,7 +38,8 @@ fn buckets_of_a_real_server_are_counted() {
         0,
         &[header, series.trim_start_matches("containing.\n\n"), totals],
     );
-    check(&["--type=histogram", "--match=up"], 0, &[header, "over the series above."]);
+    let nothing = "nothing found: no histogram of up has two samples in 1h; classic";
+    check(&["--type=histogram", "--match=up"], 0, &[header, "over the series above.", nothing]);
     check(&["--type=gauge", "--match=up"], 1, &["analyze type is gauge, must be 'histogram'"]);
     check(&["--type=histogram", "--match=up{"], 1, &[header, "\nbad_data: "]);
     check(
