@@ -33,7 +33,7 @@ impl FileKind {
 }
 
 /// A line of help for a file that was refused as one of a kind and is of another.
-pub(crate) fn help(file: &Path, wanted: FileKind) -> Option<String> {
+fn help(file: &Path, wanted: FileKind) -> Option<String> {
     let mut text = Vec::new();
     std::fs::File::open(file).ok()?.take(BYTES_MAX).read_to_end(&mut text).ok()?;
     let kind = FileKind::of(&String::from_utf8_lossy(&text)).filter(|kind| *kind != wanted)?;
@@ -59,6 +59,14 @@ pub(crate) fn help(file: &Path, wanted: FileKind) -> Option<String> {
         _ => String::new(),
     };
     Some(format!("help: {name} is {is}{how}"))
+}
+
+/// An error about a file, with that line behind it, if there is one.
+pub(crate) fn helped(error: String, file: &Path, wanted: FileKind) -> String {
+    match help(file, wanted) {
+        Some(help) => format!("{error}\n{help}"),
+        None => error,
+    }
 }
 
 /// Says that line, if there is one.

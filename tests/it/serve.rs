@@ -268,6 +268,7 @@ fn what_is_wrong_at_start_is_said_with_its_place() {
     let log = refusal(dir.path(), &["--config.file=absent.yml"]);
     assert!(log.contains("absent.yml") && log.contains("No such file"), "{log}");
     check("globall: {}\n", &["bad.yml", "globall"]);
+    check("groups: []\n", &["help: bad.yml is a rule file, which `watchfire check rules bad.yml`"]);
     check(
         "scrape_configs:\n  - job_name: a\n    relabel_configs: [{regex: '(', action: keep, source_labels: [x]}]\n",
         &["bad.yml", "missing closing )"],

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::files;
+use crate::cli::file_kind::{FileKind, helped};
 use crate::cli::{FeatureFlags, fail, say};
 use crate::rules::config::{GroupSpec, LoadOptions, load_file};
 use crate::rules::diff::{Difference, Weight, differences};
@@ -80,7 +81,7 @@ fn load(path: &PathBuf, options: &LoadOptions) -> Result<Vec<GroupSpec>, String>
     for file in files::named(std::slice::from_ref(path))?.files {
         let loaded = load_file(&file, options);
         if let Some(error) = loaded.errors().next() {
-            return Err(error.to_string());
+            return Err(helped(error.to_string(), &file, FileKind::Rules));
         }
         groups.extend(loaded.groups);
     }

@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::features::FeatureFlags;
+use super::file_kind::{FileKind, helped};
 use super::flags::ServeFlags;
 use super::memory;
 use crate::api::{self, Notice, Phase};
@@ -281,7 +282,9 @@ impl Origin {
             Self::File(file) => {
                 tracing::info!(filename = %file.display(), "Loading configuration file");
                 config::load(file).map_err(|e| {
-                    format!("Error loading config (--config.file={}): {e}", file.display())
+                    let error =
+                        format!("Error loading config (--config.file={}): {e}", file.display());
+                    helped(error, file, FileKind::Config)
                 })?
             }
             Self::Made(make) => make()?,

@@ -288,3 +288,16 @@ fn kept_up_to_date(path: &Path, made: &str, test: &str) {
         path.display()
     );
 }
+
+#[test]
+fn a_configuration_that_is_compared_as_rules_is_told_as_one() {
+    let dir = tempfile::tempdir().expect("a folder");
+    fs::write(dir.path().join("rules.yml"), "groups: []\n").expect("a file");
+    fs::write(dir.path().join("prometheus.yml"), "global: {}\n").expect("a file");
+    let output = watchfire(&["rules", "diff", "rules.yml", "prometheus.yml"], dir.path(), None);
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    let help =
+        "\nhelp: prometheus.yml is a Prometheus configuration, which `watchfire check config";
+    assert!(text.contains(help), "{text}");
+}
