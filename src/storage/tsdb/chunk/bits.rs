@@ -53,20 +53,18 @@ impl BitWriter {
             self.free -= count;
             return;
         };
-        let len = self.bytes.len() + left.div_ceil(8) as usize;
         let bytes = (bits << free).to_be_bytes();
+        let begun = left.div_ceil(8) as usize;
         // Eight bytes are written faster than some, but not worth growing for.
         if self.bytes.capacity() - self.bytes.len() >= bytes.len() {
             self.bytes.extend_from_slice(&bytes);
-            self.bytes.truncate(len);
+            self.bytes.truncate(self.bytes.len() - bytes.len() + begun);
         } else {
-            self.bytes.extend_from_slice(&bytes[..left.div_ceil(8) as usize]);
+            self.bytes.extend_from_slice(&bytes[..begun]);
         }
         self.free = left.wrapping_neg() % 8;
     }
-}
 
-impl BitWriter {
     /// Writes the low bits of one value and then of another, at once where they fit.
     #[inline]
     pub(crate) fn write_both(&mut self, first: u64, first_bits: u32, value: u64, count: u32) {
@@ -74,7 +72,7 @@ impl BitWriter {
             self.write(first, first_bits);
             self.write(value, count);
         } else {
-            let low = value & u64::MAX >> (64 - count);
+            let low = value & !(u64::MAX << count);
             self.write(first << count | low, first_bits + count);
         }
     }
@@ -114,12 +112,8 @@ impl BitWriter {
 
     fn write_varbit(&mut self, v: u64, class: usize) {
         let ones = (1 << class) - 1;
-        if class < 8 {
-            self.write(ones << 1, class as u32 + 1);
-        } else {
-            self.write(ones, 8);
-        }
-        self.write(v, VARBIT_SIZES[class]);
+        let (prefix, bits) = if class < 8 { (ones << 1, class as u32 + 1) } else { (ones, 8) };
+        self.write_both(prefix, bits, v, VARBIT_SIZES[class]);
     }
 }
 
